@@ -19,6 +19,9 @@
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `kill9`, `restart`, `freeze`, `thaw`, `query` |
 //! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
+//! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
+//! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
+//! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::add_bulk` |
 //! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
@@ -44,15 +47,19 @@ pub mod documents;
 pub mod hookgate;
 pub mod http;
 pub mod keys;
+pub mod ledger;
 pub mod metrics;
 pub mod mongo;
+pub mod node;
 pub mod ports;
 pub mod process;
 pub mod queue;
 pub mod raw;
 pub mod redis;
 pub mod scratch;
+pub mod state;
 pub mod tokens;
+pub mod twins;
 pub mod wait;
 
 pub use app::App;

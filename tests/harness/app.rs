@@ -39,6 +39,7 @@ impl App {
             documents: Documents::two_organizations(),
             files: Scratch::new("app"),
             redis: None,
+            redis_address: None,
         }
     }
 
@@ -97,6 +98,7 @@ pub struct Builder {
     documents: Documents,
     files: Scratch,
     redis: Option<Redis>,
+    redis_address: Option<String>,
 }
 
 impl Builder {
@@ -113,6 +115,12 @@ impl Builder {
     /// In place of a fresh Redis without persistence.
     pub fn redis(mut self, redis: Redis) -> Self {
         self.redis = Some(redis);
+        self
+    }
+
+    /// In place of [`Redis::url`], for other spellings of it.
+    pub fn redis_address(mut self, address: &str) -> Self {
+        self.redis_address = Some(address.to_owned());
         self
     }
 
@@ -147,7 +155,8 @@ impl Builder {
         };
         let file = self.file("workflows.json", self.documents.to_json());
         self.config.set("triggers.file", file);
-        self.config.set("queue.redis", redis.url());
+        let address = self.redis_address.unwrap_or_else(|| redis.url());
+        self.config.set("queue.redis", address);
         let hookgate = Hookgate::start_unready(self.config).await;
         let caller = Caller::new(hookgate.address());
         App { hookgate, redis, caller, files: self.files }

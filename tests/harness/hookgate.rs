@@ -39,8 +39,9 @@ pub fn run(arguments: &[&str]) -> Output {
 #[derive(Debug)]
 pub struct Hookgate {
     pub config: Config,
-    directory: Scratch,
+    // Dropped before the directory, in which its log lies.
     process: Process,
+    directory: Scratch,
     client: reqwest::Client,
 }
 

@@ -19,8 +19,9 @@ use super::wait::until_some;
 #[derive(Debug)]
 pub struct Mongo {
     port: u16,
-    directory: Scratch,
+    // Dropped before the directory, in which its log lies.
     process: Process,
+    directory: Scratch,
 }
 
 impl Mongo {

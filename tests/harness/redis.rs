@@ -17,8 +17,9 @@ use super::wait::until_some;
 pub struct Redis {
     port: u16,
     options: Vec<String>,
-    directory: Scratch,
+    // Dropped before the directory, in which its log lies.
     process: Process,
+    directory: Scratch,
 }
 
 impl Redis {

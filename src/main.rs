@@ -1,1 +1,138 @@
-fn main() {}
+//! The command line.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use hookgate::app::{self, Ended};
+use hookgate::auth;
+use hookgate::config::Config;
+use hookgate::ids::{OrganizationId, UserId};
+use hookgate::settings::Fault;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Wrong usage or configuration.
+const EXIT_CONFIGURATION: u8 = 2;
+
+/// Webhook ingress for workflow engines that run on BullMQ.
+#[derive(Parser)]
+#[command(version = hookgate::BUILD, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the service
+    Serve(ConfigArgument),
+    /// Reads and validates the configuration and prints every fault
+    Check(ConfigArgument),
+    /// Mints a token with the first configured secret, for trying things out
+    Token {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The organization that the token speaks for
+        #[arg(long)]
+        organization: String,
+        /// The user that the token speaks for
+        #[arg(long)]
+        user: String,
+        /// How long the token is valid
+        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        ttl: Duration,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigArgument {
+    /// The configuration file
+    #[arg(
+        long,
+        env = "HOOKGATE_CONFIG",
+        default_value = "config/hookgate.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Serve(argument) => serve(&argument),
+        Command::Check(argument) => check(&argument),
+        Command::Token { config, organization, user, ttl } => {
+            token(&config, &organization, &user, ttl)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        say_error(&format!("hookgate: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&argument.config) {
+        Ok(config) => config,
+        Err(faults) => {
+            say_error(&report(argument, &faults));
+            return Ok(ExitCode::from(EXIT_CONFIGURATION));
+        }
+    };
+    config.telemetry.start()?;
+    tracing::info!(version = hookgate::BUILD, config = %argument.config.display(), "hookgate starts");
+    Ok(match app::run(config)? {
+        Ended::Clean => ExitCode::SUCCESS,
+        Ended::CutShort => ExitCode::FAILURE,
+    })
+}
+
+fn check(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+    match Config::load(&argument.config) {
+        Ok(_) => {
+            say(&format!("{}: no faults", argument.config.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(faults) => {
+            say(&report(argument, &faults))?;
+            Ok(ExitCode::from(EXIT_CONFIGURATION))
+        }
+    }
+}
+
+fn token(
+    argument: &ConfigArgument,
+    organization: &str,
+    user: &str,
+    ttl: Duration,
+) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&argument.config) {
+        Ok(config) => config,
+        Err(faults) => {
+            say_error(&report(argument, &faults));
+            return Ok(ExitCode::from(EXIT_CONFIGURATION));
+        }
+    };
+    let organization = OrganizationId::new(organization).context("--organization")?;
+    let user = UserId::new(user).context("--user")?;
+    say(&auth::mint(&config.auth.jwt, &user, &organization, ttl)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(argument: &ConfigArgument, faults: &[Fault]) -> String {
+    let mut lines = vec![format!("{}: {} fault(s)", argument.config.display(), faults.len())];
+    lines.extend(faults.iter().map(|fault| format!("  {fault}")));
+    lines.join("\n")
+}
+
+fn say(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{text}")
+}
+
+fn say_error(text: &str) {
+    // There is nowhere left to complain about a closed standard error.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,54 @@
+//! The page for people: is it ready, and if not, why.
+
+use super::Admin;
+use std::fmt::Write;
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}\
+    .ready{color:#1a7f37}.not{color:#cf222e}.degraded{color:#9a6700}code{background:#f0f0f0;padding:0 .3em}\
+    td{padding-right:2rem}";
+
+pub(super) fn page(admin: &Admin) -> String {
+    let report = admin.readiness.report();
+    let (class, word) = match (report.ready, report.degraded.is_empty()) {
+        (true, true) => ("ready", "ready"),
+        (true, false) => ("degraded", "ready, degraded"),
+        (false, _) => ("not", "not ready"),
+    };
+    let mut page = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Hookgate: {word}</title><style>{STYLE}</style>\
+         <h1>Hookgate <span class={class}>{word}</span></h1>"
+    );
+    list(&mut page, "Not ready because", &report.reasons);
+    list(&mut page, "Degraded because", &report.degraded);
+    let age = admin
+        .index_age()
+        .map_or_else(|| "not loaded".to_owned(), |age| format!("{} ms", age.as_millis()));
+    let rows = [("Version", admin.build.to_owned()), ("Age of the index", age)];
+    page.push_str("<table>");
+    for (name, value) in rows {
+        push(&mut page, format_args!("<tr><td>{name}<td>{}", escape(&value)));
+    }
+    page.push_str(
+        "</table><p><a href=/readyz>/readyz</a> <a href=/livez>/livez</a> <a href=/metrics>/metrics</a></html>\n",
+    );
+    page
+}
+
+fn list(page: &mut String, title: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    push(page, format_args!("<h2>{title}</h2><ul>"));
+    for item in items {
+        push(page, format_args!("<li>{}", escape(item)));
+    }
+    page.push_str("</ul>");
+}
+
+fn push(page: &mut String, arguments: std::fmt::Arguments<'_>) {
+    page.write_fmt(arguments).expect("writing into memory succeeds");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

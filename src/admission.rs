@@ -1,0 +1,112 @@
+//! How much may be in flight in the whole process: requests, and the bytes they hold.
+//!
+//! Plain atomics: nothing here waits. A refusal is a value, and what was taken is given back when
+//! the [`Permit`] is dropped, wherever the request has got to by then.
+
+use crate::settings::Section;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The section `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// Requests in flight, 1 to 1,000,000.
+    pub in_flight_requests: usize,
+    /// Bytes held for them, 64 KiB to 64 GiB: bodies, and the jobs made of them.
+    pub in_flight_bytes: usize,
+}
+
+impl AdmissionSettings {
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            in_flight_requests: section.count("in_flight_requests", 10_000, 1..=1_000_000),
+            in_flight_bytes: section.size("in_flight_bytes", "256MiB", (64 << 10)..=(64 << 30)),
+        }
+    }
+}
+
+/// A bound of the process is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much is in flight")]
+pub struct Overloaded;
+
+/// The bounds and what is taken of them.
+#[derive(Debug)]
+pub struct Admission {
+    settings: AdmissionSettings,
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Admission {
+    pub fn new(settings: AdmissionSettings) -> Arc<Self> {
+        Arc::new(Self { settings, requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+    }
+
+    /// Lets one more request in, unless that would be one too many.
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, Overloaded> {
+        take(&self.requests, 1, self.settings.in_flight_requests)?;
+        Ok(Permit { admission: Arc::clone(self), bytes: 0 })
+    }
+
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// One request's share. Given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Permit {
+    /// Takes `bytes` more for this request.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Overloaded> {
+        take(&self.admission.bytes, bytes, self.admission.settings.in_flight_bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.admission.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Adds first and takes back if that was too much: one atomic operation where all is well. Two
+/// requests that meet at the bound may both be refused; the bound itself is never passed.
+fn take(taken: &AtomicUsize, amount: usize, bound: usize) -> Result<(), Overloaded> {
+    if taken.fetch_add(amount, Ordering::Relaxed).saturating_add(amount) <= bound {
+        return Ok(());
+    }
+    taken.fetch_sub(amount, Ordering::Relaxed);
+    Err(Overloaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_permit_holds_comes_back_when_it_is_dropped() {
+        let admission =
+            Admission::new(AdmissionSettings { in_flight_requests: 2, in_flight_bytes: 100 });
+        let mut first = admission.admit().unwrap();
+        let mut second = admission.admit().unwrap();
+        assert!(admission.admit().is_err());
+        first.hold(60).unwrap();
+        assert_eq!(second.hold(41), Err(Overloaded));
+        second.hold(40).unwrap();
+        drop(first);
+        assert_eq!(admission.in_flight(), 1);
+        second.hold(60).unwrap();
+        drop(second);
+        assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(admission.in_flight(), 0);
+    }
+}

@@ -1,0 +1,293 @@
+//! Tokens: verified with the configured keys, by the configured algorithms only.
+
+use super::AuthError;
+use crate::ids::{OrganizationId, UserId};
+use crate::settings::{Secret, Section};
+use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
+use arc_swap::ArcSwap;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The section `[auth.jwt]`.
+#[derive(Debug, Clone)]
+pub struct JwtSettings {
+    algorithms: Vec<Algorithm>,
+    /// The first one signs `hookgate token`, all of them verify.
+    secrets: Vec<Secret>,
+    public_keys: Vec<Key>,
+    jwks_file: Option<PathBuf>,
+    issuer: Vec<String>,
+    audience: Vec<String>,
+    leeway: Duration,
+    user_claims: Vec<String>,
+    organization_claim: String,
+}
+
+impl JwtSettings {
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let algorithms: Vec<Algorithm> = section.value("algorithms", vec![Algorithm::HS256]);
+        if algorithms.is_empty() {
+            section.fault("algorithms", "at least one algorithm is needed");
+        }
+        let mut public_keys = Vec::new();
+        for path in section.value("public_key_files", Vec::<PathBuf>::new()) {
+            match read_public_key(&path) {
+                Ok(key) => public_keys.push(key),
+                Err(message) => section.fault("public_key_files", message),
+            }
+        }
+        let jwks_file: PathBuf = section.value("jwks_file", PathBuf::new());
+        let jwks_file = (!jwks_file.as_os_str().is_empty()).then_some(jwks_file);
+        if let Some(path) = &jwks_file
+            && let Err(message) = std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|json| parse_jwks(&json))
+        {
+            section.fault("jwks_file", format!("{}: {message}", path.display()));
+        }
+        let user_claims =
+            section.value("user_claims", ["id", "userId", "sub"].map(str::to_owned).to_vec());
+        if user_claims.is_empty() {
+            section.fault("user_claims", "at least one claim is needed");
+        }
+        Self {
+            algorithms,
+            secrets: section.secrets("secret"),
+            public_keys,
+            jwks_file,
+            issuer: section.texts("issuer"),
+            audience: section.texts("audience"),
+            leeway: section.duration("leeway", "30s", Duration::ZERO..=Duration::from_secs(600)),
+            user_claims,
+            organization_claim: section.value("organization_claim", "organizationId".to_owned()),
+        }
+    }
+
+    /// Whether any token could be verified.
+    pub fn has_keys(&self) -> bool {
+        !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks_file.is_some()
+    }
+}
+
+/// A key, and which tokens it is for.
+#[derive(Debug, Clone)]
+struct Key {
+    decoding: DecodingKey,
+    /// If the key says so, only for tokens that name it, ...
+    id: Option<String>,
+    /// ... and only by this algorithm.
+    algorithm: Option<Algorithm>,
+}
+
+impl Key {
+    fn is_for(&self, header: &Header) -> bool {
+        let id_fits = match (&self.id, &header.kid) {
+            (Some(id), Some(wanted)) => id == wanted,
+            _ => true,
+        };
+        id_fits
+            && self.decoding.family() == header.alg.family()
+            && self.algorithm.is_none_or(|algorithm| algorithm == header.alg)
+    }
+}
+
+/// What a verified token says. User and organization are looked up with it at every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) user: UserId,
+    pub(super) organization: Option<OrganizationId>,
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub(super) struct JwtVerifier {
+    settings: JwtSettings,
+    /// From secrets and PEM files.
+    keys: Vec<Key>,
+    /// From the JWK set, which is read again when it changes.
+    jwks: ArcSwap<Vec<Key>>,
+    /// One for each algorithm, never a mixed list.
+    validations: Vec<Validation>,
+}
+
+impl JwtVerifier {
+    pub(super) fn new(settings: JwtSettings) -> Self {
+        let secrets = settings.secrets.iter().map(|secret| Key {
+            decoding: DecodingKey::from_secret(secret.reveal().as_bytes()),
+            id: None,
+            algorithm: None,
+        });
+        let keys = secrets.chain(settings.public_keys.iter().cloned()).collect();
+        let validations =
+            settings.algorithms.iter().map(|each| validation(&settings, *each)).collect();
+        let jwks = settings.jwks_file.as_ref().and_then(|path| std::fs::read(path).ok());
+        let jwks = jwks.and_then(|json| parse_jwks(&json).ok()).unwrap_or_default();
+        Self { keys, jwks: ArcSwap::from_pointee(jwks), validations, settings }
+    }
+
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::InvalidToken)?;
+        let validation = self
+            .validations
+            .iter()
+            .find(|validation| validation.algorithms.contains(&header.alg))
+            .ok_or(AuthError::InvalidToken)?;
+        let jwks = self.jwks.load();
+        let mut refusal = AuthError::InvalidToken;
+        for key in self.keys.iter().chain(jwks.iter()).filter(|key| key.is_for(&header)) {
+            match jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, validation) {
+                Ok(token) => return self.claims(&token.claims),
+                Err(error) => match error.kind() {
+                    // Another key may fit the signature; nothing else can save this token.
+                    ErrorKind::InvalidSignature => {}
+                    ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => {
+                        refusal = AuthError::ExpiredToken;
+                    }
+                    _ => return Err(AuthError::InvalidToken),
+                },
+            }
+        }
+        Err(refusal)
+    }
+
+    fn claims(&self, claims: &Map<String, Value>) -> Result<Claims, AuthError> {
+        let present = |name: &String| claims.get(name).filter(|value| !value.is_null());
+        let user = self.settings.user_claims.iter().find_map(present).and_then(text_of);
+        let user = user.and_then(|text| UserId::new(&text).ok()).ok_or(AuthError::InvalidToken)?;
+        let organization = match present(&self.settings.organization_claim) {
+            None => None,
+            Some(value) => {
+                let organization = text_of(value).and_then(|text| OrganizationId::new(&text).ok());
+                Some(organization.ok_or(AuthError::InvalidToken)?)
+            }
+        };
+        Ok(Claims { user, organization })
+    }
+
+    /// Keeps the keys of the JWK set as the file has them. Never ends.
+    pub(super) async fn follow_jwks(self: Arc<Self>) {
+        let Some(path) = self.settings.jwks_file.clone() else {
+            return std::future::pending().await;
+        };
+        let mut file = WatchedFile::new(path);
+        let mut was_fine = true;
+        loop {
+            match self.refresh_jwks(&mut file) {
+                Ok(()) => was_fine = true,
+                Err(message) if was_fine => {
+                    was_fine = false;
+                    tracing::warn!(path = %file.path().display(), message, "JWK set not readable, the last good one stays");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn refresh_jwks(&self, file: &mut WatchedFile) -> Result<(), String> {
+        if let Some(json) = file.read_if_changed().map_err(|error| error.to_string())? {
+            let keys = parse_jwks(&json)?;
+            tracing::info!(keys = keys.len(), "JWK set read");
+            self.jwks.store(Arc::new(keys));
+        }
+        Ok(())
+    }
+}
+
+/// Mints a token with the first secret, for trying things out.
+pub fn mint(
+    settings: &JwtSettings,
+    user: &UserId,
+    organization: &OrganizationId,
+    lifetime: Duration,
+) -> anyhow::Result<String> {
+    let algorithm = settings.algorithms.iter().find(|each| each.family() == AlgorithmFamily::Hmac);
+    let algorithm =
+        algorithm.ok_or_else(|| anyhow::anyhow!("auth.jwt.algorithms has no HMAC algorithm"))?;
+    let secret = settings.secrets.first();
+    let secret = secret.ok_or_else(|| {
+        anyhow::anyhow!("auth.jwt.secrets is empty; there is nothing to sign with")
+    })?;
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut claims = Map::new();
+    if let Some(claim) = settings.user_claims.first() {
+        claims.insert(claim.clone(), user.as_str().into());
+    }
+    claims.insert(settings.organization_claim.clone(), organization.as_str().into());
+    claims.insert("iat".to_owned(), now.into());
+    claims.insert("exp".to_owned(), (now + lifetime.as_secs()).into());
+    for (claim, values) in [("iss", &settings.issuer), ("aud", &settings.audience)] {
+        if let Some(value) = values.first() {
+            claims.insert(claim.to_owned(), value.as_str().into());
+        }
+    }
+    let key = EncodingKey::from_secret(secret.reveal().as_bytes());
+    Ok(jsonwebtoken::encode(&Header::new(*algorithm), &claims, &key)?)
+}
+
+fn validation(settings: &JwtSettings, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = settings.leeway.as_secs();
+    validation.validate_nbf = true;
+    let mut required = vec!["exp"];
+    if !settings.issuer.is_empty() {
+        validation.set_issuer(&settings.issuer);
+        required.push("iss");
+    }
+    // Without "aud" among the required claims, one of the wrong type would pass as absent; and
+    // with none configured, tokens that carry one would be refused.
+    validation.validate_aud = !settings.audience.is_empty();
+    if validation.validate_aud {
+        validation.set_audience(&settings.audience);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+/// An identifier in a claim: a text, or an integer as its digits.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn read_public_key(path: &PathBuf) -> Result<Key, String> {
+    let pem =
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let decoding = DecodingKey::from_rsa_pem(&pem)
+        .or_else(|_| DecodingKey::from_ec_pem(&pem))
+        .or_else(|_| DecodingKey::from_ed_pem(&pem))
+        .map_err(|_| format!("{} is no public key of RSA, EC or Ed25519 in PEM", path.display()))?;
+    Ok(Key { decoding, id: None, algorithm: None })
+}
+
+fn parse_jwks(json: &[u8]) -> Result<Vec<Key>, String> {
+    let set: JwkSet = serde_json::from_slice(json).map_err(|_| "not a JWK set".to_owned())?;
+    let keys: Vec<Key> = set.keys.iter().filter_map(key_from_jwk).collect();
+    if keys.is_empty() {
+        return Err("no key in the JWK set can verify a token".to_owned());
+    }
+    Ok(keys)
+}
+
+/// Keys for other uses, and of kinds we do not verify with, are left out.
+fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
+    use jsonwebtoken::jwk::PublicKeyUse;
+    if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+        return None;
+    }
+    let algorithm = match jwk.common.key_algorithm {
+        None => None,
+        Some(named) => Some(named.to_string().parse().ok()?),
+    };
+    let decoding = DecodingKey::from_jwk(jwk).ok()?;
+    Some(Key { decoding, id: jwk.common.key_id.clone(), algorithm })
+}

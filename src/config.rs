@@ -1,0 +1,66 @@
+//! The configuration: a TOML file, overridden by the environment; every fault is found at once.
+
+use crate::admin::AdminSettings;
+use crate::admission::AdmissionSettings;
+use crate::auth::{AuthSettings, UsersSettings};
+use crate::ingress::ServerSettings;
+use crate::mirror::mongo::MongoSettings;
+use crate::queue::QueueSettings;
+use crate::settings::{Fault, Settings};
+use crate::telemetry::TelemetrySettings;
+use crate::triggers::TriggersSettings;
+use std::path::Path;
+
+/// Everything that can be configured. Each part of the program reads its own section.
+#[derive(Debug)]
+pub struct Config {
+    pub admin: AdminSettings,
+    pub admission: AdmissionSettings,
+    pub auth: AuthSettings,
+    pub mongodb: MongoSettings,
+    pub queue: QueueSettings,
+    pub server: ServerSettings,
+    pub telemetry: TelemetrySettings,
+    pub triggers: TriggersSettings,
+    pub users: UsersSettings,
+}
+
+impl Config {
+    /// Reads the file and the environment of the process.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| fault(path, &format!("cannot be read: {error}")))?;
+        let table = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+            });
+            fault(path, &format!("is not TOML: line {line}: {}", error.message()))
+        })?;
+        Self::read(Settings::new(table, std::env::vars()))
+    }
+
+    /// Reads settings, wherever they come from.
+    pub fn read(mut settings: Settings) -> Result<Self, Vec<Fault>> {
+        let config = Self::read_sections(&mut settings);
+        let faults = settings.into_faults();
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    fn read_sections(settings: &mut Settings) -> Self {
+        Self {
+            server: ServerSettings::read(&mut settings.section("server")),
+            admin: AdminSettings::read(&mut settings.section("admin")),
+            auth: AuthSettings::read(&mut settings.section("auth")),
+            mongodb: MongoSettings::read(&mut settings.section("mongodb")),
+            triggers: TriggersSettings::read(&mut settings.section("triggers")),
+            users: UsersSettings::read(&mut settings.section("users")),
+            queue: QueueSettings::read(&mut settings.section("queue")),
+            admission: AdmissionSettings::read(&mut settings.section("limits")),
+            telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
+        }
+    }
+}
+
+fn fault(path: &Path, message: &str) -> Vec<Fault> {
+    vec![Fault { key: path.display().to_string(), message: message.to_owned() }]
+}

@@ -1,0 +1,125 @@
+//! One type per name, so that two of them cannot be swapped.
+
+use compact_str::CompactString;
+use std::borrow::Borrow;
+use std::fmt;
+
+/// The longest identifier that is taken, in bytes. `contract.md` 5 fixes it for webhook ids; the
+/// others share it, since an identifier that no request can name need not be kept.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// An identifier that is empty or longer than [`MAX_ID_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("identifier is empty or longer than {MAX_ID_BYTES} bytes")]
+pub struct IdError;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// 1 to [`MAX_ID_BYTES`] bytes of UTF-8. The 24 hex digits of an ObjectId are held inline.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(CompactString);
+
+        impl $name {
+            pub fn new(text: &str) -> Result<Self, IdError> {
+                if text.is_empty() || text.len() > MAX_ID_BYTES {
+                    return Err(IdError);
+                }
+                Ok(Self(CompactString::new(text)))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// The tenant: a caller reaches only workflows of its own organization.
+    OrganizationId
+);
+id!(
+    /// The user on whose behalf a request is made.
+    UserId
+);
+id!(
+    /// A workflow, as the database names it.
+    WorkflowId
+);
+id!(
+    /// What the body of a request names and a `WebhookTrigger` node is configured with.
+    WebhookId
+);
+
+/// The identifier under which a request is found again in logs, answers and jobs.
+///
+/// Up to 128 bytes of printable ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(CompactString);
+
+impl RequestId {
+    /// The longest identifier that is taken over from a caller, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Takes over the caller's identifier, or makes one where it is missing or not acceptable.
+    pub fn take_over_or_make(offered: Option<&[u8]>) -> Self {
+        let acceptable = |text: &&str| {
+            !text.is_empty()
+                && text.len() <= Self::MAX_BYTES
+                && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        };
+        match offered.and_then(|bytes| std::str::from_utf8(bytes).ok()).filter(acceptable) {
+            Some(text) => Self(CompactString::new(text)),
+            None => Self::make(),
+        }
+    }
+
+    /// A new identifier: UUID version 7, so that identifiers sort by time.
+    fn make() -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        Self(CompactString::new(uuid::Uuid::now_v7().as_simple().encode_lower(&mut buffer)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_a_lower_and_an_upper_bound() {
+        assert_eq!(WebhookId::new(""), Err(IdError));
+        assert_eq!(WebhookId::new(&"x".repeat(257)), Err(IdError));
+        assert_eq!(WebhookId::new(&"x".repeat(256)).unwrap().as_str().len(), 256);
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_only_if_it_is_printable_ascii() {
+        let taken = |offered: &[u8]| RequestId::take_over_or_make(Some(offered));
+        assert_eq!(taken(b"abc-1").as_str(), "abc-1");
+        for refused in [&b""[..], b"a\tb", "ü".as_bytes(), &[b'x'; 129]] {
+            assert_eq!(taken(refused).as_str().len(), 32);
+        }
+        assert_ne!(
+            RequestId::take_over_or_make(None).as_str(),
+            RequestId::take_over_or_make(None).as_str()
+        );
+    }
+}

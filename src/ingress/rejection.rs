@@ -1,0 +1,171 @@
+//! Every way in which a request is refused: the one table from error to answer.
+
+use super::webhook::WebhookError;
+use crate::admission::Overloaded;
+use crate::auth::AuthError;
+use crate::metrics::Outcome;
+use crate::queue::{EnqueueError, Enqueued};
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+/// Why a request is refused, with what its answer says beyond the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// The caller has gone away while its body was read; nobody will see the answer.
+    ClientClosed,
+    FanoutTooLarge {
+        matches: usize,
+        max_matches: usize,
+        bytes: usize,
+        max_bytes: usize,
+    },
+    IndexUnavailable,
+    Internal,
+    InvalidBody(WebhookError),
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge {
+        max_bytes: usize,
+    },
+    QueueUnavailable(Enqueued),
+    RequestTimeout,
+    Unauthorized(AuthError),
+    UnsupportedMediaType,
+}
+
+impl Rejection {
+    /// The stable word: in the answer, and the label of the metric.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::ClientClosed => Outcome::ClientClosed,
+            Self::FanoutTooLarge { .. } => Outcome::FanoutTooLarge,
+            Self::IndexUnavailable | Self::Unauthorized(AuthError::Unavailable) => {
+                Outcome::IndexUnavailable
+            }
+            Self::Internal => Outcome::Internal,
+            Self::InvalidBody(WebhookError::InvalidJson) => Outcome::InvalidJson,
+            Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
+            Self::InvalidBody(WebhookError::MissingWebhookId) => Outcome::MissingWebhookId,
+            Self::MethodNotAllowed => Outcome::MethodNotAllowed,
+            Self::NotFound => Outcome::NotFound,
+            Self::Overloaded => Outcome::Overloaded,
+            Self::PayloadTooLarge { .. } => Outcome::PayloadTooLarge,
+            Self::QueueUnavailable(_) => Outcome::QueueUnavailable,
+            Self::RequestTimeout => Outcome::RequestTimeout,
+            Self::Unauthorized(AuthError::MissingCredentials) => Outcome::MissingCredentials,
+            Self::Unauthorized(AuthError::InvalidToken) => Outcome::InvalidToken,
+            Self::Unauthorized(AuthError::ExpiredToken) => Outcome::ExpiredToken,
+            Self::Unauthorized(AuthError::InvalidApiKey) => Outcome::InvalidApiKey,
+            Self::UnsupportedMediaType => Outcome::UnsupportedMediaType,
+        }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self.outcome() {
+            Outcome::InvalidJson | Outcome::BodyNotObject | Outcome::MissingWebhookId => {
+                StatusCode::BAD_REQUEST
+            }
+            Outcome::MissingCredentials
+            | Outcome::InvalidToken
+            | Outcome::ExpiredToken
+            | Outcome::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            Outcome::NotFound => StatusCode::NOT_FOUND,
+            Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Outcome::RequestTimeout | Outcome::ClientClosed => StatusCode::REQUEST_TIMEOUT,
+            Outcome::PayloadTooLarge | Outcome::FanoutTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Outcome::Overloaded | Outcome::IndexUnavailable | Outcome::QueueUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Outcome::Internal | Outcome::Accepted => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.status().as_u16(), 408 | 429 | 500 | 503)
+    }
+
+    /// Seconds after which to try again.
+    pub fn retry_after(&self) -> Option<&'static str> {
+        match self.outcome() {
+            Outcome::Overloaded | Outcome::QueueUnavailable => Some("1"),
+            Outcome::IndexUnavailable => Some("5"),
+            _ => None,
+        }
+    }
+
+    /// For people. Never repeats what the caller sent, never names what is inside.
+    pub fn sentence(&self) -> &'static str {
+        match self.outcome() {
+            Outcome::InvalidJson => "Body is not valid JSON in UTF-8 of at most 128 levels",
+            Outcome::BodyNotObject => "Body must be a JSON object",
+            Outcome::MissingWebhookId => {
+                "Body must have exactly one webhookId, a string of 1 to 256 bytes"
+            }
+            Outcome::MissingCredentials => {
+                "Authentication required: send Authorization: Bearer with a JWT or an API key"
+            }
+            Outcome::InvalidToken => "Token is not valid here",
+            Outcome::ExpiredToken => "Token has expired or is not valid yet",
+            Outcome::InvalidApiKey => "API key is unknown or switched off",
+            Outcome::NotFound => {
+                "There is nothing at this path; webhooks go to /api/webhook/workflow"
+            }
+            Outcome::MethodNotAllowed => "Webhooks are sent with POST",
+            Outcome::RequestTimeout | Outcome::ClientClosed => "Body did not arrive in time",
+            Outcome::PayloadTooLarge => "Body is larger than is taken here",
+            Outcome::FanoutTooLarge => "Webhook would start more than one request may",
+            Outcome::UnsupportedMediaType => "Send application/json without Content-Encoding",
+            Outcome::Overloaded => "Too many requests are in flight; try again shortly",
+            Outcome::IndexUnavailable => "Workflows are not known yet; try again shortly",
+            Outcome::QueueUnavailable => "Queue did not take the webhook; try again shortly",
+            Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
+        }
+    }
+
+    pub fn details(&self) -> Option<Value> {
+        match self {
+            Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes } => Some(json!({
+                "matches": matches, "maxMatches": max_matches, "bytes": bytes, "maxBytes": max_bytes,
+            })),
+            Self::PayloadTooLarge { max_bytes } => Some(json!({ "maxBytes": max_bytes })),
+            Self::QueueUnavailable(enqueued) => Some(json!({ "enqueued": enqueued.word() })),
+            _ if self.status().is_server_error() => {
+                Some(json!({ "enqueued": Enqueued::Nothing.word() }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Overloaded> for Rejection {
+    fn from(_: Overloaded) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl From<WebhookError> for Rejection {
+    fn from(error: WebhookError) -> Self {
+        Self::InvalidBody(error)
+    }
+}
+
+impl From<AuthError> for Rejection {
+    fn from(error: AuthError) -> Self {
+        Self::Unauthorized(error)
+    }
+}
+
+impl From<EnqueueError> for Rejection {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Full => Self::Overloaded,
+            EnqueueError::TooLarge { matches, max_matches, bytes, max_bytes } => {
+                Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes }
+            }
+            EnqueueError::Unavailable(enqueued) => Self::QueueUnavailable(enqueued),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Answers: the one for what was accepted, and the one envelope for all that was not.
+
+use super::rejection::Rejection;
+use crate::ids::{RequestId, WebhookId};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A webhook whose jobs are all in Redis.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) webhook: WebhookId,
+    pub(super) matched: usize,
+}
+
+pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data<'a> {
+        webhook_id: &'a str,
+        matched_count: usize,
+    }
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        success: bool,
+        message: &'static str,
+        data: Data<'a>,
+    }
+    let data = Data { webhook_id: accepted.webhook.as_str(), matched_count: accepted.matched };
+    json(StatusCode::ACCEPTED, id, &Envelope { success: true, message: "Webhook accepted", data })
+}
+
+pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Envelope<'a> {
+        success: bool,
+        error: &'static str,
+        code: &'static str,
+        retryable: bool,
+        request_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<serde_json::Value>,
+    }
+    let status = rejection.status();
+    let mut response = json(
+        status,
+        id,
+        &Envelope {
+            success: false,
+            error: rejection.sentence(),
+            code: rejection.outcome().word(),
+            retryable: rejection.is_retryable(),
+            request_id: id.as_str(),
+            details: rejection.details(),
+        },
+    );
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    if let Some(seconds) = rejection.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    response
+}
+
+fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(body).expect("an answer has only texts and numbers");
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    response
+}

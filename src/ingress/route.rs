@@ -1,0 +1,23 @@
+//! Which of our paths a request is for.
+
+use super::rejection::Rejection;
+use hyper::Method;
+
+/// Where webhooks are sent.
+pub const WEBHOOK_PATH: &str = "/api/webhook/workflow";
+
+/// What can be asked of the ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    Webhook,
+}
+
+impl Route {
+    pub(super) fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
+        match (path, method) {
+            (WEBHOOK_PATH, &Method::POST) => Ok(Self::Webhook),
+            (WEBHOOK_PATH, _) => Err(Rejection::MethodNotAllowed),
+            _ => Err(Rejection::NotFound),
+        }
+    }
+}

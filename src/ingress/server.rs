@@ -1,0 +1,178 @@
+//! Listening and accepting.
+
+use super::connection::{self, ConnectionLimits};
+use super::{BodySettings, Ingress};
+use crate::lifecycle::Shutdown;
+use crate::settings::Section;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+/// Connections that the kernel holds for us before they are accepted; it takes less if
+/// `net.core.somaxconn` is less.
+const BACKLOG: i32 = 4096;
+
+/// How long to pause when the process is out of file descriptors or memory for one more connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The section `[server]`.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub listen: SocketAddr,
+    /// 0: one per available core.
+    pub workers: usize,
+    /// In the whole process.
+    pub max_connections: usize,
+    pub body: BodySettings,
+    connection: ConnectionLimits,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+}
+
+impl ServerSettings {
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            listen: section.value("listen", SocketAddr::from(([0, 0, 0, 0], 2212))),
+            workers: section.count("workers", 0, 0..=1024),
+            max_connections: section.count("max_connections", 20_000, 1..=1_000_000),
+            body: BodySettings::read(section),
+            connection: ConnectionLimits {
+                header_timeout: section.duration(
+                    "header_timeout",
+                    "10s",
+                    second / 10..=600 * second,
+                ),
+                idle_timeout: section.duration("idle_timeout", "75s", second / 10..=3600 * second),
+                max_age: section.duration("max_connection_age", "5m", second..=86_400 * second),
+            },
+            drain_delay: section.duration("drain_delay", "0s", Duration::ZERO..=600 * second),
+            drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
+        }
+    }
+}
+
+/// A bound port. Every worker has one of its own on the same port, and the kernel shares out the
+/// connections.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+}
+
+impl Listener {
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { socket })
+    }
+
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?.as_socket();
+        address.ok_or_else(|| io::Error::other("not an internet address"))
+    }
+}
+
+/// Accepts connections until the drain, and serves each as a task.
+pub async fn serve(
+    listener: Listener,
+    ingress: Arc<Ingress>,
+    settings: &ServerSettings,
+    open: Arc<Semaphore>,
+    (tasks, shutdown): (TaskTracker, Shutdown),
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener.socket.into())?;
+    let mut acceptor = Acceptor {
+        listener,
+        ingress,
+        limits: settings.connection.clone(),
+        tasks,
+        shutdown,
+        logged: None,
+    };
+    let drain = acceptor.shutdown.drain.clone();
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = drain.cancelled() => break,
+            connection = acceptor.accept(&open) => connection,
+        };
+        acceptor.serve_or_pause(connection).await;
+    }
+    // What the kernel has queued up for us would be reset: it is served too.
+    while let Some(connection) = acceptor.accept_waiting(&open).await {
+        acceptor.serve_or_pause(connection).await;
+    }
+    Ok(())
+}
+
+type Accepted = io::Result<(TcpStream, OwnedSemaphorePermit)>;
+
+struct Acceptor {
+    listener: TcpListener,
+    ingress: Arc<Ingress>,
+    limits: ConnectionLimits,
+    tasks: TaskTracker,
+    shutdown: Shutdown,
+    /// When an error was last logged.
+    logged: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Waits for room and then for a connection: beyond the bound, callers wait in the kernel.
+    async fn accept(&self, open: &Arc<Semaphore>) -> Accepted {
+        let permit = Arc::clone(open).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, permit))
+    }
+
+    /// A connection that waits already.
+    async fn accept_waiting(&self, open: &Arc<Semaphore>) -> Option<Accepted> {
+        let permit = Arc::clone(open).try_acquire_owned().ok()?;
+        poll_fn(|context| match self.listener.poll_accept(context) {
+            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(Ok(stream))),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+        })
+        .await
+        .map(|accepted: io::Result<TcpStream>| accepted.map(|stream| (stream, permit)))
+    }
+
+    async fn serve_or_pause(&mut self, accepted: Accepted) {
+        match accepted {
+            Ok((stream, permit)) => self.spawn(stream, permit),
+            Err(error) => {
+                self.ingress.metrics.accept_errors.increment(1);
+                if self.logged.is_none_or(|logged| logged.elapsed() > Duration::from_secs(1)) {
+                    self.logged = Some(Instant::now());
+                    tracing::warn!(%error, "connection could not be accepted");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        // Fails only on a connection that is gone already.
+        let _ = stream.set_nodelay(true);
+        let ingress = Arc::clone(&self.ingress);
+        let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let metrics = Arc::clone(&ingress.metrics);
+            metrics.connections.increment(1.0);
+            connection::serve(stream, ingress, &limits, &shutdown).await;
+            metrics.connections.decrement(1.0);
+            drop(permit);
+        });
+    }
+}

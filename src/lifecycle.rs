@@ -1,0 +1,128 @@
+//! Readiness, the tasks of the process, and how it is asked to stop.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What one part of the program says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    Ready,
+    /// Serves, but something is worth a look.
+    Degraded(Vec<String>),
+    NotReady(String),
+}
+
+/// Whether the process may be sent traffic: the conditions of all its parts.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    parts: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+}
+
+/// What `/readyz` answers.
+#[derive(Debug, serde::Serialize)]
+pub struct Report {
+    pub ready: bool,
+    pub reasons: Vec<String>,
+    pub degraded: Vec<String>,
+}
+
+impl Readiness {
+    /// Adds a part, which is not ready until it says so.
+    pub fn part(&self, name: &'static str) -> Reporter {
+        let reporter = Reporter { readiness: self.clone(), name };
+        reporter.set(Condition::NotReady("not started".to_owned()));
+        reporter
+    }
+
+    pub fn report(&self) -> Report {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = Report { ready: true, reasons: Vec::new(), degraded: Vec::new() };
+        for (name, condition) in parts.iter() {
+            match condition {
+                Condition::Ready => {}
+                Condition::Degraded(notes) => {
+                    report.degraded.extend(notes.iter().map(|note| format!("{name}: {note}")));
+                }
+                Condition::NotReady(reason) => {
+                    report.ready = false;
+                    report.reasons.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        report
+    }
+}
+
+/// The voice of one part.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    readiness: Readiness,
+    name: &'static str,
+}
+
+impl Reporter {
+    /// Says how it is now, and answers whether that is new.
+    pub fn set(&self, condition: Condition) -> bool {
+        let mut parts = self.readiness.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = parts.get(self.name) != Some(&condition);
+        parts.insert(self.name, condition);
+        is_new
+    }
+}
+
+/// The two levels of stopping: asked first, cut off later.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// No new connections; those there are finish what they have begun.
+    pub drain: CancellationToken,
+    /// What is still there is dropped.
+    pub force: CancellationToken,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals over; must be called within a runtime.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one and answers its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_must_be_ready() {
+        let readiness = Readiness::default();
+        let redis = readiness.part("redis");
+        let index = readiness.part("index");
+        assert!(!readiness.report().ready);
+        redis.set(Condition::Ready);
+        index.set(Condition::Degraded(vec!["stale".to_owned()]));
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(report.degraded, ["index: stale"]);
+        assert!(!redis.set(Condition::Ready));
+        assert!(redis.set(Condition::NotReady("gone".to_owned())));
+        assert_eq!(readiness.report().reasons, ["redis: gone"]);
+    }
+}

@@ -1,0 +1,345 @@
+//! The catalogue: every metric, its help, its labels as enums.
+//!
+//! Handles are made once, so that a request only adds to them, and every series is there from the
+//! start. No label names an organization, a webhook or a workflow.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use std::sync::Arc;
+
+/// Seconds. From 50 µs up: a request that is answered from memory and one call to a near Redis
+/// takes some hundred microseconds; 10 s is beyond every deadline.
+const SECONDS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
+
+/// Jobs. Doubling up to the most that one request may make by default.
+const JOBS: [f64; 13] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+    };
+}
+
+labels!(
+    /// How a request ended: the code of its error answer, or one of the other two.
+    Outcome {
+        Accepted = "accepted",
+        /// The caller was gone before the answer could be given.
+        ClientClosed = "client_closed",
+        InvalidJson = "invalid_json",
+        BodyNotObject = "body_not_object",
+        MissingWebhookId = "missing_webhook_id",
+        MissingCredentials = "missing_credentials",
+        InvalidToken = "invalid_token",
+        ExpiredToken = "expired_token",
+        InvalidApiKey = "invalid_api_key",
+        NotFound = "not_found",
+        MethodNotAllowed = "method_not_allowed",
+        RequestTimeout = "request_timeout",
+        PayloadTooLarge = "payload_too_large",
+        FanoutTooLarge = "fanout_too_large",
+        UnsupportedMediaType = "unsupported_media_type",
+        Internal = "internal",
+        Overloaded = "overloaded",
+        IndexUnavailable = "index_unavailable",
+        QueueUnavailable = "queue_unavailable",
+    }
+);
+
+labels!(
+    /// What is kept in memory.
+    Collection {
+        Workflows = "workflows",
+        Users = "users",
+    }
+);
+
+labels!(
+    /// What a change did to a document.
+    ChangeKind {
+        Put = "put",
+        Removed = "removed",
+    }
+);
+
+labels!(
+    /// Why a collection was read as a whole.
+    LoadReason {
+        Start = "start",
+        /// The stream of changes could not be continued.
+        StreamLost = "stream_lost",
+        FileChanged = "file_changed",
+    }
+);
+
+labels!(
+    /// Why a call to Redis failed.
+    RedisError {
+        /// No reply before the deadline.
+        Timeout = "timeout",
+        /// No connection, or it was lost.
+        Connection = "connection",
+        OutOfMemory = "oom",
+        ReadOnly = "readonly",
+        Loading = "loading",
+        Busy = "busy",
+        /// Writes are refused: a failed save, or too few replicas.
+        WritesRefused = "writes_refused",
+        Authentication = "auth",
+        WrongType = "wrongtype",
+        /// A reply that the script cannot have given.
+        Protocol = "protocol",
+        Other = "other",
+    }
+);
+
+/// Handles to every metric, and the page that shows them.
+#[derive(Debug)]
+pub struct Metrics {
+    page: Page,
+    requests: Vec<Counter>,
+    pub request_duration: Histogram,
+    pub jobs_enqueued: Counter,
+    pub unmatched: Counter,
+    pub requests_in_flight: Gauge,
+    pub connections: Gauge,
+    pub accept_errors: Counter,
+    pub index_triggers: Gauge,
+    pub index_workflows: Gauge,
+    pub index_api_keys: Gauge,
+    pub index_conflicting_api_keys: Gauge,
+    pub index_age: Gauge,
+    index_changes: Vec<Vec<Counter>>,
+    index_loads: Vec<Vec<Counter>>,
+    index_skipped: Vec<Counter>,
+    pub batch_jobs: Histogram,
+    pub redis_call_duration: Histogram,
+    redis_errors: Vec<Counter>,
+    pub redis_memory_ratio: Gauge,
+}
+
+impl Metrics {
+    pub fn new(version: &'static str, commit: &'static str) -> Result<Arc<Self>, BuildError> {
+        let page = Page::new()?;
+        let recorder = Arc::clone(&page.recorder);
+        Ok(Arc::new(metrics::with_local_recorder(&*recorder, || {
+            Self::register(page, version, commit)
+        })))
+    }
+
+    fn register(page: Page, version: &'static str, commit: &'static str) -> Self {
+        describe_gauge!("hookgate_build_info", "Always 1; the labels say what is running.");
+        gauge!("hookgate_build_info", "version" => version, "commit" => commit).set(1.0);
+        page.process.describe();
+        Self {
+            page,
+            requests: requests(),
+            request_duration: seconds(
+                "hookgate_request_duration_seconds",
+                "Time from the head of a request to its answer.",
+            ),
+            jobs_enqueued: count(
+                "hookgate_jobs_enqueued_total",
+                "Jobs that Redis has acknowledged.",
+            ),
+            unmatched: count(
+                "hookgate_unmatched_total",
+                "Accepted requests that no trigger matched.",
+            ),
+            requests_in_flight: level(
+                "hookgate_requests_in_flight",
+                "Requests begun and not ended.",
+            ),
+            connections: level("hookgate_connections", "Open connections of callers."),
+            accept_errors: count(
+                "hookgate_accept_errors_total",
+                "Connections that could not be accepted.",
+            ),
+            index_triggers: level("hookgate_index_triggers", "Triggers in the index."),
+            index_workflows: level(
+                "hookgate_index_workflows",
+                "Workflows with a trigger in the index.",
+            ),
+            index_api_keys: level("hookgate_index_api_keys", "API keys in the index."),
+            index_conflicting_api_keys: level(
+                "hookgate_index_conflicting_api_keys",
+                "API keys that are refused because users of several organizations have them.",
+            ),
+            index_age: level(
+                "hookgate_index_age_seconds",
+                "Age of the older of the two mirrored collections; -1 before the first load.",
+            ),
+            index_changes: index_changes(),
+            index_loads: index_loads(),
+            index_skipped: index_skipped(),
+            batch_jobs: {
+                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
+                histogram!("hookgate_batch_jobs")
+            },
+            redis_call_duration: seconds(
+                "hookgate_redis_call_duration_seconds",
+                "Time from sending a batch to the reply of Redis.",
+            ),
+            redis_errors: redis_errors(),
+            redis_memory_ratio: level(
+                "hookgate_redis_memory_ratio",
+                "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
+            ),
+        }
+    }
+
+    pub fn request(&self, outcome: Outcome) -> &Counter {
+        of(&self.requests, outcome as usize)
+    }
+
+    pub fn index_change(&self, collection: Collection, kind: ChangeKind) -> &Counter {
+        of(of::<Vec<Counter>>(&self.index_changes, collection as usize), kind as usize)
+    }
+
+    pub fn index_load(&self, collection: Collection, reason: LoadReason) -> &Counter {
+        of(of::<Vec<Counter>>(&self.index_loads, collection as usize), reason as usize)
+    }
+
+    pub fn index_skipped(&self, collection: Collection) -> &Counter {
+        of(&self.index_skipped, collection as usize)
+    }
+
+    pub fn redis_error(&self, kind: RedisError) -> &Counter {
+        of(&self.redis_errors, kind as usize)
+    }
+
+    /// Moves the samples of histograms into their buckets. They are held one by one until then,
+    /// so that this must be called every few seconds, scraped or not.
+    pub fn upkeep(&self) {
+        self.page.handle.run_upkeep();
+    }
+
+    /// The page in Prometheus' text format.
+    pub fn render(&self) -> String {
+        metrics::with_local_recorder(&*self.page.recorder, || self.page.process.collect());
+        self.page.handle.render()
+    }
+}
+
+/// Where the handles lead to. It is no global, so that tests can have one each.
+#[derive(Debug)]
+struct Page {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+}
+
+impl Page {
+    fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)?
+            .set_buckets_for_metric(Matcher::Full("hookgate_batch_jobs".to_owned()), &JOBS)?
+            .build_recorder();
+        let handle = recorder.handle();
+        Ok(Self {
+            recorder: Arc::new(recorder),
+            handle,
+            process: metrics_process::Collector::default(),
+        })
+    }
+}
+
+fn count(name: &'static str, help: &'static str) -> Counter {
+    describe_counter!(name, help);
+    counter!(name)
+}
+
+fn level(name: &'static str, help: &'static str) -> Gauge {
+    describe_gauge!(name, help);
+    gauge!(name)
+}
+
+fn seconds(name: &'static str, help: &'static str) -> Histogram {
+    describe_histogram!(name, help);
+    histogram!(name)
+}
+
+fn requests() -> Vec<Counter> {
+    let name = "hookgate_requests_total";
+    describe_counter!(name, "Requests by how they ended: every request is counted once.");
+    Outcome::ALL.iter().map(|outcome| counter!(name, "code" => outcome.word())).collect()
+}
+
+fn index_changes() -> Vec<Vec<Counter>> {
+    let name = "hookgate_index_changes_total";
+    describe_counter!(name, "Changed documents that were applied.");
+    let of_collection = |collection: &Collection| {
+        let kinds = ChangeKind::ALL.iter();
+        kinds
+            .map(|kind| counter!(name, "collection" => collection.word(), "kind" => kind.word()))
+            .collect()
+    };
+    Collection::ALL.iter().map(of_collection).collect()
+}
+
+fn index_loads() -> Vec<Vec<Counter>> {
+    let name = "hookgate_index_loads_total";
+    describe_counter!(name, "Complete loads of a collection.");
+    let of_collection = |collection: &Collection| {
+        let reasons = LoadReason::ALL.iter();
+        reasons
+            .map(|reason| counter!(name, "collection" => collection.word(), "reason" => reason.word()))
+            .collect()
+    };
+    Collection::ALL.iter().map(of_collection).collect()
+}
+
+fn index_skipped() -> Vec<Counter> {
+    let name = "hookgate_index_skipped_documents_total";
+    describe_counter!(name, "Malformed documents that were left out.");
+    let collections = Collection::ALL.iter();
+    collections.map(|collection| counter!(name, "collection" => collection.word())).collect()
+}
+
+fn redis_errors() -> Vec<Counter> {
+    let name = "hookgate_redis_errors_total";
+    describe_counter!(name, "Batches that Redis did not acknowledge.");
+    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.word())).collect()
+}
+
+fn of<T>(handles: &[T], label: usize) -> &T {
+    handles.get(label).expect("there is one handle for each variant of a label")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let page = Metrics::new("1", "c").unwrap().render();
+        for outcome in Outcome::ALL {
+            assert!(
+                page.contains(&format!("hookgate_requests_total{{code=\"{}\"}} 0", outcome.word()))
+            );
+        }
+        assert!(page.contains("hookgate_request_duration_seconds_count 0"));
+        assert!(
+            page.contains(
+                "hookgate_index_loads_total{collection=\"users\",reason=\"stream_lost\"} 0"
+            )
+        );
+    }
+}

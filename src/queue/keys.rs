@@ -1,0 +1,42 @@
+//! The keys of a BullMQ queue.
+
+use crate::settings::Section;
+
+/// `queue.prefix` and `queue.name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct QueueName {
+    prefix: String,
+    name: String,
+}
+
+impl QueueName {
+    /// `in_cluster`: all keys must lie in one slot, which takes a hash tag.
+    pub(super) fn read(section: &mut Section<'_>, in_cluster: bool) -> Self {
+        let name = section.name("name", "workflow-runner");
+        if name.contains(':') {
+            section.fault("name", "holds a colon, which BullMQ does not allow");
+        }
+        let prefix = section.name("prefix", "bull");
+        let tag = prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        if in_cluster && tag.is_none_or(|(tag, _)| tag.is_empty()) {
+            section.fault("prefix", "needs a hash tag on a cluster, such as \"{bull}\"");
+        }
+        Self { prefix, name }
+    }
+
+    /// What the keys of jobs begin with, the colon at its end included.
+    pub(super) fn job_prefix(&self) -> String {
+        self.key("")
+    }
+
+    /// The KEYS of the script, in its order.
+    pub(super) fn script_keys(&self) -> Vec<String> {
+        ["wait", "paused", "meta", "id", "events", "marker", "active"]
+            .map(|key| self.key(key))
+            .to_vec()
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}:{}:{key}", self.prefix, self.name)
+    }
+}

@@ -1,0 +1,206 @@
+//! The job options: BullMQ's own, in its own words, as the JSON text that is stored with each job.
+
+use crate::settings::Section;
+use serde_json::{Map, Value as Json};
+use toml::Value;
+
+/// The section `[queue.job]`, as BullMQ stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JobOptions(Map<String, Json>);
+
+/// Options of BullMQ that an ingress must not set, and why.
+const REFUSED: [(&str, &str); 11] = [
+    (
+        "priority",
+        "jobs with a priority wait behind every job without one; use a queue of their own",
+    ),
+    ("delay", "delayed jobs are hidden from workers; delay in the workflow instead"),
+    ("lifo", "the newest job first starves the older ones"),
+    ("jobId", "job ids are BullMQ's own counter"),
+    ("deduplication", "a webhook that is accepted is run"),
+    ("repeat", "a webhook is one job"),
+    ("parent", "a webhook is no part of a flow"),
+    ("timestamp", "it is the time at which the webhook was received"),
+    ("sizeLimit", "the size is bounded by server.max_body"),
+    ("telemetry", "it is taken from the traceparent of each request"),
+    ("debounce", "BullMQ has replaced it"),
+];
+
+impl JobOptions {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut options = Map::new();
+        let attempts = section.number("attempts", 3, 0..=1_000_000);
+        options.insert("attempts".to_owned(), attempts.into());
+        options.extend(entry(section, "backoff", "backoff", Some(default_backoff()), backoff));
+        for (key, default) in [
+            ("removeOnComplete", keep(&[("age", 86_400), ("count", 10_000)])),
+            ("removeOnFail", keep(&[("age", 604_800)])),
+        ] {
+            options.extend(entry(section, key, key, Some(default), retention));
+        }
+        options.extend(entry(section, "keepLogs", "kl", None, whole_number));
+        options.extend(entry(section, "stackTraceLimit", "stackTraceLimit", None, whole_number));
+        for (key, reason) in REFUSED {
+            section.refuse(key, reason);
+        }
+        Self(options)
+    }
+
+    /// The JSON text that a job without a trace is stored with.
+    pub(super) fn to_json(&self) -> String {
+        Json::Object(self.0.clone()).to_string()
+    }
+
+    /// The same with the context of a trace, a map of header names to values.
+    pub(super) fn to_json_with_trace(&self, context: &Json) -> String {
+        let mut options = self.0.clone();
+        // BullMQ keeps it as a text that holds JSON. A worker that reads anything else there stops
+        // for good.
+        options.insert("tm".to_owned(), context.to_string().into());
+        Json::Object(options).to_string()
+    }
+}
+
+/// Reads one option; `stored` is what BullMQ calls it in Redis.
+fn entry(
+    section: &mut Section<'_>,
+    key: &str,
+    stored: &str,
+    default: Option<Value>,
+    check: fn(&Value) -> Result<Json, &'static str>,
+) -> Option<(String, Json)> {
+    let value = match default {
+        Some(default) => section.value(key, default),
+        None => section.optional(key)?,
+    };
+    match check(&value) {
+        Ok(json) => Some((stored.to_owned(), json)),
+        Err(message) => {
+            section.fault(key, message);
+            None
+        }
+    }
+}
+
+fn default_backoff() -> Value {
+    let mut backoff = toml::Table::new();
+    backoff.insert("type".to_owned(), "exponential".into());
+    backoff.insert("delay".to_owned(), 1000.into());
+    Value::Table(backoff)
+}
+
+fn keep(members: &[(&str, i64)]) -> Value {
+    let members = members.iter().map(|(key, value)| ((*key).to_owned(), Value::Integer(*value)));
+    Value::Table(members.collect())
+}
+
+fn whole_number(value: &Value) -> Result<Json, &'static str> {
+    match value {
+        Value::Integer(number) if *number >= 0 => Ok((*number).into()),
+        _ => Err("not a whole number of 0 or more"),
+    }
+}
+
+fn backoff(value: &Value) -> Result<Json, &'static str> {
+    const MESSAGE: &str = "not milliseconds and not { type = \"fixed\" or \"exponential\", delay = milliseconds, jitter = 0 to 1 }";
+    let table = match value {
+        Value::Integer(_) => {
+            return Ok(
+                serde_json::json!({ "type": "fixed", "delay": whole_number(value).map_err(|_| MESSAGE)? }),
+            );
+        }
+        Value::Table(table) => table,
+        _ => return Err(MESSAGE),
+    };
+    let mut json = Map::new();
+    for (key, value) in table {
+        let value = match (key.as_str(), value) {
+            // Other names are strategies of the worker's own.
+            ("type", Value::String(name)) if !name.is_empty() => name.as_str().into(),
+            ("delay", value) => whole_number(value).map_err(|_| MESSAGE)?,
+            ("jitter", Value::Float(jitter)) if (0.0..=1.0).contains(jitter) => (*jitter).into(),
+            ("jitter", Value::Integer(jitter @ (0 | 1))) => (*jitter).into(),
+            _ => return Err(MESSAGE),
+        };
+        json.insert(key.clone(), value);
+    }
+    if json.contains_key("type") { Ok(Json::Object(json)) } else { Err(MESSAGE) }
+}
+
+fn retention(value: &Value) -> Result<Json, &'static str> {
+    const MESSAGE: &str =
+        "not true, false, a number of jobs, or { age = seconds, count = jobs, limit = jobs }";
+    match value {
+        Value::Boolean(all) => Ok((*all).into()),
+        Value::Integer(_) => whole_number(value).map_err(|_| MESSAGE),
+        Value::Table(table)
+            if table.keys().all(|key| matches!(key.as_str(), "age" | "count" | "limit")) =>
+        {
+            let member = |(key, value): (&String, &Value)| {
+                whole_number(value).map(|number| (key.clone(), number)).map_err(|_| MESSAGE)
+            };
+            Ok(Json::Object(table.iter().map(member).collect::<Result<_, _>>()?))
+        }
+        _ => Err(MESSAGE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use serde_json::json;
+
+    fn read(file: &str) -> (Json, Vec<String>) {
+        let mut settings = Settings::new(toml::from_str(file).unwrap(), std::iter::empty());
+        let options = JobOptions::read(&mut settings.section("queue.job"));
+        let faults = settings.into_faults().iter().map(ToString::to_string).collect();
+        (serde_json::from_str(&options.to_json()).unwrap(), faults)
+    }
+
+    #[test]
+    fn options_are_stored_as_bullmq_stores_them() {
+        let week = 604_800;
+        let expected = json!({
+            "attempts": 3, "backoff": { "type": "exponential", "delay": 1000 },
+            "removeOnComplete": { "age": 86_400, "count": 10_000 }, "removeOnFail": { "age": week },
+        });
+        assert_eq!(read("").0, expected);
+        let (options, faults) = read(
+            "[queue.job]\nattempts = 0\nbackoff = 250\nremoveOnComplete = true\nremoveOnFail = 5\nkeepLogs = 7\nstackTraceLimit = 2\n",
+        );
+        let expected = json!({
+            "attempts": 0, "backoff": { "type": "fixed", "delay": 250 }, "removeOnComplete": true,
+            "removeOnFail": 5, "kl": 7, "stackTraceLimit": 2,
+        });
+        assert_eq!(options, expected);
+        assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn what_would_starve_or_hide_jobs_is_refused_with_a_reason() {
+        let (_, faults) = read(
+            "[queue.job]\npriority = 1\nlifo = true\nattempts = -1\nbackoff = { delay = 1 }\nnone = 1\n",
+        );
+        let keys: Vec<&str> = faults.iter().map(|fault| fault.split_once(':').unwrap().0).collect();
+        assert_eq!(
+            keys,
+            [
+                "queue.job.attempts",
+                "queue.job.backoff",
+                "queue.job.lifo",
+                "queue.job.none",
+                "queue.job.priority"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_context_of_a_trace_is_a_text_that_holds_json() {
+        let mut settings = Settings::default();
+        let options = JobOptions::read(&mut settings.section("queue.job"));
+        let json = options.to_json_with_trace(&json!({ "traceparent": "00-a" }));
+        let parsed: Json = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed["tm"], r#"{"traceparent":"00-a"}"#);
+    }
+}

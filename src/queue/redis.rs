@@ -1,0 +1,196 @@
+//! One connection to Redis, and what its errors mean.
+//!
+//! fred's own bounds, its retries and its state are not relied on: the batcher bounds what is in
+//! flight, every call has a deadline, and nothing is sent a second time.
+
+use super::{Enqueued, QueueSettings};
+use crate::metrics::RedisError;
+use crate::settings::Secret;
+use bytes::Bytes;
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::prelude::{
+    Builder, Client, Config, ConnectionConfig, Options, ReconnectPolicy, TcpConfig,
+};
+use fred::types::Value;
+use fred::types::config::{ReconnectError, UnresponsiveConfig};
+use fred::types::scripts::Script;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const ADD_JOBS: &str = include_str!("add_jobs.lua");
+
+/// How often a connection is checked for calls that got no reply.
+const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(200);
+
+/// Milliseconds between attempts to connect.
+const RECONNECT_FIRST: u32 = 50;
+const RECONNECT_LONGEST: u32 = 1000;
+
+/// A call that was not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CallError {
+    pub(super) kind: RedisError,
+    pub(super) enqueued: Enqueued,
+}
+
+/// Says what is wrong with an address, without repeating it: it may hold a password.
+pub(super) fn check_address(address: &Secret) -> Result<(), &'static str> {
+    const SCHEMES: [&str; 6] =
+        ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
+    let scheme = address.reveal().split_once("://").map(|(scheme, _)| scheme);
+    if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+        return Err(
+            "not an address that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://",
+        );
+    }
+    Config::from_url(address.reveal()).map(|_| ()).map_err(|_| "not a valid address")
+}
+
+/// Makes a client that connects, and connects again, by itself.
+pub(super) fn client(settings: &QueueSettings) -> anyhow::Result<Client> {
+    let timeout = settings.enqueue_timeout;
+    let config = Config { fail_fast: false, ..Config::from_url(settings.redis.reveal())? };
+    let connection = ConnectionConfig {
+        connection_timeout: timeout,
+        internal_command_timeout: timeout,
+        max_command_attempts: 1,
+        unresponsive: UnresponsiveConfig {
+            max_timeout: Some(timeout),
+            interval: UNRESPONSIVE_CHECK,
+        },
+        reconnect_on_auth_error: true,
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            user_timeout: Some(timeout / 2),
+            ..TcpConfig::default()
+        },
+        // A primary that was demoted is left, so that Sentinel is asked for the new one.
+        reconnect_errors: vec![ReconnectError::ReadOnly, ReconnectError::ClusterDown],
+        ..ConnectionConfig::default()
+    };
+    let client = Builder::from_config(config)
+        .set_connection_config(connection)
+        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_FIRST, RECONNECT_LONGEST, 2))
+        .build()?;
+    client.connect();
+    Ok(client)
+}
+
+/// The options of a call: one attempt, at once or not at all, until then.
+pub(super) fn one_attempt(timeout: Duration) -> Options {
+    Options { max_attempts: Some(1), fail_fast: true, timeout: Some(timeout), ..Options::default() }
+}
+
+/// A connection that adds jobs.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client,
+    script: Script,
+    keys: Vec<String>,
+    fixed_arguments: Vec<Bytes>,
+}
+
+impl Connection {
+    pub(super) fn open(settings: &QueueSettings) -> anyhow::Result<Self> {
+        Ok(Self {
+            client: client(settings)?,
+            script: Script::from_lua(ADD_JOBS),
+            keys: settings.queue.script_keys(),
+            fixed_arguments: vec![
+                settings.queue.job_prefix().into(),
+                settings.job_name.clone().into(),
+                settings.job.to_json().into(),
+                Bytes::from_static(settings.paused_layout.word().as_bytes()),
+                Bytes::from_static(if settings.events { b"1" } else { b"0" }),
+            ],
+        })
+    }
+
+    /// The arguments that are the same for every batch of the queue.
+    pub(super) fn fixed_arguments(&self) -> &[Bytes] {
+        &self.fixed_arguments
+    }
+
+    /// Runs the script and comes back with its reply, or at the deadline.
+    pub(super) async fn add_jobs(
+        &self,
+        arguments: Vec<Bytes>,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let arguments: Vec<Value> = arguments.into_iter().map(Value::Bytes).collect();
+        let client = self.client.with_options(&one_attempt(deadline - Instant::now()));
+        let sha = self.script.sha1().clone();
+        let reply = client.evalsha(sha, self.keys.clone(), arguments.clone()).await;
+        match reply {
+            // This server does not know the script (yet, or any more), so nothing was done.
+            Err(error) if is_unknown_script(&error) => {
+                let client = self.client.with_options(&one_attempt(deadline - Instant::now()));
+                client.eval(ADD_JOBS, self.keys.clone(), arguments).await
+            }
+            reply => reply,
+        }
+        .map_err(|error| classify(&error))
+    }
+}
+
+fn is_unknown_script(error: &Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
+}
+
+/// What an error means: what happened, and whether the call may have been carried out.
+fn classify(error: &Error) -> CallError {
+    let (kind, enqueued) = match error.kind() {
+        ErrorKind::Timeout => (RedisError::Timeout, Enqueued::Unknown),
+        ErrorKind::IO | ErrorKind::Tls => (RedisError::Connection, Enqueued::Unknown),
+        // Never written: there is no connection.
+        ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => {
+            (RedisError::Connection, Enqueued::Nothing)
+        }
+        _ => match reply_kind(error.details()) {
+            // The script writes no job before it can no longer fail.
+            Some(kind) => (kind, Enqueued::Nothing),
+            None => (RedisError::Other, Enqueued::Unknown),
+        },
+    };
+    CallError { kind, enqueued }
+}
+
+/// The kind of an error that Redis has answered: its text begins with a word in capitals.
+fn reply_kind(details: &str) -> Option<RedisError> {
+    let word = details.split(' ').next().unwrap_or_default();
+    if word.len() < 2 || !word.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return None;
+    }
+    Some(match word {
+        "OOM" => RedisError::OutOfMemory,
+        "READONLY" | "MASTERDOWN" => RedisError::ReadOnly,
+        "LOADING" => RedisError::Loading,
+        "BUSY" => RedisError::Busy,
+        "MISCONF" | "NOREPLICAS" => RedisError::WritesRefused,
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => RedisError::Authentication,
+        "WRONGTYPE" => RedisError::WrongType,
+        _ => RedisError::Other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Enqueued::{Nothing, Unknown};
+
+    #[test]
+    fn an_answer_of_redis_is_told_from_a_failure_of_the_connection() {
+        for (kind, details, expected) in [
+            (ErrorKind::Unknown, "OOM command not allowed", (RedisError::OutOfMemory, Nothing)),
+            (ErrorKind::InvalidArgument, "WRONGTYPE Operation", (RedisError::WrongType, Nothing)),
+            (ErrorKind::Unknown, "ERR value is not an integer", (RedisError::Other, Nothing)),
+            (ErrorKind::IO, "Connection reset", (RedisError::Connection, Unknown)),
+            (ErrorKind::Timeout, "Request timed out.", (RedisError::Timeout, Unknown)),
+            (ErrorKind::Unknown, "channel closed", (RedisError::Other, Unknown)),
+        ] {
+            let error = classify(&Error::new(kind, details));
+            assert_eq!((error.kind, error.enqueued), expected, "{details}");
+        }
+    }
+}

@@ -77,8 +77,10 @@ pub(super) fn client(settings: &QueueSettings) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// The options of a call: one attempt, at once or not at all, until then.
+/// The options of a call: one attempt, at once or not at all, for so long.
 pub(super) fn one_attempt(timeout: Duration) -> Options {
+    // Zero would be no limit at all.
+    let timeout = timeout.max(Duration::from_millis(1));
     Options { max_attempts: Some(1), fail_fast: true, timeout: Some(timeout), ..Options::default() }
 }
 

@@ -239,16 +239,19 @@ async fn a_webhook_id_of_any_characters_is_matched_decoded_and_answered_escaped(
         &longest,
     ];
     let mut documents = Documents::two_organizations();
-    documents.workflows.extend(ids.iter().map(|id| workflow(&format!("wf {id}"), "org_a", id)));
+    let workflows = ids.iter().enumerate();
+    documents
+        .workflows
+        .extend(workflows.map(|(serial, id)| workflow(&format!("wf_of_{serial}"), "org_a", id)));
     let app = App::build().documents(documents).start().await;
 
-    for id in ids {
+    for (serial, id) in ids.into_iter().enumerate() {
         let reply = app.webhook(id).send().await;
         assert_eq!(reply.matched(), 1, "{id}");
         assert_eq!(reply.json()["data"]["webhookId"], id);
         let job = app.redis.queue().waiting().await.pop().expect("a job");
         assert_eq!(job.at("/trigger/webhookId"), id);
-        assert_eq!(job.at("/workflowId"), format!("wf {id}"));
+        assert_eq!(job.at("/workflowId"), format!("wf_of_{serial}"));
     }
     let escaped = r#"{"webhookId":"gr\u00fcn \ud83d\ude00"}"#;
     assert_eq!(app.post(escaped).send().await.matched(), 1, "compared decoded");

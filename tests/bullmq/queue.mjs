@@ -1,6 +1,7 @@
 // The official client's view of a queue, for tests. Prints one JSON object.
 //
 // node queue.mjs COMMAND [--redis URL] [--queue NAME] [--prefix PREFIX] [--default-job-options JSON]
+//                       [--max-len-events N]
 //
 //   pause, resume   as a dashboard does it
 //   counts          how many jobs are in each state
@@ -37,7 +38,12 @@ const commands = {
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { ...queueFlags, "default-job-options": { type: "string", default: "{}" } },
+  options: {
+    ...queueFlags,
+    "default-job-options": { type: "string", default: "{}" },
+    // Every queue writes it to Redis when it is opened.
+    "max-len-events": { type: "string", default: "10000" },
+  },
 });
 const command = commands[positionals[0]];
 if (!command || positionals.length !== 1) {
@@ -52,6 +58,7 @@ const queue = new Queue(flags.queue, {
   connection: redis,
   prefix: flags.prefix,
   defaultJobOptions: JSON.parse(flags["default-job-options"]),
+  streams: { events: { maxLen: Number(flags["max-len-events"]) } },
 });
 try {
   console.log(JSON.stringify(await command(queue)));

@@ -1,0 +1,164 @@
+//! The whole: Redis, documents and Hookgate, wired together.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use super::config::Config;
+use super::documents::Documents;
+use super::hookgate::Hookgate;
+use super::http::{Call, Caller, Reply};
+use super::mongo::TestDatabase;
+use super::raw::raw;
+use super::redis::Redis;
+use super::scratch::Scratch;
+use super::wait::until;
+
+/// A running Hookgate with a Redis of its own.
+#[derive(Debug)]
+pub struct App {
+    pub hookgate: Hookgate,
+    pub redis: Redis,
+    pub caller: Caller,
+    files: Scratch,
+}
+
+impl App {
+    /// Two organizations from a file (see [`Documents::two_organizations`]), everything else as shipped.
+    pub async fn start() -> Self {
+        Self::build().start().await
+    }
+
+    /// As [`App::start`], with changes to the configuration.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::build().config(change).start().await
+    }
+
+    pub fn build() -> Builder {
+        Builder {
+            config: Config::new(),
+            documents: Documents::two_organizations(),
+            files: Scratch::new("app"),
+            redis: None,
+            redis_address: None,
+        }
+    }
+
+    /// See [`Caller::post`].
+    pub fn post(&self, body: impl Into<Vec<u8>>) -> Call {
+        self.caller.post(body)
+    }
+
+    /// See [`Caller::webhook`].
+    pub fn webhook(&self, webhook: &str) -> Call {
+        self.caller.webhook(webhook)
+    }
+
+    /// Sends bytes on a connection of their own; counts as one request.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> Reply {
+        self.caller.counts().sent.fetch_add(1, Ordering::Relaxed);
+        raw(self.hookgate.address(), request).await
+    }
+
+    /// Replaces what the file source reads, in one step.
+    pub fn replace_documents(&self, documents: &Documents) {
+        self.replace_documents_text(&documents.to_json());
+    }
+
+    /// As [`App::replace_documents`], with any text.
+    pub fn replace_documents_text(&self, text: &str) {
+        let new = self.files.write("workflows.json.new", text);
+        std::fs::rename(new, self.documents_file()).expect("both in our own directory");
+    }
+
+    pub fn documents_file(&self) -> PathBuf {
+        self.files.join("workflows.json")
+    }
+
+    /// The sum identity: every request that was sent is counted under exactly one code.
+    ///
+    /// A request is counted at the latest when its answer has gone out, so the last one may show a moment later.
+    pub async fn assert_accounting(&self) {
+        let counts = self.caller.counts();
+        let sent = counts.sent.load(Ordering::Relaxed);
+        let answered = sent - counts.unanswered.load(Ordering::Relaxed);
+        let counted = async || self.hookgate.metrics().await.sum("hookgate_requests_total");
+        until(&format!("{answered} requests are counted"), async || {
+            counted().await >= answered as f64
+        })
+        .await;
+        let counted = counted().await;
+        assert!(counted <= sent as f64, "{counted} requests were counted, {sent} were sent");
+    }
+}
+
+/// What an [`App`] starts with.
+#[derive(Debug)]
+pub struct Builder {
+    config: Config,
+    documents: Documents,
+    files: Scratch,
+    redis: Option<Redis>,
+    redis_address: Option<String>,
+}
+
+impl Builder {
+    pub fn documents(mut self, documents: Documents) -> Self {
+        self.documents = documents;
+        self
+    }
+
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// In place of a fresh Redis without persistence.
+    pub fn redis(mut self, redis: Redis) -> Self {
+        self.redis = Some(redis);
+        self
+    }
+
+    /// In place of [`Redis::url`], for other spellings of it.
+    pub fn redis_address(mut self, address: &str) -> Self {
+        self.redis_address = Some(address.to_owned());
+        self
+    }
+
+    /// Reads this database in place of a file.
+    pub fn mongo(self, database: &TestDatabase) -> Self {
+        let (uri, name) = (database.uri().to_owned(), database.name().to_owned());
+        self.config(|config| {
+            config
+                .set("triggers.source", "mongodb")
+                .set("mongodb.uri", uri)
+                .set("mongodb.database", name);
+        })
+    }
+
+    /// A file that the configuration may name; gives its path as text.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        self.files.write(name, content).to_str().expect("a path of text").to_owned()
+    }
+
+    /// Starts and waits until ready.
+    pub async fn start(self) -> App {
+        let app = self.start_unready().await;
+        app.hookgate.ready().await;
+        app
+    }
+
+    /// Starts and waits until it lives.
+    pub async fn start_unready(mut self) -> App {
+        let redis = match self.redis.take() {
+            Some(redis) => redis,
+            None => Redis::start().await,
+        };
+        let file = self.file("workflows.json", self.documents.to_json());
+        self.config.set("triggers.file", file);
+        let address = self.redis_address.unwrap_or_else(|| redis.url());
+        self.config.set("queue.redis", address);
+        let hookgate = Hookgate::start_unready(self.config).await;
+        let caller = Caller::new(hookgate.address());
+        App { hookgate, redis, caller, files: self.files }
+    }
+}

@@ -1,0 +1,50 @@
+//! The documents that Hookgate reads, in the shape of the contract; the same values serve MongoDB and the file source.
+
+use serde_json::{Value, json};
+
+/// A workflow with one `WebhookTrigger` node `n1`.
+pub fn workflow(id: &str, organization: &str, webhook: &str) -> Value {
+    workflow_of(
+        id,
+        organization,
+        json!([trigger("n1", webhook), { "id": "n2", "type": "SendMessage" }]),
+    )
+}
+
+/// A workflow with these nodes.
+pub fn workflow_of(id: &str, organization: &str, nodes: Value) -> Value {
+    json!({ "_id": id, "organizationId": organization, "enabled": true, "nodes": nodes })
+}
+
+/// A `WebhookTrigger` node.
+pub fn trigger(node: &str, webhook: &str) -> Value {
+    json!({ "id": node, "type": "WebhookTrigger", "data": { "webhookId": webhook } })
+}
+
+/// A user with an API key.
+pub fn user(id: &str, organization: &str, api_key: &str) -> Value {
+    json!({ "_id": id, "organizationId": organization, "apiKey": api_key, "enabled": true })
+}
+
+/// What the index holds at the start: the content of the two collections.
+#[derive(Debug, Clone, Default)]
+pub struct Documents {
+    pub workflows: Vec<Value>,
+    pub users: Vec<Value>,
+}
+
+impl Documents {
+    /// One workflow `wf_1` of `org_a` on `wh_1`, one user `user_1` of `org_a` with the key `key_a`; the same for `org_b` with
+    /// `wf_b`, `user_b` and `key_b`, and the same `webhookId`.
+    pub fn two_organizations() -> Self {
+        Self {
+            workflows: vec![workflow("wf_1", "org_a", "wh_1"), workflow("wf_b", "org_b", "wh_1")],
+            users: vec![user("user_1", "org_a", "key_a"), user("user_b", "org_b", "key_b")],
+        }
+    }
+
+    /// As `source = "file"` reads them.
+    pub fn to_json(&self) -> String {
+        json!({ "workflows": self.workflows, "users": self.users }).to_string()
+    }
+}

@@ -1,0 +1,160 @@
+//! The real binary.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use super::config::Config;
+use super::metrics::Metrics;
+use super::process::Process;
+use super::scratch::Scratch;
+use super::wait::{until, until_some};
+
+/// The binary under test.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_hookgate"))
+}
+
+/// A command line of the binary, in an environment without any variable of ours.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().to_ascii_uppercase().starts_with("HOOKGATE") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+/// Runs a command line to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary runs")
+}
+
+/// `hookgate serve`; killed on drop. Its log is shown when the test panics.
+#[derive(Debug)]
+pub struct Hookgate {
+    pub config: Config,
+    // Dropped before the directory, in which its log lies.
+    process: Process,
+    directory: Scratch,
+    client: reqwest::Client,
+}
+
+impl Hookgate {
+    /// Starts and waits until `/readyz` says yes.
+    pub async fn start(config: Config) -> Self {
+        let hookgate = Self::start_unready(config).await;
+        hookgate.ready().await;
+        hookgate
+    }
+
+    /// Starts and waits until `/livez` answers.
+    pub async fn start_unready(config: Config) -> Self {
+        Self::start_with_env(config, &[]).await
+    }
+
+    /// As [`Hookgate::start_unready`], with environment variables.
+    pub async fn start_with_env(config: Config, variables: &[(&str, &str)]) -> Self {
+        let directory = Scratch::new("hookgate");
+        let process = launch(&config, &directory, variables);
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let hookgate = Self { config, directory, process, client };
+        until_some("/livez answers", async || {
+            assert!(hookgate.process.exit_code().is_none(), "hookgate ended: {}", hookgate.log());
+            hookgate.client.get(hookgate.admin_url("/livez")).send().await.ok()
+        })
+        .await;
+        hookgate
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(&self) {
+        until("/readyz says yes", async || {
+            assert!(self.process.exit_code().is_none(), "hookgate ended: {}", self.log());
+            self.try_readiness().await.is_some_and(|(status, _)| status == StatusCode::OK)
+        })
+        .await;
+    }
+
+    /// Waits until `/readyz` says no.
+    pub async fn unready(&self) {
+        until("/readyz says no", async || {
+            self.readiness().await.0 == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+    }
+
+    /// Status and body of `/readyz`.
+    pub async fn readiness(&self) -> (StatusCode, Value) {
+        self.try_readiness().await.expect("/readyz answers with JSON")
+    }
+
+    /// Where webhooks go.
+    pub fn address(&self) -> SocketAddr {
+        self.config.text("server.listen").parse().expect("an address")
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.config.text("admin.listen").parse().expect("an address")
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin_address())
+    }
+
+    pub async fn admin_get(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.admin_url(path)).send().await.expect("the admin listener answers")
+    }
+
+    pub async fn metrics_text(&self) -> String {
+        self.admin_get("/metrics").await.text().await.expect("text")
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_text().await)
+    }
+
+    /// The process, for signals and its exit code.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Everything that it wrote to stdout and stderr.
+    pub fn log(&self) -> String {
+        self.process.log_text()
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub async fn terminate(&self) -> i32 {
+        self.process.signal("TERM");
+        self.process.wait().await
+    }
+
+    pub async fn kill9(&self) {
+        self.process.kill9().await;
+    }
+
+    /// Kills it if it runs, starts it again with `self.config`, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.process.kill9().await;
+        self.process = launch(&self.config, &self.directory, &[]);
+        self.ready().await;
+    }
+
+    async fn try_readiness(&self) -> Option<(StatusCode, Value)> {
+        let response = self.client.get(self.admin_url("/readyz")).send().await.ok()?;
+        Some((response.status(), response.json().await.ok()?))
+    }
+}
+
+fn launch(config: &Config, directory: &Scratch, variables: &[(&str, &str)]) -> Process {
+    let file: PathBuf = directory.write("hookgate.toml", config.to_string());
+    let mut command = command(&["serve", "--config"]);
+    command.arg(file).env("RUST_BACKTRACE", "1").envs(variables.iter().copied());
+    Process::start("hookgate", &command, &directory.join("hookgate.log"))
+}

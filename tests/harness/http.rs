@@ -1,0 +1,157 @@
+//! Requests as a caller makes them, and their replies.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+/// The one endpoint.
+pub const PATH: &str = "/api/webhook/workflow";
+
+/// How many requests a test sent, to compare with what the service counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub sent: AtomicU64,
+    /// Those without an answer; the service may or may not have seen them.
+    pub unanswered: AtomicU64,
+}
+
+/// A caller; clones share connections and counts.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    address: SocketAddr,
+    client: Client,
+    counts: Arc<Counts>,
+}
+
+impl Caller {
+    pub fn new(address: SocketAddr) -> Self {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Self { address, client, counts: Arc::default() }
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// A webhook with this body as JSON, by default with the API key `key_a`.
+    pub fn post(&self, body: impl Into<Vec<u8>>) -> Call {
+        self.call(Method::POST, PATH)
+            .header("content-type", "application/json")
+            .bearer("key_a")
+            .body(body)
+    }
+
+    /// [`Caller::post`] of a body that has only this `webhookId`.
+    pub fn webhook(&self, webhook: &str) -> Call {
+        self.post(json!({ "webhookId": webhook }).to_string())
+    }
+
+    /// Any request, without headers.
+    pub fn call(&self, method: Method, path: &str) -> Call {
+        let url = format!("http://{}{path}", self.address);
+        Call { caller: self.clone(), method, url, headers: HeaderMap::new(), body: None }
+    }
+}
+
+/// A request that is being put together.
+#[derive(Debug)]
+pub struct Call {
+    caller: Caller,
+    method: Method,
+    url: String,
+    headers: HeaderMap,
+    body: Option<reqwest::Body>,
+}
+
+impl Call {
+    /// Sets a header, in place of what it was.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+        self.headers.insert(name, HeaderValue::from_bytes(value.as_ref()).expect("a header value"));
+        self
+    }
+
+    /// Leaves a header out.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    /// Sets the credential.
+    pub fn bearer(self, credential: &str) -> Self {
+        self.header("authorization", format!("Bearer {credential}"))
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into().into());
+        self
+    }
+
+    /// Sends, and expects an answer.
+    pub async fn send(self) -> Reply {
+        self.try_send().await.expect("hookgate answers")
+    }
+
+    /// Sends; an error is a connection that could not be made or broke.
+    pub async fn try_send(self) -> reqwest::Result<Reply> {
+        self.caller.counts.sent.fetch_add(1, Ordering::Relaxed);
+        let mut request = self.caller.client.request(self.method, self.url).headers(self.headers);
+        if let Some(body) = self.body {
+            request = request.body(body);
+        }
+        let reply = read(request).await;
+        if reply.is_err() {
+            self.caller.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Reply { status, headers, body: response.bytes().await?.to_vec() })
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// The error code; empty if there is none.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// `matchedCount` of a 202; any other answer is a failure.
+    pub fn matched(&self) -> u64 {
+        assert_eq!(self.status, 202, "expected 202: {}", self.text());
+        self.json()["data"]["matchedCount"].as_u64().expect("a number")
+    }
+
+    /// An error with this status and code; any other answer is a failure.
+    #[track_caller]
+    pub fn assert_rejected(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.code().as_str()), (status, code), "body: {}", self.text());
+    }
+}

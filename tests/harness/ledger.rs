@@ -1,0 +1,341 @@
+//! Who was told what, against what stands in Redis.
+//!
+//! A [`Load`] of a few callers sends webhooks, each with an id of its own in its payload, and notes every answer in a
+//! [`Ledger`]. When the load has stopped, [`Ledger::judge`] reads all jobs of the queue and holds them against the answers:
+//! a 202 has exactly its jobs, a refusal with `enqueued: "none"` has none, and one with `"unknown"`, or a request without an
+//! answer, has all or none of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{cmd, pipe};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::documents::{Documents, user, workflow};
+use super::http::{Caller, Reply};
+use super::process::PATIENCE;
+use super::queue::Queue;
+use super::redis::Redis;
+use super::wait::until;
+
+/// The webhooks of a load, each with the number of workflows it starts, so that a part of a request's jobs would show.
+pub const FANOUTS: [(&str, u64); 3] = [("wh_1", 1), ("wh_3", 3), ("wh_7", 7)];
+
+/// Callers of a load. With [`PAUSE`] they make a few hundred requests a second at most.
+const CALLERS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// A load that nobody stops ends by itself.
+const MOST_REQUESTS_OF_A_CALLER: u64 = 4000;
+
+/// What a load needs: the workflows of [`FANOUTS`], and the user with `key_a`.
+pub fn documents() -> Documents {
+    let workflows = FANOUTS.iter().flat_map(|&(webhook, fanout)| {
+        (0..fanout).map(move |serial| workflow(&format!("{webhook}_wf_{serial}"), "org_a", webhook))
+    });
+    Documents { workflows: workflows.collect(), users: vec![user("user_1", "org_a", "key_a")] }
+}
+
+/// What a caller knows of its request afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// 202: all jobs.
+    Accepted { matched: u64 },
+    /// Refused for sure: no job. With the error code.
+    Nothing { code: String },
+    /// 503 of a batch that may have arrived: all jobs or none.
+    Unknown { code: String },
+    /// The connection could not be made: no job.
+    NotSent,
+    /// The connection broke before the answer came: all jobs or none.
+    Unanswered,
+    /// An answer that the contract does not know.
+    Malformed { text: String },
+    /// Neither an answer nor the end of the connection within [`PATIENCE`].
+    Hung,
+}
+
+impl Answer {
+    pub fn of(reply: &Reply) -> Self {
+        let json: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let code = json["code"].as_str().map(str::to_owned);
+        let enqueued = json["details"]["enqueued"].as_str();
+        match (reply.status, json["data"]["matchedCount"].as_u64(), code, enqueued) {
+            (202, Some(matched), _, _) => Self::Accepted { matched },
+            (400..500, _, Some(code), _) | (500 | 503, _, Some(code), Some("none")) => {
+                Self::Nothing { code }
+            }
+            (500 | 503, _, Some(code), Some("unknown")) => Self::Unknown { code },
+            _ => Self::Malformed { text: format!("{} {json}", reply.status) },
+        }
+    }
+}
+
+/// One request and what came of it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The id in its payload.
+    pub request: String,
+    /// How many workflows its webhook starts.
+    pub fanout: u64,
+    pub answer: Answer,
+}
+
+/// A job as it stands in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub id: String,
+    /// How often the queue's lists and sets name it; anything but once is a fault.
+    pub named: usize,
+    /// The id in its payload and its workflow; `None` without a hash that tells them.
+    pub origin: Option<(String, String)>,
+}
+
+/// Every job of a queue, in whatever state.
+pub async fn standing(redis: &Redis, queue: &Queue<'_>) -> Vec<Standing> {
+    let mut connection = redis.connect().await;
+    let mut named: BTreeMap<String, usize> = BTreeMap::new();
+    let lists = ["wait", "paused", "active"].map(|list| ("LRANGE", list));
+    let sets = ["delayed", "prioritized", "completed", "failed"].map(|set| ("ZRANGE", set));
+    for (command, key) in lists.into_iter().chain(sets) {
+        let mut range = cmd(command);
+        let ids: Vec<String> =
+            range.arg(queue.key(key)).arg(0).arg(-1).query_async(&mut connection).await.expect(key);
+        for id in ids {
+            *named.entry(id).or_default() += 1;
+        }
+    }
+    for id in queue.hash_ids().await {
+        named.entry(id).or_default();
+    }
+    let named: Vec<(String, usize)> = named.into_iter().collect();
+    let mut jobs = Vec::with_capacity(named.len());
+    for some in named.chunks(500) {
+        let mut reads = pipe();
+        for (id, _) in some {
+            reads.hget(queue.key(id), "data");
+        }
+        let data: Vec<Option<Vec<u8>>> =
+            reads.query_async(&mut connection).await.expect("job hashes");
+        jobs.extend(some.iter().zip(data).map(|((id, named), data)| Standing {
+            id: id.clone(),
+            named: *named,
+            origin: data.as_deref().and_then(origin),
+        }));
+    }
+    jobs
+}
+
+fn origin(data: &[u8]) -> Option<(String, String)> {
+    let data: Value = serde_json::from_slice(data).ok()?;
+    let text = |pointer: &str| data.pointer(pointer)?.as_str().map(str::to_owned);
+    Some((text("/trigger/payload/request")?, text("/workflowId")?))
+}
+
+/// What a load came to.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Requests by how they ended.
+    pub accepted: usize,
+    pub nothing: usize,
+    pub unknown: usize,
+    pub not_sent: usize,
+    pub unanswered: usize,
+    /// What the 202s promised.
+    pub promised_jobs: u64,
+    /// What stands in Redis.
+    pub standing_jobs: u64,
+    /// The codes of all refusals.
+    pub codes: BTreeSet<String>,
+    /// Everything that the contract rules out, as sentences.
+    pub faults: Vec<String>,
+}
+
+impl Verdict {
+    /// Holds the jobs against the answers.
+    pub fn of(entries: &[Entry], jobs: &[Standing]) -> Self {
+        let mut verdict = Self { standing_jobs: jobs.len() as u64, ..Self::default() };
+        let mut by_request: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for job in jobs {
+            if job.named != 1 {
+                verdict.fault(format!("job {} is named {} times by the queue", job.id, job.named));
+            }
+            match &job.origin {
+                Some((request, workflow)) => by_request.entry(request).or_default().push(workflow),
+                None => verdict.fault(format!("job {} has no data of ours", job.id)),
+            }
+        }
+        for entry in entries {
+            let workflows = by_request.remove(entry.request.as_str()).unwrap_or_default();
+            verdict.count(entry);
+            verdict.hold(entry, &workflows);
+        }
+        for (request, workflows) in by_request {
+            verdict.fault(format!("{request} was never sent and has jobs for {workflows:?}"));
+        }
+        verdict
+    }
+
+    /// Fails the test if there is any fault.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        assert!(self.faults.is_empty(), "{self}");
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        match &entry.answer {
+            Answer::Accepted { matched } => {
+                self.accepted += 1;
+                self.promised_jobs += matched;
+            }
+            Answer::Nothing { code } => {
+                self.nothing += 1;
+                self.codes.insert(code.clone());
+            }
+            Answer::Unknown { code } => {
+                self.unknown += 1;
+                self.codes.insert(code.clone());
+            }
+            Answer::NotSent => self.not_sent += 1,
+            Answer::Unanswered => self.unanswered += 1,
+            Answer::Malformed { .. } | Answer::Hung => {}
+        }
+    }
+
+    fn hold(&mut self, entry: &Entry, workflows: &[&str]) {
+        let Entry { request, fanout, answer } = entry;
+        let (all, standing) = (*fanout, workflows.len() as u64);
+        let distinct: BTreeSet<&&str> = workflows.iter().collect();
+        if distinct.len() < workflows.len() {
+            self.fault(format!("{request} has a job twice: {workflows:?}; it was told {answer:?}"));
+        }
+        let as_told = match answer {
+            Answer::Accepted { matched } => *matched == all && standing == all,
+            Answer::Nothing { .. } | Answer::NotSent => standing == 0,
+            Answer::Unknown { .. } | Answer::Unanswered => standing == 0 || standing == all,
+            Answer::Malformed { .. } | Answer::Hung => false,
+        };
+        if !as_told {
+            self.fault(format!("{request} has {standing} of {all} jobs; it was told {answer:?}"));
+        }
+    }
+
+    fn fault(&mut self, sentence: String) {
+        self.faults.push(sentence);
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, nothing, unknown, not_sent, unanswered, .. } = self;
+        writeln!(f, "{} faults", self.faults.len())?;
+        for fault in self.faults.iter().take(20) {
+            writeln!(f, "  {fault}")?;
+        }
+        writeln!(
+            f,
+            "{accepted} accepted, {nothing} refused, {unknown} unknown, {not_sent} not sent, {unanswered} unanswered"
+        )?;
+        write!(f, "{} jobs promised, {} standing", self.promised_jobs, self.standing_jobs)
+    }
+}
+
+/// What callers were told; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    entries: Arc<Mutex<Vec<Entry>>>,
+}
+
+impl Ledger {
+    /// Sends one webhook with an id of its own and notes what comes of it.
+    pub async fn send(&self, caller: &Caller, request: &str, (webhook, fanout): (&str, u64)) {
+        let call = caller.post(json!({ "webhookId": webhook, "request": request }).to_string());
+        let answer = match tokio::time::timeout(PATIENCE, call.try_send()).await {
+            Ok(Ok(reply)) => Answer::of(&reply),
+            Ok(Err(error)) if error.is_connect() => Answer::NotSent,
+            Ok(Err(_)) => Answer::Unanswered,
+            Err(_) => Answer::Hung,
+        };
+        self.entries().push(Entry { request: request.to_owned(), fanout, answer });
+    }
+
+    /// How many requests ended like this.
+    pub fn count(&self, like: impl Fn(&Answer) -> bool) -> usize {
+        self.entries().iter().filter(|entry| like(&entry.answer)).count()
+    }
+
+    /// Reads the queue and holds it against the answers; to be called when nothing is on its way any more.
+    pub async fn judge(&self, redis: &Redis) -> Verdict {
+        let standing = standing(redis, &redis.queue()).await;
+        Verdict::of(&self.entries(), &standing)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A few callers that send one webhook after the other until they are stopped.
+#[derive(Debug)]
+pub struct Load {
+    ledger: Ledger,
+    stop: watch::Sender<bool>,
+    callers: JoinSet<()>,
+}
+
+impl Load {
+    pub fn start(caller: &Caller) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut load = Self { ledger: Ledger::default(), stop, callers: JoinSet::new() };
+        for serial in 0..CALLERS {
+            let (caller, ledger, stopped) = (caller.clone(), load.ledger.clone(), stopped.clone());
+            load.callers.spawn(async move {
+                let targets = FANOUTS.iter().cycle().skip(serial);
+                for (number, target) in (0..MOST_REQUESTS_OF_A_CALLER).zip(targets) {
+                    if *stopped.borrow() {
+                        break;
+                    }
+                    ledger.send(&caller, &format!("request-{serial}-{number}"), *target).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            });
+        }
+        load
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Waits until this many more requests have been accepted.
+    pub async fn more_accepted(&self, more: usize) {
+        self.more("accepted", more, |answer| matches!(answer, Answer::Accepted { .. })).await;
+    }
+
+    /// Waits until this many more requests have been refused, surely or not.
+    pub async fn more_refused(&self, more: usize) {
+        let refused =
+            |answer: &Answer| matches!(answer, Answer::Nothing { .. } | Answer::Unknown { .. });
+        self.more("refused", more, refused).await;
+    }
+
+    /// Waits until this many more requests have ended like this.
+    pub async fn more(&self, what: &str, more: usize, like: impl Fn(&Answer) -> bool) {
+        let before = self.ledger.count(&like);
+        let what = format!("{more} more requests are {what}");
+        until(&what, async || self.ledger.count(&like) >= before + more).await;
+    }
+
+    /// Lets every caller finish its request.
+    pub async fn stop(mut self) -> Ledger {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.callers.join_next().await {
+            ended.expect("a caller does not panic");
+        }
+        self.ledger.clone()
+    }
+}

@@ -1,0 +1,71 @@
+//! What the black-box tests stand on: real servers, the real binary, requests over real sockets.
+//!
+//! A test file says `mod harness;` and mostly needs [`App`]:
+//!
+//! ```ignore
+//! let app = App::with(|config| { config.set("queue.job.attempts", 5); }).await;   // Redis, documents, hookgate serve
+//! let reply = app.webhook("wh_1").send().await;                                   // API key `key_a` of `org_a`
+//! assert_eq!(reply.matched(), 1);
+//! let job = app.redis.queue().only_job().await;                                   // read from Redis as bytes
+//! assert_eq!(job.at("/workflowId"), "wf_1");
+//! app.assert_accounting().await;                                                  // every request counted once
+//! ```
+//!
+//! | module | offers |
+//! |---|---|
+//! | [`app`] | [`App`]: `start`, `with(change)`, `build()` with `documents`, `config`, `redis`, `mongo`, `file`; `post`, `webhook`, `raw`, `replace_documents`, `assert_accounting` |
+//! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `run(&["check", …])` for the other commands |
+//! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
+//! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
+//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `kill9`, `restart`, `freeze`, `thaw`, `query` |
+//! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
+//! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
+//! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
+//! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::add_bulk` |
+//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) |
+//! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
+//! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
+//! | [`config`] | [`Config`]: TOML by key path |
+//! | [`metrics`] | Prometheus text, parsed |
+//! | [`process`], [`scratch`], [`ports`] | child processes and directories that cannot outlive the test process; free ports |
+//! | [`wait`] | `until(what, async || …)`: wait for a condition, never for a time |
+//!
+//! Servers are killed when they are dropped, and also when the test process dies; their logs are shown when a test panics.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part of the harness")]
+#![allow(
+    unreachable_pub,
+    reason = "pub tells what is for the tests from what is private to a file"
+)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
+#![allow(clippy::print_stderr, reason = "logs of a failed test belong to its output")]
+#![allow(clippy::needless_pass_by_value, reason = "documents are written in place")]
+#![allow(clippy::cast_precision_loss, reason = "metrics are floats, and our counts are small")]
+
+pub mod app;
+pub mod config;
+pub mod documents;
+pub mod hookgate;
+pub mod http;
+pub mod keys;
+pub mod ledger;
+pub mod metrics;
+pub mod mongo;
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod queue;
+pub mod raw;
+pub mod redis;
+pub mod scratch;
+pub mod state;
+pub mod tokens;
+pub mod twins;
+pub mod wait;
+
+pub use app::App;
+pub use config::Config;
+pub use documents::Documents;
+pub use hookgate::Hookgate;
+pub use http::{Caller, Reply};
+pub use mongo::Mongo;
+pub use redis::Redis;

@@ -1,0 +1,144 @@
+//! Child processes that cannot outlive the test process.
+//!
+//! A server is started through a small shell script that holds a pipe from us. When the pipe closes, because the server was
+//! dropped or because the test process died in whatever way, the script kills the server. It tells us the server's own pid
+//! and, later, its exit status, so that signals and exit codes are those of the real process.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// `$1` is the log file, the rest the command. The shell ignores the server's fate except to report it.
+const WATCHDOG: &str = r#"
+exec 3<&0 2>/dev/null
+log=$1
+shift
+"$@" >>"$log" 2>&1 </dev/null 3<&- &
+pid=$!
+{ read -r _ <&3; kill -9 $pid; } >/dev/null 2>&1 &
+guard=$!
+echo $pid
+wait $pid
+echo $?
+kill -9 $guard
+"#;
+
+/// Long enough for a busy machine; a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running (or ended) child process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    pid: u32,
+    exit: watch::Receiver<Option<i32>>,
+    watchdog: Child,
+}
+
+impl Process {
+    /// Starts `command`, with its output appended to `log`.
+    pub fn start(name: &str, command: &Command, log: &Path) -> Self {
+        OpenOptions::new().create(true).append(true).open(log).expect("a log file we may write");
+        let mut watchdog = watched(command, log).spawn().expect("sh");
+        let output = watchdog.stdout.take().expect("its output is a pipe");
+        let (exited, exit) = watch::channel(None);
+        let (started, pid) = mpsc::channel();
+        std::thread::spawn(move || report(output, &started, &exited));
+        let pid = pid.recv().expect("the watchdog tells the pid first");
+        Self { name: name.to_owned(), log: log.to_owned(), pid, exit, watchdog }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The exit code, or 128 plus the signal that ended it; `None` while it runs.
+    pub fn exit_code(&self) -> Option<i32> {
+        *self.exit.borrow()
+    }
+
+    /// Sends a signal by its name: `TERM`, `KILL`, `STOP`, `CONT`, `HUP`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid.to_string();
+        let status =
+            Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "kill", name, &pid]).status();
+        assert!(status.expect("sh").success(), "cannot send SIG{name} to {} ({pid})", self.name);
+    }
+
+    /// Waits for the end and gives the exit code as [`Process::exit_code`] does.
+    pub async fn wait(&self) -> i32 {
+        self.wait_within(PATIENCE).await
+    }
+
+    pub async fn wait_within(&self, patience: Duration) -> i32 {
+        let mut exit = self.exit.clone();
+        let ended = tokio::time::timeout(patience, exit.wait_for(Option::is_some)).await;
+        let Ok(ended) = ended else {
+            panic!("{} did not end within {patience:?}", self.name);
+        };
+        let code = ended.unwrap_or_else(|_| panic!("the watchdog of {} died", self.name));
+        (*code).expect("waited for it")
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub async fn kill9(&self) {
+        if self.exit_code().is_none() {
+            self.signal("KILL");
+            self.wait().await;
+        }
+    }
+
+    /// Everything that the process wrote.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {} (pid {}) ---\n{}", self.name, self.pid, self.log_text());
+        }
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+fn watched(command: &Command, log: &Path) -> Command {
+    let mut watchdog = Command::new("sh");
+    watchdog
+        .args(["-c", WATCHDOG, "watchdog"])
+        .arg(log)
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => watchdog.env(key, value),
+            None => watchdog.env_remove(key),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        watchdog.current_dir(directory);
+    }
+    // A group of its own: Ctrl-C ends the test process, and the pipe does the rest.
+    watchdog.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    watchdog
+}
+
+/// Passes on what the watchdog says: the pid, then the exit status.
+fn report(output: ChildStdout, started: &mpsc::Sender<u32>, exited: &watch::Sender<Option<i32>>) {
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    if let Some(pid) = lines.next().and_then(|line| line.parse().ok()) {
+        let _ = started.send(pid);
+    }
+    if let Some(status) = lines.next().and_then(|line| line.parse().ok()) {
+        exited.send_replace(Some(status));
+    }
+}

@@ -1,0 +1,131 @@
+//! A Redis server of the test's own.
+
+use std::process::Command;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
+
+use super::ports;
+use super::process::Process;
+use super::queue::Queue;
+use super::scratch::Scratch;
+use super::wait::until_some;
+
+/// `redis-server` on its own port and in its own directory; killed on drop.
+#[derive(Debug)]
+pub struct Redis {
+    port: u16,
+    options: Vec<String>,
+    // Dropped before the directory, in which its log lies.
+    process: Process,
+    directory: Scratch,
+}
+
+impl Redis {
+    /// Without persistence.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With an append-only file that is synced at every write: what was acknowledged survives `kill -9`.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// With further command line options, for example `["--maxmemory", "4mb"]`.
+    pub async fn start_with(options: &[&str]) -> Self {
+        Self::start_on(ports::free(), options).await
+    }
+
+    /// On a port that was told to somebody before the server is there.
+    pub async fn start_on(port: u16, options: &[&str]) -> Self {
+        let directory = Scratch::new("redis");
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let process = launch(port, &directory, &options);
+        let redis = Self { port, options, directory, process };
+        redis.ready().await;
+        redis
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What goes into `queue.redis`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The server process, for signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub async fn kill9(&self) {
+        self.process.kill9().await;
+    }
+
+    /// Stops the process without closing a connection, as a hung machine does, until [`Redis::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Kills the server if it runs and starts it again, same port, directory and options.
+    pub async fn restart(&mut self) {
+        self.process.kill9().await;
+        self.process = launch(self.port, &self.directory, &self.options);
+        self.ready().await;
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        self.try_connect().await.expect("redis answers")
+    }
+
+    /// Runs one command: `redis.query(redis::cmd("LLEN").arg("bull:workflow-runner:wait")).await`.
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        let mut connection = self.connect().await;
+        command.query_async(&mut connection).await.expect("redis carries out the command")
+    }
+
+    /// The queue of the default configuration, `bull:workflow-runner`.
+    pub fn queue(&self) -> Queue<'_> {
+        self.queue_named("bull", "workflow-runner")
+    }
+
+    pub fn queue_named(&self, prefix: &str, name: &str) -> Queue<'_> {
+        Queue::new(self, format!("{prefix}:{name}:"))
+    }
+
+    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(5)))
+            .set_response_timeout(Some(Duration::from_secs(30)));
+        let client = Client::open(self.url()).expect("a valid address");
+        client.get_multiplexed_async_connection_with_config(&config).await.ok()
+    }
+
+    /// Also waits while an append-only file is being read.
+    async fn ready(&self) {
+        until_some("redis answers PING", async || {
+            assert!(self.process.exit_code().is_none(), "redis ended: {}", self.process.log_text());
+            let mut connection = self.try_connect().await?;
+            redis::cmd("PING").query_async::<String>(&mut connection).await.ok()
+        })
+        .await;
+    }
+}
+
+fn launch(port: u16, directory: &Scratch, options: &[String]) -> Process {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(directory.path());
+    command.args(["--save", "", "--appendonly", "no"]).args(options);
+    Process::start("redis", &command, &directory.join("redis.log"))
+}

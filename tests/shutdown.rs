@@ -1,0 +1,193 @@
+//! Being stopped: a 202 is true whatever stops the process, and who asked before is answered.
+
+mod harness;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use harness::ledger::{self, Answer, Ledger, Load};
+use harness::raw::Connection;
+use harness::wait::until;
+use harness::{App, Config};
+
+#[tokio::test]
+async fn sigterm_under_load_loses_nothing() {
+    for signal in ["TERM", "INT"] {
+        let app = App::build().documents(ledger::documents()).start().await;
+        let load = Load::start(&app.caller);
+        load.more_accepted(100).await;
+        app.hookgate.process().signal(signal);
+        assert_eq!(app.hookgate.process().wait().await, 0);
+        load.more("not sent", 10, |answer| *answer == Answer::NotSent).await;
+        let verdict = load.stop().await.judge(&app.redis).await;
+        verdict.assert_sound();
+        assert_eq!(verdict.promised_jobs, verdict.standing_jobs, "{verdict}");
+        assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_up_the_end() {
+    let app = App::with(patient).await;
+    let mut used = Connection::open(app.hookgate.address()).await;
+    used.send(webhook("{\"webhookId\":\"wh_1\"}")).await;
+    assert_eq!(used.reply().await.expect("an answer").matched(), 1);
+    let mut unused = Connection::open(app.hookgate.address()).await;
+    until("both connections are counted", async || {
+        app.hookgate.metrics().await.sum("hookgate_connections") >= 2.0
+    })
+    .await;
+    assert_eq!(app.hookgate.terminate().await, 0);
+    assert_eq!((used.closed().await.len(), unused.closed().await.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_waits_for_redis_is_answered_before_the_end() {
+    let app = App::with(patient).await;
+    let ledger = Ledger::default();
+    app.redis.freeze();
+    let waiting = send_some(&app, &ledger).await;
+    app.hookgate.process().signal("TERM");
+    app.hookgate.unready().await;
+    app.redis.thaw();
+    waiting.join_all().await;
+    assert_eq!(app.hookgate.process().wait().await, 0);
+    let verdict = ledger.judge(&app.redis).await;
+    verdict.assert_sound();
+    assert_eq!(verdict.accepted, 8, "{verdict}");
+}
+
+#[tokio::test]
+async fn who_is_still_sending_is_answered_before_the_end() {
+    let app = App::with(patient).await;
+    let request = webhook("{\"webhookId\":\"wh_1\",\"late\":true}");
+    let (begin, rest) = request.split_at(request.len() - 10);
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    connection.send(begin).await;
+    until("the request is in flight", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
+    })
+    .await;
+    app.hookgate.process().signal("TERM");
+    app.hookgate.unready().await;
+    connection.send(rest).await;
+    assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+    assert_eq!(connection.closed().await.len(), 0);
+    assert_eq!(app.hookgate.process().wait().await, 0);
+    assert_eq!(app.redis.queue().only_job().await.payload_text(), "{\"late\":true}");
+}
+
+#[tokio::test]
+async fn during_the_drain_delay_it_is_not_ready_and_serves_new_connections() {
+    let app = App::with(|config| {
+        config.set("server.drain_delay", "6s");
+    })
+    .await;
+    app.hookgate.process().signal("TERM");
+    app.hookgate.unready().await;
+    let (_, readiness) = app.hookgate.readiness().await;
+    assert_eq!(readiness["ready"], false, "{readiness}");
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    assert_eq!(app.raw(webhook("{\"webhookId\":\"wh_1\"}")).await.matched(), 1);
+    assert_eq!(app.hookgate.process().wait().await, 0);
+    assert!(TcpStream::connect(app.hookgate.address()).await.is_err());
+    assert_eq!(app.redis.queue().waiting().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    for second in ["TERM", "INT"] {
+        let app = App::with(patient).await;
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        let request = webhook("{\"webhookId\":\"wh_1\"}");
+        connection.send(&request[..request.len() - 1]).await;
+        until("the request is in flight", async || {
+            app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
+        })
+        .await;
+        app.hookgate.process().signal("TERM");
+        app.hookgate.unready().await;
+        // The caller never ends, and nothing else would end the process within the patience of a test.
+        assert_eq!(app.hookgate.process().exit_code(), None);
+        app.hookgate.process().signal(second);
+        assert_ne!(app.hookgate.process().wait().await, 0);
+        assert!(connection.reply().await.is_none_or(|reply| reply.status != 202));
+        app.redis.queue().assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_redis_does_not_keep_it_from_ending() {
+    for (enqueue_timeout, drain_timeout) in [("500ms", "20s"), ("1m", "1s")] {
+        let app = App::build()
+            .documents(ledger::documents())
+            .config(|config| {
+                config.set("queue.enqueue_timeout", enqueue_timeout);
+                config.set("server.drain_timeout", drain_timeout);
+            })
+            .start()
+            .await;
+        let ledger = Ledger::default();
+        app.redis.freeze();
+        let waiting = send_some(&app, &ledger).await;
+        app.hookgate.process().signal("TERM");
+        let code = app.hookgate.process().wait().await;
+        waiting.join_all().await;
+        app.redis.thaw();
+        let unanswered = ledger.count(|answer| *answer == Answer::Unanswered);
+        let expected = if unanswered == 0 { 0..=1 } else { 1..=1 };
+        assert!(expected.contains(&code), "exit code {code} with {unanswered} unanswered");
+        let verdict = ledger.judge(&app.redis).await;
+        verdict.assert_sound();
+        assert_eq!(verdict.accepted, 0, "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_a_kill_stands_in_redis() {
+    let mut app = App::build().documents(ledger::documents()).start().await;
+    let load = Load::start(&app.caller);
+    for _ in 0..3 {
+        load.more_accepted(60).await;
+        app.hookgate.kill9().await;
+        load.more("not sent", 5, |answer| *answer == Answer::NotSent).await;
+        app.hookgate.restart().await;
+    }
+    load.more_accepted(60).await;
+    load.stop().await.judge(&app.redis).await.assert_sound();
+}
+
+/// Nothing but the end of a request, or a second signal, ends the wait for it while a test has patience.
+fn patient(config: &mut Config) {
+    config.set("queue.enqueue_timeout", "1m");
+    config.set("server.body_timeout", "10m");
+    config.set("server.header_timeout", "10m");
+    config.set("server.idle_timeout", "10m");
+    config.set("server.drain_timeout", "10m");
+}
+
+/// Sends eight requests that Redis keeps waiting, and waits until all of them are in flight.
+async fn send_some(app: &App, ledger: &Ledger) -> JoinSet<()> {
+    let mut waiting = JoinSet::new();
+    for number in 0..8 {
+        let (caller, ledger) = (app.caller.clone(), ledger.clone());
+        waiting.spawn(async move {
+            ledger.send(&caller, &format!("request-{number}"), ("wh_1", 1)).await;
+        });
+    }
+    until("all requests are in flight", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 8.0
+            || ledger.count(|_| true) == 8
+    })
+    .await;
+    waiting
+}
+
+/// A request as bytes.
+fn webhook(body: &str) -> String {
+    format!(
+        "POST /api/webhook/workflow HTTP/1.1\r\nHost: hookgate\r\nAuthorization: Bearer key_a\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

@@ -1,0 +1,222 @@
+//! 503: before the index is there, when the queue does not take jobs, and when our own bounds are reached.
+
+mod harness;
+
+use harness::http::Reply;
+use harness::raw::Connection;
+use harness::tokens::{claims, now, token};
+use harness::wait::{until, until_some};
+use harness::{App, Config};
+use redis::cmd;
+use serde_json::json;
+
+#[tokio::test]
+async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
+    let app = App::build().config(without_mongodb).start_unready().await;
+    let without_organization = token(&json!({ "sub": "user_1", "exp": now() + 60 }));
+    for credential in
+        ["key_a", "unknown", &token(&claims("org_a", "user_1")), &without_organization]
+    {
+        let reply = app.webhook("wh_1").bearer(credential).send().await;
+        assert_unavailable(&reply, "index_unavailable", "5", "none");
+    }
+    // What can be said without the index is said.
+    let jwt = token(&claims("org_a", "user_1"));
+    app.webhook("wh_1")
+        .without("authorization")
+        .send()
+        .await
+        .assert_rejected(401, "missing_credentials");
+    app.webhook("wh_1").bearer("aaaa.bbbb.cccc").send().await.assert_rejected(401, "invalid_token");
+    let text = app.webhook("wh_1").bearer(&jwt).header("content-type", "text/plain").send().await;
+    text.assert_rejected(415, "unsupported_media_type");
+    app.post("{").bearer(&jwt).send().await.assert_rejected(400, "invalid_json");
+    app.post("{}").bearer(&jwt).send().await.assert_rejected(400, "missing_webhook_id");
+
+    app.redis.queue().assert_empty().await;
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_gone_is_told_and_one_that_is_back_is_used() {
+    let mut app = App::with(quick).await;
+    app.redis.kill9().await;
+    let reply = app.webhook("wh_1").send().await;
+    reply.assert_rejected(503, "queue_unavailable");
+    let enqueued = &reply.json()["details"]["enqueued"];
+    assert!(enqueued == "none" || enqueued == "unknown", "{enqueued}");
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "no job, no need of Redis");
+
+    app.redis.restart().await;
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
+    app.hookgate.ready().await;
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_leaves_open_what_it_did() {
+    let app = App::with(quick).await;
+    app.redis.freeze();
+    let reply = app.webhook("wh_1").send().await;
+    app.redis.thaw();
+    assert_unavailable(&reply, "queue_unavailable", "1", "unknown");
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_takes_nothing() {
+    let app = App::with(|config| {
+        config.set("queue.memory_watermark", 0.0);
+    })
+    .await;
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg("1")).await;
+    let reply = app.webhook("wh_1").send().await;
+    assert_unavailable(&reply, "queue_unavailable", "1", "none");
+    app.redis.queue().assert_empty().await;
+
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg("0")).await;
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
+}
+
+#[tokio::test]
+async fn a_redis_near_its_memory_is_spared() {
+    let app = App::start().await;
+    let memory: String = app.redis.query(cmd("INFO").arg("memory")).await;
+    let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line");
+    let used: u64 = used.trim().parse().expect("a number");
+    // Over nine tenths of it, but not over it.
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(used + used / 20)).await;
+    let refused = until_some("a webhook is refused", async || {
+        let reply = app.webhook("wh_1").send().await;
+        (reply.status != 202).then_some(reply)
+    })
+    .await;
+    assert_unavailable(&refused, "queue_unavailable", "1", "none");
+
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(used * 4)).await;
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
+}
+
+#[tokio::test]
+async fn a_read_only_redis_takes_nothing() {
+    let app = App::with(quick).await;
+    let nobody = harness::ports::free();
+    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(nobody)).await;
+    app.webhook("wh_1").send().await.assert_rejected(503, "queue_unavailable");
+    app.hookgate.unready().await;
+
+    let () = app.redis.query(cmd("REPLICAOF").arg("NO").arg("ONE")).await;
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
+    app.hookgate.ready().await;
+}
+
+#[tokio::test]
+async fn over_the_bound_of_requests_the_answer_is_immediate() {
+    let app = App::with(|config| {
+        config.set("limits.in_flight_requests", 1);
+    })
+    .await;
+    // One request holds the only place as long as its body does not come.
+    let mut holder = Connection::open(app.hookgate.address()).await;
+    holder.send(head_of(20)).await;
+    until("the request is in flight", async || {
+        app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]) >= 1.0
+    })
+    .await;
+
+    let reply = app.webhook("wh_1").send().await;
+    assert_unavailable(&reply, "overloaded", "1", "none");
+    let anonymous = app.webhook("wh_1").without("authorization").send().await;
+    anonymous.assert_rejected(503, "overloaded");
+    app.caller
+        .call(reqwest::Method::GET, "/nowhere")
+        .send()
+        .await
+        .assert_rejected(404, "not_found");
+
+    holder.send(r#"{"webhookId":"wh_1"}"#).await;
+    assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
+    until("the place is free again", async || app.webhook("wh_1").send().await.status == 202).await;
+}
+
+#[tokio::test]
+async fn over_the_bound_of_bytes_the_answer_is_immediate() {
+    let app = App::with(|config| {
+        config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+    })
+    .await;
+    let mut holder = Connection::open(app.hookgate.address()).await;
+    let mut body = json!({ "webhookId": "wh_1", "a": "x".repeat(60_000) }).to_string();
+    holder.send(head_of(body.len())).await;
+    let last = body.pop().expect("a brace");
+    holder.send(&body).await;
+
+    let other = json!({ "webhookId": "wh_1", "a": "y".repeat(60_000) }).to_string();
+    let refused = until_some("the bytes of the other request are in the way", async || {
+        let reply = app.post(other.as_str()).send().await;
+        (reply.status != 202).then_some(reply)
+    })
+    .await;
+    assert_unavailable(&refused, "overloaded", "1", "none");
+
+    holder.send(last.to_string()).await;
+    assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
+    until("the room is free again", async || app.post(other.as_str()).send().await.status == 202)
+        .await;
+}
+
+#[tokio::test]
+async fn connections_over_the_bound_do_not_take_the_place_of_others() {
+    let app = App::with(|config| {
+        config.set("server.max_connections", 4);
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(request()).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+        open.push(connection);
+    }
+    let mut extra = Connection::open(app.hookgate.address()).await;
+    extra.send(request()).await;
+    for connection in &mut open {
+        connection.send(request()).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+    }
+    drop((open, extra));
+    until("there is room again", async || app.webhook("wh_1").try_send().await.is_ok()).await;
+}
+
+fn without_mongodb(config: &mut Config) {
+    config
+        .set("triggers.source", "mongodb")
+        .set("mongodb.uri", harness::mongo::uri(harness::ports::free()));
+}
+
+fn quick(config: &mut Config) {
+    config.set("queue.enqueue_timeout", "500ms");
+}
+
+fn head_of(length: usize) -> String {
+    let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
+    format!("{head}Content-Length: {length}\r\n\r\n")
+}
+
+fn request() -> String {
+    format!("{}{}", head_of(20), r#"{"webhookId":"wh_1"}"#)
+}
+
+fn assert_unavailable(reply: &Reply, code: &str, retry_after: &str, enqueued: &str) {
+    reply.assert_rejected(503, code);
+    assert_eq!(reply.header("retry-after"), Some(retry_after), "{}", reply.text());
+    assert_eq!(reply.json()["retryable"], true);
+    assert_eq!(reply.json()["details"]["enqueued"], enqueued, "{}", reply.text());
+}

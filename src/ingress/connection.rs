@@ -24,6 +24,10 @@ use tokio::time::Instant;
 /// Bytes of a head at the most, and of what is read ahead.
 const READ_BUFFER: usize = 32 << 10;
 
+/// What a connection that has not yet sent anything is given when the process stops: its caller may
+/// be about to send.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
 /// How long a connection may live, and wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConnectionLimits {
@@ -66,9 +70,11 @@ pub(super) async fn serve(
             // Errors here are the other side's: half heads, resets. hyper has answered what can be.
             _ = connection.as_mut() => return,
             () = shutdown.force.cancelled() => return,
-            () = shutdown.drain.cancelled(), if !closing.is_asked => {
+            () = shutdown.drain.cancelled(), if closing.drained_at.is_none() => {
                 closing.is_asked = true;
+                closing.drained_at = Some(Instant::now());
                 connection.as_mut().graceful_shutdown();
+                timer.as_mut().reset(closing.next_look(&phase, limits));
             }
             () = timer.as_mut() => {
                 match closing.decide(&phase, limits) {
@@ -93,12 +99,13 @@ enum Decision {
 struct Closing {
     old_at: Instant,
     is_asked: bool,
+    drained_at: Option<Instant>,
 }
 
 impl Closing {
     fn new(limits: &ConnectionLimits) -> Self {
         let age = limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        Self { old_at: Instant::now() + age, is_asked: false }
+        Self { old_at: Instant::now() + age, is_asked: false, drained_at: None }
     }
 
     fn decide(&mut self, phase: &PhaseClock, limits: &ConnectionLimits) -> Decision {
@@ -106,7 +113,10 @@ impl Closing {
         let (phase, since) = phase.now();
         let waited = now.saturating_duration_since(since);
         match phase {
-            Phase::Head if waited >= limits.header_timeout => Decision::Drop,
+            Phase::New | Phase::Head if waited >= limits.header_timeout => Decision::Drop,
+            Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
+                Decision::Drop
+            }
             // The answer may not have been taken by the caller; asking comes first.
             Phase::Idle if waited >= limits.idle_timeout && self.is_asked => Decision::Drop,
             Phase::Idle if waited >= limits.idle_timeout => self.ask(),
@@ -127,7 +137,8 @@ impl Closing {
         let soonest = limits.header_timeout.min(limits.idle_timeout);
         let (phase, since) = phase.now();
         let due = match phase {
-            Phase::Head => since + limits.header_timeout,
+            Phase::New if self.drained_at.is_some() => now + LAST_CHANCE,
+            Phase::New | Phase::Head => since + limits.header_timeout,
             Phase::Idle if !self.is_asked => since + limits.idle_timeout,
             Phase::Idle | Phase::Answering => now + soonest,
         };
@@ -139,7 +150,9 @@ impl Closing {
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// A head has begun to arrive, or the connection is new.
+    /// Nothing has arrived yet.
+    New,
+    /// A head has begun to arrive.
     Head,
     /// A request is read, carried out and answered; it has limits of its own.
     Answering,
@@ -148,7 +161,7 @@ enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Head, Self::Answering, Self::Idle];
+    const ALL: [Self; 4] = [Self::New, Self::Head, Self::Answering, Self::Idle];
 }
 
 /// The phase and when it began, in one atomic word: the reader below hyper, the service above it and
@@ -162,16 +175,12 @@ struct PhaseClock {
 
 impl PhaseClock {
     fn new() -> Self {
-        Self { opened: Instant::now(), word: AtomicU64::new(Phase::Head as u64) }
+        Self { opened: Instant::now(), word: AtomicU64::new(Phase::New as u64) }
     }
 
     fn enter(&self, phase: Phase) {
         let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
         self.word.store(millis << 2 | phase as u64, Ordering::Relaxed);
-    }
-
-    fn phase(&self) -> Phase {
-        self.now().0
     }
 
     fn now(&self) -> (Phase, Instant) {
@@ -181,7 +190,7 @@ impl PhaseClock {
     }
 }
 
-/// A stream that notes when bytes arrive after an answer: a head has begun.
+/// A stream that notes when bytes arrive while none were due: a head has begun.
 #[derive(Debug)]
 struct Watched {
     stream: TcpStream,
@@ -196,8 +205,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if polled.is_ready() && buffer.filled().len() > before && self.phase.phase() == Phase::Idle
-        {
+        let has_read = polled.is_ready() && buffer.filled().len() > before;
+        if has_read && matches!(self.phase.now().0, Phase::New | Phase::Idle) {
             self.phase.enter(Phase::Head);
         }
         polled

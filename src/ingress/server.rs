@@ -97,6 +97,7 @@ pub async fn serve(
         listener,
         ingress,
         limits: settings.connection.clone(),
+        open,
         tasks,
         shutdown,
         logged: None,
@@ -106,23 +107,25 @@ pub async fn serve(
         let connection = tokio::select! {
             biased;
             () = drain.cancelled() => break,
-            connection = acceptor.accept(&open) => connection,
+            connection = acceptor.listener.accept() => connection,
         };
         acceptor.serve_or_pause(connection).await;
     }
     // What the kernel has queued up for us would be reset: it is served too.
-    while let Some(connection) = acceptor.accept_waiting(&open).await {
-        acceptor.serve_or_pause(connection).await;
+    while let Some(connection) = acceptor.waiting().await {
+        acceptor.serve_or_pause(Ok(connection)).await;
     }
     Ok(())
 }
 
-type Accepted = io::Result<(TcpStream, OwnedSemaphorePermit)>;
+type Connection = (TcpStream, SocketAddr);
 
 struct Acceptor {
     listener: TcpListener,
     ingress: Arc<Ingress>,
     limits: ConnectionLimits,
+    /// What is left of the bound on connections.
+    open: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: Shutdown,
     /// When an error was last logged.
@@ -130,27 +133,22 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Waits for room and then for a connection: beyond the bound, callers wait in the kernel.
-    async fn accept(&self, open: &Arc<Semaphore>) -> Accepted {
-        let permit = Arc::clone(open).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
-        Ok((stream, permit))
-    }
-
     /// A connection that waits already.
-    async fn accept_waiting(&self, open: &Arc<Semaphore>) -> Option<Accepted> {
-        let permit = Arc::clone(open).try_acquire_owned().ok()?;
+    async fn waiting(&self) -> Option<Connection> {
         poll_fn(|context| match self.listener.poll_accept(context) {
-            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(Ok(stream))),
+            Poll::Ready(Ok(connection)) => Poll::Ready(Some(connection)),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
         })
         .await
-        .map(|accepted: io::Result<TcpStream>| accepted.map(|stream| (stream, permit)))
     }
 
-    async fn serve_or_pause(&mut self, accepted: Accepted) {
-        match accepted {
-            Ok((stream, permit)) => self.spawn(stream, permit),
+    async fn serve_or_pause(&mut self, connection: io::Result<Connection>) {
+        match connection {
+            Ok((stream, _)) => {
+                // Beyond the bound one connection per worker waits here and the rest in the kernel.
+                let permit = Arc::clone(&self.open).acquire_owned().await;
+                self.spawn(stream, permit.expect("the semaphore is never closed"));
+            }
             Err(error) => {
                 self.ingress.metrics.accept_errors.increment(1);
                 if self.logged.is_none_or(|logged| logged.elapsed() > Duration::from_secs(1)) {

@@ -63,7 +63,7 @@ impl Hookgate {
         let directory = Scratch::new("hookgate");
         let process = launch(&config, &directory, variables);
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let hookgate = Self { config, directory, process, client };
+        let hookgate = Self { config, process, directory, client };
         until_some("/livez answers", async || {
             assert!(hookgate.process.exit_code().is_none(), "hookgate ended: {}", hookgate.log());
             hookgate.client.get(hookgate.admin_url("/livez")).send().await.ok()

@@ -40,7 +40,7 @@ impl Mongo {
     pub async fn start_on(port: u16) -> Self {
         let directory = Scratch::new("mongo");
         let process = launch(port, &directory);
-        let mongo = Self { port, directory, process };
+        let mongo = Self { port, process, directory };
         mongo.initiate().await;
         mongo.writable().await;
         mongo

@@ -43,7 +43,7 @@ impl Redis {
         let directory = Scratch::new("redis");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let process = launch(port, &directory, &options);
-        let redis = Self { port, options, directory, process };
+        let redis = Self { port, options, process, directory };
         redis.ready().await;
         redis
     }

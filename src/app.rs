@@ -96,7 +96,7 @@ impl App {
             _ = workers.recv() => anyhow::bail!("a worker has ended by itself"),
         }
         let ended = tokio::select! {
-            ended = drain(&self.config.server, &process, &shutdown, &mut workers) => ended,
+            ended = drain(&self.config, &process, &shutdown, &mut workers) => ended,
             signal = signals.next() => {
                 tracing::warn!(signal, "told again, stopping at once");
                 return Ok(Ended::CutShort);
@@ -273,23 +273,22 @@ impl Worker {
 
 /// Stops the workers: no longer ready, no longer accepting, finishing, flushed.
 async fn drain(
-    settings: &ServerSettings,
+    config: &Config,
     process: &Reporter,
     shutdown: &Shutdown,
     workers: &mut mpsc::Receiver<()>,
 ) -> Ended {
     process.set(Condition::NotReady("draining".to_owned()));
-    tokio::time::sleep(settings.drain_delay).await;
+    tokio::time::sleep(config.server.drain_delay).await;
     shutdown.drain.cancel();
-    if tokio::time::timeout(settings.drain_timeout, workers.recv()).await.is_ok() {
+    if tokio::time::timeout(config.server.drain_timeout, workers.recv()).await.is_ok() {
         return Ended::Clean;
     }
     tracing::warn!("out of time, open connections are closed");
     shutdown.force.cancel();
-    // What the batchers hold ends at its deadline, which is soon.
-    let _ =
-        tokio::time::timeout(settings.drain_timeout.max(Duration::from_secs(5)), workers.recv())
-            .await;
+    // What the batchers hold is answered by its deadline.
+    let last_answer = config.queue.enqueue_timeout + Duration::from_secs(1);
+    let _ = tokio::time::timeout(last_answer, workers.recv()).await;
     Ended::CutShort
 }
 

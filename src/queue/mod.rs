@@ -31,7 +31,8 @@ pub struct QueueSettings {
     queue: QueueName,
     job_name: String,
     job: JobOptions,
-    enqueue_timeout: Duration,
+    /// How long a request waits for Redis.
+    pub enqueue_timeout: Duration,
     paused_layout: PausedLayout,
     /// 0: one per worker.
     pub connections: usize,
@@ -161,7 +162,7 @@ impl Queue {
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         let jobs = Jobs::encode(&request, matches, &self.settings.job);
         drop(request);
-        permit.hold(jobs.bytes).map_err(|_| EnqueueError::Full)?;
+        permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
         self.batcher.add(jobs, deadline, permit).await
     }
 

@@ -23,6 +23,9 @@ use tokio_util::task::TaskTracker;
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
 
+/// How long the batchers may go on when the time for the drain is over.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -96,7 +99,7 @@ impl App {
             _ = workers.recv() => anyhow::bail!("a worker has ended by itself"),
         }
         let ended = tokio::select! {
-            ended = drain(&self.config, &process, &shutdown, &mut workers) => ended,
+            ended = drain(&self.config.server, &process, &shutdown, &mut workers) => ended,
             signal = signals.next() => {
                 tracing::warn!(signal, "told again, stopping at once");
                 return Ok(Ended::CutShort);
@@ -273,22 +276,21 @@ impl Worker {
 
 /// Stops the workers: no longer ready, no longer accepting, finishing, flushed.
 async fn drain(
-    config: &Config,
+    settings: &ServerSettings,
     process: &Reporter,
     shutdown: &Shutdown,
     workers: &mut mpsc::Receiver<()>,
 ) -> Ended {
     process.set(Condition::NotReady("draining".to_owned()));
-    tokio::time::sleep(config.server.drain_delay).await;
+    tokio::time::sleep(settings.drain_delay).await;
     shutdown.drain.cancel();
-    if tokio::time::timeout(config.server.drain_timeout, workers.recv()).await.is_ok() {
+    if tokio::time::timeout(settings.drain_timeout, workers.recv()).await.is_ok() {
         return Ended::Clean;
     }
     tracing::warn!("out of time, open connections are closed");
     shutdown.force.cancel();
-    // What the batchers hold is answered by its deadline.
-    let last_answer = config.queue.enqueue_timeout + Duration::from_secs(1);
-    let _ = tokio::time::timeout(last_answer, workers.recv()).await;
+    // Callers are gone now; what the batchers still hold gets a last chance to reach Redis.
+    let _ = tokio::time::timeout(LAST_FLUSH, workers.recv()).await;
     Ended::CutShort
 }
 

@@ -31,8 +31,7 @@ pub struct QueueSettings {
     queue: QueueName,
     job_name: String,
     job: JobOptions,
-    /// How long a request waits for Redis.
-    pub enqueue_timeout: Duration,
+    enqueue_timeout: Duration,
     paused_layout: PausedLayout,
     /// 0: one per worker.
     pub connections: usize,

@@ -7,7 +7,8 @@ use crate::config::Config;
 use crate::ingress::{self, Ingress, Listener, ServerSettings};
 use crate::lifecycle::{Condition, Readiness, Reporter, Shutdown, StopSignals};
 use crate::metrics::Metrics;
-use crate::mirror::{Mirror, file, mongo};
+use crate::mirror::mongo::{self, Mongo};
+use crate::mirror::{Mirror, file};
 use crate::queue::{self, Health, Queue};
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
 use anyhow::Context;
@@ -79,14 +80,13 @@ impl App {
     async fn run(mut self) -> anyhow::Result<Ended> {
         let mut signals = StopSignals::new()?;
         let process = self.readiness.part("process");
-        let background_tasks = TaskTracker::new();
         let mut background = JoinSet::new();
         let admin_shutdown = self.start_admin()?;
         self.start_health(&mut background);
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         background.spawn(never(authenticator.follow_keys()));
-        self.start_mirrors(&mut background, &background_tasks).await?;
+        self.start_mirrors(&mut background);
         background.spawn(never(upkeep(Arc::clone(&self.metrics))));
 
         let shutdown = Shutdown::default();
@@ -141,11 +141,7 @@ impl App {
         background.spawn(async { watch.await.err().unwrap_or_else(|| anyhow::anyhow!("ended")) });
     }
 
-    async fn start_mirrors(
-        &self,
-        background: &mut JoinSet<anyhow::Error>,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<()> {
+    fn start_mirrors(&self, background: &mut JoinSet<anyhow::Error>) {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
         let workflows = Mirror::new(
@@ -166,21 +162,18 @@ impl App {
                 background.spawn(never(file::follow(triggers.file.clone(), users)));
             }
             Source::MongoDb => {
-                let database = mongo::database(&self.config.mongodb).await?;
-                let (workflows_name, users_name) =
-                    (triggers.collection.clone(), self.config.users.collection.clone());
+                let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
                 let follow =
-                    mongo::follow(database.clone(), workflows_name, workflows, tasks.clone());
+                    mongo::follow(Arc::clone(&mongo), triggers.collection.clone(), workflows);
                 background.spawn(never(Box::pin(follow)));
-                let follow = mongo::follow(database, users_name, users, tasks.clone());
+                let follow = mongo::follow(mongo, self.config.users.collection.clone(), users);
                 background.spawn(never(Box::pin(follow)));
             }
         }
-        Ok(())
     }
 
-    /// Starts the workers: a thread, a runtime and a listener each. What comes back closes when all
-    /// have ended.
+    /// Starts the workers: a thread, a runtime and a listener each. What comes back tells of each
+    /// that has ended, and closes when all have.
     fn start_workers(
         &mut self,
         authenticator: &Arc<Authenticator>,
@@ -188,20 +181,22 @@ impl App {
     ) -> anyhow::Result<mpsc::Receiver<()>> {
         let admission = Admission::new(self.config.admission.clone());
         let open = Arc::new(Semaphore::new(self.config.server.max_connections));
-        let (alive, workers) = mpsc::channel(1);
         let listeners = std::mem::take(&mut self.listeners);
         let runtimes = (0..listeners.len())
             .map(|_| WorkerRuntime::new())
             .collect::<anyhow::Result<Vec<_>>>()?;
         let queues = self.start_queues(&runtimes)?;
+        let workers = runtimes.len();
+        let (ended, ends) = mpsc::channel(workers);
         for (index, (listener, runtime)) in listeners.into_iter().zip(runtimes).enumerate() {
-            let queue = queues.get(index % queues.len()).context("there is at least one queue")?;
+            let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
+            let queue = own.reduce(Queue::and).context("there is at least one queue")?;
             let ingress = Arc::new(Ingress {
                 admission: Arc::clone(&admission),
                 authenticator: Arc::clone(authenticator),
                 body: self.config.server.body.clone(),
                 metrics: Arc::clone(&self.metrics),
-                queue: queue.clone(),
+                queue,
                 triggers: Arc::clone(&self.triggers),
             });
             let worker = Worker {
@@ -210,13 +205,13 @@ impl App {
                 settings: self.config.server.clone(),
                 open: Arc::clone(&open),
                 shutdown: shutdown.clone(),
-                _alive: alive.clone(),
+                _end: WorkerEnd(ended.clone()),
             };
             thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || worker.run(runtime))?;
         }
-        Ok(workers)
+        Ok(ends)
     }
 
     /// Opens the connections to Redis, shared out over the runtimes of the workers.
@@ -251,8 +246,17 @@ struct Worker {
     settings: ServerSettings,
     open: Arc<Semaphore>,
     shutdown: Shutdown,
-    /// Closes a channel when the worker ends, however it ends.
-    _alive: mpsc::Sender<()>,
+    _end: WorkerEnd,
+}
+
+/// Says that a worker has ended, however it ended.
+struct WorkerEnd(mpsc::Sender<()>);
+
+impl Drop for WorkerEnd {
+    fn drop(&mut self) {
+        // There is room for each worker's; that nobody listens any more is no harm.
+        let _ = self.0.try_send(());
+    }
 }
 
 impl Worker {
@@ -284,14 +288,18 @@ async fn drain(
     process.set(Condition::NotReady("draining".to_owned()));
     tokio::time::sleep(settings.drain_delay).await;
     shutdown.drain.cancel();
-    if tokio::time::timeout(settings.drain_timeout, workers.recv()).await.is_ok() {
+    if tokio::time::timeout(settings.drain_timeout, all_ended(workers)).await.is_ok() {
         return Ended::Clean;
     }
     tracing::warn!("out of time, open connections are closed");
     shutdown.force.cancel();
     // Callers are gone now; what the batchers still hold gets a last chance to reach Redis.
-    let _ = tokio::time::timeout(LAST_FLUSH, workers.recv()).await;
+    let _ = tokio::time::timeout(LAST_FLUSH, all_ended(workers)).await;
     Ended::CutShort
+}
+
+async fn all_ended(workers: &mut mpsc::Receiver<()>) {
+    while workers.recv().await.is_some() {}
 }
 
 /// One listener for each worker, all on one port.

@@ -36,12 +36,20 @@ impl Config {
             });
             fault(path, &format!("is not TOML: line {line}: {}", error.message()))
         })?;
-        Self::read(Settings::new(table, std::env::vars()))
+        // A variable that is not Unicode is not one of ours.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::read(Settings::new(table, environment))
     }
 
     /// Reads settings, wherever they come from.
     pub fn read(mut settings: Settings) -> Result<Self, Vec<Fault>> {
         let config = Self::read_sections(&mut settings);
+        if config.admission.in_flight_bytes < config.server.body.max_body {
+            let message = "is less than server.max_body, so that the largest body never fits";
+            settings.section("limits").fault("in_flight_bytes", message);
+        }
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }

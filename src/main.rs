@@ -116,10 +116,22 @@ fn token(
             return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
     };
+    match mint(&config, organization, user, ttl) {
+        Ok(token) => {
+            say(&token)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            say_error(&format!("hookgate: {error:#}"));
+            Ok(ExitCode::from(EXIT_CONFIGURATION))
+        }
+    }
+}
+
+fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyhow::Result<String> {
     let organization = OrganizationId::new(organization).context("--organization")?;
     let user = UserId::new(user).context("--user")?;
-    say(&auth::mint(&config.auth.jwt, &user, &organization, ttl)?)?;
-    Ok(ExitCode::SUCCESS)
+    auth::mint(&config.auth.jwt, &user, &organization, ttl)
 }
 
 fn report(argument: &ConfigArgument, faults: &[Fault]) -> String {

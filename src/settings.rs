@@ -113,26 +113,35 @@ impl Settings {
     }
 
     /// Takes the value of a key out of the environment, else out of the file.
-    fn take<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, String> {
+    fn take<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        default: Option<&Value>,
+    ) -> Result<Option<T>, String> {
         let from_file = take_from(&mut self.file, path);
         let lower = path.to_ascii_lowercase();
         if let Some(text) = self.environment.remove(&lower) {
             return from_text(&text).map(Some);
         }
-        let value = self.overlay(&lower, from_file);
+        let value = self.overlay(&lower, from_file, default);
         value.map(|value| value.try_into().map_err(|error| first_line(&error))).transpose()
     }
 
     /// Members of a structured value can be overridden one by one:
     /// `HOOKGATE__QUEUE__JOB__BACKOFF__DELAY` is `delay` of `queue.job.backoff`.
-    fn overlay(&mut self, lower: &str, value: Option<Value>) -> Option<Value> {
+    fn overlay(
+        &mut self,
+        lower: &str,
+        value: Option<Value>,
+        default: Option<&Value>,
+    ) -> Option<Value> {
         let prefix = format!("{lower}.");
         let members: Vec<String> =
             self.environment.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
         if members.is_empty() {
             return value;
         }
-        let mut table = match value {
+        let mut table = match value.or_else(|| default.cloned()) {
             Some(Value::Table(table)) => table,
             _ => Table::new(),
         };
@@ -229,6 +238,10 @@ impl Section<'_> {
     pub fn texts(&mut self, key: &str) -> Vec<String> {
         match self.optional::<Value>(key) {
             None => Vec::new(),
+            Some(Value::String(text)) if text.is_empty() => {
+                self.fault(key, "is empty; leave the key out instead");
+                Vec::new()
+            }
             Some(Value::String(text)) => vec![text],
             Some(value) => value.try_into().unwrap_or_else(|_| {
                 self.fault(key, "not a text or a list of texts");
@@ -240,7 +253,7 @@ impl Section<'_> {
     /// A key that is known and never taken.
     pub fn refuse(&mut self, key: &str, reason: &str) {
         let path = self.path_of(key);
-        if !matches!(self.settings.take::<Value>(&path), Ok(None)) {
+        if !matches!(self.settings.take::<Value>(&path, None), Ok(None)) {
             self.fault(key, reason);
         }
     }
@@ -298,7 +311,7 @@ impl Section<'_> {
 
     fn take<T: DeserializeOwned>(&mut self, key: &str, default: Option<Value>) -> Option<T> {
         let path = self.path_of(key);
-        let taken = self.settings.take(&path);
+        let taken = self.settings.take(&path, default.as_ref());
         self.settings.known.insert(path, default);
         taken.unwrap_or_else(|message| {
             self.fault(key, message);

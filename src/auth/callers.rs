@@ -70,6 +70,8 @@ pub struct Callers {
 struct State {
     users: HashMap<UserId, Account>,
     keys: HashMap<KeyDigest, Owner>,
+    /// How many of the keys belong to nobody for being several organizations'.
+    conflicts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +216,8 @@ impl View for UsersView {
                 conflicts += u32::from(own(&mut state.keys, *key, record));
             }
         }
-        if conflicts > 0 {
+        state.conflicts = conflicts;
+        if conflicts > self.callers.state.load().conflicts {
             tracing::warn!(
                 conflicts,
                 "API keys belong to users of several organizations and are refused"

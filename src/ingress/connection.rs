@@ -67,13 +67,18 @@ pub(super) async fn serve(
     let mut timer = pin!(tokio::time::sleep_until(closing.next_look(&phase, limits)));
     loop {
         tokio::select! {
+            // What has arrived is served before anything else is looked at.
+            biased;
             // Errors here are the other side's: half heads, resets. hyper has answered what can be.
             _ = connection.as_mut() => return,
             () = shutdown.force.cancelled() => return,
             () = shutdown.drain.cancelled(), if closing.drained_at.is_none() => {
-                closing.is_asked = true;
                 closing.drained_at = Some(Instant::now());
-                connection.as_mut().graceful_shutdown();
+                // hyper would close a connection that has sent nothing yet at once.
+                if phase.now().0 != Phase::New {
+                    closing.is_asked = true;
+                    connection.as_mut().graceful_shutdown();
+                }
                 timer.as_mut().reset(closing.next_look(&phase, limits));
             }
             () = timer.as_mut() => {
@@ -117,6 +122,11 @@ impl Closing {
             Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
                 Decision::Drop
             }
+            Phase::Head | Phase::Answering | Phase::Idle
+                if self.drained_at.is_some() && !self.is_asked =>
+            {
+                self.ask()
+            }
             // The answer may not have been taken by the caller; asking comes first.
             Phase::Idle if waited >= limits.idle_timeout && self.is_asked => Decision::Drop,
             Phase::Idle if waited >= limits.idle_timeout => self.ask(),
@@ -137,7 +147,7 @@ impl Closing {
         let soonest = limits.header_timeout.min(limits.idle_timeout);
         let (phase, since) = phase.now();
         let due = match phase {
-            Phase::New if self.drained_at.is_some() => now + LAST_CHANCE,
+            _ if self.drained_at.is_some() && !self.is_asked => now + LAST_CHANCE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
             Phase::Idle if !self.is_asked => since + limits.idle_timeout,
             Phase::Idle | Phase::Answering => now + soonest,

@@ -1,12 +1,12 @@
 //! The same documents from a JSON file, which is followed for changes.
 
-use super::document::DocumentKey;
+use super::document::{DocumentKey, Malformed};
 use super::{Load, Mirror, View};
 use crate::lifecycle::Condition;
-use crate::metrics::LoadReason;
+use crate::metrics::{Collection, LoadReason};
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
 use anyhow::Context;
-use bson::{Bson, RawDocumentBuf};
+use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
 use std::path::PathBuf;
 use tokio::time::Instant;
@@ -46,29 +46,46 @@ fn refresh<V: View>(
     };
     let documents =
         documents(&json, Mirror::<V>::NAME).with_context(|| format!("cannot use {path}"))?;
-    let keys: Option<Vec<_>> = documents.iter().map(|document| DocumentKey::of(document)).collect();
     let mut load = Load::default();
-    for (key, document) in keys.context("a document has no _id")?.into_iter().zip(&documents) {
-        mirror.load(&mut load, key, document);
+    for (key, document) in documents {
+        match document {
+            Ok(document) => mirror.load(&mut load, key, &document),
+            Err(malformed) => mirror.leave_out(&key, &malformed),
+        }
     }
     mirror.finish_load(load, reason);
     Ok(())
 }
 
+/// A document with its key, or why it is none.
+type Read = (DocumentKey, Result<RawDocumentBuf, Malformed>);
+
 /// The documents of one collection; `{"$oid": ...}` and the like are read as MongoDB exports them.
-fn documents(json: &[u8], collection: &str) -> anyhow::Result<Vec<RawDocumentBuf>> {
+fn documents(json: &[u8], collection: &str) -> anyhow::Result<Vec<Read>> {
     let mut file: Value = serde_json::from_slice(json).context("not JSON")?;
+    // A file is good or broken as a whole: the other collection of a broken one must not be taken.
+    let is_array = |collection: &&Collection| {
+        file.is_object() && file.get(collection.word()).is_none_or(Value::is_array)
+    };
+    if let Some(broken) = Collection::ALL.iter().find(|collection| !is_array(collection)) {
+        anyhow::bail!("{} is not an array", broken.word());
+    }
     let documents = match file.get_mut(collection).map(Value::take) {
         Some(Value::Array(documents)) => documents,
-        None if file.is_object() => Vec::new(),
-        _ => anyhow::bail!("{collection} is not an array"),
+        _ => Vec::new(),
     };
-    documents.into_iter().map(document).collect()
+    let read = |(index, json)| {
+        if let Some((key, document)) = document(json) {
+            return (key, Ok(document));
+        }
+        let place = format!("{collection}[{index}]");
+        (DocumentKey::from_bson(RawBsonRef::String(&place)), Err(Malformed::Unreadable))
+    };
+    Ok(documents.into_iter().enumerate().map(read).collect())
 }
 
-fn document(json: Value) -> anyhow::Result<RawDocumentBuf> {
-    match Bson::try_from(json)? {
-        Bson::Document(document) => Ok(RawDocumentBuf::from_document(&document)?),
-        _ => anyhow::bail!("a document is not an object"),
-    }
+fn document(json: Value) -> Option<(DocumentKey, RawDocumentBuf)> {
+    let Ok(Bson::Document(document)) = Bson::try_from(json) else { return None };
+    let document = RawDocumentBuf::from_document(&document).ok()?;
+    Some((DocumentKey::of(&document)?, document))
 }

@@ -163,10 +163,16 @@ impl<V: View> Mirror<V> {
 
     /// Reads a document; a malformed one is counted, and logged the first time.
     fn record_of(&mut self, key: &DocumentKey, document: &RawDocument) -> Option<V::Record> {
-        let malformed = match self.view.read(document) {
-            Ok(record) => return Some(record),
-            Err(malformed) => malformed,
-        };
+        match self.view.read(document) {
+            Ok(record) => Some(record),
+            Err(malformed) => {
+                self.leave_out(key, &malformed);
+                None
+            }
+        }
+    }
+
+    fn leave_out(&mut self, key: &DocumentKey, malformed: &Malformed) {
         self.metrics.index_skipped(V::COLLECTION).increment(1);
         if self.logged.len() < LOGGED_DOCUMENTS && self.logged.insert(key.clone()) {
             tracing::warn!(
@@ -176,7 +182,6 @@ impl<V: View> Mirror<V> {
                 "malformed document left out"
             );
         }
-        None
     }
 }
 

@@ -72,7 +72,12 @@ end
 
 -- unpack() gives up at some 8,000 values.
 for first = 1, added, 4000 do
-  redis.call('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
+  local pushed = redis.pcall('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
+  if first == 1 and type(pushed) == 'table' and pushed.err then
+    -- This user may not push: take back all hashes.
+    for i = 1, added do redis.pcall('DEL', prefix .. ids[i]) end
+    return string.rep('E', #status)
+  end
 end
 
 if added > 0 and not is_paused and not is_maxed then

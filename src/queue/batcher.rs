@@ -150,8 +150,9 @@ impl Caller {
     /// Sends a batch and answers those who wait for it together.
     async fn send(self: Arc<Self>, batch: Vec<Waiting>, slot: OwnedSemaphorePermit) {
         let begun = Instant::now();
+        let soonest = begun + self.settings.margin();
         let (batch, late): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|waiting| waiting.deadline > begun);
+            batch.into_iter().partition(|waiting| waiting.deadline > soonest);
         for waiting in late {
             waiting.answer(Err(EnqueueError::Unavailable(Enqueued::Nothing)));
         }

@@ -84,21 +84,28 @@ fn report(reporter: &Reporter, condition: Condition) {
     }
 }
 
-/// What `INFO` and `CONFIG GET save` say.
+/// What `INFO` says, and the configuration that it does not tell.
 #[derive(Debug, Default)]
 struct State {
     info: HashMap<String, String>,
-    /// `None` where the configuration may not be asked.
-    save: Option<String>,
+    /// What is missing may not be asked.
+    config: HashMap<String, String>,
 }
+
+/// The keys of Redis' configuration that are asked for.
+const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-to-write"];
 
 async fn ask(client: &Client, timeout: Duration) -> Result<State, Error> {
     let client = client.with_options(&redis::one_attempt(timeout));
     let info: String = client.info(None).await?;
     let info = info.lines().filter_map(|line| line.trim().split_once(':'));
     let info = info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let save: Option<HashMap<String, String>> = client.config_get("save").await.ok();
-    Ok(State { info, save: save.and_then(|mut config| config.remove("save")) })
+    let mut config = HashMap::new();
+    for key in CONFIG {
+        config
+            .extend(client.config_get::<HashMap<String, String>, _>(key).await.unwrap_or_default());
+    }
+    Ok(State { info, config })
 }
 
 impl State {
@@ -116,12 +123,35 @@ impl State {
         if limit > 0.0 { self.number("used_memory") / limit } else { 0.0 }
     }
 
+    fn config(&self, key: &str) -> Option<&str> {
+        self.config.get(key).map(String::as_str)
+    }
+
+    /// Why a Redis that is up takes no writes.
+    fn refuses_writes(&self) -> Option<&'static str> {
+        let stops_on_failed_save = self.config("stop-writes-on-bgsave-error") == Some("yes");
+        if stops_on_failed_save && self.text("rdb_last_bgsave_status") == "err" {
+            return Some("takes no writes, since its last snapshot has failed");
+        }
+        if self.text("aof_last_write_status") == "err" {
+            return Some("takes no writes, since its append-only file cannot be written");
+        }
+        let wanted = self.config("min-replicas-to-write").and_then(|text| text.parse().ok());
+        if wanted.is_some_and(|wanted: f64| self.number("min_slaves_good_slaves") < wanted) {
+            return Some("takes no writes, since it has too few replicas");
+        }
+        None
+    }
+
     fn condition(&self, is_shedding: bool) -> Condition {
         if self.text("loading") == "1" {
             return Condition::NotReady("is loading its data".to_owned());
         }
         if self.text("role") == "slave" {
             return Condition::NotReady("is a replica and takes no writes".to_owned());
+        }
+        if let Some(reason) = self.refuses_writes() {
+            return Condition::NotReady(reason.to_owned());
         }
         if is_shedding || self.memory_ratio() > 1.0 {
             return Condition::NotReady("is full".to_owned());
@@ -133,7 +163,7 @@ impl State {
                 "maxmemory-policy is {policy}, which may evict jobs; BullMQ needs noeviction"
             ));
         }
-        if self.text("aof_enabled") == "0" && self.save.as_deref() == Some("") {
+        if self.text("aof_enabled") == "0" && self.config("save") == Some("") {
             notes.push(
                 "neither append-only file nor snapshots: a restart loses every job".to_owned(),
             );
@@ -154,10 +184,11 @@ fn version(text: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
 
-    fn state(info: &[(&str, &str)], save: Option<&str>) -> State {
-        let info =
-            info.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        State { info, save: save.map(str::to_owned) }
+    fn state(info: &[(&str, &str)], config: &[(&str, &str)]) -> State {
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        State { info: owned(info), config: owned(config) }
     }
 
     #[test]
@@ -169,7 +200,7 @@ mod tests {
                 ("aof_enabled", "1"),
                 ("redis_version", "7.0.15"),
             ],
-            Some(""),
+            &[("save", "")],
         );
         assert_eq!(good.condition(false), Condition::Ready);
         assert!(matches!(good.condition(true), Condition::NotReady(_)));
@@ -180,12 +211,19 @@ mod tests {
                 ("aof_enabled", "0"),
                 ("redis_version", "6.0.9"),
             ],
-            Some(""),
+            &[("save", "")],
         );
+        for (info, config) in [
+            (("rdb_last_bgsave_status", "err"), ("stop-writes-on-bgsave-error", "yes")),
+            (("aof_last_write_status", "err"), ("save", "")),
+            (("min_slaves_good_slaves", "0"), ("min-replicas-to-write", "1")),
+        ] {
+            assert!(matches!(state(&[info], &[config]).condition(false), Condition::NotReady(_)));
+        }
         let Condition::Degraded(notes) = bad.condition(false) else { panic!("not degraded") };
         assert_eq!(notes.len(), 3);
         assert!(matches!(
-            state(&[("role", "slave")], None).condition(false),
+            state(&[("role", "slave")], &[]).condition(false),
             Condition::NotReady(_)
         ));
     }

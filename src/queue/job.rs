@@ -34,6 +34,9 @@ pub struct Match<'a> {
     pub node_ids: &'a str,
 }
 
+/// What the W3C asks everybody to pass on, in bytes. It is stored with every job.
+const MAX_TRACESTATE: usize = 512;
+
 /// The context of a trace, as BullMQ's instrumented workers read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext(serde_json::Value);
@@ -44,7 +47,8 @@ impl TraceContext {
         let traceparent =
             std::str::from_utf8(traceparent).ok().filter(|text| is_traceparent(text))?;
         let tracestate = tracestate.and_then(|bytes| std::str::from_utf8(bytes).ok());
-        Some(Self(match tracestate.filter(|text| !text.is_empty()) {
+        let is_short = |text: &&str| (1..=MAX_TRACESTATE).contains(&text.len());
+        Some(Self(match tracestate.filter(is_short) {
             Some(tracestate) => {
                 serde_json::json!({ "traceparent": traceparent, "tracestate": tracestate })
             }

@@ -20,6 +20,7 @@ use keys::QueueName;
 use options::JobOptions;
 use redis::Connection;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -94,6 +95,13 @@ impl QueueSettings {
     }
 }
 
+impl QueueSettings {
+    /// A call with less time than this is not begun: it could only end unknown.
+    fn margin(&self) -> Duration {
+        (self.enqueue_timeout / 10).min(Duration::from_millis(50))
+    }
+}
+
 /// How much of a request is in the queue when it was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
@@ -127,7 +135,9 @@ pub enum EnqueueError {
 pub struct Queue {
     settings: Arc<QueueSettings>,
     health: Arc<Health>,
-    batcher: Batcher,
+    batchers: Vec<Batcher>,
+    /// Whose turn it is.
+    turn: Arc<AtomicUsize>,
 }
 
 impl Queue {
@@ -143,7 +153,19 @@ impl Queue {
     ) -> anyhow::Result<Self> {
         let connection = Connection::open(settings)?;
         let batcher = Batcher::start(settings, connection, capacity, metrics, tasks);
-        Ok(Self { settings: Arc::clone(settings), health: Arc::clone(health), batcher })
+        Ok(Self {
+            settings: Arc::clone(settings),
+            health: Arc::clone(health),
+            batchers: vec![batcher],
+            turn: Arc::default(),
+        })
+    }
+
+    /// This way into the queue and another, used by turns.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.batchers.extend(other.batchers);
+        self
     }
 
     /// Adds one job for each match, all in one step. Comes back when Redis has acknowledged them;
@@ -162,7 +184,13 @@ impl Queue {
         let jobs = Jobs::encode(&request, matches, &self.settings.job);
         drop(request);
         permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
-        self.batcher.add(jobs, deadline, permit).await
+        self.next_batcher().add(jobs, deadline, permit).await
+    }
+
+    fn next_batcher(&self) -> &Batcher {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let batcher = self.batchers.get(turn % self.batchers.len());
+        batcher.expect("there is at least one batcher")
     }
 
     fn check_size(&self, matches: usize, payload: usize) -> Result<(), EnqueueError> {

@@ -58,8 +58,10 @@ pub(super) fn client(settings: &QueueSettings) -> anyhow::Result<Client> {
         connection_timeout: timeout,
         internal_command_timeout: timeout,
         max_command_attempts: 1,
+        // Well under the time of a call: fred looks at the time since the last write, and as long as
+        // every slot is taken nothing is written.
         unresponsive: UnresponsiveConfig {
-            max_timeout: Some(timeout),
+            max_timeout: Some(timeout / 2),
             interval: UNRESPONSIVE_CHECK,
         },
         reconnect_on_auth_error: true,
@@ -76,8 +78,17 @@ pub(super) fn client(settings: &QueueSettings) -> anyhow::Result<Client> {
         .set_connection_config(connection)
         .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_FIRST, RECONNECT_LONGEST, 2))
         .build()?;
-    client.connect();
+    tokio::spawn(keep_connected(client.clone()));
     Ok(client)
+}
+
+/// fred tries for ever; if the task that does so ends all the same, it is started again.
+async fn keep_connected(client: Client) {
+    loop {
+        let ended = client.connect().await;
+        tracing::error!(?ended, "the client of Redis has ended, starting it again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// The options of a call: one attempt, at once or not at all, for so long.
@@ -94,6 +105,7 @@ pub(super) struct Connection {
     /// The arguments of EVALSHA that are the same for every batch: digest, keys, ARGV up to the
     /// number of jobs.
     fixed_arguments: Vec<Value>,
+    margin: Duration,
 }
 
 impl Connection {
@@ -110,7 +122,11 @@ impl Connection {
             u8::from(settings.events).to_string(),
         ]);
         let fixed_arguments = fixed_arguments.into_iter().map(|text| Value::Bytes(text.into()));
-        Ok(Self { client: client(settings)?, fixed_arguments: fixed_arguments.collect() })
+        Ok(Self {
+            client: client(settings)?,
+            fixed_arguments: fixed_arguments.collect(),
+            margin: settings.margin(),
+        })
     }
 
     /// Runs the script on a batch and comes back with its reply, or at the deadline.
@@ -121,7 +137,8 @@ impl Connection {
     ) -> Result<Bytes, CallError> {
         if !self.client.is_connected() {
             // Short absences are waited for; what has not been sent is not in the queue.
-            let connected = tokio::time::timeout_at(deadline, self.client.wait_for_connect()).await;
+            let latest = deadline - self.margin;
+            let connected = tokio::time::timeout_at(latest, self.client.wait_for_connect()).await;
             if !matches!(connected, Ok(Ok(()))) {
                 return Err(CallError {
                     kind: RedisError::Connection,

@@ -16,16 +16,15 @@ use super::{Change, Mirror, View};
 use crate::lifecycle::Condition;
 use crate::metrics::LoadReason;
 use crate::settings::{Secret, Section};
-use anyhow::Context;
 use bson::{Bson, RawDocumentBuf, Timestamp};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, ClientSession, Database};
 use source::Source;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use stream::{Lost, Reply};
-use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{OnceCell, mpsc};
 
 /// Replies of the stream that wait to be applied. Beyond it the stream is not read on.
 const WAITING_REPLIES: usize = 4096;
@@ -59,45 +58,55 @@ impl MongoSettings {
     }
 }
 
-/// Makes a client; it connects when it is used.
-pub async fn database(settings: &MongoSettings) -> anyhow::Result<Database> {
-    let mut options = ClientOptions::parse(settings.uri.reveal())
-        .await
-        // The driver's message may repeat the address, which may hold a password.
-        .map_err(|_| {
-            anyhow::anyhow!(
-                "mongodb.uri cannot be used: not a valid address, or its name is not found"
-            )
-        })?;
-    options.app_name.get_or_insert_with(|| "hookgate".to_owned());
-    options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
-    let client = Client::with_options(options).context("mongodb.uri cannot be used")?;
-    Ok(client.database(&settings.database))
+/// The database, looked up when it is first needed, and again until that succeeds.
+#[derive(Debug)]
+pub struct Mongo {
+    settings: MongoSettings,
+    database: OnceCell<Database>,
+}
+
+impl Mongo {
+    pub fn new(settings: MongoSettings) -> Self {
+        Self { settings, database: OnceCell::new() }
+    }
+
+    /// The database of a client that connects when it is used.
+    async fn database(&self) -> Result<&Database, Lost> {
+        let connect = async || {
+            let mut options =
+                ClientOptions::parse(self.settings.uri.reveal()).await.map_err(|_| {
+                    // The driver's message may repeat the address, which may hold a password.
+                    Lost("mongodb.uri is not a valid address, or its name is not found".to_owned())
+                })?;
+            options.app_name.get_or_insert_with(|| "hookgate".to_owned());
+            options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+            let client = Client::with_options(options).map_err(Lost::from)?;
+            Ok(client.database(&self.settings.database))
+        };
+        self.database.get_or_try_init(connect).await
+    }
 }
 
 /// Keeps a mirror as the collection is. Never ends.
-pub async fn follow<V: View>(
-    database: Database,
-    collection: String,
-    mut mirror: Mirror<V>,
-    tasks: TaskTracker,
-) {
-    let source = Source::new(database, &collection);
+pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
     let mut pause = Pause::default();
     let mut reason = LoadReason::Start;
     loop {
-        let was_loaded_at = mirror.freshness.age();
-        let error = match load_and_follow(&source, &tasks, &mut mirror, reason).await {
-            Ok(ended) => ended,
-            Err(error) => Lost(error.kind.to_string()),
+        let age = mirror.freshness.age();
+        let lost = match mongo.database().await {
+            Ok(database) => {
+                let source = Source::new(database.clone(), &collection);
+                load_and_follow(&source, &mut mirror, reason).await
+            }
+            Err(lost) => lost,
         };
         mirror.report(if mirror.freshness.is_loaded() {
             reason = LoadReason::StreamLost;
-            Condition::Degraded(vec![format!("not followed: {}", error.0)])
+            Condition::Degraded(vec![format!("not followed: {}", lost.0)])
         } else {
-            Condition::NotReady(format!("not loaded: {}", error.0))
+            Condition::NotReady(format!("not loaded: {}", lost.0))
         });
-        if mirror.freshness.age() < was_loaded_at {
+        if mirror.freshness.age() < age {
             pause = Pause::default();
         }
         pause.wait().await;
@@ -107,25 +116,13 @@ pub async fn follow<V: View>(
 /// Loads the collection and follows it until the stream is lost.
 async fn load_and_follow<V: View>(
     source: &Source,
-    tasks: &TaskTracker,
     mirror: &mut Mirror<V>,
     reason: LoadReason,
-) -> mongodb::error::Result<Lost> {
-    let mut session = source.session().await?;
-    let stream = source.open_stream(session.operation_time()).await?;
-    let (sender, mut replies) = mpsc::channel(WAITING_REPLIES);
-    tasks.spawn(stream::pump(stream, sender));
-
-    let is_missing = !source.exists(&mut session).await?;
-    source.load(mirror, &mut session, reason).await?;
-    let loaded_at = session.operation_time();
-    let mut follower = Follower { source, session, loaded_at, caught_up: false, is_missing };
-    while let Some(reply) = replies.recv().await {
-        if let Err(lost) = follower.handle(mirror, reply, &mut replies).await {
-            return Ok(lost);
-        }
+) -> Lost {
+    match Follower::start(source, mirror, reason).await {
+        Ok((mut follower, mut replies)) => follower.run(mirror, &mut replies).await,
+        Err(error) => Lost::from(error),
     }
-    Ok(Lost("the reader of the stream has ended".to_owned()))
 }
 
 /// Applies what the stream says to a mirror that has been loaded.
@@ -139,7 +136,37 @@ struct Follower<'a> {
     is_missing: bool,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    /// Opens the stream, then loads the collection.
+    async fn start<V: View>(
+        source: &'a Source,
+        mirror: &mut Mirror<V>,
+        reason: LoadReason,
+    ) -> mongodb::error::Result<(Self, mpsc::Receiver<Reply>)> {
+        let mut session = source.session().await?;
+        let stream = source.open_stream(session.operation_time()).await?;
+        let (sender, replies) = mpsc::channel(WAITING_REPLIES);
+        // It ends when nobody listens to it any more.
+        tokio::spawn(stream::pump(stream, sender));
+        let is_missing = !source.exists(&mut session).await?;
+        source.load(mirror, &mut session, reason).await?;
+        let loaded_at = session.operation_time();
+        Ok((Self { source, session, loaded_at, caught_up: false, is_missing }, replies))
+    }
+
+    async fn run<V: View>(
+        &mut self,
+        mirror: &mut Mirror<V>,
+        replies: &mut mpsc::Receiver<Reply>,
+    ) -> Lost {
+        while let Some(reply) = replies.recv().await {
+            if let Err(lost) = self.handle(mirror, reply, replies).await {
+                return lost;
+            }
+        }
+        Lost("the reader of the stream has ended".to_owned())
+    }
+
     /// Handles a reply and all that wait behind it, up to one fetch.
     async fn handle<V: View>(
         &mut self,
@@ -171,7 +198,12 @@ impl Follower<'_> {
             next = if is_full { None } else { replies.try_recv().ok() };
         }
         if !changed.is_empty() {
-            self.apply(mirror, changed).await;
+            self.apply(mirror, changed).await?;
+        }
+        if self.is_missing && self.caught_up {
+            // A collection may come into being without a document, of which the stream says nothing.
+            let exists = self.source.exists(&mut self.session).await;
+            self.is_missing = !exists.unwrap_or_default();
         }
         if let Some(at) = seen_at.filter(|_| self.caught_up) {
             mirror.current_as_of(at);
@@ -180,28 +212,23 @@ impl Follower<'_> {
         lost.map_or(Ok(()), Err)
     }
 
-    /// Fetches the changed documents, for as long as it takes, and applies them.
+    /// Fetches the changed documents and applies them. While the network is away it tries again; what
+    /// else is refused is for a complete load to find out.
     async fn apply<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
         mut changed: HashMap<DocumentKey, Bson>,
-    ) {
+    ) -> Result<(), Lost> {
         self.is_missing = false;
         let mut pause = Pause::default();
         let documents = loop {
             let ids = changed.values().cloned().collect();
             match self.source.fetch(ids, mirror.view.projection(), &mut self.session).await {
                 Ok(documents) => break documents,
+                Err(error) if !stream::is_passing(&error) => return Err(Lost::from(error)),
                 Err(error) => {
-                    let reason = error.kind.to_string();
-                    tracing::warn!(
-                        collection = Mirror::<V>::NAME,
-                        reason,
-                        "changed documents cannot be read, trying again"
-                    );
-                    mirror.report(Condition::Degraded(vec![format!(
-                        "changes cannot be read: {reason}"
-                    )]));
+                    let note = format!("changes cannot be read: {}", error.kind);
+                    mirror.report(Condition::Degraded(vec![note]));
                     pause.wait().await;
                 }
             }
@@ -213,6 +240,7 @@ impl Follower<'_> {
         });
         let found: Vec<Change<'_>> = found.collect();
         mirror.apply(found.into_iter().chain(changed.into_keys().map(Change::Removed)));
+        Ok(())
     }
 
     fn condition(&self) -> Condition {

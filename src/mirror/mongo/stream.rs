@@ -10,6 +10,12 @@ use tokio::time::Instant;
 /// Why a stream was given up.
 pub(super) struct Lost(pub(super) String);
 
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self(error.kind.to_string())
+    }
+}
+
 /// One reply of the stream.
 pub(super) enum Reply {
     /// Nothing new.
@@ -53,7 +59,7 @@ pub(super) async fn pump(mut stream: ChangeStream<Event>, replies: mpsc::Sender<
                 }
                 continue;
             }
-            Err(error) => Reply::Lost(Lost(error.kind.to_string())),
+            Err(error) => Reply::Lost(Lost::from(error)),
         };
         let is_last = matches!(reply, Reply::Lost(_));
         if replies.send(reply).await.is_err() || is_last {
@@ -73,7 +79,7 @@ fn reply_to(event: Event, at: Instant) -> Reply {
 
 /// Whether the driver resumes the stream by itself when it is asked again. Any error of the server
 /// that reaches us is one that it could not resume from, whatever the stream says of itself.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     matches!(
         *error.kind,
         ErrorKind::Io(_)

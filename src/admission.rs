@@ -69,6 +69,16 @@ impl Permit {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Takes `bytes` in place of all that this request holds: a body has become jobs.
+    pub fn hold_instead(&mut self, bytes: usize) -> Result<(), Overloaded> {
+        if let Some(more) = bytes.checked_sub(self.bytes) {
+            return self.hold(more);
+        }
+        self.admission.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
+    }
 }
 
 impl Drop for Permit {
@@ -102,9 +112,12 @@ mod tests {
         first.hold(60).unwrap();
         assert_eq!(second.hold(41), Err(Overloaded));
         second.hold(40).unwrap();
+        first.hold_instead(30).unwrap();
+        second.hold_instead(70).unwrap();
+        assert_eq!(second.hold_instead(71), Err(Overloaded));
         drop(first);
         assert_eq!(admission.in_flight(), 1);
-        second.hold(60).unwrap();
+        second.hold(30).unwrap();
         drop(second);
         assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
         assert_eq!(admission.in_flight(), 0);

@@ -23,6 +23,9 @@ use tokio_util::task::TaskTracker;
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
 
+/// How long the batchers may go on when the time for the drain is over.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -286,10 +289,8 @@ async fn drain(
     }
     tracing::warn!("out of time, open connections are closed");
     shutdown.force.cancel();
-    // What the batchers hold ends at its deadline, which is soon.
-    let _ =
-        tokio::time::timeout(settings.drain_timeout.max(Duration::from_secs(5)), workers.recv())
-            .await;
+    // Callers are gone now; what the batchers still hold gets a last chance to reach Redis.
+    let _ = tokio::time::timeout(LAST_FLUSH, workers.recv()).await;
     Ended::CutShort
 }
 

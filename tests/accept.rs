@@ -49,9 +49,9 @@ async fn every_matching_workflow_gets_one_job() {
     let app = App::build().documents(documents).start().await;
 
     let mut waiting = 0;
-    for count in [0, 1, 2, 50, 300] {
+    for count in [0_u64, 1, 2, 50, 300] {
         let reply = app.webhook(&format!("wh_of_{count}")).send().await;
-        assert_eq!(reply.matched(), count as u64);
+        assert_eq!(reply.matched(), count);
 
         let jobs = app.redis.queue().waiting().await;
         let new: BTreeSet<String> =

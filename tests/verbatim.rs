@@ -278,7 +278,7 @@ struct Random(u64);
 
 impl Random {
     fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
+        choices.get(self.below(choices.len())).copied().expect("below the bound")
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -311,14 +311,15 @@ impl Random {
             let last = webhook + 1 == count;
             let kept_comma = if last && at + 1 == webhook { "" } else { comma };
             // The white space before the member stays, that before the next key goes with the member.
-            payload += &if at != webhook {
+            if at != webhook {
                 let before_key = if at == webhook + 1 { "" } else { before_key };
-                format!("{before_key}{member}{after_value}{kept_comma}")
+                write!(payload, "{before_key}{member}{after_value}{kept_comma}")
+                    .expect("into a string");
             } else if last {
-                after_value.to_owned()
+                payload.push_str(after_value);
             } else {
-                before_key.to_owned()
-            };
+                payload.push_str(before_key);
+            }
         }
         (format!("{body}}}{}", self.space()), format!("{payload}}}"))
     }

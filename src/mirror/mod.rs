@@ -2,7 +2,7 @@
 //!
 //! A [`Mirror`] holds what each document has come to (its *record*) and publishes the sum of all
 //! records through its [`View`]. Readers see one published state or the next, never one half
-//! built. The documents come from MongoDB ([`mongo`]) or from a file ([`file`]).
+//! built. The documents come from MongoDB ([`mongo`]) or from a file ([`mod@file`]).
 
 pub mod document;
 pub mod file;

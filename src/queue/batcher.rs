@@ -158,7 +158,7 @@ impl Caller {
         let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else { return };
         let jobs: usize = batch.iter().map(|waiting| waiting.jobs.heads.len()).sum();
         self.metrics.batch_jobs.record(jobs as f64);
-        let arguments = self.arguments(&batch, jobs);
+        let arguments = Self::arguments(&batch, jobs);
         let result = self.connection.add_jobs(arguments, deadline).await;
         drop(slot);
         self.metrics.redis_call_duration.record(begun.elapsed());
@@ -168,11 +168,9 @@ impl Caller {
         }
     }
 
-    /// The ARGV of the script, in its order.
-    fn arguments(&self, batch: &[Waiting], jobs: usize) -> Vec<Bytes> {
-        let fixed = self.connection.fixed_arguments();
-        let mut arguments = Vec::with_capacity(fixed.len() + 1 + batch.len() * 4 + jobs);
-        arguments.extend_from_slice(fixed);
+    /// The ARGV of the script from the number of jobs on, in its order.
+    fn arguments(batch: &[Waiting], jobs: usize) -> Vec<Bytes> {
+        let mut arguments = Vec::with_capacity(1 + batch.len() * 4 + jobs);
         arguments.push(Bytes::from(jobs.to_string()));
         for Waiting { jobs, .. } in batch {
             arguments.push(Bytes::from(jobs.heads.len().to_string()));

@@ -161,7 +161,7 @@ impl Queue {
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         let jobs = Jobs::encode(&request, matches, &self.settings.job);
         drop(request);
-        permit.hold(jobs.bytes).map_err(|_| EnqueueError::Full)?;
+        permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
         self.batcher.add(jobs, deadline, permit).await
     }
 

@@ -8,17 +8,20 @@ use crate::metrics::RedisError;
 use crate::settings::Secret;
 use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, LuaInterface};
+use fred::interfaces::ClientLike;
 use fred::prelude::{
     Builder, Client, Config, ConnectionConfig, Options, ReconnectPolicy, TcpConfig,
 };
-use fred::types::Value;
 use fred::types::config::{ReconnectError, UnresponsiveConfig};
 use fred::types::scripts::Script;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use std::time::Duration;
 use tokio::time::Instant;
 
 const ADD_JOBS: &str = include_str!("add_jobs.lua");
+
+/// Where the first key stands among the arguments of EVALSHA; it decides on the node of a cluster.
+const FIRST_KEY: usize = 2;
 
 /// How often a connection is checked for calls that got no reply.
 const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(200);
@@ -88,56 +91,71 @@ pub(super) fn one_attempt(timeout: Duration) -> Options {
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Client,
-    script: Script,
-    keys: Vec<String>,
-    fixed_arguments: Vec<Bytes>,
+    /// The arguments of EVALSHA that are the same for every batch: digest, keys, ARGV up to the
+    /// number of jobs.
+    fixed_arguments: Vec<Value>,
 }
 
 impl Connection {
     pub(super) fn open(settings: &QueueSettings) -> anyhow::Result<Self> {
-        Ok(Self {
-            client: client(settings)?,
-            script: Script::from_lua(ADD_JOBS),
-            keys: settings.queue.script_keys(),
-            fixed_arguments: vec![
-                settings.queue.job_prefix().into(),
-                settings.job_name.clone().into(),
-                settings.job.to_json().into(),
-                Bytes::from_static(settings.paused_layout.word().as_bytes()),
-                Bytes::from_static(if settings.events { b"1" } else { b"0" }),
-            ],
-        })
+        let keys = settings.queue.script_keys();
+        let digest = Script::from_lua(ADD_JOBS).sha1().to_string();
+        let mut fixed_arguments = vec![digest, keys.len().to_string()];
+        fixed_arguments.extend(keys);
+        fixed_arguments.extend([
+            settings.queue.job_prefix(),
+            settings.job_name.clone(),
+            settings.job.to_json(),
+            settings.paused_layout.word().to_owned(),
+            u8::from(settings.events).to_string(),
+        ]);
+        let fixed_arguments = fixed_arguments.into_iter().map(|text| Value::Bytes(text.into()));
+        Ok(Self { client: client(settings)?, fixed_arguments: fixed_arguments.collect() })
     }
 
-    /// The arguments that are the same for every batch of the queue.
-    pub(super) fn fixed_arguments(&self) -> &[Bytes] {
-        &self.fixed_arguments
-    }
-
-    /// Runs the script and comes back with its reply, or at the deadline.
+    /// Runs the script on a batch and comes back with its reply, or at the deadline.
     pub(super) async fn add_jobs(
         &self,
-        arguments: Vec<Bytes>,
+        batch: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
-        let arguments: Vec<Value> = arguments.into_iter().map(Value::Bytes).collect();
-        let client = self.client.with_options(&one_attempt(deadline - Instant::now()));
-        let sha = self.script.sha1().clone();
-        let reply = client.evalsha(sha, self.keys.clone(), arguments.clone()).await;
-        match reply {
+        if !self.client.is_connected() {
+            // Short absences are waited for; what has not been sent is not in the queue.
+            let connected = tokio::time::timeout_at(deadline, self.client.wait_for_connect()).await;
+            if !matches!(connected, Ok(Ok(()))) {
+                return Err(CallError {
+                    kind: RedisError::Connection,
+                    enqueued: Enqueued::Nothing,
+                });
+            }
+        }
+        let mut arguments = self.fixed_arguments.clone();
+        arguments.extend(batch.into_iter().map(Value::Bytes));
+        let reply = match self.call("EVALSHA", arguments.clone(), deadline).await {
             // This server does not know the script (yet, or any more), so nothing was done.
-            Err(error) if is_unknown_script(&error) => {
-                let client = self.client.with_options(&one_attempt(deadline - Instant::now()));
-                client.eval(ADD_JOBS, self.keys.clone(), arguments).await
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                if let Some(digest) = arguments.first_mut() {
+                    *digest = Value::from_static_str(ADD_JOBS);
+                }
+                self.call("EVAL", arguments, deadline).await
             }
             reply => reply,
-        }
-        .map_err(|error| classify(&error))
+        };
+        reply.map_err(|error| classify(&error))
     }
-}
 
-fn is_unknown_script(error: &Error) -> bool {
-    error.details().starts_with("NOSCRIPT")
+    /// As a custom command: fred's own methods for scripts ignore the options of a call, and with
+    /// them its time limit.
+    async fn call(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+        deadline: Instant,
+    ) -> Result<Bytes, Error> {
+        let command = CustomCommand::new_static(name, ClusterHash::Offset(FIRST_KEY), false);
+        let options = one_attempt(deadline - Instant::now());
+        self.client.with_options(&options).custom(command, arguments).await
+    }
 }
 
 /// What an error means: what happened, and whether the call may have been carried out.

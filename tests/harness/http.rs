@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+
+/// No request is open for so long: a service that hangs fails the test instead of stopping all of
+/// them.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// The one endpoint.
 pub const PATH: &str = "/api/webhook/workflow";
@@ -29,7 +34,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Self {
-        let client = Client::builder().no_proxy().build().expect("a client");
+        let client = Client::builder().no_proxy().timeout(LIMIT).build().expect("a client");
         Self { address, client, counts: Arc::default() }
     }
 

@@ -125,7 +125,8 @@ async fn operators_are_answered_while_redis_is_frozen() {
     app.redis.thaw();
     app.hookgate.ready().await;
     // As a timeout or as a lost connection, whichever is noticed first.
-    assert_eq!(app.hookgate.metrics().await.sum("hookgate_redis_errors_total"), 1.0);
+    let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
+    assert!((errors - 1.0).abs() < f64::EPSILON, "{errors}");
 }
 
 /// Nobody listens where it looks for Redis, and its file is not there.
@@ -144,6 +145,6 @@ fn says(list: &Value, part: &str) -> bool {
 
 async fn degraded(app: &App, word: &str) -> bool {
     let (status, report) = app.hookgate.readiness().await;
-    assert_eq!((status.as_u16(), &report["ready"]), (200, &json!(true)), "{report}");
-    report["degraded"].to_string().contains(word)
+    assert_eq!(status, 200, "{report}");
+    report.pointer("/degraded").expect("a list").to_string().contains(word)
 }

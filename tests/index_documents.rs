@@ -1,5 +1,7 @@
 //! What a document may look like: malformed ones beside good ones, and other names for everything.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+
 mod harness;
 
 use harness::documents::{trigger, user, workflow, workflow_of};
@@ -293,8 +295,9 @@ fn malformed_users(prefix: &str) -> Vec<Value> {
     let mut add = |organization: Value, key: Value, enabled: Value| {
         let id = format!("{prefix}_{}", all.len());
         let mut document = json!({ "_id": id, "apiKey": key, "enabled": enabled });
+        let fields = document.as_object_mut().expect("an object");
         if organization != "-" {
-            document["organizationId"] = organization;
+            fields.insert("organizationId".to_owned(), organization);
         }
         all.push(document);
     };

@@ -1,5 +1,7 @@
 //! Where documents come from: a MongoDB that is late or dies, a file that is edited and broken.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+
 mod harness;
 
 use harness::documents::{trigger, user, workflow};

@@ -1,5 +1,7 @@
 //! What Prometheus reads: every series from the start, and every count as it comes to be.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+
 mod harness;
 
 use std::process::Stdio;
@@ -13,8 +15,11 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
+/// The name of a label and its values.
+type Label = (&'static str, &'static [&'static str]);
+
 /// Counters of the contract, with every value of their one or two labels. Those of features that are yet to come are absent.
-const COUNTERS: &[(&str, &[(&str, &[&str])])] = &[
+const COUNTERS: &[(&str, &[Label])] = &[
     (
         "hookgate_requests_total",
         &[(
@@ -53,7 +58,7 @@ const COUNTERS: &[(&str, &[(&str, &[&str])])] = &[
     ("hookgate_redis_errors_total", &[("kind", &["timeout", "connection", "oom", "readonly"])]),
 ];
 
-const COLLECTIONS: (&str, &[&str]) = ("collection", &["workflows", "users"]);
+const COLLECTIONS: Label = ("collection", &["workflows", "users"]);
 
 const GAUGES: &[&str] = &[
     "hookgate_requests_in_flight",

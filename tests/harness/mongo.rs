@@ -194,7 +194,7 @@ fn launch(port: u16, directory: &Scratch) -> Process {
 }
 
 /// `$HOOKGATE_TEST_MONGOD`, else the one that `scripts/setup` installs, else the one on the path.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("HOOKGATE_TEST_MONGOD") {
         return path.into();
     }

@@ -22,7 +22,7 @@
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
 //! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::add_bulk` |
-//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) |
+//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) with `insert(documents)`; `document(json)` |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
 //! | [`config`] | [`Config`]: TOML by key path |

@@ -5,11 +5,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::documents::Documents;
 use super::ports;
 use super::process::Process;
 use super::scratch::Scratch;
@@ -145,6 +147,26 @@ impl TestDatabase {
     pub fn users(&self) -> Collection<Document> {
         self.collection("users")
     }
+
+    /// Adds these documents; both collections exist afterwards.
+    pub async fn insert(&self, documents: &Documents) {
+        for (name, values) in [("workflows", &documents.workflows), ("users", &documents.users)] {
+            // Fails where it exists already.
+            let _ = self.database.create_collection(name).await;
+            if !values.is_empty() {
+                let documents = values.iter().cloned().map(document);
+                self.collection(name).insert_many(documents).await.expect("mongod inserts");
+            }
+        }
+    }
+}
+
+/// JSON as a document of MongoDB, `{"$oid": …}` and the like included.
+pub fn document(json: Value) -> Document {
+    match Bson::try_from(json) {
+        Ok(Bson::Document(document)) => document,
+        other => panic!("not a document: {other:?}"),
+    }
 }
 
 fn launch(port: u16, directory: &Scratch) -> Process {
@@ -172,7 +194,7 @@ fn launch(port: u16, directory: &Scratch) -> Process {
 }
 
 /// `$HOOKGATE_TEST_MONGOD`, else the one that `scripts/setup` installs, else the one on the path.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("HOOKGATE_TEST_MONGOD") {
         return path.into();
     }

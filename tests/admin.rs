@@ -1,0 +1,150 @@
+//! The operators' port: health, readiness, the page for people.
+
+mod harness;
+
+use std::collections::BTreeSet;
+
+use harness::wait::{until, until_some};
+use harness::{App, Config, Hookgate, Redis, ports};
+use redis::cmd;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn the_process_lives_whatever_else_is_away() {
+    let hookgate = Hookgate::start_unready(alone()).await;
+    hookgate.unready().await;
+    for path in ["/livez", "/healthz", "/health"] {
+        let response = hookgate.admin_get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(hookgate.admin_get(path).await.text().await.expect("text"), "ok\n");
+    }
+    assert_eq!(hookgate.admin_get("/readyz").await.status(), 503);
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reasons() {
+    let hookgate = Hookgate::start_unready(alone()).await;
+    let report = until_some("all three reasons are given", async || {
+        let (status, report) = hookgate.readiness().await;
+        assert_eq!((status.as_u16(), &report["ready"]), (503, &json!(false)));
+        let all = ["redis", "users", "workflows"].iter().all(|part| says(&report["reasons"], part));
+        all.then_some(report)
+    })
+    .await;
+    let members: BTreeSet<&str> =
+        report.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(members, BTreeSet::from(["degraded", "ready", "reasons"]));
+    let response = hookgate.admin_get("/readyz").await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_set_up_for_a_queue_is_told() {
+    let good = App::build().redis(Redis::start_durable().await).start().await;
+    let (status, report) = good.hookgate.readiness().await;
+    assert_eq!(status, 200);
+    assert_eq!(report, json!({ "ready": true, "reasons": [], "degraded": [] }));
+
+    let _: () =
+        good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("allkeys-lru")).await;
+    until("the policy is told", async || degraded(&good, "maxmemory-policy").await).await;
+    let _: () =
+        good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction")).await;
+    until("it is no longer told", async || !degraded(&good, "maxmemory-policy").await).await;
+
+    let volatile = App::start().await;
+    until("missing persistence is told", async || degraded(&volatile, "append-only").await).await;
+    let _: () = volatile.redis.query(cmd("CONFIG").arg("SET").arg("save").arg("3600 1")).await;
+    until("snapshots will do", async || !degraded(&volatile, "append-only").await).await;
+}
+
+#[tokio::test]
+async fn the_page_for_people_says_how_it_is() {
+    let app = App::build().redis(Redis::start_durable().await).start().await;
+    let response = app.hookgate.admin_get("/").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    let page = response.text().await.expect("text");
+    assert!(page.contains("ready") && !page.contains("not ready"), "{page}");
+
+    let nobody = ports::free();
+    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(nobody)).await;
+    app.hookgate.unready().await;
+    let page = app.hookgate.admin_get("/").await.text().await.expect("text");
+    assert!(page.contains("not ready") && page.contains("redis: "), "{page}");
+}
+
+#[tokio::test]
+async fn the_page_for_people_shows_text_as_text() {
+    let mut config = alone();
+    // A file that is not there, with a name that would be markup.
+    config.set("triggers.file", "/nowhere/<b>&amp;<script>alert(1)</script>.json");
+    let hookgate = Hookgate::start_unready(config).await;
+    let page = until_some("the file is named", async || {
+        let page = hookgate.admin_get("/").await.text().await.expect("text");
+        page.contains("nowhere").then_some(page)
+    })
+    .await;
+    assert!(page.contains("/nowhere/&lt;b&gt;&amp;amp;&lt;script&gt;alert(1)"), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+    assert!(!page.contains("<b>"), "{page}");
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let app = App::start().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for path in ["/nothing", "/metrics/", "/readyz/x", harness::http::PATH] {
+        assert_eq!(app.hookgate.admin_get(path).await.status(), 404, "{path}");
+    }
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
+        let response = client.post(app.hookgate.admin_url(path)).send().await.expect("an answer");
+        assert_eq!(response.status(), 405, "{path}");
+        assert_eq!(response.headers()["allow"], "GET, HEAD");
+        let response = client.head(app.hookgate.admin_url(path)).send().await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+    }
+    // What operators see is not for callers.
+    for path in ["/metrics", "/readyz", "/"] {
+        app.caller.call(Method::GET, path).send().await.assert_rejected(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn operators_are_answered_while_redis_is_frozen() {
+    let app = App::start().await;
+    app.redis.freeze();
+    let stuck = tokio::spawn(app.webhook("wh_1").send());
+    app.hookgate.unready().await;
+    for path in ["/livez", "/metrics", "/"] {
+        assert_eq!(app.hookgate.admin_get(path).await.status(), 200, "{path}");
+    }
+    assert!(says(&app.hookgate.readiness().await.1["reasons"], "redis"));
+    stuck.await.expect("an answer").assert_rejected(503, "queue_unavailable");
+    app.redis.thaw();
+    app.hookgate.ready().await;
+    // As a timeout or as a lost connection, whichever is noticed first.
+    let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
+    assert!((errors - 1.0).abs() < f64::EPSILON, "{errors}");
+}
+
+/// Nobody listens where it looks for Redis, and its file is not there.
+fn alone() -> Config {
+    let mut config = Config::new();
+    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", ports::free()));
+    config.set("triggers.file", "/nowhere/workflows.json");
+    config
+}
+
+/// Whether a list of `/readyz` has an entry of this part.
+fn says(list: &Value, part: &str) -> bool {
+    let notes = list.as_array().expect("a list").iter();
+    notes.filter_map(Value::as_str).any(|note| note.starts_with(part))
+}
+
+async fn degraded(app: &App, word: &str) -> bool {
+    let (status, report) = app.hookgate.readiness().await;
+    assert_eq!(status, 200, "{report}");
+    report.pointer("/degraded").expect("a list").to_string().contains(word)
+}

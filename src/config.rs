@@ -9,6 +9,7 @@ use crate::queue::QueueSettings;
 use crate::settings::{Fault, Settings};
 use crate::telemetry::TelemetrySettings;
 use crate::triggers::TriggersSettings;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Everything that can be configured. Each part of the program reads its own section.
@@ -52,6 +53,13 @@ impl Config {
         }
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// Every key there is, with its default; `config/hookgate.toml` is held to it.
+    pub fn known_keys() -> BTreeMap<String, Option<toml::Value>> {
+        let mut settings = Settings::default();
+        Self::read_sections(&mut settings);
+        settings.known().clone()
     }
 
     fn read_sections(settings: &mut Settings) -> Self {

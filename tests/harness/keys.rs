@@ -12,6 +12,8 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
+use super::tokens::is_hmac;
+
 /// A private key and its public half, as PEM.
 #[derive(Debug)]
 pub struct KeyPair {
@@ -72,6 +74,59 @@ impl KeyPair {
         jwk["use"] = json!("sig");
         jwk
     }
+}
+
+/// One key pair of each kind.
+#[derive(Debug)]
+pub struct KeyRing {
+    rsa: KeyPair,
+    p256: KeyPair,
+    p384: KeyPair,
+    ed25519: KeyPair,
+}
+
+impl KeyRing {
+    pub fn new() -> Self {
+        Self {
+            rsa: KeyPair::rsa(),
+            p256: KeyPair::for_algorithm(Algorithm::ES256),
+            p384: KeyPair::for_algorithm(Algorithm::ES384),
+            ed25519: KeyPair::for_algorithm(Algorithm::EdDSA),
+        }
+    }
+
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &KeyPair)> {
+        [("rsa", &self.rsa), ("p256", &self.p256), ("p384", &self.p384), ("ed", &self.ed25519)]
+            .into_iter()
+    }
+
+    fn pair(&self, algorithm: Algorithm) -> &KeyPair {
+        match algorithm {
+            Algorithm::ES256 => &self.p256,
+            Algorithm::ES384 => &self.p384,
+            Algorithm::EdDSA => &self.ed25519,
+            _ => &self.rsa,
+        }
+    }
+
+    /// What signs by this algorithm.
+    pub fn of(&self, algorithm: Algorithm, secret: &str) -> EncodingKey {
+        if is_hmac(algorithm) { hmac(secret) } else { self.pair(algorithm).encoding_key(algorithm) }
+    }
+
+    /// What verifies by this algorithm.
+    pub fn jwk(&self, algorithm: Algorithm, secret: &str, id: &str) -> Value {
+        if is_hmac(algorithm) {
+            octet_jwk(secret, &format!("{algorithm:?}"), id)
+        } else {
+            self.pair(algorithm).jwk(algorithm, id)
+        }
+    }
+}
+
+/// What signs with a secret.
+pub fn hmac(secret: &str) -> EncodingKey {
+    EncodingKey::from_secret(secret.as_bytes())
 }
 
 /// A JWK set.

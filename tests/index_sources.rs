@@ -121,10 +121,10 @@ async fn an_edited_file_is_followed() {
 #[tokio::test]
 async fn a_broken_file_leaves_the_last_good_one_in_force() {
     let app = App::start().await;
-    let users = json!(Documents::two_organizations().users);
-    let half_broken = |workflows| json!({ "workflows": workflows, "users": users }).to_string();
+    // The good half of a broken file is not taken either: here it would leave nobody to call.
+    let half_broken = |workflows| json!({ "workflows": workflows, "users": [] }).to_string();
     let texts = ["", "{", "[]", "5"].map(str::to_owned);
-    let half_broken = [json!({}), json!(null), json!([5])].map(half_broken);
+    let half_broken = [json!({}), json!(null)].map(half_broken);
     for broken in texts.iter().chain(&half_broken) {
         app.replace_documents_text(broken);
         until(&format!("{broken:?} is told"), async || {
@@ -154,6 +154,23 @@ async fn a_broken_file_leaves_the_last_good_one_in_force() {
     app.replace_documents(&documents);
     comes_to(&app, "wh_1", 2).await;
     app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn what_is_no_document_in_a_file_stops_no_other() {
+    let app = App::start().await;
+    let mut documents = Documents::two_organizations();
+    documents.workflows.push(workflow("wf_2", "org_a", "wh_1"));
+    documents.workflows.extend([
+        json!(5),
+        json!({ "organizationId": "org_a", "nodes": [] }),
+        json!({ "_id": { "$oid": "no" }, "organizationId": "org_a", "nodes": [] }),
+    ]);
+    app.replace_documents(&documents);
+    comes_to(&app, "wh_1", 2).await;
+    let skipped = app.hookgate.metrics().await;
+    let of_workflows = [("collection", "workflows")];
+    assert_eq!(skipped.value("hookgate_index_skipped_documents_total", &of_workflows), 3.0);
 }
 
 #[tokio::test]

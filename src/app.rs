@@ -83,6 +83,9 @@ impl App {
         let mut background = JoinSet::new();
         let admin_shutdown = self.start_admin()?;
         self.start_health(&mut background);
+        if !self.config.auth.jwt.has_keys() {
+            tracing::warn!("auth.jwt has no key: every token is refused, only API keys work");
+        }
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         background.spawn(never(authenticator.follow_keys()));

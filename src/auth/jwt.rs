@@ -136,13 +136,16 @@ impl JwtVerifier {
             .validations
             .iter()
             .find(|validation| validation.algorithms.contains(&header.alg))
-            .ok_or(AuthError::InvalidToken)?;
+            .ok_or_else(|| {
+                tracing::debug!(algorithm = ?header.alg, "token refused: not in auth.jwt.algorithms");
+                AuthError::InvalidToken
+            })?;
         let jwks = self.jwks.load();
         let mut refusal = AuthError::InvalidToken;
         for key in self.keys.iter().chain(jwks.iter()).filter(|key| key.is_for(&header)) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, validation) {
                 Ok(token) => return self.claims(&token.claims),
-                Err(error) => match error.kind() {
+                Err(error) => match refused(&error) {
                     // Another key may fit the signature; nothing else can save this token.
                     ErrorKind::InvalidSignature => {}
                     ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => {
@@ -158,7 +161,10 @@ impl JwtVerifier {
     fn claims(&self, claims: &Map<String, Value>) -> Result<Claims, AuthError> {
         let present = |name: &String| claims.get(name).filter(|value| !value.is_null());
         let user = self.settings.user_claims.iter().find_map(present).and_then(text_of);
-        let user = user.and_then(|text| UserId::new(&text).ok()).ok_or(AuthError::InvalidToken)?;
+        let user = user.and_then(|text| UserId::new(&text).ok()).ok_or_else(|| {
+            tracing::debug!("token refused: it has none of auth.jwt.user_claims");
+            AuthError::InvalidToken
+        })?;
         let organization = match present(&self.settings.organization_claim) {
             None => None,
             Some(value) => {
@@ -197,6 +203,21 @@ impl JwtVerifier {
         }
         Ok(())
     }
+}
+
+/// Says why a token is refused, in the log of those who ask for it; never what is in the token.
+fn refused(error: &jsonwebtoken::errors::Error) -> &ErrorKind {
+    let reason = match error.kind() {
+        ErrorKind::InvalidSignature => "the signature does not fit the key",
+        ErrorKind::ExpiredSignature => "exp has passed",
+        ErrorKind::ImmatureSignature => "nbf is not reached",
+        ErrorKind::MissingRequiredClaim(_) => "exp, or a configured iss or aud, is missing",
+        ErrorKind::InvalidIssuer => "iss is another",
+        ErrorKind::InvalidAudience => "aud is another",
+        _ => "it cannot be read",
+    };
+    tracing::debug!(reason, "token refused by a key");
+    error.kind()
 }
 
 /// Mints a token with the first secret, for trying things out.

@@ -86,7 +86,12 @@ impl Authenticator {
         let claims = self.tokens.verify(token)?;
         let known = self.callers.user(&claims.user);
         match (claims.organization, known) {
-            (_, Known::SwitchedOff) | (None, Known::Nobody) => Err(AuthError::InvalidToken),
+            (_, Known::SwitchedOff) | (None, Known::Nobody) => {
+                tracing::debug!(
+                    "token refused: its user is switched off, or unknown and it names no organization"
+                );
+                Err(AuthError::InvalidToken)
+            }
             // The organization in a token is believed.
             (Some(organization), _) | (None, Known::Active { organization, .. }) => {
                 Ok(Caller { organization, user: claims.user })

@@ -117,7 +117,9 @@ impl Rejection {
             Outcome::RequestTimeout | Outcome::ClientClosed => "Body did not arrive in time",
             Outcome::PayloadTooLarge => "Body is larger than is taken here",
             Outcome::FanoutTooLarge => "Webhook would start more than one request may",
-            Outcome::UnsupportedMediaType => "Send application/json without Content-Encoding",
+            Outcome::UnsupportedMediaType => {
+                "Content-Type must be application/json, and Content-Encoding absent"
+            }
             Outcome::Overloaded => "Too many requests are in flight; try again shortly",
             Outcome::IndexUnavailable => "Workflows are not known yet; try again shortly",
             Outcome::QueueUnavailable => "Queue did not take the webhook; try again shortly",

@@ -52,7 +52,13 @@ impl fmt::Display for DocumentKey {
         if self.kind == ElementType::String as u8 {
             return write!(formatter, "{}", String::from_utf8_lossy(&self.value));
         }
-        self.value.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        if self.kind == ElementType::ObjectId as u8 {
+            return self.value.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"));
+        }
+        match RawDocument::from_bytes(&self.value).and_then(|wrapped| wrapped.get("")) {
+            Ok(Some(id)) => write!(formatter, "{id:?}"),
+            _ => formatter.write_str("unreadable"),
+        }
     }
 }
 
@@ -129,6 +135,7 @@ mod tests {
         assert_ne!(key(rawdoc! { "_id": "1" }), key(rawdoc! { "_id": 1 }));
         assert_ne!(key(rawdoc! { "_id": 1_i64 }), key(rawdoc! { "_id": 1 }));
         assert_eq!(key(rawdoc! { "_id": "wf" }).to_string(), "wf");
+        assert_eq!(key(rawdoc! { "_id": 7 }).to_string(), "Int32(7)");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{QueueSettings, redis};
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::Metrics;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ConfigInterface};
+use fred::interfaces::{ClientLike, ConfigInterface, EventInterface};
 use fred::prelude::Client;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,8 +51,10 @@ pub async fn watch(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
     let client = redis::client(&settings)?;
+    let mut errors = client.error_rx();
     // An error comes when the connection does: the first question finds out.
     let _ = tokio::time::timeout(settings.enqueue_timeout, client.wait_for_connect()).await;
+    let mut last_cause = None;
     let mut ticks = tokio::time::interval(ASK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -64,7 +66,11 @@ pub async fn watch(
                 state.condition(health.is_shedding())
             }
             Err(error) => {
-                Condition::NotReady(format!("does not answer: {}", error.kind().to_str()))
+                // What the connection has died of says more than that there is none.
+                let cause = std::iter::from_fn(|| errors.try_recv().ok()).last();
+                last_cause = cause.map(|(cause, _)| cause.details().to_owned()).or(last_cause);
+                let cause = last_cause.as_deref().unwrap_or_else(|| error.details());
+                Condition::NotReady(format!("does not answer: {cause}"))
             }
         };
         report(&reporter, condition);

@@ -17,7 +17,7 @@ use crate::lifecycle::Condition;
 use crate::metrics::LoadReason;
 use crate::settings::{Secret, Section};
 use bson::{Bson, RawDocumentBuf, Timestamp};
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ConnectionString};
 use mongodb::{Client, ClientSession, Database};
 use source::Source;
 use std::collections::HashMap;
@@ -49,6 +49,9 @@ impl MongoSettings {
         let uri = uri.unwrap_or_else(|| Secret::new(String::new()));
         if !uri.reveal().starts_with("mongodb://") && !uri.reveal().starts_with("mongodb+srv://") {
             section.fault("uri", "not an address that begins with mongodb:// or mongodb+srv://");
+        } else if ConnectionString::parse(uri.reveal()).is_err() {
+            // The driver's message may repeat the address, which may hold a password.
+            section.fault("uri", "not a valid address");
         }
         let database: String = section.value("database", "tether".to_owned());
         if database.is_empty() {
@@ -245,8 +248,10 @@ impl<'a> Follower<'a> {
 
     fn condition(&self) -> Condition {
         if self.is_missing {
-            let note = "the collection does not exist and is served as empty";
-            return Condition::Degraded(vec![note.to_owned()]);
+            let name = self.source.name();
+            return Condition::Degraded(vec![format!(
+                "{name} does not exist and is served as empty"
+            )]);
         }
         Condition::Ready
     }

@@ -29,6 +29,11 @@ impl Source {
         Self { collection: database.collection(collection), database }
     }
 
+    /// Database and collection.
+    pub(super) fn name(&self) -> String {
+        self.collection.namespace().to_string()
+    }
+
     /// A session that has seen the cluster's time: what is read in it is no older.
     pub(super) async fn session(&self) -> Result<ClientSession> {
         let mut session = self.database.client().start_session().causal_consistency(true).await?;

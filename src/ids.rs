@@ -1,7 +1,6 @@
 //! One type per name, so that two of them cannot be swapped.
 
 use compact_str::CompactString;
-use std::borrow::Borrow;
 use std::fmt;
 
 /// The longest identifier that is taken, in bytes. `contract.md` 5 fixes it for webhook ids; the
@@ -30,12 +29,6 @@ macro_rules! id {
             }
 
             pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
                 &self.0
             }
         }

@@ -29,6 +29,7 @@ macro_rules! labels {
 
         impl $name {
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
+            pub const WORDS: &[&'static str] = &[$($word,)+];
 
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
@@ -186,8 +187,16 @@ impl Metrics {
                 "hookgate_index_age_seconds",
                 "Age of the older of the two mirrored collections; -1 before the first load.",
             ),
-            index_changes: index_changes(),
-            index_loads: index_loads(),
+            index_changes: by_collection(
+                "hookgate_index_changes_total",
+                "Changed documents that were applied.",
+                ("kind", ChangeKind::WORDS),
+            ),
+            index_loads: by_collection(
+                "hookgate_index_loads_total",
+                "Complete loads of a collection.",
+                ("reason", LoadReason::WORDS),
+            ),
             index_skipped: index_skipped(),
             batch_jobs: {
                 describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
@@ -282,25 +291,17 @@ fn requests() -> Vec<Counter> {
     Outcome::ALL.iter().map(|outcome| counter!(name, "code" => outcome.word())).collect()
 }
 
-fn index_changes() -> Vec<Vec<Counter>> {
-    let name = "hookgate_index_changes_total";
-    describe_counter!(name, "Changed documents that were applied.");
+/// One counter for each collection and each value of a second label.
+fn by_collection(
+    name: &'static str,
+    help: &'static str,
+    (label, words): (&'static str, &[&'static str]),
+) -> Vec<Vec<Counter>> {
+    describe_counter!(name, help);
     let of_collection = |collection: &Collection| {
-        let kinds = ChangeKind::ALL.iter();
-        kinds
-            .map(|kind| counter!(name, "collection" => collection.word(), "kind" => kind.word()))
-            .collect()
-    };
-    Collection::ALL.iter().map(of_collection).collect()
-}
-
-fn index_loads() -> Vec<Vec<Counter>> {
-    let name = "hookgate_index_loads_total";
-    describe_counter!(name, "Complete loads of a collection.");
-    let of_collection = |collection: &Collection| {
-        let reasons = LoadReason::ALL.iter();
-        reasons
-            .map(|reason| counter!(name, "collection" => collection.word(), "reason" => reason.word()))
+        let words = words.iter();
+        words
+            .map(|word| counter!(name, "collection" => collection.word(), label => *word))
             .collect()
     };
     Collection::ALL.iter().map(of_collection).collect()

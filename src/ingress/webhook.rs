@@ -44,12 +44,6 @@ impl Webhook {
         let payload = cut::payload(body, member.key_quote, member.value);
         Ok(Self { id: member.id, payload })
     }
-
-    /// Bytes of the payload.
-    pub fn payload_len(&self) -> usize {
-        let [before, behind] = &self.payload;
-        before.len() + behind.len()
-    }
 }
 
 /// The one member, and where it stands in the text.

@@ -141,7 +141,7 @@ impl App {
         let settings = Arc::new(self.config.queue.clone());
         let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
         let watch = queue::watch(settings, health, self.readiness.part("redis"), metrics);
-        background.spawn(async { watch.await.err().unwrap_or_else(|| anyhow::anyhow!("ended")) });
+        background.spawn(never(watch));
     }
 
     fn start_mirrors(&self, background: &mut JoinSet<anyhow::Error>) {
@@ -188,7 +188,7 @@ impl App {
         let runtimes = (0..listeners.len())
             .map(|_| WorkerRuntime::new())
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let queues = self.start_queues(&runtimes)?;
+        let queues = self.start_queues(&runtimes);
         let workers = runtimes.len();
         let (ended, ends) = mpsc::channel(workers);
         for (index, (listener, runtime)) in listeners.into_iter().zip(runtimes).enumerate() {
@@ -218,7 +218,7 @@ impl App {
     }
 
     /// Opens the connections to Redis, shared out over the runtimes of the workers.
-    fn start_queues(&self, runtimes: &[WorkerRuntime]) -> anyhow::Result<Vec<Queue>> {
+    fn start_queues(&self, runtimes: &[WorkerRuntime]) -> Vec<Queue> {
         let settings = Arc::new(self.config.queue.clone());
         let connections =
             if settings.connections == 0 { runtimes.len() } else { settings.connections };

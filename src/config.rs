@@ -5,7 +5,7 @@ use crate::admission::AdmissionSettings;
 use crate::auth::{AuthSettings, UsersSettings};
 use crate::ingress::ServerSettings;
 use crate::mirror::mongo::MongoSettings;
-use crate::queue::QueueSettings;
+use crate::queue::{IdempotencySettings, QueueSettings};
 use crate::settings::{Fault, Settings};
 use crate::telemetry::TelemetrySettings;
 use crate::triggers::TriggersSettings;
@@ -63,6 +63,7 @@ impl Config {
     }
 
     fn read_sections(settings: &mut Settings) -> Self {
+        let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
         Self {
             server: ServerSettings::read(&mut settings.section("server")),
             admin: AdminSettings::read(&mut settings.section("admin")),
@@ -70,7 +71,7 @@ impl Config {
             mongodb: MongoSettings::read(&mut settings.section("mongodb")),
             triggers: TriggersSettings::read(&mut settings.section("triggers")),
             users: UsersSettings::read(&mut settings.section("users")),
-            queue: QueueSettings::read(&mut settings.section("queue")),
+            queue: QueueSettings::read(&mut settings.section("queue"), idempotency),
             admission: AdmissionSettings::read(&mut settings.section("limits")),
             telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
         }

@@ -31,6 +31,7 @@ pub mod admission;
 pub mod ids;
 pub mod lifecycle;
 pub mod metrics;
+pub mod pause;
 pub mod settings;
 pub mod telemetry;
 pub mod watched_file;

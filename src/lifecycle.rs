@@ -14,6 +14,21 @@ pub enum Condition {
     NotReady(String),
 }
 
+impl Condition {
+    /// The worse of two conditions of one part, or the notes of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NotReady(reason), _) | (_, Self::NotReady(reason)) => Self::NotReady(reason),
+            (Self::Degraded(mut notes), Self::Degraded(more)) => {
+                notes.extend(more);
+                Self::Degraded(notes)
+            }
+            (Self::Ready, other) | (other, Self::Ready) => other,
+        }
+    }
+}
+
 /// Whether the process may be sent traffic: the conditions of all its parts.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
@@ -124,5 +139,16 @@ mod tests {
         assert!(!redis.set(Condition::Ready));
         assert!(redis.set(Condition::NotReady("gone".to_owned())));
         assert_eq!(readiness.report().reasons, ["redis: gone"]);
+    }
+
+    #[test]
+    fn the_worse_condition_counts() {
+        let degraded = |note: &str| Condition::Degraded(vec![note.to_owned()]);
+        let not_ready = || Condition::NotReady("gone".to_owned());
+        assert_eq!(Condition::Ready.and(Condition::Ready), Condition::Ready);
+        assert_eq!(Condition::Ready.and(degraded("a")), degraded("a"));
+        assert_eq!(degraded("a").and(not_ready()), not_ready());
+        let both = Condition::Degraded(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(degraded("a").and(degraded("b")), both);
     }
 }

@@ -51,6 +51,8 @@ labels!(
         InvalidToken = "invalid_token",
         ExpiredToken = "expired_token",
         InvalidApiKey = "invalid_api_key",
+        InvalidIdempotencyKey = "invalid_idempotency_key",
+        IdempotencyKeyReused = "idempotency_key_reused",
         NotFound = "not_found",
         MethodNotAllowed = "method_not_allowed",
         RequestTimeout = "request_timeout",
@@ -105,6 +107,8 @@ labels!(
         WritesRefused = "writes_refused",
         Authentication = "auth",
         WrongType = "wrongtype",
+        /// Fewer replicas than asked for have the jobs.
+        TooFewReplicas = "too_few_replicas",
         /// A reply that the script cannot have given.
         Protocol = "protocol",
         Other = "other",
@@ -119,6 +123,7 @@ pub struct Metrics {
     pub request_duration: Histogram,
     pub jobs_enqueued: Counter,
     pub unmatched: Counter,
+    pub replayed: Counter,
     pub requests_in_flight: Gauge,
     pub connections: Gauge,
     pub accept_errors: Counter,
@@ -130,10 +135,55 @@ pub struct Metrics {
     index_changes: Vec<Vec<Counter>>,
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
+    pub redis: RedisMetrics,
+}
+
+/// Handles to the metrics of the way to Redis, and of Redis itself.
+#[derive(Debug)]
+pub struct RedisMetrics {
     pub batch_jobs: Histogram,
-    pub redis_call_duration: Histogram,
-    redis_errors: Vec<Counter>,
-    pub redis_memory_ratio: Gauge,
+    pub call_duration: Histogram,
+    errors: Vec<Counter>,
+    pub resent_batches: Counter,
+    pub memory_ratio: Gauge,
+    pub may_evict: Gauge,
+    pub is_volatile: Gauge,
+}
+
+impl RedisMetrics {
+    fn register() -> Self {
+        Self {
+            batch_jobs: {
+                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
+                histogram!("hookgate_batch_jobs")
+            },
+            call_duration: seconds(
+                "hookgate_redis_call_duration_seconds",
+                "Time from sending a batch to the reply of Redis, or to giving it up.",
+            ),
+            errors: redis_errors(),
+            resent_batches: count(
+                "hookgate_redis_resent_batches_total",
+                "Batches that were sent again since the reply was lost.",
+            ),
+            memory_ratio: level(
+                "hookgate_redis_memory_ratio",
+                "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
+            ),
+            may_evict: level(
+                "hookgate_redis_may_evict",
+                "1 if the maxmemory-policy of Redis is not noeviction: jobs may vanish.",
+            ),
+            is_volatile: level(
+                "hookgate_redis_is_volatile",
+                "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
+            ),
+        }
+    }
+
+    pub fn error(&self, kind: RedisError) -> &Counter {
+        of(&self.errors, kind as usize)
+    }
 }
 
 impl Metrics {
@@ -163,6 +213,10 @@ impl Metrics {
             unmatched: count(
                 "hookgate_unmatched_total",
                 "Accepted requests that no trigger matched.",
+            ),
+            replayed: count(
+                "hookgate_replayed_total",
+                "Accepted requests that repeat one with the same idempotency key.",
             ),
             requests_in_flight: level(
                 "hookgate_requests_in_flight",
@@ -198,19 +252,7 @@ impl Metrics {
                 ("reason", LoadReason::WORDS),
             ),
             index_skipped: index_skipped(),
-            batch_jobs: {
-                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
-                histogram!("hookgate_batch_jobs")
-            },
-            redis_call_duration: seconds(
-                "hookgate_redis_call_duration_seconds",
-                "Time from sending a batch to the reply of Redis.",
-            ),
-            redis_errors: redis_errors(),
-            redis_memory_ratio: level(
-                "hookgate_redis_memory_ratio",
-                "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
-            ),
+            redis: RedisMetrics::register(),
         }
     }
 
@@ -228,10 +270,6 @@ impl Metrics {
 
     pub fn index_skipped(&self, collection: Collection) -> &Counter {
         of(&self.index_skipped, collection as usize)
-    }
-
-    pub fn redis_error(&self, kind: RedisError) -> &Counter {
-        of(&self.redis_errors, kind as usize)
     }
 
     /// Moves the samples of histograms into their buckets. They are held one by one until then,

@@ -34,6 +34,8 @@ const COUNTERS: &[(&str, &[Label])] = &[
                 "invalid_token",
                 "expired_token",
                 "invalid_api_key",
+                "invalid_idempotency_key",
+                "idempotency_key_reused",
                 "not_found",
                 "method_not_allowed",
                 "request_timeout",
@@ -49,18 +51,38 @@ const COUNTERS: &[(&str, &[Label])] = &[
     ),
     ("hookgate_jobs_enqueued_total", &[]),
     ("hookgate_unmatched_total", &[]),
+    ("hookgate_replayed_total", &[]),
     ("hookgate_index_changes_total", &[COLLECTIONS, ("kind", &["put", "removed"])]),
     (
         "hookgate_index_loads_total",
         &[COLLECTIONS, ("reason", &["start", "stream_lost", "file_changed"])],
     ),
     ("hookgate_index_skipped_documents_total", &[COLLECTIONS]),
-    ("hookgate_redis_errors_total", &[("kind", &["timeout", "connection", "oom", "readonly"])]),
+    ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
+    ("hookgate_redis_resent_batches_total", &[]),
 ];
 
 const COLLECTIONS: Label = ("collection", &["workflows", "users"]);
 
+const REDIS_ERRORS: &[&str] = &[
+    "timeout",
+    "connection",
+    "oom",
+    "readonly",
+    "loading",
+    "busy",
+    "writes_refused",
+    "auth",
+    "wrongtype",
+    "too_few_replicas",
+    "protocol",
+    "other",
+];
+
 const GAUGES: &[&str] = &[
+    "hookgate_redis_memory_ratio",
+    "hookgate_redis_may_evict",
+    "hookgate_redis_is_volatile",
     "hookgate_requests_in_flight",
     "hookgate_connections",
     "hookgate_index_triggers",
@@ -155,6 +177,11 @@ async fn every_request_is_counted_under_one_code() {
         ("invalid_token", app.webhook("wh_1").bearer("a.b.c")),
         ("expired_token", app.webhook("wh_1").bearer(&expired)),
         ("invalid_api_key", app.webhook("wh_1").bearer("unknown")),
+        ("accepted", app.webhook("wh_1").header("idempotency-key", "k")),
+        ("accepted", app.webhook("wh_1").header("idempotency-key", "k")),
+        ("accepted", app.webhook("wh_none").header("idempotency-key", "none")),
+        ("idempotency_key_reused", app.webhook("wh_none").header("idempotency-key", "k")),
+        ("invalid_idempotency_key", app.webhook("wh_1").header("idempotency-key", "")),
         ("not_found", app.caller.call(Method::POST, "/elsewhere")),
         ("method_not_allowed", app.caller.call(Method::GET, harness::http::PATH)),
         ("payload_too_large", app.post(long)),
@@ -178,8 +205,9 @@ async fn every_request_is_counted_under_one_code() {
         assert_eq!(sample.value, expected.get(code).copied().unwrap_or(0.0), "{code}");
     }
     assert_eq!(metrics.sum("hookgate_requests_total"), count);
-    assert_eq!(metrics.value("hookgate_unmatched_total", &[]), 1.0);
-    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[]), 2.0);
+    assert_eq!(metrics.value("hookgate_unmatched_total", &[]), 2.0);
+    assert_eq!(metrics.value("hookgate_replayed_total", &[]), 1.0);
+    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[]), 3.0);
     until("every duration is counted", async || {
         let metrics = app.hookgate.metrics().await;
         metrics.value("hookgate_request_duration_seconds_count", &[]) >= count

@@ -16,10 +16,11 @@ pub use server::{Listener, ServerSettings, serve};
 pub use webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Caller};
 use crate::ids::RequestId;
 use crate::metrics::{Metrics, Outcome};
-use crate::queue::{Match, Queue, Request as Enqueue, TraceContext};
+use crate::queue::Request as Enqueue;
+use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Match, Queue, TraceContext};
 use crate::triggers::TriggerIndex;
 pub use body::BodySettings;
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use observation::Observation;
 use response::{Accepted, X_REQUEST_ID};
 use route::Route;
@@ -56,6 +57,7 @@ impl Ingress {
         let accepted = accepted.unwrap_or(Err(Rejection::Internal));
         match accepted {
             Ok(accepted) => {
+                self.count(accepted.added);
                 observation.end(Outcome::Accepted);
                 response::accepted(&accepted, &id)
             }
@@ -63,6 +65,14 @@ impl Ingress {
                 observation.end(rejection.outcome());
                 response::rejected(&rejection, &id)
             }
+        }
+    }
+
+    fn count(&self, added: Added) {
+        if added.is_repeated {
+            self.metrics.replayed.increment(1);
+        } else if added.matched == 0 {
+            self.metrics.unmatched.increment(1);
         }
     }
 
@@ -79,29 +89,44 @@ impl Ingress {
         let trace = trace_context(&request);
         let (head, body) = request.into_parts();
         let body = body::read(&head.headers, body, &self.body, &mut permit).await?;
+        let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);
         let matching = self.triggers.matching(caller.organization(), &webhook.id);
         let triggers = matching.map_err(|_| Rejection::IndexUnavailable)?;
-        let accepted = Accepted { webhook: webhook.id, matched: triggers.len() };
-        if triggers.is_empty() {
-            self.metrics.unmatched.increment(1);
-            return Ok(accepted);
+        let mut added = Added { matched: 0, is_repeated: false };
+        // Without a match there is nothing to add, but a key may have been used before.
+        if !triggers.is_empty() || idempotency.is_some() {
+            let enqueue = Enqueue {
+                id,
+                received_at,
+                organization: caller.organization(),
+                user: caller.user(),
+                webhook: &webhook.id,
+                payload: webhook.payload,
+                trace,
+                idempotency,
+            };
+            let matches = triggers
+                .iter()
+                .map(|trigger| Match { workflow: &trigger.workflow, node_ids: &trigger.node_ids });
+            added = self.queue.enqueue(enqueue, matches, permit).await?;
         }
-        let enqueue = Enqueue {
-            id,
-            received_at,
-            organization: caller.organization(),
-            user: caller.user(),
-            webhook: &accepted.webhook,
-            payload: webhook.payload,
-            trace,
-        };
-        let matches = triggers
-            .iter()
-            .map(|trigger| Match { workflow: &trigger.workflow, node_ids: &trigger.node_ids });
-        self.queue.enqueue(enqueue, matches, permit).await?;
-        Ok(accepted)
+        Ok(Accepted { webhook: webhook.id, added })
+    }
+
+    /// What the `Idempotency-Key` of a request comes to.
+    fn idempotency(
+        &self,
+        headers: &HeaderMap,
+        caller: &Caller,
+        body: &[u8],
+    ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
+        let mut keys = headers.get_all("idempotency-key").iter();
+        let Some(key) = keys.next() else { return Ok(None) };
+        // Of several, none says which.
+        let key = keys.next().map_or(key.as_bytes(), |_| &[]);
+        self.queue.idempotency(caller.organization(), key, body)
     }
 }
 

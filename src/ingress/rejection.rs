@@ -4,7 +4,7 @@ use super::webhook::WebhookError;
 use crate::admission::Overloaded;
 use crate::auth::AuthError;
 use crate::metrics::Outcome;
-use crate::queue::{EnqueueError, Enqueued};
+use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -19,9 +19,11 @@ pub enum Rejection {
         bytes: usize,
         max_bytes: usize,
     },
+    IdempotencyKeyReused,
     IndexUnavailable,
     Internal,
     InvalidBody(WebhookError),
+    InvalidIdempotencyKey,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -43,10 +45,12 @@ impl Rejection {
             Self::IndexUnavailable | Self::Unauthorized(AuthError::Unavailable) => {
                 Outcome::IndexUnavailable
             }
+            Self::IdempotencyKeyReused => Outcome::IdempotencyKeyReused,
             Self::Internal => Outcome::Internal,
             Self::InvalidBody(WebhookError::InvalidJson) => Outcome::InvalidJson,
             Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
             Self::InvalidBody(WebhookError::MissingWebhookId) => Outcome::MissingWebhookId,
+            Self::InvalidIdempotencyKey => Outcome::InvalidIdempotencyKey,
             Self::MethodNotAllowed => Outcome::MethodNotAllowed,
             Self::NotFound => Outcome::NotFound,
             Self::Overloaded => Outcome::Overloaded,
@@ -63,9 +67,11 @@ impl Rejection {
 
     pub fn status(&self) -> StatusCode {
         match self.outcome() {
-            Outcome::InvalidJson | Outcome::BodyNotObject | Outcome::MissingWebhookId => {
-                StatusCode::BAD_REQUEST
-            }
+            Outcome::InvalidJson
+            | Outcome::BodyNotObject
+            | Outcome::MissingWebhookId
+            | Outcome::InvalidIdempotencyKey => StatusCode::BAD_REQUEST,
+            Outcome::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Outcome::MissingCredentials
             | Outcome::InvalidToken
             | Outcome::ExpiredToken
@@ -104,6 +110,10 @@ impl Rejection {
             Outcome::MissingWebhookId => {
                 "Body must have exactly one webhookId, a string of 1 to 256 bytes"
             }
+            Outcome::InvalidIdempotencyKey => {
+                "Idempotency-Key must be sent once and be 1 to 255 bytes of printable ASCII"
+            }
+            Outcome::IdempotencyKeyReused => "Idempotency-Key was used for another body",
             Outcome::MissingCredentials => {
                 "Authentication required: send Authorization: Bearer with a JWT or an API key"
             }
@@ -160,10 +170,17 @@ impl From<AuthError> for Rejection {
     }
 }
 
+impl From<InvalidIdempotencyKey> for Rejection {
+    fn from(_: InvalidIdempotencyKey) -> Self {
+        Self::InvalidIdempotencyKey
+    }
+}
+
 impl From<EnqueueError> for Rejection {
     fn from(error: EnqueueError) -> Self {
         match error {
             EnqueueError::Full => Self::Overloaded,
+            EnqueueError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             EnqueueError::TooLarge { matches, max_matches, bytes, max_bytes } => {
                 Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes }
             }

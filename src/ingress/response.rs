@@ -2,6 +2,7 @@
 
 use super::rejection::Rejection;
 use crate::ids::{RequestId, WebhookId};
+use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -10,11 +11,13 @@ use serde::Serialize;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// A webhook whose jobs are all in Redis.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) webhook: WebhookId,
-    pub(super) matched: usize,
+    pub(super) added: Added,
 }
 
 pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Bytes>> {
@@ -30,8 +33,14 @@ pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Byt
         message: &'static str,
         data: Data<'a>,
     }
-    let data = Data { webhook_id: accepted.webhook.as_str(), matched_count: accepted.matched };
-    json(StatusCode::ACCEPTED, id, &Envelope { success: true, message: "Webhook accepted", data })
+    let data =
+        Data { webhook_id: accepted.webhook.as_str(), matched_count: accepted.added.matched };
+    let envelope = Envelope { success: true, message: "Webhook accepted", data };
+    let mut response = json(StatusCode::ACCEPTED, id, &envelope);
+    if accepted.added.is_repeated {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {

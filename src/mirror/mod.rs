@@ -7,7 +7,6 @@
 pub mod document;
 pub mod file;
 pub mod mongo;
-mod pause;
 
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::{ChangeKind, Collection, LoadReason, Metrics};

@@ -1,18 +1,55 @@
--- Adds the jobs of many requests to a BullMQ queue: one call, one step.
+-- Adds the jobs of many requests to a BullMQ queue: one call, one step, and at most once.
 --
--- KEYS  1 wait  2 paused  3 meta  4 id  5 events  6 marker  7 active
+-- KEYS  1 wait  2 paused  3 meta  4 id  5 events  6 marker  7 active  8 record of the producer
+--       then one for each request with an idempotency key: the record of that key
 -- ARGV  1 key prefix of jobs  2 job name  3 options of jobs  4 paused layout: auto, v5, v6
---       5 "1" to write events  6 jobs of all requests
---       then for each request: jobs, timestamp, its own options or "", tail of the data,
---       and for each of its jobs the head of the data
--- Reply one letter for each request: A all its jobs are added, E none is
+--       5 "1" to write events  6 life of the producer's record  7 life of a key's record, both in ms
+--       8 number of this batch  9 low-water mark of the producer: it has done with every number up to it
+--       10 deadline, in ms by the clock of this server  11 timestamp of jobs  12 jobs of all requests
+--       then the requests. An ordinary one is the data of its only job, which begins with "{".
+--       Any other is: jobs, its own options or "", fingerprint of its body if it has an idempotency
+--       key or "", tail of the data, and for each of its jobs the head of the data
+-- Reply "<number> <ms by the clock of this server> <what became of it>", which is one of
+--       *      all requests have all their jobs added
+--       late, stale   nothing is written and nothing will be
+--       for each request  A all its jobs are added  R<jobs> its key was used for it, with so many jobs
+--                         E none is, a key of Redis is in the way  X its key was used for another body
+--
+-- A batch whose reply was lost is sent again with its number. The record of the producer tells what
+-- was answered before: "<mark>", then " <number>=<what became of it>" for each number above the mark.
 --
 -- Redis does not roll back. So whatever can refuse the whole call comes before the first write; the
--- first write is INCRBY, which a full or read-only Redis refuses; and behind it nothing may raise.
+-- first write is INCRBY (or SET), which a full or read-only Redis refuses; and once a job has been
+-- written nothing may raise.
+
+local number, first_request = ARGV[8], 13
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function reply(fates) return number .. ' ' .. string.format('%d', now) .. ' ' .. fates end
+
+-- Has this batch been here before?
+
+local record = redis.call('GET', KEYS[8])
+local mark, kept = tonumber(ARGV[9]), ''
+if record then
+  local known_mark = tonumber(string.match(record, '^%d+'))
+  if tonumber(number) <= known_mark then return reply('stale') end
+  mark = math.max(mark, known_mark)
+  for known, fates in string.gmatch(record, ' (%d+)=(%S+)') do
+    if known == number then
+      -- Also a write, so that WAIT after it waits for the jobs as well.
+      redis.pcall('PEXPIRE', KEYS[8], ARGV[6])
+      return reply(fates)
+    end
+    if tonumber(known) > mark then kept = kept .. ' ' .. known .. '=' .. fates end
+  end
+end
+if now >= tonumber(ARGV[10]) then return reply('late') end
+
+-- Where do jobs go?
 
 local meta = redis.call('HMGET', KEYS[3], 'opts.maxLenEvents', 'paused', 'concurrency', 'version')
 local is_paused = meta[2] ~= false
-
 local target = KEYS[1]
 if is_paused then
   local layout = ARGV[4]
@@ -22,63 +59,134 @@ if is_paused then
   end
   if layout == 'v5' then target = KEYS[2] end
 end
-
 redis.call('LLEN', target)
-local is_maxed = false
-if meta[3] then
-  is_maxed = redis.call('LLEN', KEYS[7]) >= tonumber(meta[3])
+local is_maxed = meta[3] and redis.call('LLEN', KEYS[7]) >= tonumber(meta[3])
+
+-- Which requests repeat an idempotency key? Fates other than A, by request; keys, and what to record.
+
+local last, requests, jobs_left = #ARGV, 0, tonumber(ARGV[12])
+local fates, key_of, new_record = {}, {}, {}
+if #KEYS > 8 then
+  local at, last_key = first_request, 8
+  while at <= last do
+    local jobs = tonumber(ARGV[at])
+    requests = requests + 1
+    if jobs and ARGV[at + 2] ~= '' then
+      last_key = last_key + 1
+      local key, fingerprint = KEYS[last_key], ARGV[at + 2]
+      local used = new_record[key] or redis.call('GET', key)
+      key_of[requests] = key
+      if used then
+        local body, matched = string.match(used, '^(%x+) (%d+)$')
+        fates[requests] = body == fingerprint and 'R' .. matched or 'X'
+        jobs_left = jobs_left - jobs
+      else
+        new_record[key] = fingerprint .. ' ' .. jobs
+      end
+    end
+    at = at + (jobs and 4 + jobs or 1)
+  end
 end
 
-local last_id = redis.call('INCRBY', KEYS[4], ARGV[6])
-local next_id = last_id - tonumber(ARGV[6]) + 1
-if not meta[1] then
-  redis.pcall('HSET', KEYS[3], 'opts.maxLenEvents', '10000')
+local function spell_fates()
+  if next(fates) == nil then return '*' end
+  local letters = {}
+  for request = 1, requests do letters[request] = fates[request] or 'A' end
+  return table.concat(letters)
 end
 
-local prefix, name = ARGV[1], ARGV[2]
+local function keep(became)
+  redis.call('SET', KEYS[8],
+    string.format('%d', mark) .. kept .. ' ' .. number .. '=' .. became, 'PX', ARGV[6])
+end
+
+-- Writes: ids, the record as if nothing were in the way, jobs.
+
+local next_id = 1
+if jobs_left > 0 then next_id = redis.call('INCRBY', KEYS[4], jobs_left) - jobs_left + 1 end
+local expected = spell_fates()
+keep(expected)
+if not meta[1] then redis.pcall('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
+
+local prefix, name, timestamp = ARGV[1], ARGV[2], ARGV[11]
 local ids, added = {}, 0
 
--- Writes the hashes of one request, whose first head is ARGV[heads]. Their ids are behind ids[added].
-local function write_jobs(jobs, timestamp, options, tail, heads)
-  for i = 0, jobs - 1 do
-    local id = string.format('%.0f', next_id + i)
-    redis.call('HSET', prefix .. id,
-      'name', name, 'data', ARGV[heads + i] .. tail, 'opts', options,
-      'timestamp', timestamp, 'delay', '0', 'priority', '0')
-    ids[added + i + 1] = id
-  end
+-- Answers whether the key of the job was free.
+local function write_job(options, data)
+  local id = string.format('%d', next_id)
+  next_id = next_id + 1
+  local written = redis.pcall('HSET', prefix .. id, 'name', name, 'data', data, 'opts', options,
+    'timestamp', timestamp, 'delay', '0', 'priority', '0')
+  if type(written) ~= 'number' then return false end
+  added = added + 1
+  ids[added] = id
+  return true
 end
 
-local status = {}
-local at = 7
-while at <= #ARGV do
-  local jobs = tonumber(ARGV[at])
-  local options = ARGV[at + 2]
-  if options == '' then options = ARGV[3] end
-  if pcall(write_jobs, jobs, ARGV[at + 1], options, ARGV[at + 3], at + 4) then
-    added = added + jobs
-    status[#status + 1] = 'A'
-  else
-    -- A key of the job's name holds something else. All or none: take back what was written.
-    for i = #ids, added + 1, -1 do
-      redis.pcall('DEL', prefix .. ids[i])
-      ids[i] = nil
-    end
-    status[#status + 1] = 'E'
+-- Removes all jobs but the first so many, and the record of a key.
+local function take_back(all_but, key)
+  while added > all_but do
+    redis.pcall('DEL', prefix .. ids[added])
+    ids[added] = nil
+    added = added - 1
   end
-  next_id = next_id + jobs
-  at = at + 4 + jobs
+  if key then redis.pcall('DEL', key) end
+end
+
+-- All of it or nothing: answers which.
+local function write_request(at, jobs, key)
+  local before = added
+  if key and redis.pcall('SET', key, new_record[key], 'PX', ARGV[7]).err then return false end
+  local options, tail = ARGV[at + 1], ARGV[at + 3]
+  if options == '' then options = ARGV[3] end
+  for head = at + 4, at + 3 + jobs do
+    if not write_job(options, ARGV[head] .. tail) then
+      take_back(before, key)
+      return false
+    end
+  end
+  return true
+end
+
+local at, failed_keys = first_request, {}
+requests = 0
+while at <= last do
+  requests = requests + 1
+  local jobs = tonumber(ARGV[at])
+  if not jobs then
+    if not write_job(ARGV[3], ARGV[at]) then fates[requests] = 'E' end
+    at = at + 1
+  else
+    local key = key_of[requests]
+    if fates[requests] then
+      -- It repeats a request of this very batch that has come to nothing.
+      if failed_keys[key] then fates[requests] = 'E' end
+    elseif not write_request(at, jobs, key) then
+      fates[requests] = 'E'
+      if key then failed_keys[key] = true end
+    end
+    at = at + 4 + jobs
+  end
 end
 
 -- unpack() gives up at some 8,000 values.
 for first = 1, added, 4000 do
   local pushed = redis.pcall('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
-  if first == 1 and type(pushed) == 'table' and pushed.err then
-    -- This user may not push: take back all hashes.
-    for i = 1, added do redis.pcall('DEL', prefix .. ids[i]) end
-    return string.rep('E', #status)
+  if type(pushed) ~= 'number' then
+    -- This user may not push: nothing has been, then.
+    take_back(0)
+    for request = 1, requests do
+      local key = key_of[request]
+      if not fates[request] or (key and new_record[key]) then
+        fates[request] = 'E'
+        if key then redis.pcall('DEL', key) end
+      end
+    end
+    break
   end
 end
+local became = spell_fates()
+if became ~= expected then keep(became) end
 
 if added > 0 and not is_paused and not is_maxed then
   redis.pcall('ZADD', KEYS[6], '0', '0')
@@ -97,4 +205,4 @@ if ARGV[5] == '1' then
   end
 end
 
-return table.concat(status)
+return reply(became)

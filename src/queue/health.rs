@@ -1,16 +1,17 @@
 //! What Redis says of itself, asked every second over a connection of its own.
 
-use super::{QueueSettings, redis};
+use super::QueueSettings;
+use super::link::Link;
+use super::session::Session;
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::Metrics;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ConfigInterface, EventInterface};
-use fred::prelude::Client;
+use fred::interfaces::{ClientLike, ConfigInterface};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -24,12 +25,19 @@ const HYSTERESIS: f64 = 0.05;
 #[derive(Debug, Default)]
 pub struct Health {
     is_shedding: AtomicBool,
+    /// Those that jobs are sent over.
+    links: Mutex<Vec<Link>>,
 }
 
 impl Health {
     /// Whether Redis is so full that it is spared more jobs.
     pub(super) fn is_shedding(&self) -> bool {
         self.is_shedding.load(Ordering::Relaxed)
+    }
+
+    /// One more link that jobs are sent over.
+    pub(super) fn add(&self, link: Link) {
+        self.links().push(link);
     }
 
     fn update(&self, ratio: f64, watermark: f64) {
@@ -41,6 +49,25 @@ impl Health {
             tracing::warn!(ratio, is_shedding, "memory of Redis has crossed the watermark");
         }
     }
+
+    /// What is to be said when jobs cannot be sent although Redis answers us here.
+    fn lost_links(&self) -> Condition {
+        let links = self.links();
+        let lost: Vec<&Link> = links.iter().filter(|link| !link.is_up()).collect();
+        let Some(first) = lost.first() else { return Condition::Ready };
+        let note = format!(
+            "{} of {} connections for jobs are lost: {}",
+            lost.len(),
+            links.len(),
+            first.cause()
+        );
+        let are_all = lost.len() == links.len();
+        if are_all { Condition::NotReady(note) } else { Condition::Degraded(vec![note]) }
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Keeps the health and the condition of Redis current. Never ends.
@@ -49,29 +76,19 @@ pub async fn watch(
     health: Arc<Health>,
     reporter: Reporter,
     metrics: Arc<Metrics>,
-) -> anyhow::Result<()> {
-    let client = redis::client(&settings)?;
-    let mut errors = client.error_rx();
-    // An error comes when the connection does: the first question finds out.
-    let _ = tokio::time::timeout(settings.enqueue_timeout, client.wait_for_connect()).await;
-    let mut last_cause = None;
+) {
+    let mut link = Link::start(&settings);
     let mut ticks = tokio::time::interval(ASK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let condition = match ask(&client, settings.enqueue_timeout).await {
-            Ok(state) => {
+        let condition = match ask(&mut link, settings.patience()).await {
+            Some(state) => {
                 health.update(state.memory_ratio(), settings.memory_watermark);
-                metrics.redis_memory_ratio.set(state.memory_ratio());
-                state.condition(health.is_shedding())
+                state.show(&metrics);
+                state.condition(health.is_shedding()).and(health.lost_links())
             }
-            Err(error) => {
-                // What the connection has died of says more than that there is none.
-                let cause = std::iter::from_fn(|| errors.try_recv().ok()).last();
-                last_cause = cause.map(|(cause, _)| cause.details().to_owned()).or(last_cause);
-                let cause = last_cause.as_deref().unwrap_or_else(|| error.details());
-                Condition::NotReady(format!("does not answer: {cause}"))
-            }
+            None => Condition::NotReady(format!("does not answer: {}", link.cause())),
         };
         report(&reporter, condition);
     }
@@ -101,20 +118,46 @@ struct State {
 /// The keys of Redis' configuration that are asked for.
 const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-to-write"];
 
-async fn ask(client: &Client, timeout: Duration) -> Result<State, Error> {
-    let client = client.with_options(&redis::one_attempt(timeout));
-    let info: String = client.info(None).await?;
-    let info = info.lines().filter_map(|line| line.trim().split_once(':'));
-    let info = info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let mut config = HashMap::new();
-    for key in CONFIG {
-        config
-            .extend(client.config_get::<HashMap<String, String>, _>(key).await.unwrap_or_default());
+/// `None` without an answer in time.
+async fn ask(link: &mut Link, patience: Duration) -> Option<State> {
+    let session = link.session(Instant::now() + patience).await?;
+    let state = tokio::time::timeout(patience, session.watch(State::read(&session))).await;
+    if let Ok(Ok(state)) = state {
+        return Some(state);
     }
-    Ok(State { info, config })
+    session.give_up();
+    None
 }
 
 impl State {
+    async fn read(session: &Session) -> Result<Self, Error> {
+        let client = session.client();
+        let info: String = client.info(None).await?;
+        let info = info.lines().filter_map(|line| line.trim().split_once(':'));
+        let info = info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut config = HashMap::new();
+        for key in CONFIG {
+            let values = client.config_get::<HashMap<String, String>, _>(key).await;
+            config.extend(values.unwrap_or_default());
+        }
+        Ok(Self { info, config })
+    }
+
+    fn show(&self, metrics: &Metrics) {
+        metrics.redis.memory_ratio.set(self.memory_ratio());
+        metrics.redis.may_evict.set(f64::from(u8::from(self.may_evict())));
+        metrics.redis.is_volatile.set(f64::from(u8::from(self.is_volatile())));
+    }
+
+    fn may_evict(&self) -> bool {
+        self.text("maxmemory_policy") != "noeviction"
+    }
+
+    /// Whether a restart loses everything.
+    fn is_volatile(&self) -> bool {
+        self.text("aof_enabled") == "0" && self.config("save") == Some("")
+    }
+
     fn text(&self, key: &str) -> &str {
         self.info.get(key).map_or("", String::as_str)
     }
@@ -163,13 +206,13 @@ impl State {
             return Condition::NotReady("is full".to_owned());
         }
         let mut notes = Vec::new();
-        let policy = self.text("maxmemory_policy");
-        if policy != "noeviction" {
+        if self.may_evict() {
+            let policy = self.text("maxmemory_policy");
             notes.push(format!(
                 "maxmemory-policy is {policy}, which may evict jobs; BullMQ needs noeviction"
             ));
         }
-        if self.text("aof_enabled") == "0" && self.config("save") == Some("") {
+        if self.is_volatile() {
             notes.push(
                 "neither append-only file nor snapshots: a restart loses every job".to_owned(),
             );

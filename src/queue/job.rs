@@ -1,5 +1,6 @@
 //! What a request writes into the queue.
 
+use super::idempotency::Idempotency;
 use super::options::JobOptions;
 use crate::ids::{OrganizationId, RequestId, UserId, WebhookId, WorkflowId};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub struct Request<'a> {
     /// The payload, in two pieces.
     pub payload: [Bytes; 2],
     pub trace: Option<TraceContext>,
+    pub idempotency: Option<Idempotency>,
 }
 
 impl Request<'_> {
@@ -71,14 +73,14 @@ fn is_traceparent(text: &str) -> bool {
 
 /// The jobs of one request, ready for the script. Their data is `head + tail`: the tail, which
 /// holds the payload, crosses the wire once for all of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Jobs {
-    /// Milliseconds since 1970, in decimal.
-    pub(super) timestamp: Bytes,
     /// Options of these jobs; empty where they have those of the queue.
     pub(super) options: Bytes,
+    /// Empty where there is one job, whose head is all of it.
     pub(super) tail: Bytes,
     pub(super) heads: Vec<Bytes>,
+    pub(super) idempotency: Option<Idempotency>,
     /// All of it.
     pub(super) bytes: usize,
 }
@@ -89,64 +91,74 @@ impl Jobs {
         matches: impl ExactSizeIterator<Item = Match<'a>>,
         options: &JobOptions,
     ) -> Self {
-        let since_epoch =
-            request.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let timestamp = Bytes::from(since_epoch.as_millis().to_string());
         let trace = request.trace.as_ref();
         let options =
             trace.map_or_else(Bytes::new, |trace| options.to_json_with_trace(&trace.0).into());
-        let heads = heads(request, matches);
-        let tail = tail(request, &timestamp);
-        let bytes = timestamp.len()
-            + options.len()
-            + tail.len()
-            + heads.iter().map(Bytes::len).sum::<usize>();
-        Self { timestamp, options, tail, heads, bytes }
+        let (heads, tail) = data(request, matches);
+        let bytes = options.len() + tail.len() + heads.iter().map(Bytes::len).sum::<usize>();
+        Self { options, tail, heads, idempotency: request.idempotency.clone(), bytes }
+    }
+
+    /// Whether there is nothing to say of them beyond the data of one job.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.heads.len() == 1
+            && self.tail.is_empty()
+            && self.options.is_empty()
+            && self.idempotency.is_none()
     }
 }
 
-/// For each job, its data up to the payload.
-fn heads<'a>(
+/// The data of the jobs: what is their own, and what they share.
+fn data<'a>(
     request: &Request<'_>,
     matches: impl ExactSizeIterator<Item = Match<'a>>,
-) -> Vec<Bytes> {
-    let mut shared = Vec::with_capacity(160);
-    shared.extend_from_slice(br#","organizationId":"#);
-    append_json(&mut shared, request.organization.as_str());
-    shared.extend_from_slice(br#","userId":"#);
-    append_json(&mut shared, request.user.as_str());
-    shared.extend_from_slice(br#","trigger":{"type":"WebhookTrigger","nodeIds":"#);
-    let mut webhook = br#","webhookId":"#.to_vec();
-    append_json(&mut webhook, request.webhook.as_str());
-    webhook.extend_from_slice(br#","payload":"#);
-
-    let mut buffer = Vec::with_capacity(matches.len() * (shared.len() + webhook.len() + 64));
-    let mut ends = Vec::with_capacity(matches.len());
+) -> (Vec<Bytes>, Bytes) {
+    let count = matches.len();
+    let mut buffer = Vec::with_capacity(count * 320 + request.payload_bytes() + 128);
+    let mut ends = Vec::with_capacity(count);
     for each in matches {
-        buffer.extend_from_slice(br#"{"workflowId":"#);
-        append_json(&mut buffer, each.workflow.as_str());
-        buffer.extend_from_slice(&shared);
-        buffer.extend_from_slice(each.node_ids.as_bytes());
-        buffer.extend_from_slice(&webhook);
+        append_head(&mut buffer, request, &each);
         ends.push(buffer.len());
     }
+    if count > 0 {
+        append_tail(&mut buffer, request);
+    }
+    if let [only] = ends.as_mut_slice() {
+        *only = buffer.len();
+    }
     let buffer = Bytes::from(buffer);
+    let tail = buffer.slice(ends.last().copied().unwrap_or(0)..);
     let begins = std::iter::once(0).chain(ends.iter().copied());
-    begins.zip(&ends).map(|(begin, end)| buffer.slice(begin..*end)).collect()
+    (begins.zip(&ends).map(|(begin, end)| buffer.slice(begin..*end)).collect(), tail)
+}
+
+/// The data of a job up to the payload.
+fn append_head(buffer: &mut Vec<u8>, request: &Request<'_>, each: &Match<'_>) {
+    buffer.extend_from_slice(br#"{"workflowId":"#);
+    append_json(buffer, each.workflow.as_str());
+    buffer.extend_from_slice(br#","organizationId":"#);
+    append_json(buffer, request.organization.as_str());
+    buffer.extend_from_slice(br#","userId":"#);
+    append_json(buffer, request.user.as_str());
+    buffer.extend_from_slice(br#","trigger":{"type":"WebhookTrigger","nodeIds":"#);
+    buffer.extend_from_slice(each.node_ids.as_bytes());
+    buffer.extend_from_slice(br#","webhookId":"#);
+    append_json(buffer, request.webhook.as_str());
+    buffer.extend_from_slice(br#","payload":"#);
 }
 
 /// The data from the payload on.
-fn tail(request: &Request<'_>, timestamp: &[u8]) -> Bytes {
+fn append_tail(buffer: &mut Vec<u8>, request: &Request<'_>) {
+    let since_epoch =
+        request.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let [before, behind] = &request.payload;
-    let mut tail = Vec::with_capacity(before.len() + behind.len() + RequestId::MAX_BYTES + 64);
-    tail.extend_from_slice(before);
-    tail.extend_from_slice(behind);
-    tail.extend_from_slice(br#"},"requestId":"#);
-    append_json(&mut tail, request.id.as_str());
-    tail.extend_from_slice(br#","receivedAt":"#);
-    tail.extend_from_slice(timestamp);
-    tail.push(b'}');
-    Bytes::from(tail)
+    buffer.extend_from_slice(before);
+    buffer.extend_from_slice(behind);
+    buffer.extend_from_slice(br#"},"requestId":"#);
+    append_json(buffer, request.id.as_str());
+    buffer.extend_from_slice(br#","receivedAt":"#);
+    buffer.extend_from_slice(since_epoch.as_millis().to_string().as_bytes());
+    buffer.push(b'}');
 }
 
 fn append_json(buffer: &mut Vec<u8>, text: &str) {
@@ -171,23 +183,31 @@ mod tests {
             webhook: &WebhookId::new("wh").unwrap(),
             payload: [Bytes::from_static(b"{\"a\":1.0"), Bytes::from_static(b"}")],
             trace: None,
+            idempotency: None,
         };
         let options = JobOptions::read(&mut Settings::default().section("queue.job"));
         let matches = workflows.iter().map(|workflow| Match { workflow, node_ids: r#"["n1"]"# });
         let jobs = Jobs::encode(&request, matches, &options);
-        let data: Vec<Vec<u8>> =
-            jobs.heads.iter().map(|head| [&head[..], &jobs.tail[..]].concat()).collect();
+        let data = |jobs: &Jobs| -> Vec<Vec<u8>> {
+            jobs.heads.iter().map(|head| [&head[..], &jobs.tail[..]].concat()).collect()
+        };
         let expected = |workflow: &str| {
             format!(
                 r#"{{"workflowId":"{workflow}","organizationId":"o","userId":"u","trigger":{{"type":"WebhookTrigger","nodeIds":["n1"],"webhookId":"wh","payload":{{"a":1.0}}}},"requestId":"r","receivedAt":1234}}"#
             )
             .into_bytes()
         };
-        assert_eq!(data, [expected("w1"), expected(r#"w\"2"#)]);
-        assert_eq!(
-            jobs.bytes,
-            jobs.tail.len() + jobs.timestamp.len() + jobs.heads[0].len() + jobs.heads[1].len()
-        );
+        assert_eq!(data(&jobs), [expected("w1"), expected(r#"w\"2"#)]);
+        assert!(!jobs.is_ordinary());
+        assert_eq!(jobs.bytes, jobs.tail.len() + jobs.heads[0].len() + jobs.heads[1].len());
+
+        let matches =
+            workflows.iter().take(1).map(|workflow| Match { workflow, node_ids: r#"["n1"]"# });
+        let only = Jobs::encode(&request, matches, &options);
+        assert_eq!(data(&only), [expected("w1")]);
+        assert!(only.is_ordinary());
+        let none = Jobs::encode(&request, std::iter::empty(), &options);
+        assert_eq!((none.heads.len(), none.bytes), (0, 0));
     }
 
     #[test]

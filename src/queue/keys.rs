@@ -36,6 +36,17 @@ impl QueueName {
             .to_vec()
     }
 
+    /// The record of a producer. Like all keys of ours it lies outside of what BullMQ looks through, and in a
+    /// cluster in the same slot.
+    pub(super) fn producer_key(&self, id: &str) -> String {
+        format!("hookgate:{}:{}:producer:{id}", self.prefix, self.name)
+    }
+
+    /// What the records of idempotency keys begin with.
+    pub(super) fn idempotency_prefix(&self) -> String {
+        format!("hookgate:{}:{}:idempotency:", self.prefix, self.name)
+    }
+
     fn key(&self, key: &str) -> String {
         format!("{}:{}:{key}", self.prefix, self.name)
     }

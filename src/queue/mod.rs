@@ -2,30 +2,37 @@
 //! none.
 
 mod batcher;
+mod delivery;
 mod health;
+mod idempotency;
 mod job;
 mod keys;
+mod link;
 mod options;
-mod redis;
+mod producer;
+mod script;
+mod session;
 
 pub use health::{Health, watch};
+pub use idempotency::{Idempotency, IdempotencySettings, InvalidIdempotencyKey};
 pub use job::{Match, Request, TraceContext};
 
 use crate::admission::Permit;
+use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
 use batcher::{BatchSettings, Batcher};
+use delivery::Delivery;
 use job::Jobs;
 use keys::QueueName;
 use options::JobOptions;
-use redis::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// The section `[queue]`.
+/// The sections `[queue]` and `[idempotency]`.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     redis: Secret,
@@ -36,11 +43,14 @@ pub struct QueueSettings {
     paused_layout: PausedLayout,
     /// 0: one per worker.
     pub connections: usize,
+    /// Of the primary, that must have the jobs before they count as added.
+    wait_replicas: usize,
     max_matches: usize,
     max_fanout_bytes: usize,
     events: bool,
     memory_watermark: f64,
     batch: BatchSettings,
+    idempotency: IdempotencySettings,
 }
 
 /// On which list jobs wait while the queue is paused.
@@ -63,10 +73,10 @@ impl PausedLayout {
 }
 
 impl QueueSettings {
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
         let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
         let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
-        if let Err(message) = redis::check_address(&redis) {
+        if let Err(message) = session::check_address(&redis) {
             section.fault("redis", message);
         }
         let in_cluster = redis.reveal().contains("-cluster://");
@@ -85,20 +95,34 @@ impl QueueSettings {
             ),
             paused_layout: section.value("paused_layout", PausedLayout::Auto),
             connections: section.count("connections", 0, 0..=1024),
+            wait_replicas: section.count("wait_replicas", 0, 0..=100),
             max_matches: section.count("max_matches", 4096, 1..=100_000),
             max_fanout_bytes: section.size("max_fanout_bytes", "32MiB", 1024..=(512 << 20)),
             events: section.value("events", true),
             memory_watermark,
             job: JobOptions::read(&mut section.section("job")),
             batch: BatchSettings::read(&mut section.section("batch")),
+            idempotency,
         }
     }
 }
 
 impl QueueSettings {
-    /// A call with less time than this is not begun: it could only end unknown.
+    /// What is left of `enqueue_timeout` for a reply when a batch may last be carried out.
     fn margin(&self) -> Duration {
         (self.enqueue_timeout / 10).min(Duration::from_millis(50))
+    }
+
+    /// How long Redis may be silent on a connection before it is given up for a new one, which must leave
+    /// time to ask again.
+    fn patience(&self) -> Duration {
+        self.enqueue_timeout / 2
+    }
+
+    /// How long Redis remembers the batches of a producer that sends no more: well beyond every deadline,
+    /// since a copy that comes after its deadline is refused by it.
+    fn record_life(&self) -> Duration {
+        self.enqueue_timeout + Duration::from_secs(10 * 60)
     }
 }
 
@@ -119,11 +143,22 @@ impl Enqueued {
     }
 }
 
+/// What Redis has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    /// Jobs of the request.
+    pub matched: usize,
+    /// Whether it was an earlier request with the same idempotency key that added them.
+    pub is_repeated: bool,
+}
+
 /// Why the jobs of a request were not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnqueueError {
     #[error("too much is waiting for the queue")]
     Full,
+    #[error("the idempotency key was used for another body")]
+    IdempotencyKeyReused,
     #[error("{matches} jobs of {bytes} bytes in all are too large for one request")]
     TooLarge { matches: usize, max_matches: usize, bytes: usize, max_bytes: usize },
     #[error("the queue did not acknowledge")]
@@ -150,15 +185,15 @@ impl Queue {
         capacity: usize,
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        let connection = Connection::open(settings)?;
-        let batcher = Batcher::start(settings, connection, capacity, metrics, tasks);
-        Ok(Self {
+    ) -> Self {
+        let delivery = Delivery::start(settings, metrics);
+        health.add(delivery.link());
+        Self {
             settings: Arc::clone(settings),
             health: Arc::clone(health),
-            batchers: vec![batcher],
+            batchers: vec![Batcher::start(settings, delivery, capacity, tasks)],
             turn: Arc::default(),
-        })
+        }
     }
 
     /// This way into the queue and another, used by turns.
@@ -168,14 +203,14 @@ impl Queue {
         self
     }
 
-    /// Adds one job for each match, all in one step. Comes back when Redis has acknowledged them;
+    /// Adds one job for each match, all in one step, unless its idempotency key says that this was done before. Comes back when Redis has acknowledged them;
     /// what has been handed over is carried out even if nobody waits for the answer any more.
     pub async fn enqueue<'a>(
         &self,
         request: Request<'_>,
         matches: impl ExactSizeIterator<Item = Match<'a>>,
         mut permit: Permit,
-    ) -> Result<(), EnqueueError> {
+    ) -> Result<Added, EnqueueError> {
         self.check_size(matches.len(), request.payload_bytes())?;
         if self.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
@@ -185,6 +220,19 @@ impl Queue {
         drop(request);
         permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
         self.next_batcher().add(jobs, deadline, permit).await
+    }
+
+    /// The idempotency of a request with this key and body; `None` where keys are ignored.
+    pub fn idempotency(
+        &self,
+        organization: &OrganizationId,
+        key: &[u8],
+        body: &[u8],
+    ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
+        if self.settings.idempotency.ttl.is_zero() {
+            return Ok(None);
+        }
+        Idempotency::new(organization, key, body).map(Some)
     }
 
     fn next_batcher(&self) -> &Batcher {

@@ -11,10 +11,10 @@ mod source;
 mod stream;
 
 use super::document::DocumentKey;
-use super::pause::Pause;
 use super::{Change, Mirror, View};
 use crate::lifecycle::Condition;
 use crate::metrics::LoadReason;
+use crate::pause::Pause;
 use crate::settings::{Secret, Section};
 use bson::{Bson, RawDocumentBuf, Timestamp};
 use mongodb::options::{ClientOptions, ConnectionString};
@@ -110,7 +110,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
             Condition::NotReady(format!("not loaded: {}", lost.0))
         });
         if mirror.freshness.age() < age {
-            pause = Pause::default();
+            pause.reset();
         }
         pause.wait().await;
     }

@@ -1,6 +1,6 @@
 //! Reading the stream of changes, in a task of its own.
 
-use crate::mirror::pause::Pause;
+use crate::pause::Pause;
 use bson::{Bson, Document, Timestamp};
 use mongodb::change_stream::ChangeStream;
 use mongodb::error::{Error, ErrorKind};
@@ -48,7 +48,7 @@ pub(super) async fn pump(mut stream: ChangeStream<Event>, replies: mpsc::Sender<
         let at = Instant::now();
         let reply = match next {
             Ok(event) => {
-                pause = Pause::default();
+                pause.reset();
                 event.map_or(Reply::Empty { at }, |event| reply_to(event, at))
             }
             Err(error) if is_passing(&error) => {

@@ -1,0 +1,263 @@
+//! The script that adds jobs: its call, its reply, and what its errors mean.
+
+use super::QueueSettings;
+use super::idempotency::Idempotency;
+use super::job::Jobs;
+use super::producer::{BatchNumber, Producer};
+use super::session::{CallError, Session};
+use crate::metrics::RedisError;
+use bytes::Bytes;
+use fred::error::Error;
+use fred::types::Value;
+use fred::types::scripts::Script;
+
+const ADD_JOBS: &str = include_str!("add_jobs.lua");
+
+/// The arguments of EVALSHA that are the same for every batch of a producer.
+#[derive(Debug)]
+pub(super) struct AddJobs {
+    digest: Value,
+    keys: Vec<Value>,
+    arguments: Vec<Value>,
+    idempotency_prefix: String,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Added,
+    /// Its idempotency key has been used for the same body, which had so many matches.
+    Repeated {
+        matched: usize,
+    },
+    /// Its idempotency key has been used for another body.
+    KeyReused,
+    /// A key that a job needs is held by something else. It has added nothing.
+    InTheWay,
+}
+
+/// Why a batch has no fates.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Its deadline has passed, and it will not be carried out.
+    Late,
+    /// Redis has refused this copy of it.
+    Refused(RedisError),
+    /// This copy was never written.
+    NotSent,
+    /// It may have been carried out.
+    Lost(RedisError),
+}
+
+/// One copy of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copy<'a> {
+    pub(super) number: &'a BatchNumber,
+    /// Milliseconds by the clock of Redis.
+    pub(super) deadline: u64,
+    /// Milliseconds since 1970 by our own clock, that the jobs bear as the time at which they were added.
+    pub(super) timestamp: u64,
+    pub(super) requests: &'a [Jobs],
+}
+
+impl AddJobs {
+    pub(super) fn new(settings: &QueueSettings, producer: &Producer) -> Self {
+        let mut keys = settings.queue.script_keys();
+        keys.push(settings.queue.producer_key(&producer.id));
+        let arguments = [
+            settings.queue.job_prefix(),
+            settings.job_name.clone(),
+            settings.job.to_json(),
+            settings.paused_layout.word().to_owned(),
+            u8::from(settings.events).to_string(),
+            settings.record_life().as_millis().to_string(),
+            settings.idempotency.ttl.as_millis().max(1).to_string(),
+        ];
+        Self {
+            digest: text(Script::from_lua(ADD_JOBS).sha1().to_string()),
+            keys: keys.into_iter().map(text).collect(),
+            arguments: arguments.into_iter().map(text).collect(),
+            idempotency_prefix: settings.queue.idempotency_prefix(),
+        }
+    }
+
+    /// Sends a copy of a batch and comes back with what became of each request.
+    pub(super) async fn call(
+        &self,
+        session: &Session,
+        copy: Copy<'_>,
+    ) -> Result<Vec<Fate>, Failure> {
+        let mut reply = session.call("EVALSHA", self.values(&self.digest, copy)).await;
+        // This server does not know the script (yet, or any more), so nothing was done.
+        if matches!(&reply, Err(CallError::Refused(error)) if error.details().starts_with("NOSCRIPT"))
+        {
+            let script = Value::from_static_str(ADD_JOBS);
+            reply = session.call("EVAL", self.values(&script, copy)).await;
+        }
+        let reply: Bytes = reply.map_err(Failure::from)?;
+        let Some(reply) = Reply::read(&reply, copy) else {
+            // Whatever else comes over this connection cannot be believed either.
+            session.give_up();
+            return Err(Failure::Lost(RedisError::Protocol));
+        };
+        session.set_clock(reply.clock);
+        reply.fates.ok_or(Failure::Late)
+    }
+
+    /// The arguments of EVALSHA, in the order that the script gives.
+    fn values(&self, script: &Value, copy: Copy<'_>) -> Vec<Value> {
+        let requests = copy.requests;
+        let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
+        let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
+        let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
+        values.extend([script.clone(), decimal((self.keys.len() + keys.clone().count()) as u64)]);
+        values.extend_from_slice(&self.keys);
+        values.extend(keys.map(|Idempotency { key, .. }| {
+            text([&self.idempotency_prefix, key.as_str()].concat())
+        }));
+        values.extend_from_slice(&self.arguments);
+        values.extend(
+            [copy.number.get(), copy.number.low_water_mark(), copy.deadline, copy.timestamp]
+                .map(decimal),
+        );
+        values.push(decimal(jobs as u64));
+        for request in requests {
+            if !request.is_ordinary() {
+                let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
+                values.push(decimal(request.heads.len() as u64));
+                values.push(Value::Bytes(request.options.clone()));
+                values.push(Value::Bytes(fingerprint.unwrap_or_default()));
+                values.push(Value::Bytes(request.tail.clone()));
+            }
+            values.extend(request.heads.iter().cloned().map(Value::Bytes));
+        }
+        values
+    }
+}
+
+fn decimal(number: u64) -> Value {
+    text(number.to_string())
+}
+
+fn text(text: String) -> Value {
+    Value::Bytes(Bytes::from(text))
+}
+
+/// What the script has answered.
+#[derive(Debug, PartialEq, Eq)]
+struct Reply {
+    /// Milliseconds since 1970, by the clock of Redis.
+    clock: u64,
+    /// Of each request; `None` for a batch that came too late.
+    fates: Option<Vec<Fate>>,
+}
+
+impl Reply {
+    /// Reads a reply to this copy; `None` if it is none.
+    fn read(reply: &[u8], copy: Copy<'_>) -> Option<Self> {
+        let mut words = std::str::from_utf8(reply).ok()?.split(' ');
+        // The number tells it from a reply to another batch.
+        let number: u64 = words.next()?.parse().ok()?;
+        let clock = words.next()?.parse().ok()?;
+        let word = words.next().filter(|_| number == copy.number.get())?;
+        let fates = match word {
+            "late" => None,
+            "*" => Some(vec![Fate::Added; copy.requests.len()]),
+            word => Some(fates(word).filter(|fates| fates.len() == copy.requests.len())?),
+        };
+        Some(Self { clock, fates })
+    }
+}
+
+/// Each fate is a letter, with a number behind `R`.
+fn fates(word: &str) -> Option<Vec<Fate>> {
+    let mut fates = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(letter) = rest.chars().next() {
+        rest = rest.get(1..)?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, behind) = rest.split_at(digits);
+        fates.push(match (letter, number) {
+            ('A', "") => Fate::Added,
+            ('E', "") => Fate::InTheWay,
+            ('X', "") => Fate::KeyReused,
+            ('R', number) => Fate::Repeated { matched: number.parse().ok()? },
+            _ => return None,
+        });
+        rest = behind;
+    }
+    Some(fates)
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(error) => Self::Refused(refusal(&error)),
+            CallError::NotSent => Self::NotSent,
+            CallError::Lost => Self::Lost(RedisError::Connection),
+        }
+    }
+}
+
+/// What an error reply begins with tells why.
+fn refusal(error: &Error) -> RedisError {
+    match error.details().split(' ').next().unwrap_or_default() {
+        "OOM" => RedisError::OutOfMemory,
+        "READONLY" | "MASTERDOWN" => RedisError::ReadOnly,
+        "LOADING" => RedisError::Loading,
+        "BUSY" => RedisError::Busy,
+        "MISCONF" | "NOREPLICAS" => RedisError::WritesRefused,
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => RedisError::Authentication,
+        "WRONGTYPE" => RedisError::WrongType,
+        _ => RedisError::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_believed_if_it_is_to_this_batch() {
+        let producer = Producer::new();
+        let requests = [Jobs::default(), Jobs::default()];
+        let copy =
+            Copy { number: &producer.open_batch(), deadline: 0, timestamp: 0, requests: &requests };
+        let read = |reply: &str| Reply::read(reply.as_bytes(), copy);
+        let fates = |fates: &[Fate]| Some(Reply { clock: 17, fates: Some(fates.to_vec()) });
+        assert_eq!(read("1 17 *"), fates(&[Fate::Added, Fate::Added]));
+        assert_eq!(read("1 17 AA"), fates(&[Fate::Added, Fate::Added]));
+        assert_eq!(read("1 17 R40X"), fates(&[Fate::Repeated { matched: 40 }, Fate::KeyReused]));
+        assert_eq!(read("1 17 EA"), fates(&[Fate::InTheWay, Fate::Added]));
+        assert_eq!(read("1 17 late"), Some(Reply { clock: 17, fates: None }));
+        for other in [
+            "",
+            "1",
+            "1 17",
+            "1 17 ",
+            "2 17 AA",
+            "1 x AA",
+            "1 17 A",
+            "1 17 AAA",
+            "1 17 AR",
+            "1 17 A4A",
+            "1 17 stale",
+            "1 17 AÄ",
+            "OK",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_first_word() {
+        for (details, expected) in [
+            ("OOM command not allowed", RedisError::OutOfMemory),
+            ("MISCONF Errors writing to the AOF file", RedisError::WritesRefused),
+            ("ERR value is not an integer", RedisError::Other),
+        ] {
+            let error = Error::new(fred::error::ErrorKind::Unknown, details);
+            assert_eq!(refusal(&error), expected, "{details}");
+        }
+    }
+}

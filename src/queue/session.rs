@@ -1,0 +1,286 @@
+//! One connection to Redis, from its making to its loss.
+//!
+//! fred makes the connection and speaks the protocol (TLS, Sentinel and Cluster included), and
+//! nothing else is left to it: without a policy for reconnecting it never sends anything twice, and
+//! its state, its bounds and its time limits are not asked. A session that is stuck is dropped with
+//! its socket, whatever fred is busy with.
+
+use super::QueueSettings;
+use crate::settings::Secret;
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::ClientLike;
+use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
+use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How often a session is looked at: whether it is stuck, and whether it has been idle so long that
+/// it is asked for the time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A connection to Redis, as those see it who use it.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+    vitals: Mutex<Vitals>,
+    given_up: CancellationToken,
+    /// Where the keys of the queue lie in a cluster.
+    slot: u16,
+}
+
+/// fred's task, which owns the socket. Dropping it closes the connection.
+pub(super) type Driver = AbortOnDropHandle<Result<(), Error>>;
+
+#[derive(Debug)]
+struct Vitals {
+    /// Calls that are waited for.
+    calls: usize,
+    /// Since when there have been calls and no reply to any, also if nobody waits for them any more.
+    silent_since: Option<Instant>,
+    clock: Clock,
+    /// Whether Redis has done anything that it was asked for.
+    is_useful: bool,
+}
+
+/// The clock of Redis, as read off its last reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    milliseconds: u64,
+    read_at: Instant,
+}
+
+impl Clock {
+    /// What it shows then, or less by as long as that reply was on its way: a deadline that is
+    /// translated so is never later than it was meant.
+    pub(super) fn at(&self, instant: Instant) -> u64 {
+        let ahead = instant.saturating_duration_since(self.read_at).as_millis();
+        self.milliseconds.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX))
+    }
+}
+
+/// Why there is no reply to a call.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// Redis has answered with this error.
+    Refused(Error),
+    /// It was never written.
+    NotSent,
+    /// It may have been carried out.
+    Lost,
+}
+
+impl Session {
+    /// Connects and asks for the time, for as long as `queue.enqueue_timeout` allows.
+    pub(super) async fn open(settings: &QueueSettings) -> Result<(Arc<Self>, Driver), Error> {
+        let limit = settings.patience();
+        let client = client(&settings.redis, limit)?;
+        let driver = AbortOnDropHandle::new(client.connect());
+        let session = Self {
+            vitals: Mutex::new(Vitals {
+                calls: 0,
+                silent_since: None,
+                clock: Clock { milliseconds: 0, read_at: Instant::now() },
+                is_useful: false,
+            }),
+            given_up: CancellationToken::new(),
+            slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
+            client,
+        };
+        let greeting = async {
+            session.client.wait_for_connect().await?;
+            session.read_clock().await.map_err(|error| match error {
+                CallError::Refused(error) => error,
+                CallError::NotSent | CallError::Lost => {
+                    Error::new(ErrorKind::IO, "connection lost")
+                }
+            })
+        };
+        let greeted = tokio::time::timeout(limit, greeting).await;
+        greeted.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))?;
+        session.vitals().is_useful = false;
+        Ok((Arc::new(session), driver))
+    }
+
+    /// Waits for the end of the session, and says what it was. Drop the driver then.
+    pub(super) async fn ended(&self, driver: &mut Driver, patience: Duration) -> String {
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        let end = loop {
+            tokio::select! {
+                ended = &mut *driver => break match ended {
+                    Ok(Err(error)) => error.details().to_owned(),
+                    Ok(Ok(())) => "connection closed".to_owned(),
+                    Err(error) => error.to_string(),
+                },
+                () = self.given_up.cancelled() => break "given up".to_owned(),
+                _ = checks.tick() => {}
+            }
+            let silent_since = self.vitals().silent_since;
+            if silent_since.is_some_and(|since| since.elapsed() > patience) {
+                break "no reply".to_owned();
+            }
+            if silent_since.is_none() && self.clock().read_at.elapsed() > IDLE {
+                // A connection that has died while nobody used it shows before somebody does.
+                let _ = tokio::time::timeout(patience, self.read_clock()).await;
+            }
+        };
+        // Whoever still waits for a reply learns that there will be none.
+        self.given_up.cancel();
+        end
+    }
+
+    /// Says that this session is of no more use.
+    pub(super) fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.is_cancelled()
+    }
+
+    /// Whether Redis has done anything that it was asked for since it was greeted.
+    pub(super) fn is_useful(&self) -> bool {
+        self.vitals().is_useful
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.vitals().clock
+    }
+
+    /// Takes over what a reply that has just come says of Redis' clock.
+    pub(super) fn set_clock(&self, milliseconds: u64) {
+        self.vitals().clock = Clock { milliseconds, read_at: Instant::now() };
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a command, as it is: fred's own methods for scripts ignore what they are told. In a cluster it goes
+    /// to where the queue is.
+    pub(super) async fn call<T: FromValue>(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+    ) -> Result<T, CallError> {
+        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
+        self.watch(self.client.custom(command, arguments)).await
+    }
+
+    /// Waits for a reply, or for the end of the session: fred may keep a command for ever that it
+    /// was given when its task had ended.
+    pub(super) async fn watch<T>(
+        &self,
+        reply: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, CallError> {
+        if self.is_given_up() {
+            return Err(CallError::NotSent);
+        }
+        let call = Call::begin(&self.vitals);
+        // fred's futures are of some ten kilobytes, which would be moved about with ours.
+        let reply = Box::pin(reply);
+        let reply = tokio::select! {
+            biased;
+            reply = reply => reply.map_err(classify),
+            () = self.given_up.cancelled() => Err(CallError::Lost),
+        };
+        match &reply {
+            Ok(_) => call.replied(true),
+            Err(CallError::Refused(_)) => call.replied(false),
+            Err(CallError::NotSent | CallError::Lost) => {}
+        }
+        reply
+    }
+
+    async fn read_clock(&self) -> Result<(), CallError> {
+        let (seconds, microseconds): (u64, u64) = self.call("TIME", Vec::new()).await?;
+        self.set_clock(seconds * 1000 + microseconds / 1000);
+        Ok(())
+    }
+
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        lock(&self.vitals)
+    }
+}
+
+/// A call under way.
+struct Call<'a>(&'a Mutex<Vitals>);
+
+impl<'a> Call<'a> {
+    fn begin(vitals: &'a Mutex<Vitals>) -> Self {
+        let mut now = lock(vitals);
+        now.calls += 1;
+        now.silent_since.get_or_insert_with(Instant::now);
+        Self(vitals)
+    }
+
+    fn replied(&self, is_useful: bool) {
+        let mut now = lock(self.0);
+        // This call is still among them.
+        now.silent_since = (now.calls > 1).then(Instant::now);
+        now.is_useful |= is_useful;
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        lock(self.0).calls -= 1;
+    }
+}
+
+fn lock(vitals: &Mutex<Vitals>) -> MutexGuard<'_, Vitals> {
+    vitals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says what is wrong with an address, without repeating it: it may hold a password.
+pub(super) fn check_address(address: &Secret) -> Result<(), &'static str> {
+    const SCHEMES: [&str; 6] =
+        ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
+    let scheme = address.reveal().split_once("://").map(|(scheme, _)| scheme);
+    if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+        return Err(
+            "not an address that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://",
+        );
+    }
+    Config::from_url(address.reveal()).map(|_| ()).map_err(|_| "not a valid address")
+}
+
+/// A client that connects once.
+fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
+    let connection = ConnectionConfig {
+        connection_timeout: limit,
+        internal_command_timeout: limit,
+        max_command_attempts: 1,
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            // What stands in the socket of a session that is given up does not reach Redis later.
+            linger: Some(Duration::ZERO),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    };
+    Builder::from_config(Config::from_url(address.reveal())?)
+        .set_connection_config(connection)
+        .build()
+}
+
+/// What an error means for whether the call was carried out.
+fn classify(error: Error) -> CallError {
+    match error.kind() {
+        ErrorKind::IO | ErrorKind::Tls | ErrorKind::Timeout | ErrorKind::Protocol => {
+            CallError::Lost
+        }
+        ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => CallError::NotSent,
+        _ if is_reply(error.details()) => CallError::Refused(error),
+        _ => CallError::Lost,
+    }
+}
+
+/// The error replies of Redis begin with a word in capitals.
+fn is_reply(details: &str) -> bool {
+    let word = details.split(' ').next().unwrap_or_default();
+    word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}

@@ -78,8 +78,13 @@ impl Redis {
     /// Kills the server if it runs and starts it again, same port, directory and options.
     pub async fn restart(&mut self) {
         self.process.kill9().await;
-        self.process = launch(self.port, &self.directory, &self.options);
+        self.start_again();
         self.ready().await;
+    }
+
+    /// Starts a server that was killed, without waiting until it answers.
+    pub fn start_again(&mut self) {
+        self.process = launch(self.port, &self.directory, &self.options);
     }
 
     /// A connection of its own.

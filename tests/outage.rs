@@ -160,7 +160,7 @@ async fn a_redis_above_the_watermark_is_spared_before_it_is_full() {
     };
     assert!(send(202).await);
     // At 95 %, where Redis itself would still take some two megabytes.
-    let used = info(&app, "memory", "used_memory").await.parse::<u64>().expect("bytes");
+    let used = app.redis.info("memory", "used_memory").await.parse::<u64>().expect("bytes");
     limit_memory(&app, &(used / 95 * 100).to_string()).await;
     until("webhooks are refused", async || send(503).await).await;
     let () = app.redis.query(cmd("SET").arg("ours").arg("is still taken")).await;
@@ -216,10 +216,4 @@ async fn judged(load: Load, app: &App) -> Verdict {
 
 async fn limit_memory(app: &App, bytes: &str) {
     let () = app.redis.query(cmd("CONFIG").arg(&["SET", "maxmemory", bytes])).await;
-}
-
-async fn info(app: &App, section: &str, field: &str) -> String {
-    let info: String = app.redis.query(cmd("INFO").arg(section)).await;
-    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    found.expect(field).trim().to_owned()
 }

@@ -18,6 +18,9 @@ use tokio::time::Instant;
 /// Between two copies of a batch that Redis refuses while an earlier one is in doubt.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
+/// How late WAIT may end: Redis looks at its time limits ten times a second.
+const WAIT_LATENESS: Duration = Duration::from_millis(100);
+
 /// What a batch needs.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -33,6 +36,16 @@ pub(super) struct Delivery {
 struct Unacknowledged {
     kind: RedisError,
     enqueued: Enqueued,
+}
+
+impl Unacknowledged {
+    fn nothing(kind: RedisError) -> Self {
+        Self { kind, enqueued: Enqueued::Nothing }
+    }
+
+    fn unknown(kind: RedisError) -> Self {
+        Self { kind, enqueued: Enqueued::Unknown }
+    }
 }
 
 impl Delivery {
@@ -124,11 +137,9 @@ impl Delivery {
             let sent = tokio::time::timeout_at(deadline, self.send(&session, copy, latest)).await;
             match sent {
                 Ok(Ok(fates)) => return Ok(fates),
-                Ok(Err(Failure::Late)) => {
-                    return Err(Unacknowledged {
-                        kind: RedisError::Timeout,
-                        enqueued: Enqueued::Nothing,
-                    });
+                Ok(Err(Failure::Late)) => return Err(Unacknowledged::nothing(RedisError::Timeout)),
+                Ok(Err(Failure::TooFewReplicas)) => {
+                    return Err(Unacknowledged::unknown(RedisError::TooFewReplicas));
                 }
                 Ok(Err(Failure::Refused(kind))) => {
                     // A server that is not the primary any more is left, so that Sentinel is asked again.
@@ -145,14 +156,9 @@ impl Delivery {
                 Ok(Err(Failure::NotSent)) => session.give_up(),
                 Ok(Err(Failure::Lost(kind))) => {
                     session.give_up();
-                    fate = Unacknowledged { kind, enqueued: Enqueued::Unknown };
+                    fate = Unacknowledged::unknown(kind);
                 }
-                Err(_) => {
-                    return Err(Unacknowledged {
-                        kind: RedisError::Timeout,
-                        enqueued: Enqueued::Unknown,
-                    });
-                }
+                Err(_) => return Err(Unacknowledged::unknown(RedisError::Timeout)),
             }
         }
         Err(fate)
@@ -176,7 +182,7 @@ impl Delivery {
         let wanted = self.settings.wait_replicas;
         loop {
             // Not for longer at a time than a session may be silent.
-            let left = latest.saturating_duration_since(Instant::now());
+            let left = latest.saturating_duration_since(Instant::now() + WAIT_LATENESS);
             let span = left.min(self.settings.patience() / 2).max(Duration::from_millis(1));
             let arguments = [wanted.to_string(), span.as_millis().to_string()];
             let arguments = arguments.map(|number| Value::Bytes(number.into())).to_vec();
@@ -186,7 +192,7 @@ impl Delivery {
                 return Ok(());
             }
             if left.is_zero() {
-                return Err(Failure::Lost(RedisError::TooFewReplicas));
+                return Err(Failure::TooFewReplicas);
             }
         }
     }

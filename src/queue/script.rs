@@ -47,6 +47,8 @@ pub(super) enum Failure {
     NotSent,
     /// It may have been carried out.
     Lost(RedisError),
+    /// It was carried out, but fewer replicas than asked for are known to have it.
+    TooFewReplicas,
 }
 
 /// One copy of a batch.

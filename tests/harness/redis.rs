@@ -10,7 +10,7 @@ use super::ports;
 use super::process::Process;
 use super::queue::Queue;
 use super::scratch::Scratch;
-use super::wait::until_some;
+use super::wait::{until, until_some};
 
 /// `redis-server` on its own port and in its own directory; killed on drop.
 #[derive(Debug)]
@@ -46,6 +46,28 @@ impl Redis {
         let redis = Self { port, options, process, directory };
         redis.ready().await;
         redis
+    }
+
+    /// A replica of this one, in step with it.
+    pub async fn start_replica(&self) -> Self {
+        let replica = Self::start_with(&["--replicaof", &format!("127.0.0.1 {}", self.port)]).await;
+        until("the replica is in step", async || {
+            replica.info("replication", "master_link_status").await == "up"
+        })
+        .await;
+        replica
+    }
+
+    /// Makes a replica a primary of its own.
+    pub async fn promote(&self) {
+        let () = self.query(redis::cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
+    }
+
+    /// A field of `INFO`, which must be there.
+    pub async fn info(&self, section: &str, field: &str) -> String {
+        let info: String = self.query(redis::cmd("INFO").arg(section)).await;
+        let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        found.unwrap_or_else(|| panic!("no {field} in {section}")).trim().to_owned()
     }
 
     pub fn port(&self) -> u16 {

@@ -1,0 +1,76 @@
+//! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before.
+
+mod harness;
+
+use harness::http::Reply;
+use harness::wait::until;
+use harness::{App, Redis};
+use redis::cmd;
+
+#[tokio::test]
+async fn what_is_accepted_is_on_the_replica() {
+    let (app, replica) = app_with_replica("2s").await;
+    for number in 1..=50 {
+        assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+        assert_eq!(replica.queue().waiting_ids().await.len(), number, "without waiting for it");
+    }
+    // One WAIT for each batch, and these went one by one.
+    assert!(app.redis.info("commandstats", "cmdstat_wait").await.starts_with("calls=50,"));
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn without_the_replica_nobody_can_say_and_a_repeat_with_a_key_settles_it() {
+    let (app, replica) = app_with_replica("500ms").await;
+    replica.freeze();
+    let send = async || app.webhook("wh_1").header("idempotency-key", "k").send().await;
+    let kind = [("kind", "too_few_replicas")];
+    until("the replica is missed", async || {
+        assert_unknown(&send().await);
+        app.hookgate.metrics().await.value("hookgate_redis_errors_total", &kind) > 0.0
+    })
+    .await;
+    assert_unknown(&send().await);
+    // It is on the primary, and was added once.
+    app.redis.queue().only_job().await;
+
+    replica.thaw();
+    until("the repeat is accepted", async || send().await.status == 202).await;
+    app.redis.queue().only_job().await;
+    until("the replica has it", async || replica.queue().waiting_ids().await.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_asked_for_again_waits_for_replicas_too() {
+    let (app, replica) = app_with_replica("3s").await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    replica.freeze();
+    let caller = app.caller.clone();
+    let sent = tokio::spawn(async move { caller.webhook("wh_1").send().await });
+    until("the job is on the primary", async || app.redis.queue().waiting_ids().await.len() == 2)
+        .await;
+    // The connection that waits for the replica breaks; the one that asks again has written nothing itself.
+    let _: u64 = app.redis.query(cmd("CLIENT").arg(&["KILL", "TYPE", "normal"])).await;
+    let resent = async || {
+        app.hookgate.metrics().await.value("hookgate_redis_resent_batches_total", &[]) > 0.0
+    };
+    until("it is asked for again", resent).await;
+    assert!(!sent.is_finished(), "the replica has nothing");
+    replica.thaw();
+    assert_eq!(sent.await.expect("no panic").matched(), 1);
+    assert_eq!(replica.queue().waiting_ids().await, ["1", "2"]);
+}
+
+async fn app_with_replica(enqueue_timeout: &str) -> (App, Redis) {
+    let primary = Redis::start().await;
+    let replica = primary.start_replica().await;
+    let app = App::build().redis(primary).config(|config| {
+        config.set("queue.wait_replicas", 1).set("queue.enqueue_timeout", enqueue_timeout);
+    });
+    (app.start().await, replica)
+}
+
+fn assert_unknown(reply: &Reply) {
+    reply.assert_rejected(503, "queue_unavailable");
+    assert_eq!(reply.json()["details"]["enqueued"], "unknown", "{}", reply.text());
+}

@@ -1,8 +1,10 @@
-//! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before.
+//! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before; and what it is for, a failover.
 
 mod harness;
 
 use harness::http::Reply;
+use harness::ledger::{self, Load};
+use harness::sentinel::Sentinel;
 use harness::wait::until;
 use harness::{App, Redis};
 use redis::cmd;
@@ -59,6 +61,30 @@ async fn a_batch_that_is_asked_for_again_waits_for_replicas_too() {
     replica.thaw();
     assert_eq!(sent.await.expect("no panic").matched(), 1);
     assert_eq!(replica.queue().waiting_ids().await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_failover_under_load_loses_and_doubles_nothing_that_a_replica_had() {
+    let primary = Redis::start().await;
+    let replica = primary.start_replica().await;
+    let sentinel = Sentinel::start(&primary, 1).await;
+    let app = App::build()
+        .documents(ledger::documents())
+        .redis(primary)
+        .redis_address(&sentinel.url())
+        .config(|config| {
+            config.set("queue.wait_replicas", 1);
+        })
+        .start()
+        .await;
+    let load = Load::start(&app.caller);
+    load.more_accepted(100).await;
+    sentinel.fail_over(&replica).await;
+    load.more_accepted(100).await;
+    let verdict = load.stop().await.judge(&replica).await;
+    verdict.assert_sound();
+    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "somebody was not answered: {verdict}");
+    app.assert_accounting().await;
 }
 
 async fn app_with_replica(enqueue_timeout: &str) -> (App, Redis) {

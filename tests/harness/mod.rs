@@ -17,7 +17,8 @@
 //! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `run(&["check", …])` for the other commands |
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
-//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `kill9`, `restart`, `freeze`, `thaw`, `query` |
+//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
+//! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
 //! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
@@ -57,6 +58,7 @@ pub mod queue;
 pub mod raw;
 pub mod redis;
 pub mod scratch;
+pub mod sentinel;
 pub mod state;
 pub mod tokens;
 pub mod twins;

@@ -153,6 +153,8 @@ fn launch(port: u16, directory: &Scratch, options: &[String]) -> Process {
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(directory.path());
-    command.args(["--save", "", "--appendonly", "no"]).args(options);
+    command
+        .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+        .args(options);
     Process::start("redis", &command, &directory.join("redis.log"))
 }

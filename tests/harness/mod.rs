@@ -18,6 +18,8 @@
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `kill9`, `restart`, `freeze`, `thaw`, `query` |
+//! | [`chaos`] | [`ChaosProxy`] before a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
+//! | [`raw_redis`], [`resp`] | a client of Redis that speaks raw bytes; where requests and replies end |
 //! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
@@ -42,6 +44,9 @@
 #![allow(clippy::cast_precision_loss, reason = "metrics are floats, and our counts are small")]
 
 pub mod app;
+pub mod chaos;
+mod chaos_faults;
+mod chaos_line;
 pub mod config;
 pub mod documents;
 pub mod hookgate;
@@ -55,7 +60,9 @@ pub mod ports;
 pub mod process;
 pub mod queue;
 pub mod raw;
+pub mod raw_redis;
 pub mod redis;
+pub mod resp;
 pub mod scratch;
 pub mod state;
 pub mod tokens;
@@ -63,6 +70,7 @@ pub mod twins;
 pub mod wait;
 
 pub use app::App;
+pub use chaos::ChaosProxy;
 pub use config::Config;
 pub use documents::Documents;
 pub use hookgate::Hookgate;

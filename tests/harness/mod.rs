@@ -19,6 +19,9 @@
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
+//! | [`chaos`] | [`ChaosProxy`] before a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
+//! | [`fake_redis`] | [`FakeRedis`] before a Redis: `answer_next`, `answer_always` with [`fake_redis::Answer`], `answer_truly`; `calls`, `calls_of` |
+//! | [`raw_redis`], [`resp`] | a client of Redis that speaks raw bytes; where requests and replies end |
 //! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
@@ -43,8 +46,12 @@
 #![allow(clippy::cast_precision_loss, reason = "metrics are floats, and our counts are small")]
 
 pub mod app;
+pub mod chaos;
+mod chaos_faults;
+mod chaos_line;
 pub mod config;
 pub mod documents;
+pub mod fake_redis;
 pub mod hookgate;
 pub mod http;
 pub mod keys;
@@ -56,7 +63,9 @@ pub mod ports;
 pub mod process;
 pub mod queue;
 pub mod raw;
+pub mod raw_redis;
 pub mod redis;
+pub mod resp;
 pub mod scratch;
 pub mod sentinel;
 pub mod state;
@@ -65,8 +74,10 @@ pub mod twins;
 pub mod wait;
 
 pub use app::App;
+pub use chaos::ChaosProxy;
 pub use config::Config;
 pub use documents::Documents;
+pub use fake_redis::FakeRedis;
 pub use hookgate::Hookgate;
 pub use http::{Caller, Reply};
 pub use mongo::Mongo;

@@ -1,0 +1,291 @@
+//! A proxy before Redis on which everything goes wrong that can go wrong on a network.
+//!
+//! ```ignore
+//! let redis = Redis::start().await;
+//! let proxy = ChaosProxy::before(&redis, 7).await;                  // 7 is the seed of what happens at random
+//! let app = App::build().redis(redis).redis_address(&proxy.url()).start().await;
+//! proxy.open().hold_requests();                                     // connections that are open now
+//! app.webhook("wh_1").send().await;                                 // comes through on a new connection
+//! let answers = proxy.deliver_late().await;                         // the copy on the dead one arrives after all
+//! ```
+//!
+//! [`ChaosProxy::open`], [`ChaosProxy::future`] and [`ChaosProxy::all`] say on which connections something goes wrong, and
+//! [`Lines`] what. What concerns whichever connection comes first stands at the proxy itself. It runs in tasks of the test's
+//! own runtime: a test that blocks its thread blocks the proxy.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::chaos_faults::{Budget, Gate, Late, Rules, Shared};
+pub use super::chaos_faults::{Counts, Cut, Held, Way, Ways};
+use super::chaos_line::{close, serve};
+use super::ports;
+use super::redis::Redis;
+use super::wait::until;
+
+/// Replies are so much shorter than requests.
+const REQUEST_BYTES_PER_REPLY_BYTE: u64 = 16;
+
+/// Listens on a port of its own; closed on drop, with all connections.
+#[derive(Debug)]
+pub struct ChaosProxy {
+    port: u16,
+    shared: Arc<Shared>,
+    acceptor: AbortHandle,
+}
+
+impl ChaosProxy {
+    pub async fn before(redis: &Redis, seed: u64) -> Self {
+        Self::before_port(redis.port(), seed).await
+    }
+
+    /// Before any server on 127.0.0.1.
+    pub async fn before_port(redis_port: u16, seed: u64) -> Self {
+        let port = ports::free();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
+        let shared = Arc::new(Shared::new(redis_port, seed));
+        let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Self { port, shared, acceptor }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What goes into `queue.redis`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The connections that are open now.
+    pub fn open(&self) -> Lines<'_> {
+        Lines { proxy: self, open: true, future: false }
+    }
+
+    /// The connections that are yet to be made.
+    pub fn future(&self) -> Lines<'_> {
+        Lines { proxy: self, open: false, future: true }
+    }
+
+    /// Those that are open and those to come.
+    pub fn all(&self) -> Lines<'_> {
+        Lines { proxy: self, open: true, future: true }
+    }
+
+    /// Resets new connections as soon as they are made.
+    pub fn refuse_connections(&self) {
+        self.shared.lock().refuses = true;
+    }
+
+    pub fn accept_connections(&self) {
+        self.shared.lock().refuses = false;
+    }
+
+    /// Resets what is open and leads new connections to another server, as a failover does. What is held stays with the old
+    /// one.
+    pub fn redirect(&self, redis: &Redis) {
+        self.shared.change(|state| {
+            state.redis_port = redis.port();
+            state.cut_open_lines(Cut::Reset);
+        });
+    }
+
+    /// Cuts whichever connection carries the last of so many more bytes.
+    pub fn cut_one_after(&self, way: Way, bytes: u64, how: Cut) {
+        self.shared.lock().cut[way] = Some(Budget { bytes: bytes.max(1), how });
+    }
+
+    /// Cuts so many times, one after the other, each behind 1 to `within` bytes towards Redis or a fitting number towards the
+    /// client, by RST or FIN, all at random; comes back when the last cut is made. Needs traffic.
+    pub async fn cut_at_random(&self, count: usize, within: u64) {
+        for serial in 1..=count {
+            let way = self.plan_random_cut(within);
+            until(&format!("random cut {serial} of {count} is made"), async || {
+                self.shared.lock().cut[way].is_none()
+            })
+            .await;
+        }
+    }
+
+    fn plan_random_cut(&self, within: u64) -> Way {
+        let mut state = self.shared.lock();
+        let way = if state.random.bool() { Way::ToRedis } else { Way::ToClient };
+        let within = match way {
+            Way::ToRedis => within,
+            Way::ToClient => within / REQUEST_BYTES_PER_REPLY_BYTE,
+        };
+        let bytes = state.random.u64(1..=within.max(1));
+        let how = if state.random.bool() { Cut::Reset } else { Cut::Fin };
+        state.cut[way] = Some(Budget { bytes, how });
+        way
+    }
+
+    /// The next so many script calls, on whichever connection, do not reach Redis; their connections are cut.
+    pub fn lose_requests(&self, count: usize, how: Cut) {
+        self.shared.lock().lose.to_redis = (count > 0).then_some((count, how));
+    }
+
+    /// The next so many script calls, on whichever connection, are carried out, but their replies do not reach the client;
+    /// their connections are cut.
+    pub fn lose_replies(&self, count: usize, how: Cut) {
+        self.shared.lock().lose.to_client = (count > 0).then_some((count, how));
+    }
+
+    pub fn counts(&self) -> Counts {
+        let state = self.shared.lock();
+        let open = state.lines.values().filter(|line| line.is_open()).count();
+        Counts { open, ..state.counts.clone() }
+    }
+
+    /// What has been read and is kept from Redis. What is stalled and still lies in sockets does not show.
+    pub fn held(&self) -> Held {
+        let state = self.shared.lock();
+        let holding = state.lines.values().filter(|line| line.queued.to_redis > 0);
+        holding.fold(Held::default(), |held, line| Held {
+            connections: held.connections + 1,
+            bytes: held.bytes + line.queued.to_redis,
+            late: held.late + usize::from(line.late == Late::Waiting),
+        })
+    }
+
+    /// Delivers what is held of clients that have gone, each over its own connection to Redis, and waits until Redis has
+    /// answered all of it or has closed. Gives the bytes that it answered on each connection.
+    pub async fn deliver_late(&self) -> Vec<Vec<u8>> {
+        self.shared.change(|state| {
+            for line in state.lines.values_mut().filter(|line| line.late == Late::Waiting) {
+                line.late = Late::Delivering;
+            }
+        });
+        until("Redis has answered what came late", async || {
+            self.shared.lock().lines.values().all(|line| line.late != Late::Delivering)
+        })
+        .await;
+        std::mem::take(&mut self.shared.lock().late_answers)
+    }
+}
+
+impl Drop for ChaosProxy {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// Some connections; see [`ChaosProxy::open`].
+#[derive(Debug, Clone, Copy)]
+#[must_use = "says on which connections, and not what goes wrong"]
+pub struct Lines<'a> {
+    proxy: &'a ChaosProxy,
+    open: bool,
+    future: bool,
+}
+
+impl Lines<'_> {
+    /// Cuts now those that are open. What is held of them can still be delivered late.
+    pub fn cut(self, how: Cut) {
+        if self.open {
+            self.proxy.shared.change(|state| state.cut_open_lines(how));
+        }
+    }
+
+    /// Cuts each behind so many more bytes of its own.
+    pub fn cut_after(self, way: Way, bytes: u64, how: Cut) {
+        self.change(|rules| rules[way].cut = Some(Budget { bytes: bytes.max(1), how }));
+    }
+
+    /// Neither reads nor forwards. Nothing is lost: it stays in the sockets, and senders block when these are full.
+    pub fn stall(self, way: Way) {
+        self.change(|rules| rules[way].gate = Gate::Stalled);
+    }
+
+    /// Stalls both ways.
+    pub fn black_hole(self) {
+        self.stall(Way::ToRedis);
+        self.stall(Way::ToClient);
+    }
+
+    /// Reads what clients send and keeps it from Redis. When a client goes, or its connection is cut, Redis is not told;
+    /// [`ChaosProxy::deliver_late`] delivers what it had sent.
+    pub fn hold_requests(self) {
+        self.change(|rules| rules.to_redis.gate = Gate::Held);
+    }
+
+    /// Lets go what is stalled or held, unless its client has gone.
+    pub fn release(self) {
+        self.change(|rules| {
+            rules.to_redis.gate = Gate::Open;
+            rules.to_client.gate = Gate::Open;
+        });
+    }
+
+    /// Forwards each byte by a write of its own.
+    pub fn split(self, way: Way) {
+        self.change(|rules| rules[way].single_bytes = true);
+    }
+
+    /// Forwards by one write what arrives within so much time.
+    pub fn gather(self, way: Way, time: Duration) {
+        self.change(|rules| rules[way].gather = Some(time));
+    }
+
+    /// Forwards everything later, by a time at random from this range; order is kept.
+    pub fn delay(self, way: Way, times: RangeInclusive<Duration>) {
+        self.change(|rules| rules[way].delay = Some(times.clone()));
+    }
+
+    /// Puts these bytes before the next that each gets from Redis.
+    pub fn insert_before_reply(self, bytes: impl AsRef<[u8]>) {
+        self.change(|rules| rules.to_client.insert = Some(bytes.as_ref().to_owned()));
+    }
+
+    /// Ends everything that goes wrong on them.
+    pub fn heal(self) {
+        self.change(|rules| *rules = Ways::default());
+    }
+
+    fn change(self, change: impl Fn(&mut Ways<Rules>)) {
+        self.proxy.shared.change(|state| {
+            if self.future {
+                change(&mut state.future);
+            }
+            if self.open {
+                let open = state.lines.values_mut().filter(|line| line.is_open());
+                open.for_each(|line| change(&mut line.rules));
+            }
+        });
+    }
+}
+
+/// Its end ends all connections.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (client, _) = listener.accept().await.expect("file descriptors");
+        while connections.try_join_next().is_some() {}
+        let mut state = shared.lock();
+        if state.refuses {
+            state.counts.refused += 1;
+            close(client, Cut::Reset);
+        } else {
+            let (id, redis_port) = (state.add_line(), state.redis_port);
+            connections.spawn(lead(Arc::clone(&shared), id, client, redis_port));
+        }
+    }
+}
+
+async fn lead(shared: Arc<Shared>, id: u64, client: TcpStream, redis_port: u16) {
+    let Ok(redis) = TcpStream::connect((Ipv4Addr::LOCALHOST, redis_port)).await else {
+        close(client, Cut::Reset);
+        shared.lock().lines.remove(&id);
+        return;
+    };
+    for stream in [&client, &redis] {
+        // Fails on a socket that is reset already.
+        let _ = stream.set_nodelay(true);
+    }
+    serve(&shared, id, client, redis).await;
+}

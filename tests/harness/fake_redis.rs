@@ -1,0 +1,300 @@
+//! A Redis that gives replies which a real one cannot be made to give.
+//!
+//! ```ignore
+//! let redis = Redis::start().await;
+//! let fake = FakeRedis::before(&redis).await;
+//! let app = App::build().redis(redis).redis_address(&fake.url()).start().await;
+//! fake.answer_next("EVAL", Answer::instead("-OOM command not allowed\r\n"));
+//! app.webhook("wh_1").send().await;
+//! assert_eq!(fake.calls_of("EVAL").len(), 1);
+//! ```
+//!
+//! A real Redis stands behind it. Every command goes there, one at a time for each connection, unless the test has said
+//! otherwise for it; handshakes and everything else are therefore right by themselves.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::ports;
+use super::redis::Redis;
+use super::resp::{self, Stop};
+
+/// What comes back for a command. Bytes are raw: `b"$-1\r\n"` is nil, `b"-OOM no\r\n"` an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply of the real Redis.
+    Real,
+    /// These bytes; the real Redis is not asked.
+    Instead(Vec<u8>),
+    /// These bytes; the real Redis carries the command out, and its reply is dropped.
+    AfterRunning(Vec<u8>),
+    /// These bytes, and the real reply behind them.
+    Before(Vec<u8>),
+    /// The real reply, and these bytes behind it.
+    Behind(Vec<u8>),
+    /// The real reply, but behind that to the next command on the same connection.
+    Swapped,
+    /// The first half of the real reply, and the end of the connection.
+    HalfThenClose,
+    /// The command is carried out, and the connection says nothing any more.
+    Silence,
+    /// The command is not carried out, and the connection ends.
+    Close,
+}
+
+impl Answer {
+    pub fn instead(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Instead(bytes.as_ref().to_owned())
+    }
+
+    pub fn after_running(bytes: impl AsRef<[u8]>) -> Self {
+        Self::AfterRunning(bytes.as_ref().to_owned())
+    }
+
+    pub fn before(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Before(bytes.as_ref().to_owned())
+    }
+
+    pub fn behind(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Behind(bytes.as_ref().to_owned())
+    }
+}
+
+/// A command that was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Which connection it came on, counted from 1.
+    pub connection: u64,
+    /// The command itself is the first.
+    pub arguments: Vec<Vec<u8>>,
+}
+
+impl Call {
+    /// In capitals.
+    pub fn name(&self) -> String {
+        self.arguments
+            .first()
+            .map_or_else(String::new, |name| String::from_utf8_lossy(name).to_ascii_uppercase())
+    }
+
+    /// An argument as text; 0 is the command itself.
+    pub fn text(&self, index: usize) -> String {
+        String::from_utf8_lossy(&self.arguments[index]).into_owned()
+    }
+}
+
+/// Listens on a port of its own; closed on drop, with all connections.
+#[derive(Debug)]
+pub struct FakeRedis {
+    port: u16,
+    shared: Arc<Shared>,
+    acceptor: AbortHandle,
+}
+
+impl FakeRedis {
+    pub async fn before(redis: &Redis) -> Self {
+        let port = ports::free();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
+        let shared = Arc::new(Shared { real: redis.port(), state: Mutex::default() });
+        let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Self { port, shared, acceptor }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What goes into `queue.redis`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// For the next command whose name begins like this: `"EVAL"` means `EVALSHA` too. Those of one name wait for their turn.
+    pub fn answer_next(&self, name: &str, answer: Answer) {
+        self.shared.lock().next.push_back((name.to_ascii_uppercase(), answer));
+    }
+
+    /// For every command whose name begins like this, from now on and after those of [`FakeRedis::answer_next`].
+    pub fn answer_always(&self, name: &str, answer: Answer) {
+        let mut state = self.shared.lock();
+        let name = name.to_ascii_uppercase();
+        state.always.retain(|(other, _)| *other != name);
+        state.always.push((name, answer));
+    }
+
+    /// Forgets every answer that was set.
+    pub fn answer_truly(&self) {
+        let mut state = self.shared.lock();
+        state.next.clear();
+        state.always.clear();
+    }
+
+    /// How many answers of [`FakeRedis::answer_next`] have not been given.
+    pub fn answers_left(&self) -> usize {
+        self.shared.lock().next.len()
+    }
+
+    /// Every command so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.lock().calls.clone()
+    }
+
+    /// Every command so far whose name begins like this.
+    pub fn calls_of(&self, name: &str) -> Vec<Call> {
+        let name = name.to_ascii_uppercase();
+        let state = self.shared.lock();
+        state.calls.iter().filter(|call| call.name().starts_with(&name)).cloned().collect()
+    }
+}
+
+impl Drop for FakeRedis {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The port of the real Redis.
+    real: u16,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: VecDeque<(String, Answer)>,
+    always: Vec<(String, Answer)>,
+    calls: Vec<Call>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a command and says how it is answered.
+    fn answer_to(&self, call: Call) -> Answer {
+        let name = call.name();
+        let mut state = self.lock();
+        state.calls.push(call);
+        let is_meant = |(prefix, _): &(String, Answer)| name.starts_with(prefix.as_str());
+        if let Some(position) = state.next.iter().position(is_meant) {
+            return state.next.remove(position).expect("it is there").1;
+        }
+        let always = state.always.iter().find(|&answer| is_meant(answer));
+        always.map_or(Answer::Real, |(_, answer)| answer.clone())
+    }
+}
+
+/// Its end ends all connections.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    for serial in 1.. {
+        let (client, _) = listener.accept().await.expect("file descriptors");
+        while connections.try_join_next().is_some() {}
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            // Without the real Redis the client finds its connection closed, and so it does when either goes away.
+            let Ok(real) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.real)).await else {
+                return;
+            };
+            let mut connection = Connection {
+                client: Side::new(client),
+                real: Side::new(real),
+                swapped: Vec::new(),
+            };
+            let _ = connection.serve(&shared, serial).await;
+        });
+    }
+}
+
+struct Connection {
+    client: Side,
+    real: Side,
+    /// Replies that wait for that to the next command.
+    swapped: Vec<u8>,
+}
+
+impl Connection {
+    async fn serve(&mut self, shared: &Shared, serial: u64) -> io::Result<()> {
+        loop {
+            let request = tokio::select! {
+                request = self.client.next(|bytes| Ok(resp::request(bytes)?.1)) => request?,
+                () = self.real.closed() => return Ok(()),
+            };
+            let (arguments, _) = resp::request(&request).expect("it is whole");
+            let arguments = arguments.into_iter().map(<[u8]>::to_vec).collect();
+            let answer = shared.answer_to(Call { connection: serial, arguments });
+            let real = match &answer {
+                Answer::Instead(_) | Answer::Close => Vec::new(),
+                _ => {
+                    self.real.stream.write_all(&request).await?;
+                    self.real.next(resp::reply_length).await?
+                }
+            };
+            let bytes = match answer {
+                Answer::Real => real,
+                Answer::Instead(bytes) | Answer::AfterRunning(bytes) => bytes,
+                Answer::Before(bytes) => [bytes, real].concat(),
+                Answer::Behind(bytes) => [real, bytes].concat(),
+                Answer::Swapped => {
+                    self.swapped.extend(real);
+                    continue;
+                }
+                Answer::HalfThenClose => {
+                    self.client.stream.write_all(&real[..real.len() / 2]).await?;
+                    return self.client.stream.shutdown().await;
+                }
+                Answer::Silence => {
+                    self.client.closed().await;
+                    return Ok(());
+                }
+                Answer::Close => return self.client.stream.shutdown().await,
+            };
+            let bytes = [bytes, std::mem::take(&mut self.swapped)].concat();
+            self.client.stream.write_all(&bytes).await?;
+        }
+    }
+}
+
+/// A stream, and what has been read ahead.
+struct Side {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Side {
+    fn new(stream: TcpStream) -> Self {
+        // Fails on a socket that is reset already.
+        let _ = stream.set_nodelay(true);
+        Self { stream, received: Vec::new() }
+    }
+
+    /// The next whole request or reply; `length` finds its end.
+    async fn next(&mut self, length: impl Fn(&[u8]) -> Result<usize, Stop>) -> io::Result<Vec<u8>> {
+        loop {
+            match length(&self.received) {
+                Ok(length) => {
+                    let rest = self.received.split_off(length);
+                    return Ok(std::mem::replace(&mut self.received, rest));
+                }
+                Err(Stop::Malformed) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(Stop::Short) => {}
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Waits for the end of the connection.
+    async fn closed(&mut self) {
+        while self.stream.read_buf(&mut self.received).await.is_ok_and(|count| count > 0) {}
+    }
+}

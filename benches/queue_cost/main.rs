@@ -1,0 +1,114 @@
+//! What a job costs Redis and its producer: Hookgate against the official libraries, in one run and
+//! with the same jobs.
+//!
+//! ```text
+//! cargo bench --bench queue_cost               about a minute, and the build before it
+//! cargo bench --bench queue_cost -- --quick    ten seconds, and less exact
+//! ```
+//!
+//! It needs `redis-server`, and `node` with `tests/bullmq` (`scripts/setup test`). Costs are CPU
+//! time and no time by the clock, so that others who use the machine disturb little; and they are
+//! medians over rounds in which every producer has its turn, so that what drifts meets all alike.
+//!
+//! With few jobs a call the cost is mostly that of system calls, and depends on how often Redis finds
+//! the next call already there; so these rows are the ones that vary. The run fails if what stands
+//! in Redis is not what was sent.
+#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
+#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
+#![expect(clippy::print_stderr, reason = "progress goes past the table")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that fails says so and ends"
+)]
+
+mod jobs;
+mod meter;
+mod node;
+mod official;
+mod ours;
+mod report;
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+
+use jobs::Jobs;
+use meter::Meter;
+use report::Report;
+
+/// Requests in one call to Redis.
+const BATCHES: [usize; 4] = [1, 16, 64, 256];
+/// Callers who each wait for their job before they add the next, so that calls are pipelined.
+const CALLERS: usize = 256;
+/// Jobs of one `addBulk`.
+const BULK: usize = 256;
+/// Jobs that a fresh producer adds before it is measured.
+const WARM_UP: usize = 2048;
+
+/// Who adds the jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Producer {
+    Ours { batch: usize, events: bool },
+    Node(How),
+    Official(How),
+}
+
+/// With which call of the official library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Add { callers: usize },
+    AddBulk { size: usize },
+}
+
+/// What Redis' cost is held against.
+const QUEUE_ADD: Producer = Producer::Node(How::Add { callers: CALLERS });
+/// What the producer's cost is held against.
+const OFFICIAL_ADD: Producer = Producer::Official(How::Add { callers: CALLERS });
+
+fn producers() -> Vec<Producer> {
+    let ours = |events| BATCHES.map(|batch| Producer::Ours { batch, events });
+    let others = [
+        Producer::Node(How::Add { callers: 1 }),
+        QUEUE_ADD,
+        Producer::Node(How::AddBulk { size: BULK }),
+        OFFICIAL_ADD,
+        Producer::Official(How::AddBulk { size: BULK }),
+    ];
+    [ours(true).as_slice(), ours(false).as_slice(), others.as_slice()].concat()
+}
+
+fn main() {
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let (rounds, count) = if is_quick { (3, 4096) } else { (7, 16_384) };
+    let runtime = new_runtime();
+    let redis = runtime.block_on(harness::Redis::start());
+    let mut meter = Meter::connect(&redis.url());
+    let jobs = Jobs::new(count);
+    let options = runtime.block_on(ours::stored_options(&redis.url(), &jobs, &mut meter));
+    let mut node = node::Node::start(&redis.url(), &jobs, &options);
+
+    let producers = producers();
+    let mut report = Report::new(&producers);
+    for round in 0..rounds {
+        // Nobody always follows the same one.
+        for turn in 0..producers.len() {
+            let index = (turn + round) % producers.len();
+            let cost = match producers[index] {
+                Producer::Ours { batch, events } => {
+                    ours::measure(&redis.url(), &jobs, batch, events, &mut meter)
+                }
+                Producer::Official(how) => {
+                    official::measure(&redis.url(), &jobs, &options, how, &mut meter)
+                }
+                Producer::Node(how) => node.measure(&jobs, how, &mut meter),
+            };
+            report.add(index, cost);
+        }
+        eprintln!("round {} of {rounds}", round + 1);
+    }
+    println!("{}", report.to_markdown(count, &meter.version(), node.versions()));
+}
+
+fn new_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}

@@ -1,0 +1,100 @@
+//! Hookgate's queue, as the ingress uses it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hookgate::admission::{Admission, AdmissionSettings};
+use hookgate::metrics::Metrics;
+use hookgate::queue::{Health, Match, Queue, QueueSettings, Request};
+use hookgate::settings::Settings;
+use tokio_util::task::TaskTracker;
+
+use crate::harness;
+use crate::jobs::{Jobs, share_out};
+use crate::meter::{Cost, Meter, own_time_of};
+use crate::{WARM_UP, new_runtime};
+
+/// Callers for each place in a batch: two batches are on the wire, and what waits meanwhile is to
+/// fill the next two.
+const CALLERS_PER_PLACE: usize = 4;
+
+pub fn measure(url: &str, jobs: &Jobs, batch: usize, events: bool, meter: &mut Meter) -> Cost {
+    let runtime = new_runtime();
+    let ours = runtime.block_on(async { Ours::open(url, batch, events) });
+    let callers = batch * CALLERS_PER_PLACE;
+    runtime.block_on(ours.add(&jobs.first(WARM_UP), callers));
+    let (calls, sum) = ours.batches();
+    let cost = meter
+        .measure(jobs.len(), events, || own_time_of(|| runtime.block_on(ours.add(jobs, callers))));
+    let (calls_after, sum_after) = ours.batches();
+    Cost { batch: Some((sum_after - sum) / (calls_after - calls)), ..cost }
+}
+
+/// The options of jobs as the default configuration stores them.
+pub async fn stored_options(url: &str, jobs: &Jobs, meter: &mut Meter) -> String {
+    meter.reset();
+    Ours::open(url, 1, true).add(&jobs.first(1), 1).await;
+    meter.field_of_first_job("opts")
+}
+
+#[derive(Clone)]
+struct Ours {
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
+}
+
+impl Ours {
+    /// In a runtime, which then carries it.
+    fn open(url: &str, batch: usize, events: bool) -> Self {
+        let file = format!(
+            "[queue]\nredis = \"{url}\"\nevents = {events}\nenqueue_timeout = \"60s\"\n\
+             [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"16MiB\"\n"
+        );
+        let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
+        let queue = Arc::new(QueueSettings::read(&mut settings.section("queue")));
+        let limits = AdmissionSettings::read(&mut settings.section("limits"));
+        let faults = settings.into_faults();
+        assert!(faults.is_empty(), "{faults:?}");
+        let metrics = Metrics::new("bench", "bench").unwrap();
+        let capacity = limits.in_flight_requests;
+        let health = Arc::new(Health::default());
+        let queue = Queue::start(&queue, &health, capacity, &metrics, &TaskTracker::new());
+        Self { queue: queue.unwrap(), metrics, admission: Admission::new(limits) }
+    }
+
+    async fn add(&self, jobs: &Jobs, callers: usize) {
+        let (ours, all) = (self.clone(), jobs.clone());
+        share_out(callers, jobs.len(), move |index| {
+            let (ours, jobs) = (ours.clone(), all.clone());
+            async move { ours.enqueue(&jobs, index).await }
+        })
+        .await;
+    }
+
+    /// What happens to a request that matches one workflow. This function alone knows the queue's
+    /// way of taking requests.
+    async fn enqueue(&self, jobs: &Jobs, index: usize) {
+        let webhook = &jobs.webhooks[index];
+        let request = Request {
+            id: &webhook.request,
+            received_at: SystemTime::now(),
+            organization: &jobs.organization,
+            user: &jobs.user,
+            webhook: &jobs.webhook,
+            payload: [webhook.payload.clone(), bytes::Bytes::new()],
+            trace: None,
+        };
+        let matches = [Match { workflow: &webhook.workflow, node_ids: r#"["n1"]"# }];
+        let permit = self.admission.admit().expect("the default bound is far above the callers");
+        self.queue.enqueue(request, matches.into_iter(), permit).await.expect("Redis is there");
+    }
+
+    /// Calls to Redis so far, and jobs in them.
+    fn batches(&self) -> (f64, f64) {
+        self.metrics.upkeep();
+        let metrics = harness::metrics::Metrics::parse(&self.metrics.render());
+        let sum = |what: &str| metrics.sum(&format!("hookgate_batch_jobs_{what}"));
+        (sum("count"), sum("sum"))
+    }
+}

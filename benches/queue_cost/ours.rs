@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
-use hookgate::queue::{Health, Match, Queue, QueueSettings, Request};
+use hookgate::queue::{Health, IdempotencySettings, Match, Queue, QueueSettings, Request};
 use hookgate::settings::Settings;
 use tokio_util::task::TaskTracker;
 
@@ -52,7 +52,8 @@ impl Ours {
              [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"16MiB\"\n"
         );
         let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
-        let queue = Arc::new(QueueSettings::read(&mut settings.section("queue")));
+        let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
+        let queue = Arc::new(QueueSettings::read(&mut settings.section("queue"), idempotency));
         let limits = AdmissionSettings::read(&mut settings.section("limits"));
         let faults = settings.into_faults();
         assert!(faults.is_empty(), "{faults:?}");
@@ -60,7 +61,7 @@ impl Ours {
         let capacity = limits.in_flight_requests;
         let health = Arc::new(Health::default());
         let queue = Queue::start(&queue, &health, capacity, &metrics, &TaskTracker::new());
-        Self { queue: queue.unwrap(), metrics, admission: Admission::new(limits) }
+        Self { queue, metrics, admission: Admission::new(limits) }
     }
 
     async fn add(&self, jobs: &Jobs, callers: usize) {
@@ -84,6 +85,7 @@ impl Ours {
             webhook: &jobs.webhook,
             payload: [webhook.payload.clone(), bytes::Bytes::new()],
             trace: None,
+            idempotency: None,
         };
         let matches = [Match { workflow: &webhook.workflow, node_ids: r#"["n1"]"# }];
         let permit = self.admission.admit().expect("the default bound is far above the callers");

@@ -1,5 +1,7 @@
 //! What is lost on the way to Redis and back is asked for again, and carried out once: each way of losing, one by one.
 
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+
 mod harness;
 
 use harness::chaos::{ChaosProxy, Cut, Way};
@@ -76,7 +78,7 @@ async fn a_copy_that_arrives_late_changes_nothing() {
         held.connections > 0 && held.late == held.connections
     })
     .await;
-    let answers = text(proxy.deliver_late().await);
+    let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" *\r\n"), "it was answered as the first copy was: {answers}");
     assert_eq!(app.redis.queue().waiting_ids().await, ["1", "2"]);
 }
@@ -95,7 +97,7 @@ async fn a_copy_of_a_batch_that_is_done_with_is_refused() {
         held.connections > 0 && held.late == held.connections
     })
     .await;
-    let answers = text(proxy.deliver_late().await);
+    let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" stale\r\n"), "{answers}");
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 4);
 }
@@ -112,7 +114,7 @@ async fn a_batch_that_arrives_after_its_deadline_is_refused() {
         held.connections > 0 && held.late == held.connections
     })
     .await;
-    let answers = text(proxy.deliver_late().await);
+    let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" late\r\n"), "{answers}");
     proxy.all().heal();
     app.hookgate.ready().await;
@@ -213,7 +215,7 @@ async fn resent(app: &App) -> u64 {
     count
 }
 
-fn text(answers: Vec<Vec<u8>>) -> String {
+fn text(answers: &[Vec<u8>]) -> String {
     String::from_utf8_lossy(&answers.concat()).into_owned()
 }
 

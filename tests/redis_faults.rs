@@ -1,6 +1,7 @@
 //! What Redis itself can do to us: each fault gets the right answer while it lasts, and service returns by itself.
 
 #![expect(clippy::float_cmp, reason = "gauges are 0 or 1")]
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 mod harness;
 

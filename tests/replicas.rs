@@ -1,5 +1,7 @@
 //! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before; and what it is for, a failover.
 
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+
 mod harness;
 
 use harness::http::Reply;

@@ -1,5 +1,7 @@
 //! Replies that no Redis should give: never a wrong 202, never a job twice, and the truth about what was added.
 
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+
 mod harness;
 
 use harness::fake_redis::{Answer, FakeRedis};

@@ -23,14 +23,21 @@ use super::redis::Redis;
 use super::wait::until;
 
 /// The webhooks of a load, each with the number of workflows it starts, so that a part of a request's jobs would show.
-pub const FANOUTS: [(&str, u64); 3] = [("wh_1", 1), ("wh_3", 3), ("wh_7", 7)];
+pub const FANOUTS: [(&str, u64); 5] =
+    [("wh_1", 1), ("wh_2", 2), ("wh_3", 3), ("wh_4", 4), ("wh_5", 5)];
 
-/// Callers of a load. With [`PAUSE`] they make a few hundred requests a second at most.
-const CALLERS: usize = 8;
-const PAUSE: Duration = Duration::from_millis(15);
+/// Who sends, and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub callers: usize,
+    /// Of a caller, between two requests.
+    pub pause: Duration,
+    /// Of a caller; a load that nobody stops ends by itself.
+    pub requests: u64,
+}
 
-/// A load that nobody stops ends by itself.
-const MOST_REQUESTS_OF_A_CALLER: u64 = 4000;
+/// A few hundred requests a second at most.
+const GENTLE: Pace = Pace { callers: 8, pause: Duration::from_millis(15), requests: 4000 };
 
 /// What a load needs: the workflows of [`FANOUTS`], and the user with `key_a`.
 pub fn documents() -> Documents {
@@ -289,22 +296,32 @@ pub struct Load {
 
 impl Load {
     pub fn start(caller: &Caller) -> Self {
+        Self::at(GENTLE, caller)
+    }
+
+    pub fn at(pace: Pace, caller: &Caller) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut load = Self { ledger: Ledger::default(), stop, callers: JoinSet::new() };
-        for serial in 0..CALLERS {
+        for serial in 0..pace.callers {
             let (caller, ledger, stopped) = (caller.clone(), load.ledger.clone(), stopped.clone());
             load.callers.spawn(async move {
                 let targets = FANOUTS.iter().cycle().skip(serial);
-                for (number, target) in (0..MOST_REQUESTS_OF_A_CALLER).zip(targets) {
+                for (number, target) in (0..pace.requests).zip(targets) {
                     if *stopped.borrow() {
                         break;
                     }
                     ledger.send(&caller, &format!("request-{serial}-{number}"), *target).await;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(pace.pause).await;
                 }
             });
         }
         load
+    }
+
+    /// Whether every caller has sent all that its pace allows.
+    pub fn has_ended(&mut self) -> bool {
+        while self.callers.try_join_next().is_some() {}
+        self.callers.is_empty()
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -331,8 +348,13 @@ impl Load {
     }
 
     /// Lets every caller finish its request.
-    pub async fn stop(mut self) -> Ledger {
+    pub async fn stop(self) -> Ledger {
         self.stop.send_replace(true);
+        self.run_out().await
+    }
+
+    /// Lets every caller send all that its pace allows.
+    pub async fn run_out(mut self) -> Ledger {
         while let Some(ended) = self.callers.join_next().await {
             ended.expect("a caller does not panic");
         }

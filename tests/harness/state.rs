@@ -122,7 +122,7 @@ fn field(name: String, text: String) -> (String, Value) {
 }
 
 /// JSON has one kind of number: `1.0` is `1`.
-fn by_value(json: Value) -> Value {
+pub fn by_value(json: Value) -> Value {
     match json {
         Value::Number(number) => {
             // Rust writes a whole float without a point.

@@ -58,10 +58,12 @@ pub const OPTIONS: &[&str] = &[
     "attempts = 1\nremoveOnComplete = false\nremoveOnFail = false\nkeepLogs = 1",
     "attempts = 9\nbackoff = 1000\nremoveOnComplete = 10\nremoveOnFail = { age = 60 }\nstackTraceLimit = 1",
     EVERY_OPTION,
+    // More digits than an official producer keeps.
+    "backoff = { type = \"fixed\", delay = 1234567890123456 }\nremoveOnFail = { age = 123456789012345 }",
+    "backoff = { type = \"exponential\", delay = 1, jitter = 0.12345678901234567 }",
 ];
 
-/// All of them.
-pub const EVERY_OPTION: &str = r#"
+const EVERY_OPTION: &str = r#"
     attempts = 5
     backoff = { type = "exponential", delay = 1500, jitter = 0.5 }
     removeOnComplete = { age = 3600, count = 1000, limit = 100 }

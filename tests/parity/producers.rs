@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::harness::Redis;
 use super::harness::calls::Calls;
 use super::harness::queue::Job;
-use super::harness::state::State;
+use super::harness::state::{State, by_value};
 
 /// Who adds to a twin of Hookgate's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,9 @@ impl Producer {
         if ours["meta"]["content"].get("paused").is_some() {
             pushed_to(self.paused_list(), &mut ours, jobs);
         }
+        for job in jobs {
+            with_14_digits(&mut ours.get_mut(&job.id).expect("the job's hash")["content"]["opts"]);
+        }
         if self == Self::RustPort {
             // It writes its own mark in place of a version when it opens a queue,
             ours.get_mut("meta").expect("a queue has meta")["content"]["library"] =
@@ -81,6 +84,21 @@ fn pushed_to(list: &str, state: &mut State, jobs: &[Job]) {
             let key = json!({ "type": "list", "expires": false, "content": content });
             state.insert(name.to_owned(), key);
         }
+    }
+}
+
+/// The script of all official producers writes the options with Lua's own JSON, which keeps so many.
+fn with_14_digits(json: &mut Value) {
+    match json {
+        Value::Object(members) => members.values_mut().for_each(with_14_digits),
+        Value::Number(number) => {
+            let float = number.as_f64().expect("a finite number");
+            let kept: f64 = format!("{float:.13e}").parse().expect("a number");
+            if (kept - float).abs() > 0.0 {
+                *json = by_value(json!(kept));
+            }
+        }
+        _ => {}
     }
 }
 

@@ -9,6 +9,8 @@ use harness::{App, Documents, Redis};
 use redis::cmd;
 use serde_json::{Value, json};
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// As `[queue.job]` is shipped.
 fn shipped_options() -> Value {
     json!({
@@ -100,22 +102,6 @@ async fn events_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn the_event_stream_is_kept_at_the_length_that_meta_says() {
-    let app = App::start().await;
-    let queue = app.redis.queue();
-    let () =
-        app.redis.query(cmd("HSET").arg(queue.key("meta")).arg("opts.maxLenEvents").arg(50)).await;
-    for _ in 0..300 {
-        assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    }
-    let length = queue.events().await.len();
-    assert!((50..=250).contains(&length), "{length} events of 600 are left");
-    let kept: String =
-        app.redis.query(cmd("HGET").arg(queue.key("meta")).arg("opts.maxLenEvents")).await;
-    assert_eq!(kept, "50");
-}
-
-#[tokio::test]
 async fn names_and_prefix_are_as_configured() {
     let app = App::with(|config| {
         config
@@ -132,34 +118,26 @@ async fn names_and_prefix_are_as_configured() {
 }
 
 #[tokio::test]
-async fn job_options_are_stored_in_the_short_form_of_bullmq() {
-    let retention = |age: i64| toml::Table::from_iter([("age".to_owned(), age.into())]);
-    let app = App::with(|config| {
-        config.set("queue.job.attempts", 7).set("queue.job.backoff", 250);
-        config.set("queue.job.removeOnComplete", true).set("queue.job.removeOnFail", 100);
-        config.set("queue.job.keepLogs", 5).set("queue.job.stackTraceLimit", 3);
-    })
-    .await;
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    assert_eq!(
-        app.redis.queue().only_job().await.opts(),
-        json!({
-            "attempts": 7, "backoff": { "type": "fixed", "delay": 250 },
-            "removeOnComplete": true, "removeOnFail": 100, "kl": 5, "stackTraceLimit": 3,
-        })
-    );
+async fn a_trace_travels_in_the_option_of_bullmq_and_a_broken_one_does_not() {
+    let app = App::start().await;
+    for broken in
+        ["", "x", "{}", "00-0-0-01", &TRACE.replace('b', "g"), &format!("{TRACE}-"), &TRACE[..54]]
+    {
+        app.webhook("wh_1").header("traceparent", broken).send().await.matched();
+    }
+    app.webhook("wh_1").header("traceparent", "00-\"-\\-01").send().await.matched();
+    let jobs = app.redis.queue().waiting().await;
+    assert_eq!(jobs.len(), 8);
+    for job in jobs {
+        assert_eq!(job.opts().get("tm"), None, "{job:?}");
+    }
 
-    let app = App::with(|config| {
-        config.set("queue.job.attempts", 1).set("queue.job.removeOnComplete", false);
-        config.set("queue.job.removeOnFail", retention(60));
-    })
-    .await;
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    let mut expected = shipped_options();
-    expected["attempts"] = json!(1);
-    expected["removeOnComplete"] = json!(false);
-    expected["removeOnFail"] = json!({ "age": 60 });
-    assert_eq!(app.redis.queue().only_job().await.opts(), expected);
+    let traced = app.webhook("wh_1").header("traceparent", TRACE).send().await;
+    assert_eq!(traced.matched(), 1);
+    let job = app.redis.queue().waiting().await.pop().expect("the newest job is the last");
+    let context: Value =
+        serde_json::from_str(job.opts()["tm"].as_str().expect("tm is text")).expect("of JSON");
+    assert_eq!(context, json!({ "traceparent": TRACE }));
 }
 
 #[tokio::test]
@@ -198,51 +176,6 @@ async fn a_paused_queue_gets_its_jobs_where_the_resuming_version_looks_for_them(
             assert_eq!(queue.all().await.len(), 1, "{layout} {version:?}: into no other");
             assert_eq!(marker(&app.redis).await, [], "{layout} {version:?}: nobody is woken");
         }
-    }
-}
-
-#[tokio::test]
-async fn a_queue_at_its_global_concurrency_wakes_nobody() {
-    let app = App::start().await;
-    let queue = app.redis.queue();
-    let () = app.redis.query(cmd("HSET").arg(queue.key("meta")).arg("concurrency").arg(1)).await;
-    let () = app.redis.query(cmd("LPUSH").arg(queue.key("active")).arg("running")).await;
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    assert_eq!(marker(&app.redis).await, []);
-
-    let () = app.redis.query(cmd("DEL").arg(queue.key("active"))).await;
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    assert_eq!(marker(&app.redis).await.len(), 1);
-    assert_eq!(queue.waiting_ids().await, ["1", "2"]);
-}
-
-#[tokio::test]
-async fn a_key_of_a_wrong_type_refuses_the_request_before_anything_is_written() {
-    for broken in ["wait", "meta", "id"] {
-        let app = App::start().await;
-        let queue = app.redis.queue();
-        let () = app.redis.query(cmd("DEL").arg(queue.key(broken))).await;
-        let () = app
-            .redis
-            .query(cmd("SADD").arg(queue.key(broken)).arg("not what BullMQ expects"))
-            .await;
-        let reply = app.webhook("wh_1").send().await;
-        assert!(reply.status >= 500, "{broken}: {}", reply.text());
-        assert_eq!(reply.json()["details"]["enqueued"], "none");
-        let hashes = queue.hash_ids().await;
-        assert!(hashes.is_empty(), "{broken}: {hashes:?}");
-    }
-}
-
-#[tokio::test]
-async fn events_or_a_marker_of_a_wrong_type_lose_no_job() {
-    for broken in ["events", "marker"] {
-        let app = App::start().await;
-        let queue = app.redis.queue();
-        let () =
-            app.redis.query(cmd("SET").arg(queue.key(broken)).arg("not what BullMQ expects")).await;
-        assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "{broken}");
-        assert_eq!(queue.waiting_ids().await, ["1"]);
     }
 }
 

@@ -5,6 +5,8 @@ export const queueFlags = {
   redis: { type: "string", default: process.env.REDIS_URL ?? "redis://127.0.0.1:6379/0" },
   queue: { type: "string", default: process.env.QUEUE ?? "workflow-runner" },
   prefix: { type: "string", default: process.env.PREFIX ?? "bull" },
+  // The package to use, as package.json names it: bullmq, or an older release of it.
+  bullmq: { type: "string", default: "bullmq" },
 };
 
 // BullMQ demands an unlimited number of retries for a worker's blocking connection. A command that

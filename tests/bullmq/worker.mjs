@@ -3,13 +3,13 @@
 //   {"event":"ready"}
 //   {"event":"completed","id":"1","name":"workflow","data":{…},"opts":{…},"attemptsMade":1,…}
 //   {"event":"failed",…,"failedReason":"…"}       once per failed attempt
+//   {"event":"span","traceId":"…",…}              with --telemetry, what bullmq-otel records
 //   {"event":"error","message":"…"}               Redis is away, for example
 //   {"event":"closed"}                            after SIGTERM or SIGINT, or the end of stdin
 //
 // node worker.mjs [--redis URL] [--queue NAME] [--prefix PREFIX] [--concurrency N]
-//                 [--fail-first N] [--until-stdin-closes]
+//                 [--fail-first N] [--until-stdin-closes] [--bullmq PACKAGE] [--telemetry]
 import { parseArgs } from "node:util";
-import { Worker } from "bullmq";
 import { connect, queueFlags } from "./which-queue.mjs";
 
 const { values: flags } = parseArgs({
@@ -20,6 +20,7 @@ const { values: flags } = parseArgs({
     "fail-first": { type: "string", default: "0" },
     // Whoever started the worker holds its stdin open, so that it cannot outlive them, however they end.
     "until-stdin-closes": { type: "boolean", default: false },
+    telemetry: { type: "boolean", default: false },
   },
 });
 const concurrency = wholeNumber("concurrency");
@@ -42,6 +43,8 @@ function describe(job) {
   return { id, name, data, opts, attemptsMade, timestamp, processedOn, finishedOn };
 }
 
+const { Worker } = await import(flags.bullmq);
+const telemetry = flags.telemetry && (await import("./telemetry.mjs")).telemetry((span) => report("span", span));
 const redis = connect(flags);
 const worker = new Worker(
   flags.queue,
@@ -50,7 +53,14 @@ const worker = new Worker(
       throw new Error(`attempt ${job.attemptsMade + 1} fails as asked`);
     }
   },
-  { connection: redis, prefix: flags.prefix, concurrency },
+  {
+    connection: redis,
+    prefix: flags.prefix,
+    concurrency,
+    // What a backoff of another type than BullMQ's own two comes to.
+    settings: { backoffStrategy: () => 20 },
+    ...(telemetry && { telemetry }),
+  },
 );
 
 let closing = false;

@@ -25,7 +25,9 @@
 //! | [`queue`] | `redis.queue()`: `waiting`, `only_job`, `waiting_exactly(n)`, `all`, `hash_ids`, `events`; `Job` with `payload_text`, `data`, `opts`, `at` |
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
-//! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::add_bulk` |
+//! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::board` |
+//! | [`calls`] | [`calls::Calls`]: many calls of the official `Queue`, of any release, in one process |
+//! | [`official`] | [`official::Official`]: each supported release with its worker, `pause()` and `resume()` |
 //! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) with `insert(documents)`; `document(json)` |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
@@ -46,6 +48,7 @@
 #![allow(clippy::cast_precision_loss, reason = "metrics are floats, and our counts are small")]
 
 pub mod app;
+pub mod calls;
 pub mod chaos;
 mod chaos_faults;
 mod chaos_line;
@@ -59,6 +62,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod mongo;
 pub mod node;
+pub mod official;
 pub mod ports;
 pub mod process;
 pub mod queue;
@@ -70,7 +74,6 @@ pub mod scratch;
 pub mod sentinel;
 pub mod state;
 pub mod tokens;
-pub mod twins;
 pub mod wait;
 
 pub use app::App;

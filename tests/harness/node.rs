@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 
 use super::process::Process;
 use super::redis::Redis;
@@ -21,9 +20,15 @@ pub struct Worker {
 impl Worker {
     /// On a queue with the prefix `bull`; waits until it is ready. Flags are those of `worker.mjs`.
     pub async fn start(redis: &Redis, queue: &str, flags: &[&str]) -> Self {
+        let mut command = script("worker.mjs");
+        command.args(flags);
+        Self::start_as(command, redis, queue).await
+    }
+
+    /// Another program with the same reports.
+    pub async fn start_as(mut command: Command, redis: &Redis, queue: &str) -> Self {
         let directory = Scratch::new("worker");
-        let mut command = node("worker.mjs");
-        command.args(["--redis", &redis.url(), "--queue", queue]).args(flags);
+        command.args(["--redis", &redis.url(), "--queue", queue]);
         let process = Process::start("worker", &command, &directory.join("worker.log"));
         let worker = Self { process, _directory: directory };
         worker.reports("ready", 1).await;
@@ -68,24 +73,23 @@ pub struct Closed {
 
 /// Runs a command of `queue.mjs` on a queue with the prefix `bull`.
 pub async fn queue(redis: &Redis, queue: &str, command: &[&str]) -> Value {
-    queue_with_input(redis, queue, command, "").await
+    run("queue.mjs", redis, queue, command).await
 }
 
-/// [`queue`] for `add-bulk`: the official `Queue.addBulk`. Jobs have the public names of their options.
-pub async fn add_bulk(redis: &Redis, name: &str, flags: &[&str], jobs: &[Value]) -> Vec<String> {
-    let lines: Vec<String> = jobs.iter().map(Value::to_string).collect();
-    let added =
-        queue_with_input(redis, name, &[&["add-bulk"], flags].concat(), &lines.join("\n")).await;
-    let ids = added["ids"].as_array().expect("ids").iter();
-    ids.map(|id| id.as_str().expect("an id is text").to_owned()).collect()
+/// What bull-board shows of a queue: the answer of its API with the jobs of one state.
+pub async fn board(redis: &Redis, queue: &str, state: &str) -> Value {
+    run("board.mjs", redis, queue, &[state]).await
 }
 
 /// Waits until nothing waits, runs or is put off.
 pub async fn idle(redis: &Redis, name: &str) {
     let queue = redis.queue_named("bull", name);
+    // A worker that has nothing left also takes the marker.
     until("the queue is idle", async || {
         let mut left = 0;
-        for (command, key) in [("LLEN", "wait"), ("LLEN", "active"), ("ZCARD", "delayed")] {
+        for (command, key) in
+            [("LLEN", "wait"), ("LLEN", "active"), ("ZCARD", "delayed"), ("ZCARD", "marker")]
+        {
             left += redis.query::<u64>(redis::cmd(command).arg(queue.key(key))).await;
         }
         left == 0
@@ -93,27 +97,19 @@ pub async fn idle(redis: &Redis, name: &str) {
     .await;
 }
 
-async fn queue_with_input(redis: &Redis, name: &str, command: &[&str], input: &str) -> Value {
-    let mut node = tokio::process::Command::from(node("queue.mjs"));
-    node.args(command).args(["--redis", &redis.url(), "--queue", name]);
-    node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = node.spawn().expect("node");
-    let mut stdin = child.stdin.take().expect("its input is a pipe");
-    let writing = async {
-        // A command that fails at once reads nothing; what it says is below.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-    };
-    let ((), output) = tokio::join!(writing, child.wait_with_output());
-    let output = output.expect("node runs");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+async fn run(name: &str, redis: &Redis, queue: &str, arguments: &[&str]) -> Value {
+    let mut node = tokio::process::Command::from(script(name));
+    node.args(arguments).args(["--redis", &redis.url(), "--queue", queue]);
+    let output = node.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("node runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
-fn node(script: &str) -> Command {
+/// A script of `tests/bullmq`.
+pub fn script(name: &str) -> Command {
     let package = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bullmq");
-    assert!(package.join("node_modules/bullmq").is_dir(), "no BullMQ: run scripts/setup");
+    assert!(package.join("node_modules/bullmq5").is_dir(), "no BullMQ: run scripts/setup");
     let mut command = Command::new("node");
-    command.arg(package.join(script));
+    command.arg(package.join(name));
     command
 }

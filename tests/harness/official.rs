@@ -1,0 +1,62 @@
+//! The releases of BullMQ that Hookgate's jobs have to get along with.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::calls::Calls;
+use super::node::Worker;
+use super::redis::Redis;
+
+/// A release of an official library, each with its worker, `pause()` and `resume()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Official {
+    /// Node, by the package in `tests/bullmq/package.json`.
+    Node(&'static str),
+    Python,
+}
+
+pub const NODE_6: Official = Official::Node("bullmq");
+pub const NODE_5: Official = Official::Node("bullmq5");
+/// The oldest that is supported.
+pub const NODE_5_12: Official = Official::Node("bullmq512");
+
+impl Official {
+    pub const ALL: [Self; 4] = [NODE_6, NODE_5, NODE_5_12, Self::Python];
+
+    /// A worker; flags are those of `worker.mjs`, of which Python's has `--fail-first` only.
+    pub async fn worker(self, redis: &Redis, queue: &str, flags: &[&str]) -> Worker {
+        match self {
+            Self::Node(package) => {
+                Worker::start(redis, queue, &[&["--bullmq", package], flags].concat()).await
+            }
+            Self::Python => {
+                let mut command = python();
+                command.arg("work").args(flags);
+                Worker::start_as(command, redis, queue).await
+            }
+        }
+    }
+
+    /// Runs `pause` or `resume` as a dashboard or a script does it: opens the queue, calls, closes.
+    pub async fn tell(self, calls: &mut Calls, redis: &Redis, queue: &str, what: &str) {
+        match self {
+            Self::Node(package) => calls.queue(package, redis, queue).manage(what).await,
+            Self::Python => {
+                let mut command = tokio::process::Command::from(python());
+                command.arg(what).args(["--redis", &redis.url(), "--queue", queue]);
+                let output = command.kill_on_drop(true).output().await.expect("python3");
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{what}: {said}");
+            }
+        }
+    }
+}
+
+fn python() -> Command {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let packages = root.join(".tools/python");
+    assert!(packages.join("bullmq").is_dir(), "no BullMQ for Python: run scripts/setup test");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", packages).arg(root.join("tests/bullmq/python.py"));
+    command
+}

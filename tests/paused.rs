@@ -124,6 +124,20 @@ async fn the_layout_of_5_loses_nothing_where_several_releases_open_a_queue() {
     }
 }
 
+#[tokio::test]
+async fn auto_goes_by_the_list_of_5_where_a_dashboard_of_6_opens_the_paused_queue() {
+    let mut calls = Calls::start();
+    let app = app("auto").await;
+    let mut sent = 0;
+    post(&app, &mut sent, 2).await;
+    NODE_5.tell(&mut calls, &app.redis, OURS, "pause").await;
+    // From here on meta.version speaks of 6, but it is 5 that will resume.
+    calls.queue("bullmq", &app.redis, OURS).manage("getJobCounts").await;
+    post(&app, &mut sent, 3).await;
+    NODE_5.tell(&mut calls, &app.redis, OURS, "resume").await;
+    assert_all_run(&app, NODE_5, sent, "opened by 6 between pause and resume by 5").await;
+}
+
 async fn app(layout: &str) -> App {
     App::with(|config| {
         config.set("queue.paused_layout", layout);

@@ -55,7 +55,9 @@ if is_paused then
   local layout = ARGV[4]
   if layout == 'auto' then
     local major = meta[4] and tonumber(string.match(meta[4], '^bullmq:(%d+)%.'))
-    layout = (major and major >= 6) and 'v6' or 'v5'
+    -- Whoever opens the queue writes its version there, also during a pause. But only 5 fills this list.
+    local is_v6 = major and major >= 6 and redis.call('EXISTS', KEYS[2]) == 0
+    layout = is_v6 and 'v6' or 'v5'
   end
   if layout == 'v5' then target = KEYS[2] end
 end

@@ -150,6 +150,16 @@ async fn a_redis_that_was_emptied_is_filled_again() {
 }
 
 #[tokio::test]
+async fn a_redis_without_persistence_loses_what_it_acknowledged_and_that_was_said_before() {
+    let mut app = App::start().await;
+    until("the log warns", async || app.hookgate.log().contains("a restart loses every job")).await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    app.redis.restart().await;
+    app.redis.queue().assert_empty().await;
+    recovered(&app).await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_in_the_way_of_one_request_does_not_touch_others() {
     let app = App::start().await;
     let in_the_way = app.redis.queue().key("2");
@@ -187,6 +197,30 @@ async fn a_redis_that_may_lose_jobs_is_told_on_every_channel() {
             && metrics.value("hookgate_redis_is_volatile", &[]) == 0.0
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_rights_that_the_readme_asks_for_are_enough() {
+    let redis = Redis::start().await;
+    let readme = include_str!("../README.md");
+    let rule =
+        readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate ")).expect("a rule");
+    let mut command = cmd("ACL");
+    command.arg("SETUSER").arg("hookgate");
+    rule.split_whitespace().for_each(|word| {
+        command.arg(word);
+    });
+    let () = redis.query(&command).await;
+    let address = redis.url().replace("127.0.0.1", "hookgate:secret@127.0.0.1");
+    let app = App::build().redis(redis).redis_address(&address).start().await;
+    for key in ["k", "k", "another"] {
+        let reply = app.webhook("wh_1").header("idempotency-key", key).send().await;
+        assert_eq!(reply.matched(), 1);
+    }
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
+    assert_eq!(app.redis.queue().events().await.len(), 4);
+    let log: Vec<redis::Value> = app.redis.query(cmd("ACL").arg("LOG")).await;
+    assert!(log.is_empty(), "something was refused: {log:?}");
 }
 
 fn quick(config: &mut harness::Config) {

@@ -159,4 +159,11 @@ impl Reply {
     pub fn assert_rejected(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.code().as_str()), (status, code), "body: {}", self.text());
     }
+
+    /// A 503 of the queue that says this of what was enqueued; any other answer is a failure.
+    #[track_caller]
+    pub fn assert_not_enqueued(&self, enqueued: &str) {
+        self.assert_rejected(503, "queue_unavailable");
+        assert_eq!(self.json()["details"]["enqueued"], enqueued, "{}", self.text());
+    }
 }

@@ -59,6 +59,24 @@ async fn requests_that_wait_at_the_same_moment_share_calls() {
 }
 
 #[tokio::test]
+async fn requests_without_jobs_count_towards_a_call_as_well() {
+    let app = App::with(|config| {
+        config.set("queue.batch.max_jobs", 10);
+    })
+    .await;
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        let call = app.webhook("wh_none").header("idempotency-key", format!("key-{number}"));
+        calls.spawn(call.send());
+    }
+    for reply in calls.join_all().await {
+        assert_eq!(reply.matched(), 0);
+    }
+    let made = script_calls(&app).await;
+    assert!(made >= 20, "{made} calls for 200 keys, of ten each at the most");
+}
+
+#[tokio::test]
 async fn a_queue_with_keys_of_the_wrong_type_gets_nothing_until_they_are_gone() {
     for (key, command) in [("wait", "SET"), ("id", "HSET"), ("meta", "SET")] {
         let app = App::start().await;

@@ -5,7 +5,8 @@ mod harness;
 use harness::chaos::{ChaosProxy, Cut, Way};
 use harness::http::Reply;
 use harness::wait::until;
-use harness::{App, Redis};
+use harness::{App, Redis, ports};
+use redis::cmd;
 use tokio::task::JoinHandle;
 
 #[tokio::test]
@@ -64,13 +65,13 @@ async fn a_connection_may_break_at_any_byte() {
 
 #[tokio::test]
 async fn a_copy_that_arrives_late_changes_nothing() {
-    let (app, proxy) = app("2s").await;
+    let (app, proxy) = app("10s").await;
     // So that the connection to be held has been used before.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     proxy.open().hold_requests();
     // Silence ends the session; the batch goes out again over the next one, and is confirmed.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    assert_eq!(resent(&app).await, 1);
+    assert!(resent(&app).await > 0);
     all_clients_gone(&proxy).await;
     let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" *\r\n"), "it was answered as the first copy was: {answers}");
@@ -149,6 +150,21 @@ async fn a_failover_between_a_lost_request_and_the_next_copy_loses_nothing() {
     assert_eq!(sent.await.expect("no panic").matched(), 1);
     replica.queue().only_job().await;
     app.redis.queue().assert_empty().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_primary_any_more_is_not_believed() {
+    let (app, proxy) = app("1s").await;
+    proxy.refuse_connections();
+    proxy.lose_replies(1, Cut::Reset);
+    let sent = send(&app);
+    until("the reply is lost", async || proxy.counts().refused > 0).await;
+    app.redis.queue().only_job().await;
+    // It knows the batch; but what it knows is undone when it takes over what its primary has.
+    let nobody = ports::free().to_string();
+    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+    proxy.accept_connections();
+    sent.await.expect("no panic").assert_not_enqueued("unknown");
 }
 
 #[tokio::test]

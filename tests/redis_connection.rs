@@ -11,7 +11,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::chaos::{ChaosProxy, Cut, Way};
-use harness::ledger::{self, Load, Pace, Verdict};
+use harness::ledger::{self, Answer, Load, Pace, Verdict};
 use harness::wait::until;
 use harness::{App, Config, Redis};
 use serde_json::json;
@@ -29,14 +29,18 @@ async fn a_frozen_redis_is_found_out_under_traffic_and_does_not_run_what_was_giv
     let load = Load::at(MANY, &app.caller);
     load.more_accepted(1000).await;
     app.redis.freeze();
-    // Several times as long as a request waits.
     load.more_refused(900).await;
+    // Those that were on the wire when it froze, and what was sent until the silence was noticed, may have arrived.
+    let unknown = load.ledger().count(is_unknown);
+    load.more_refused(900).await;
+    assert_eq!(load.ledger().count(is_unknown), unknown, "nothing is sent to it any more");
     let back = thawed(&app, &load).await;
     let verdict = judged(load, &app).await;
     println!("back {back:?} after the thaw; {verdict}");
-    // Those that were on the wire when it froze: at most two batches of each worker, and what was sent
-    // until their silence was noticed.
-    assert!(verdict.unknown <= 2 * 2 * 2 * 128, "{verdict}");
+}
+
+fn is_unknown(answer: &Answer) -> bool {
+    matches!(answer, Answer::Unknown { .. })
 }
 
 #[tokio::test]
@@ -51,7 +55,7 @@ async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
     let before = resident(&app).await;
     app.redis.freeze();
     let mut most: f64 = 0.0;
-    for round in 0..5 {
+    for round in 0..12 {
         let mut calls = JoinSet::new();
         for number in 0..200 {
             calls.spawn(app.post(body(round * 1000 + number)).send());
@@ -62,7 +66,8 @@ async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
         most = most.max(resident(&app).await - before);
     }
     println!("{:.1} MiB more while frozen", most / MIB);
-    assert!(most < 64.0 * MIB, "{:.1} MiB more for 8 MiB in flight", most / MIB);
+    // All of it would be a hundred.
+    assert!(most < 48.0 * MIB, "{:.1} MiB more for 8 MiB in flight", most / MIB);
     app.redis.thaw();
     until("large bodies are accepted", async || app.post(body(9999)).send().await.status == 202)
         .await;
@@ -153,7 +158,7 @@ async fn connections_that_break_again_and_again_cost_no_memory() {
     break_some(150).await;
     let more = resident(&app).await - before;
     println!("{:.2} MiB more after 300 new connections", more / MIB);
-    assert!(more < 8.0 * MIB, "{:.2} MiB more", more / MIB);
+    assert!(more < 3.0 * MIB, "{:.2} MiB more", more / MIB);
     judged(load, &app).await;
 }
 

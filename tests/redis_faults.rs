@@ -104,10 +104,13 @@ async fn what_waits_in_a_paused_redis_is_not_carried_out_after_its_deadline() {
 
 #[tokio::test]
 async fn a_short_pause_is_not_noticed() {
-    let app = App::start().await;
+    let app = App::with(|config| {
+        config.set("queue.enqueue_timeout", "10s");
+    })
+    .await;
     let mut admin = app.redis.connect().await;
     // Longer than a session may be silent, shorter than a request may wait.
-    let () = ask(&mut admin, cmd("CLIENT").arg(&["PAUSE", "1300", "WRITE"])).await;
+    let () = ask(&mut admin, cmd("CLIENT").arg(&["PAUSE", "5500", "WRITE"])).await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     app.redis.queue().only_job().await;
 }
@@ -167,6 +170,50 @@ async fn a_key_that_is_in_the_way_of_one_request_does_not_touch_others() {
     assert_errors(&app, "wrongtype").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert_eq!(app.redis.queue().waiting_ids().await, ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_jobs_alone_is_told_in_its_own_words() {
+    let app = app_with_rights("+@all -incrby").await;
+    app.webhook("wh_1").send().await.assert_not_enqueued("none");
+    app.hookgate.unready().await;
+    let refusal = "refuses jobs: ERR The user executing the script can't run this command";
+    assert!(readiness(&app).await.contains(refusal), "{}", readiness(&app).await);
+    assert!(app.hookgate.log().contains(refusal));
+    assert_errors(&app, "auth").await;
+    let () = app.redis.query(cmd("ACL").arg(&["SETUSER", "some", "+incrby"])).await;
+    // Nobody has to try for it: a refusal does not speak for Redis for ever.
+    app.hookgate.ready().await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
+async fn a_redis_that_may_not_be_asked_about_itself_takes_jobs() {
+    let app = app_with_rights("+@all -info").await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    assert!(readiness(&app).await.contains("may not be asked for INFO"));
+}
+
+#[tokio::test]
+async fn ids_that_can_no_longer_be_told_apart_are_not_given_out() {
+    let app = App::start().await;
+    let id = app.redis.queue().key("id");
+    let () = app.redis.query(cmd("SET").arg(&id).arg((1_u64 << 53) - 2)).await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    app.webhook("wh_1").send().await.assert_not_enqueued("none");
+    assert_eq!(app.redis.queue().only_job().await.id, "9007199254740991");
+}
+
+async fn app_with_rights(rights: &str) -> App {
+    let redis = Redis::start().await;
+    let mut command = cmd("ACL");
+    command.arg(&["SETUSER", "some", "on", ">secret", "~*"]);
+    rights.split(' ').for_each(|rule| {
+        command.arg(rule);
+    });
+    let () = redis.query(&command).await;
+    let address = redis.url().replace("127.0.0.1", "some:secret@127.0.0.1");
+    App::build().redis(redis).redis_address(&address).start().await
 }
 
 #[tokio::test]

@@ -94,7 +94,6 @@ async fn an_error_is_a_refusal_and_nothing_is_there() {
         "NOPERM this user has no permissions",
         "MASTERDOWN Link with MASTER is down",
         "WRONGTYPE Operation against a key",
-        "CLUSTERDOWN Hash slot not served",
         "TRYAGAIN Multiple keys request during rehashing of slot",
         "ERR something else",
     ] {
@@ -103,8 +102,57 @@ async fn an_error_is_a_refusal_and_nothing_is_there() {
         app.redis.queue().assert_empty().await;
     }
     let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
-    assert!(errors >= 13.0, "{errors}");
+    assert!(errors >= 12.0, "{errors}");
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
+async fn an_error_that_ends_the_connection_speaks_for_nobody_else() {
+    let (app, fake) = app().await;
+    for round in 1..=5 {
+        // fred gives this error to every call on the connection, also to one whose reply is on its way.
+        fake.answer_next("EVAL", Answer::instead("-CLUSTERDOWN The cluster is down\r\n"));
+        let mut calls = JoinSet::new();
+        for _ in 0..20 {
+            calls.spawn(app.webhook("wh_1").send());
+        }
+        for reply in calls.join_all().await {
+            assert_eq!(reply.matched(), 1);
+        }
+        assert_eq!(app.redis.queue().waiting_ids().await.len(), round * 20);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_always_answers_wrong_is_not_stormed() {
+    let (app, fake) = app().await;
+    fake.answer_always("EVAL", Answer::instead("+OK\r\n"));
+    let before = connections(&fake);
+    app.webhook("wh_1").send().await.assert_not_enqueued("unknown");
+    let made = connections(&fake) - before;
+    assert!(made < 20, "{made} connections for one request");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_wait_for_replicas_is_not_asked_again() {
+    let redis = Redis::start().await;
+    let fake = FakeRedis::before(&redis).await;
+    let app = App::build().redis(redis).redis_address(&fake.url()).config(|config| {
+        config.set("queue.wait_replicas", 1);
+    });
+    let app = app.start().await;
+    let refusal = "-ERR WAIT cannot be used with replica instances\r\n";
+    fake.answer_always("WAIT", Answer::instead(refusal));
+    for _ in 0..5 {
+        app.webhook("wh_1").send().await.assert_not_enqueued("unknown");
+    }
+    assert_eq!(fake.calls_of("WAIT").len(), 5);
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), 5);
+}
+
+fn connections(fake: &FakeRedis) -> usize {
+    let calls = fake.calls();
+    calls.iter().map(|call| call.connection).collect::<std::collections::BTreeSet<_>>().len()
 }
 
 #[tokio::test]

@@ -27,6 +27,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function reply(fates) return number .. ' ' .. string.format('%d', now) .. ' ' .. fates end
 
+-- Answers that a replica has no right to give: what it knows may be about to be undone. So each takes a write;
+-- behind it WAIT waits for the jobs as well.
+local function reply_as_primary(fates)
+  local touched = redis.pcall('PEXPIRE', KEYS[8], ARGV[6])
+  if type(touched) == 'table' and string.find(touched.err, 'READONLY', 1, true) then return touched end
+  return reply(fates)
+end
+
 -- Has this batch been here before?
 
 local record = redis.call('GET', KEYS[8])
@@ -36,15 +44,11 @@ if record then
   if tonumber(number) <= known_mark then return reply('stale') end
   mark = math.max(mark, known_mark)
   for known, fates in string.gmatch(record, ' (%d+)=(%S+)') do
-    if known == number then
-      -- Also a write, so that WAIT after it waits for the jobs as well.
-      redis.pcall('PEXPIRE', KEYS[8], ARGV[6])
-      return reply(fates)
-    end
+    if known == number then return reply_as_primary(fates) end
     if tonumber(known) > mark then kept = kept .. ' ' .. known .. '=' .. fates end
   end
 end
-if now >= tonumber(ARGV[10]) then return reply('late') end
+if now >= tonumber(ARGV[10]) then return reply_as_primary('late') end
 
 -- Where do jobs go?
 
@@ -105,7 +109,12 @@ end
 -- Writes: ids, the record as if nothing were in the way, jobs.
 
 local next_id = 1
-if jobs_left > 0 then next_id = redis.call('INCRBY', KEYS[4], jobs_left) - jobs_left + 1 end
+if jobs_left > 0 then
+  local last_id = redis.call('INCRBY', KEYS[4], jobs_left)
+  -- Beyond it numbers are no longer told from their neighbours.
+  if last_id >= 2 ^ 53 then return redis.error_reply('ERR the ids of the queue are used up') end
+  next_id = last_id - jobs_left + 1
+end
 local expected = spell_fates()
 keep(expected)
 if not meta[1] then redis.pcall('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
@@ -125,25 +134,23 @@ local function write_job(options, data)
   return true
 end
 
--- Removes all jobs but the first so many, and the record of a key.
-local function take_back(all_but, key)
+-- Removes all jobs but the first so many.
+local function take_back(all_but)
   while added > all_but do
     redis.pcall('DEL', prefix .. ids[added])
     ids[added] = nil
     added = added - 1
   end
-  if key then redis.pcall('DEL', key) end
 end
 
 -- All of it or nothing: answers which.
-local function write_request(at, jobs, key)
+local function write_request(at, jobs)
   local before = added
-  if key and redis.pcall('SET', key, new_record[key], 'PX', ARGV[7]).err then return false end
   local options, tail = ARGV[at + 1], ARGV[at + 3]
   if options == '' then options = ARGV[3] end
   for head = at + 4, at + 3 + jobs do
     if not write_job(options, ARGV[head] .. tail) then
-      take_back(before, key)
+      take_back(before)
       return false
     end
   end
@@ -163,7 +170,7 @@ while at <= last do
     if fates[requests] then
       -- It repeats a request of this very batch that has come to nothing.
       if failed_keys[key] then fates[requests] = 'E' end
-    elseif not write_request(at, jobs, key) then
+    elseif not write_request(at, jobs) then
       fates[requests] = 'E'
       if key then failed_keys[key] = true end
     end
@@ -179,13 +186,15 @@ for first = 1, added, 4000 do
     take_back(0)
     for request = 1, requests do
       local key = key_of[request]
-      if not fates[request] or (key and new_record[key]) then
-        fates[request] = 'E'
-        if key then redis.pcall('DEL', key) end
-      end
+      if not fates[request] or (key and new_record[key]) then fates[request] = 'E' end
     end
     break
   end
+end
+
+-- Keys are used up when their jobs are there. It takes no right that the producer's record has not shown.
+for request, key in pairs(key_of) do
+  if not fates[request] then redis.pcall('SET', key, new_record[key], 'PX', ARGV[7]) end
 end
 local became = spell_fates()
 if became ~= expected then keep(became) end

@@ -129,10 +129,10 @@ impl Worker {
         // come along.
         tokio::task::yield_now().await;
         let limits = &self.limits;
-        let (mut jobs, mut bytes) = (first.jobs.heads.len(), first.jobs.bytes);
+        let (mut jobs, mut bytes) = (first.jobs.weight(), first.jobs.bytes);
         let mut batch = vec![first];
         while let Ok(next) = self.receiver.try_recv() {
-            jobs += next.jobs.heads.len();
+            jobs += next.jobs.weight();
             bytes += next.jobs.bytes;
             if jobs > limits.max_jobs || bytes > limits.max_bytes {
                 self.carried = Some(next);

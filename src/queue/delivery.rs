@@ -1,7 +1,8 @@
 //! A batch on its way: sent, sent again while nobody knows what became of it, and answered at its
 //! deadline at the latest.
 
-use super::batcher::Waiting;
+use super::batcher::{Caller, Waiting};
+use super::health::Health;
 use super::job::Jobs;
 use super::link::Link;
 use super::producer::Producer;
@@ -9,6 +10,7 @@ use super::script::{AddJobs, Copy, Failure, Fate};
 use super::session::{CallError, Session};
 use super::{Added, EnqueueError, Enqueued, QueueSettings};
 use crate::metrics::{Metrics, RedisError};
+use crate::pause::Pause;
 use fred::types::Value;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// Between two copies of a batch that Redis refuses while an earlier one is in doubt.
-const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How late WAIT may end: Redis looks at its time limits ten times a second.
 const WAIT_LATENESS: Duration = Duration::from_millis(100);
@@ -28,35 +31,46 @@ pub(super) struct Delivery {
     add_jobs: AddJobs,
     producer: Producer,
     link: Link,
+    health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
-/// A batch that was not acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A batch that was not acknowledged, and why.
+#[derive(Debug)]
 struct Unacknowledged {
     kind: RedisError,
     enqueued: Enqueued,
+    /// What Redis has said, if it has.
+    refusal: Option<String>,
 }
 
 impl Unacknowledged {
-    fn nothing(kind: RedisError) -> Self {
-        Self { kind, enqueued: Enqueued::Nothing }
+    fn new(kind: RedisError, enqueued: Enqueued) -> Self {
+        Self { kind, enqueued, refusal: None }
     }
+}
 
-    fn unknown(kind: RedisError) -> Self {
-        Self { kind, enqueued: Enqueued::Unknown }
-    }
+/// What to do after a copy has failed.
+enum Next {
+    GiveUp(Unacknowledged),
+    AskAgain,
+    AskAgainLater,
 }
 
 impl Delivery {
     /// Connects to Redis, as a new producer.
-    pub(super) fn start(settings: &Arc<QueueSettings>, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn start(
+        settings: &Arc<QueueSettings>,
+        health: &Arc<Health>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let producer = Producer::new();
         Self {
             add_jobs: AddJobs::new(settings, &producer),
             link: Link::start(settings),
             producer,
             settings: Arc::clone(settings),
+            health: Arc::clone(health),
             metrics: Arc::clone(metrics),
         }
     }
@@ -82,23 +96,8 @@ impl Delivery {
         drop(slot);
         self.metrics.redis.call_duration.record(begun.elapsed());
         match result {
-            Ok(fates) => {
-                for ((caller, jobs), fate) in callers.into_iter().zip(&requests).zip(fates) {
-                    caller.answer(self.answer(jobs, fate));
-                }
-            }
-            Err(error) => {
-                self.metrics.redis.error(error.kind).increment(1);
-                tracing::debug!(
-                    kind = error.kind.word(),
-                    requests = requests.len(),
-                    enqueued = error.enqueued.word(),
-                    "batch not acknowledged"
-                );
-                for caller in callers {
-                    caller.answer(Err(EnqueueError::Unavailable(error.enqueued)));
-                }
-            }
+            Ok(fates) => self.acknowledge(&requests, callers, &fates),
+            Err(error) => self.refuse(callers, error),
         }
     }
 
@@ -118,15 +117,17 @@ impl Delivery {
         let number = self.producer.open_batch();
         let latest = self.latest(deadline);
         let mut link = self.link.clone();
-        let mut fate = Unacknowledged { kind: RedisError::Connection, enqueued: Enqueued::Nothing };
-        // The same for all copies, so that none is carried out when another was too late.
+        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut state = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
+        let timestamp = milliseconds_since_1970();
         let mut redis_deadline = None;
-        let since_epoch =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let timestamp = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         while let Some(session) = link.session(latest).await {
-            if fate.enqueued == Enqueued::Unknown {
+            if state.enqueued == Enqueued::Unknown {
                 self.metrics.redis.resent_batches.increment(1);
+            } else {
+                // No copy is in doubt. While one is, all have the same deadline, so that none is carried out when
+                // another was too late.
+                redis_deadline = None;
             }
             let copy = Copy {
                 number: &number,
@@ -135,33 +136,63 @@ impl Delivery {
                 requests,
             };
             let sent = tokio::time::timeout_at(deadline, self.send(&session, copy, latest)).await;
-            match sent {
+            let failure = match sent {
                 Ok(Ok(fates)) => return Ok(fates),
-                Ok(Err(Failure::Late)) => return Err(Unacknowledged::nothing(RedisError::Timeout)),
-                Ok(Err(Failure::TooFewReplicas)) => {
-                    return Err(Unacknowledged::unknown(RedisError::TooFewReplicas));
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    return Err(Unacknowledged::new(RedisError::Timeout, Enqueued::Unknown));
                 }
-                Ok(Err(Failure::Refused(kind))) => {
-                    // A server that is not the primary any more is left, so that Sentinel is asked again.
-                    if matches!(kind, RedisError::ReadOnly | RedisError::Authentication) {
-                        session.give_up();
-                    }
-                    fate.kind = kind;
-                    // What an earlier copy has come to is another question.
-                    if fate.enqueued == Enqueued::Nothing || Instant::now() >= latest {
-                        return Err(fate);
-                    }
-                    tokio::time::sleep(REFUSED_PAUSE).await;
+            };
+            match Self::next(failure, &mut state, &session) {
+                Next::GiveUp(unacknowledged) => return Err(unacknowledged),
+                Next::AskAgain => {}
+                Next::AskAgainLater => {
+                    let _ = tokio::time::timeout_at(latest, pause.wait()).await;
                 }
-                Ok(Err(Failure::NotSent)) => session.give_up(),
-                Ok(Err(Failure::Lost(kind))) => {
-                    session.give_up();
-                    fate = Unacknowledged::unknown(kind);
-                }
-                Err(_) => return Err(Unacknowledged::unknown(RedisError::Timeout)),
             }
         }
-        Err(fate)
+        Err(state)
+    }
+
+    /// Takes a failure into what is known of a batch, and says how to go on.
+    fn next(failure: Failure, state: &mut Unacknowledged, session: &Session) -> Next {
+        let is_in_doubt = state.enqueued == Enqueued::Unknown;
+        match failure {
+            Failure::Late if is_in_doubt => {
+                Next::GiveUp(Unacknowledged::new(RedisError::Timeout, Enqueued::Nothing))
+            }
+            // Its time was reckoned by a clock that we had read wrong, and has been read again by now.
+            Failure::Late => {
+                state.kind = RedisError::Timeout;
+                Next::AskAgain
+            }
+            Failure::TooFewReplicas => {
+                Next::GiveUp(Unacknowledged::new(RedisError::TooFewReplicas, Enqueued::Unknown))
+            }
+            Failure::Refused(kind, text) => {
+                // A server that is not the primary any more is left, so that Sentinel is asked again.
+                if matches!(kind, RedisError::ReadOnly | RedisError::Authentication) {
+                    session.give_up();
+                }
+                let enqueued = state.enqueued;
+                let refused = Unacknowledged { kind, enqueued, refusal: Some(text) };
+                // What an earlier copy has come to is another question.
+                if !is_in_doubt {
+                    return Next::GiveUp(refused);
+                }
+                *state = refused;
+                Next::AskAgainLater
+            }
+            Failure::NotSent => {
+                session.give_up();
+                Next::AskAgain
+            }
+            Failure::Lost(kind) => {
+                session.give_up();
+                *state = Unacknowledged::new(kind, Enqueued::Unknown);
+                Next::AskAgain
+            }
+        }
     }
 
     /// Sends a copy, and waits for as many replicas as are asked for.
@@ -186,31 +217,58 @@ impl Delivery {
             let span = left.min(self.settings.patience() / 2).max(Duration::from_millis(1));
             let arguments = [wanted.to_string(), span.as_millis().to_string()];
             let arguments = arguments.map(|number| Value::Bytes(number.into())).to_vec();
-            let replicas: Result<usize, CallError> = session.call("WAIT", arguments).await;
-            // The jobs are there: no error can say otherwise.
-            if replicas.map_err(|_| Failure::Lost(RedisError::Connection))? >= wanted {
-                return Ok(());
-            }
-            if left.is_zero() {
-                return Err(Failure::TooFewReplicas);
+            match session.call::<usize>("WAIT", arguments).await {
+                Ok(replicas) if replicas >= wanted => return Ok(()),
+                Ok(_) if !left.is_zero() => {}
+                // The jobs are there, whatever it says.
+                Ok(_) | Err(CallError::Refused(_)) => return Err(Failure::TooFewReplicas),
+                Err(CallError::NotSent | CallError::Lost) => {
+                    return Err(Failure::Lost(RedisError::Connection));
+                }
             }
         }
     }
 
-    fn answer(&self, jobs: &Jobs, fate: Fate) -> Result<Added, EnqueueError> {
-        match fate {
-            Fate::Added => {
-                let matched = jobs.heads.len();
-                self.metrics.jobs_enqueued.increment(matched as u64);
-                Ok(Added { matched, is_repeated: false })
-            }
-            Fate::Repeated { matched } => Ok(Added { matched, is_repeated: true }),
-            Fate::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
-            Fate::InTheWay => {
-                self.metrics.redis.error(RedisError::WrongType).increment(1);
-                tracing::warn!("a key that a job needs is held by something else in Redis");
-                Err(EnqueueError::Unavailable(Enqueued::Nothing))
-            }
+    fn acknowledge(&self, requests: &[Jobs], callers: Vec<Caller>, fates: &[Fate]) {
+        self.health.jobs_taken();
+        for ((caller, jobs), fate) in callers.into_iter().zip(requests).zip(fates) {
+            caller.answer(match *fate {
+                Fate::Added => {
+                    let matched = jobs.heads.len();
+                    self.metrics.jobs_enqueued.increment(matched as u64);
+                    Ok(Added { matched, is_repeated: false })
+                }
+                Fate::Repeated { matched } => Ok(Added { matched, is_repeated: true }),
+                Fate::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
+                Fate::InTheWay => {
+                    self.metrics.redis.error(RedisError::WrongType).increment(1);
+                    self.health.job_in_the_way();
+                    Err(EnqueueError::Unavailable(Enqueued::Nothing))
+                }
+            });
         }
     }
+
+    fn refuse(&self, callers: Vec<Caller>, error: Unacknowledged) {
+        let Unacknowledged { kind, enqueued, refusal } = error;
+        self.metrics.redis.error(kind).increment(1);
+        tracing::debug!(
+            kind = kind.word(),
+            requests = callers.len(),
+            enqueued = enqueued.word(),
+            refusal,
+            "batch not acknowledged"
+        );
+        if let Some(text) = refusal {
+            self.health.jobs_refused(&text);
+        }
+        for caller in callers {
+            caller.answer(Err(EnqueueError::Unavailable(enqueued)));
+        }
+    }
+}
+
+fn milliseconds_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

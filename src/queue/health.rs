@@ -2,11 +2,10 @@
 
 use super::QueueSettings;
 use super::link::Link;
-use super::session::Session;
+use super::session::{CallError, Session};
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::Metrics;
-use fred::error::Error;
-use fred::interfaces::{ClientLike, ConfigInterface};
+use fred::types::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +20,18 @@ const OLDEST_VERSION: (u32, u32) = (6, 2);
 /// Shedding that began over the watermark ends so far below it.
 const HYSTERESIS: f64 = 0.05;
 
-/// What the rest of the queue needs to know.
+/// How long a refusal speaks for Redis where no jobs come after it.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
+
+/// What the parts of the queue tell each other of Redis.
 #[derive(Debug, Default)]
 pub struct Health {
     is_shedding: AtomicBool,
     /// Those that jobs are sent over.
     links: Mutex<Vec<Link>>,
+    /// Whether there is one, so that this is asked without a lock.
+    has_refusal: AtomicBool,
+    refusal: Mutex<Option<(Instant, Condition)>>,
 }
 
 impl Health {
@@ -65,9 +70,44 @@ impl Health {
         if are_all { Condition::NotReady(note) } else { Condition::Degraded(vec![note]) }
     }
 
-    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Says that Redis has refused a batch, in these words.
+    pub(super) fn jobs_refused(&self, text: &str) {
+        self.set_refusal(Condition::NotReady(format!("refuses jobs: {text}")));
     }
+
+    /// Says that a key of a job's name is held by something else, which concerns that job alone.
+    pub(super) fn job_in_the_way(&self) {
+        let note = "a key that a job needed is held by something else; look at the id of the queue";
+        self.set_refusal(Condition::Degraded(vec![note.to_owned()]));
+    }
+
+    /// Says that Redis has taken a batch.
+    pub(super) fn jobs_taken(&self) {
+        if self.has_refusal.swap(false, Ordering::Relaxed) {
+            *lock(&self.refusal) = None;
+        }
+    }
+
+    fn set_refusal(&self, condition: Condition) {
+        *lock(&self.refusal) = Some((Instant::now(), condition));
+        self.has_refusal.store(true, Ordering::Relaxed);
+    }
+
+    /// What the last batches say.
+    fn last_refusal(&self) -> Condition {
+        match &*lock(&self.refusal) {
+            Some((at, condition)) if at.elapsed() < REFUSAL_HOLDS => condition.clone(),
+            _ => Condition::Ready,
+        }
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
+        lock(&self.links)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps the health and the condition of Redis current. Never ends.
@@ -83,13 +123,14 @@ pub async fn watch(
     loop {
         ticks.tick().await;
         let condition = match ask(&mut link, settings.patience()).await {
-            Some(state) => {
+            Ok(state) => {
                 health.update(state.memory_ratio(), settings.memory_watermark);
                 state.show(&metrics);
-                state.condition(health.is_shedding()).and(health.lost_links())
+                state.condition(health.is_shedding())
             }
-            None => Condition::NotReady(format!("does not answer: {}", link.cause())),
+            Err(condition) => condition,
         };
+        let condition = condition.and(health.lost_links()).and(health.last_refusal());
         report(&reporter, condition);
     }
 }
@@ -118,26 +159,38 @@ struct State {
 /// The keys of Redis' configuration that are asked for.
 const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-to-write"];
 
-/// `None` without an answer in time.
-async fn ask(link: &mut Link, patience: Duration) -> Option<State> {
-    let session = link.session(Instant::now() + patience).await?;
-    let state = tokio::time::timeout(patience, session.watch(State::read(&session))).await;
-    if let Ok(Ok(state)) = state {
-        return Some(state);
+/// What Redis says, or what it means that it does not.
+async fn ask(link: &mut Link, patience: Duration) -> Result<State, Condition> {
+    let no_answer = |cause: &str| Condition::NotReady(format!("does not answer: {cause}"));
+    let Some(session) = link.session(Instant::now() + patience).await else {
+        return Err(no_answer(&link.cause()));
+    };
+    match tokio::time::timeout(patience, State::read(&session)).await {
+        Ok(Ok(state)) => {
+            session.set_useful();
+            Ok(state)
+        }
+        Ok(Err(CallError::Refused(error))) if error.details().starts_with("NOPERM") => {
+            let note = "may not be asked for INFO: memory, role and persistence are not known";
+            Err(Condition::Degraded(vec![note.to_owned()]))
+        }
+        Ok(Err(CallError::Refused(error))) => Err(no_answer(error.details())),
+        Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => {
+            session.give_up();
+            Err(no_answer("connection lost"))
+        }
     }
-    session.give_up();
-    None
 }
 
 impl State {
-    async fn read(session: &Session) -> Result<Self, Error> {
-        let client = session.client();
-        let info: String = client.info(None).await?;
+    async fn read(session: &Session) -> Result<Self, CallError> {
+        let info: String = session.call("INFO", Vec::new()).await?;
         let info = info.lines().filter_map(|line| line.trim().split_once(':'));
         let info = info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let mut config = HashMap::new();
         for key in CONFIG {
-            let values = client.config_get::<HashMap<String, String>, _>(key).await;
+            let words = ["GET", key].map(Value::from_static_str).to_vec();
+            let values = session.call::<HashMap<String, String>>("CONFIG", words).await;
             config.extend(values.unwrap_or_default());
         }
         Ok(Self { info, config })

@@ -63,6 +63,12 @@ impl Idempotency {
     }
 }
 
+impl Idempotency {
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len() + self.fingerprint.len()
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing into memory succeeds");

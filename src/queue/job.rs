@@ -95,8 +95,17 @@ impl Jobs {
         let options =
             trace.map_or_else(Bytes::new, |trace| options.to_json_with_trace(&trace.0).into());
         let (heads, tail) = data(request, matches);
-        let bytes = options.len() + tail.len() + heads.iter().map(Bytes::len).sum::<usize>();
-        Self { options, tail, heads, idempotency: request.idempotency.clone(), bytes }
+        let idempotency = request.idempotency.clone();
+        let bytes = options.len()
+            + tail.len()
+            + heads.iter().map(Bytes::len).sum::<usize>()
+            + idempotency.as_ref().map_or(0, Idempotency::bytes);
+        Self { options, tail, heads, idempotency, bytes }
+    }
+
+    /// What they count for in a batch: a request without a job has a key to be recorded.
+    pub(super) fn weight(&self) -> usize {
+        self.heads.len().max(1)
     }
 
     /// Whether there is nothing to say of them beyond the data of one job.

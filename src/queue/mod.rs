@@ -32,6 +32,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+/// WAIT ends up to 100 ms late, and what remains must be enough for a second one.
+const LEAST_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
+
 /// The sections `[queue]` and `[idempotency]`.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
@@ -84,18 +87,24 @@ impl QueueSettings {
         if !(0.0..=1.0).contains(&memory_watermark) {
             section.fault("memory_watermark", "not within 0 and 1");
         }
+        let enqueue_timeout = section.duration(
+            "enqueue_timeout",
+            "2s",
+            Duration::from_millis(10)..=Duration::from_secs(60),
+        );
+        let wait_replicas = section.count("wait_replicas", 0, 0..=100);
+        if wait_replicas > 0 && enqueue_timeout < LEAST_TIMEOUT_WITH_REPLICAS {
+            let message = "is too short for wait_replicas: Redis ends a WAIT in steps of 100ms; give it 500ms";
+            section.fault("enqueue_timeout", message);
+        }
         Self {
             queue: QueueName::read(section, in_cluster),
             redis,
             job_name: section.name("job_name", "workflow"),
-            enqueue_timeout: section.duration(
-                "enqueue_timeout",
-                "2s",
-                Duration::from_millis(10)..=Duration::from_secs(60),
-            ),
+            enqueue_timeout,
             paused_layout: section.value("paused_layout", PausedLayout::Auto),
             connections: section.count("connections", 0, 0..=1024),
-            wait_replicas: section.count("wait_replicas", 0, 0..=100),
+            wait_replicas,
             max_matches: section.count("max_matches", 4096, 1..=100_000),
             max_fanout_bytes: section.size("max_fanout_bytes", "32MiB", 1024..=(512 << 20)),
             events: section.value("events", true),
@@ -186,7 +195,7 @@ impl Queue {
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
     ) -> Self {
-        let delivery = Delivery::start(settings, metrics);
+        let delivery = Delivery::start(settings, health, metrics);
         health.add(delivery.link());
         Self {
             settings: Arc::clone(settings),

@@ -34,7 +34,7 @@ impl Producer {
     }
 }
 
-/// The number of a batch that is not done with. Dropped when its callers have been answered: from
+/// The number of a batch that is not done with. Dropped when it is settled what its callers are told: from
 /// then on Redis refuses every copy of it.
 #[derive(Debug)]
 pub(super) struct BatchNumber {

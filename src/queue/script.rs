@@ -7,7 +7,6 @@ use super::producer::{BatchNumber, Producer};
 use super::session::{CallError, Session};
 use crate::metrics::RedisError;
 use bytes::Bytes;
-use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
 
@@ -41,8 +40,8 @@ pub(super) enum Fate {
 pub(super) enum Failure {
     /// Its deadline has passed, and it will not be carried out.
     Late,
-    /// Redis has refused this copy of it.
-    Refused(RedisError),
+    /// Redis has refused this copy of it, in these words.
+    Refused(RedisError, String),
     /// This copy was never written.
     NotSent,
     /// It may have been carried out.
@@ -103,6 +102,7 @@ impl AddJobs {
             return Err(Failure::Lost(RedisError::Protocol));
         };
         session.set_clock(reply.clock);
+        session.set_useful();
         reply.fates.ok_or(Failure::Late)
     }
 
@@ -194,16 +194,25 @@ fn fates(word: &str) -> Option<Vec<Fate>> {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(error) => Self::Refused(refusal(&error)),
+            CallError::Refused(error) => {
+                Self::Refused(refusal(error.details()), error.details().to_owned())
+            }
             CallError::NotSent => Self::NotSent,
             CallError::Lost => Self::Lost(RedisError::Connection),
         }
     }
 }
 
-/// What an error reply begins with tells why.
-fn refusal(error: &Error) -> RedisError {
-    match error.details().split(' ').next().unwrap_or_default() {
+/// What an error reply begins with tells why. Redis 6 puts what has come up in a script behind a preface:
+/// `ERR Error running script (call to f_…): @user_script:108: @user_script: 108: -READONLY You can't…`
+fn refusal(details: &str) -> RedisError {
+    let within =
+        details.starts_with("ERR Error running script").then(|| details.rsplit_once(": -"));
+    let error = within.flatten().map_or(details, |(_, error)| error);
+    if error.contains("The user executing the script can't") {
+        return RedisError::Authentication;
+    }
+    match error.split(' ').next().unwrap_or_default() {
         "OOM" => RedisError::OutOfMemory,
         "READONLY" | "MASTERDOWN" => RedisError::ReadOnly,
         "LOADING" => RedisError::Loading,
@@ -252,14 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_by_its_first_word() {
+    fn an_error_is_told_by_its_first_word_wherever_it_stands() {
+        let of_redis_6 =
+            "ERR Error running script (call to f_5b): @user_script:108: @user_script: 108: -";
         for (details, expected) in [
             ("OOM command not allowed", RedisError::OutOfMemory),
             ("MISCONF Errors writing to the AOF file", RedisError::WritesRefused),
             ("ERR value is not an integer", RedisError::Other),
+            (&format!("{of_redis_6}READONLY You can't write: so it is"), RedisError::ReadOnly),
+            (&format!("{of_redis_6}OOM command not allowed"), RedisError::OutOfMemory),
+            ("ERR Error running script (call to f_5b): @user_script:1: oh", RedisError::Other),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5b",
+                RedisError::Authentication,
+            ),
         ] {
-            let error = Error::new(fred::error::ErrorKind::Unknown, details);
-            assert_eq!(refusal(&error), expected, "{details}");
+            assert_eq!(refusal(details), expected, "{details}");
         }
     }
 }

@@ -13,7 +13,7 @@ use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,10 +39,11 @@ pub(super) type Driver = AbortOnDropHandle<Result<(), Error>>;
 struct Vitals {
     /// Calls that are waited for.
     calls: usize,
-    /// Since when there have been calls and no reply to any, also if nobody waits for them any more.
+    /// Since when there have been calls and no reply to any. It stays where nobody waits for a call any more, so that
+    /// a row of short ones cannot hide that nothing comes back.
     silent_since: Option<Instant>,
     clock: Clock,
-    /// Whether Redis has done anything that it was asked for.
+    /// Whether it has been good for anything.
     is_useful: bool,
 }
 
@@ -101,35 +102,40 @@ impl Session {
         };
         let greeted = tokio::time::timeout(limit, greeting).await;
         greeted.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))?;
-        session.vitals().is_useful = false;
         Ok((Arc::new(session), driver))
     }
 
     /// Waits for the end of the session, and says what it was. Drop the driver then.
     pub(super) async fn ended(&self, driver: &mut Driver, patience: Duration) -> String {
+        let end = tokio::select! {
+            ended = driver => match ended {
+                Ok(Err(error)) => error.details().to_owned(),
+                Ok(Ok(())) => "connection closed".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            () = self.given_up.cancelled() => "given up".to_owned(),
+            () = self.silent(patience) => "no reply".to_owned(),
+        };
+        // Whoever still waits for a reply learns that there will be none.
+        self.given_up.cancel();
+        end
+    }
+
+    /// Waits until Redis has been silent for too long.
+    async fn silent(&self, patience: Duration) {
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
-        let end = loop {
-            tokio::select! {
-                ended = &mut *driver => break match ended {
-                    Ok(Err(error)) => error.details().to_owned(),
-                    Ok(Ok(())) => "connection closed".to_owned(),
-                    Err(error) => error.to_string(),
-                },
-                () = self.given_up.cancelled() => break "given up".to_owned(),
-                _ = checks.tick() => {}
-            }
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            checks.tick().await;
             let silent_since = self.vitals().silent_since;
             if silent_since.is_some_and(|since| since.elapsed() > patience) {
-                break "no reply".to_owned();
+                return;
             }
             if silent_since.is_none() && self.clock().read_at.elapsed() > IDLE {
                 // A connection that has died while nobody used it shows before somebody does.
                 let _ = tokio::time::timeout(patience, self.read_clock()).await;
             }
-        };
-        // Whoever still waits for a reply learns that there will be none.
-        self.given_up.cancel();
-        end
+        }
     }
 
     /// Says that this session is of no more use.
@@ -141,7 +147,11 @@ impl Session {
         self.given_up.is_cancelled()
     }
 
-    /// Whether Redis has done anything that it was asked for since it was greeted.
+    /// Says that it has been good for something, so that the next one need not be waited for.
+    pub(super) fn set_useful(&self) {
+        self.vitals().is_useful = true;
+    }
+
     pub(super) fn is_useful(&self) -> bool {
         self.vitals().is_useful
     }
@@ -155,10 +165,6 @@ impl Session {
         self.vitals().clock = Clock { milliseconds, read_at: Instant::now() };
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// Sends a command, as it is: fred's own methods for scripts ignore what they are told. In a cluster it goes
     /// to where the queue is.
     pub(super) async fn call<T: FromValue>(
@@ -166,31 +172,21 @@ impl Session {
         name: &'static str,
         arguments: Vec<Value>,
     ) -> Result<T, CallError> {
-        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
-        self.watch(self.client.custom(command, arguments)).await
-    }
-
-    /// Waits for a reply, or for the end of the session: fred may keep a command for ever that it
-    /// was given when its task had ended.
-    pub(super) async fn watch<T>(
-        &self,
-        reply: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, CallError> {
         if self.is_given_up() {
             return Err(CallError::NotSent);
         }
         let call = Call::begin(&self.vitals);
+        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
         // fred's futures are of some ten kilobytes, which would be moved about with ours.
-        let reply = Box::pin(reply);
+        let reply = Box::pin(self.client.custom(command, arguments));
         let reply = tokio::select! {
             biased;
             reply = reply => reply.map_err(classify),
+            // fred may keep a command for ever that it was given when its task had ended.
             () = self.given_up.cancelled() => Err(CallError::Lost),
         };
-        match &reply {
-            Ok(_) => call.replied(true),
-            Err(CallError::Refused(_)) => call.replied(false),
-            Err(CallError::NotSent | CallError::Lost) => {}
+        if matches!(&reply, Ok(_) | Err(CallError::Refused(_))) {
+            call.replied();
         }
         reply
     }
@@ -217,11 +213,10 @@ impl<'a> Call<'a> {
         Self(vitals)
     }
 
-    fn replied(&self, is_useful: bool) {
+    fn replied(&self) {
         let mut now = lock(self.0);
         // This call is still among them.
         now.silent_since = (now.calls > 1).then(Instant::now);
-        now.is_useful |= is_useful;
     }
 }
 
@@ -270,9 +265,12 @@ fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
 /// What an error means for whether the call was carried out.
 fn classify(error: Error) -> CallError {
     match error.kind() {
-        ErrorKind::IO | ErrorKind::Tls | ErrorKind::Timeout | ErrorKind::Protocol => {
-            CallError::Lost
-        }
+        // With an error of the cluster fred ends the connection, and gives it to every call that waits there.
+        ErrorKind::IO
+        | ErrorKind::Tls
+        | ErrorKind::Timeout
+        | ErrorKind::Protocol
+        | ErrorKind::Cluster => CallError::Lost,
         ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => CallError::NotSent,
         _ if is_reply(error.details()) => CallError::Refused(error),
         _ => CallError::Lost,

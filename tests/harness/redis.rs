@@ -1,5 +1,6 @@
 //! A Redis server of the test's own.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::wait::{until, until_some};
 /// `redis-server` on its own port and in its own directory; killed on drop.
 #[derive(Debug)]
 pub struct Redis {
+    program: PathBuf,
     port: u16,
     options: Vec<String>,
     // Dropped before the directory, in which its log lies.
@@ -38,12 +40,23 @@ impl Redis {
         Self::start_on(ports::free(), options).await
     }
 
+    /// The oldest Redis that is supported, which `scripts/setup` has fetched.
+    pub async fn start_6() -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/redis-6.2");
+        assert!(program.exists(), "no Redis 6.2: run scripts/setup test");
+        Self::start_program(program, ports::free(), &[]).await
+    }
+
     /// On a port that was told to somebody before the server is there.
     pub async fn start_on(port: u16, options: &[&str]) -> Self {
+        Self::start_program(PathBuf::from("redis-server"), port, options).await
+    }
+
+    async fn start_program(program: PathBuf, port: u16, options: &[&str]) -> Self {
         let directory = Scratch::new("redis");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let process = launch(port, &directory, &options);
-        let redis = Self { port, options, process, directory };
+        let process = launch(&program, port, &directory, &options);
+        let redis = Self { program, port, options, process, directory };
         redis.ready().await;
         redis
     }
@@ -106,7 +119,7 @@ impl Redis {
 
     /// Starts a server that was killed, without waiting until it answers.
     pub fn start_again(&mut self) {
-        self.process = launch(self.port, &self.directory, &self.options);
+        self.process = launch(&self.program, self.port, &self.directory, &self.options);
     }
 
     /// A connection of its own.
@@ -148,8 +161,8 @@ impl Redis {
     }
 }
 
-fn launch(port: u16, directory: &Scratch, options: &[String]) -> Process {
-    let mut command = Command::new("redis-server");
+fn launch(program: &Path, port: u16, directory: &Scratch, options: &[String]) -> Process {
+    let mut command = Command::new(program);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(directory.path());

@@ -22,22 +22,26 @@
 -- first write is INCRBY (or SET), which a full or read-only Redis refuses; and once a job has been
 -- written nothing may raise.
 
+-- What is used for each job is looked up once. `call` raises an error of Redis, `try` returns it.
+local KEYS, ARGV, format = KEYS, ARGV, string.format
+local call, try = redis.call, redis.pcall
+
 local number, first_request = ARGV[8], 13
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function reply(fates) return number .. ' ' .. string.format('%d', now) .. ' ' .. fates end
+local function reply(fates) return number .. ' ' .. format('%d', now) .. ' ' .. fates end
 
 -- Answers that a replica has no right to give: what it knows may be about to be undone. So each takes a write;
 -- behind it WAIT waits for the jobs as well.
 local function reply_as_primary(fates)
-  local touched = redis.pcall('PEXPIRE', KEYS[8], ARGV[6])
+  local touched = try('PEXPIRE', KEYS[8], ARGV[6])
   if type(touched) == 'table' and string.find(touched.err, 'READONLY', 1, true) then return touched end
   return reply(fates)
 end
 
 -- Has this batch been here before?
 
-local record = redis.call('GET', KEYS[8])
+local record = call('GET', KEYS[8])
 local mark, kept = tonumber(ARGV[9]), ''
 if record then
   local known_mark = tonumber(string.match(record, '^%d+'))
@@ -52,7 +56,7 @@ if now >= tonumber(ARGV[10]) then return reply_as_primary('late') end
 
 -- Where do jobs go?
 
-local meta = redis.call('HMGET', KEYS[3], 'opts.maxLenEvents', 'paused', 'concurrency', 'version')
+local meta = call('HMGET', KEYS[3], 'opts.maxLenEvents', 'paused', 'concurrency', 'version')
 local is_paused = meta[2] ~= false
 local target = KEYS[1]
 if is_paused then
@@ -60,13 +64,13 @@ if is_paused then
   if layout == 'auto' then
     local major = meta[4] and tonumber(string.match(meta[4], '^bullmq:(%d+)%.'))
     -- Whoever opens the queue writes its version there, also during a pause. But only 5 fills this list.
-    local is_v6 = major and major >= 6 and redis.call('EXISTS', KEYS[2]) == 0
+    local is_v6 = major and major >= 6 and call('EXISTS', KEYS[2]) == 0
     layout = is_v6 and 'v6' or 'v5'
   end
   if layout == 'v5' then target = KEYS[2] end
 end
-redis.call('LLEN', target)
-local is_maxed = meta[3] and redis.call('LLEN', KEYS[7]) >= tonumber(meta[3])
+call('LLEN', target)
+local is_maxed = meta[3] and call('LLEN', KEYS[7]) >= tonumber(meta[3])
 
 -- Which requests repeat an idempotency key? Fates other than A, by request; keys, and what to record.
 
@@ -80,7 +84,7 @@ if #KEYS > 8 then
     if jobs and ARGV[at + 2] ~= '' then
       last_key = last_key + 1
       local key, fingerprint = KEYS[last_key], ARGV[at + 2]
-      local used = new_record[key] or redis.call('GET', key)
+      local used = new_record[key] or call('GET', key)
       key_of[requests] = key
       if used then
         local body, matched = string.match(used, '^(%x+) (%d+)$')
@@ -102,31 +106,31 @@ local function spell_fates()
 end
 
 local function keep(became)
-  redis.call('SET', KEYS[8],
-    string.format('%d', mark) .. kept .. ' ' .. number .. '=' .. became, 'PX', ARGV[6])
+  call('SET', KEYS[8],
+    format('%d', mark) .. kept .. ' ' .. number .. '=' .. became, 'PX', ARGV[6])
 end
 
 -- Writes: ids, the record as if nothing were in the way, jobs.
 
 local next_id = 1
 if jobs_left > 0 then
-  local last_id = redis.call('INCRBY', KEYS[4], jobs_left)
+  local last_id = call('INCRBY', KEYS[4], jobs_left)
   -- Beyond it numbers are no longer told from their neighbours.
   if last_id >= 2 ^ 53 then return redis.error_reply('ERR the ids of the queue are used up') end
   next_id = last_id - jobs_left + 1
 end
 local expected = spell_fates()
 keep(expected)
-if not meta[1] then redis.pcall('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
+if not meta[1] then try('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
 
-local prefix, name, timestamp = ARGV[1], ARGV[2], ARGV[11]
+local prefix, name, common_options, timestamp = ARGV[1], ARGV[2], ARGV[3], ARGV[11]
 local ids, added = {}, 0
 
 -- Answers whether the key of the job was free.
 local function write_job(options, data)
-  local id = string.format('%d', next_id)
+  local id = format('%d', next_id)
   next_id = next_id + 1
-  local written = redis.pcall('HSET', prefix .. id, 'name', name, 'data', data, 'opts', options,
+  local written = try('HSET', prefix .. id, 'name', name, 'data', data, 'opts', options,
     'timestamp', timestamp, 'delay', '0', 'priority', '0')
   if type(written) ~= 'number' then return false end
   added = added + 1
@@ -137,7 +141,7 @@ end
 -- Removes all jobs but the first so many.
 local function take_back(all_but)
   while added > all_but do
-    redis.pcall('DEL', prefix .. ids[added])
+    try('DEL', prefix .. ids[added])
     ids[added] = nil
     added = added - 1
   end
@@ -147,7 +151,7 @@ end
 local function write_request(at, jobs)
   local before = added
   local options, tail = ARGV[at + 1], ARGV[at + 3]
-  if options == '' then options = ARGV[3] end
+  if options == '' then options = common_options end
   for head = at + 4, at + 3 + jobs do
     if not write_job(options, ARGV[head] .. tail) then
       take_back(before)
@@ -163,7 +167,7 @@ while at <= last do
   requests = requests + 1
   local jobs = tonumber(ARGV[at])
   if not jobs then
-    if not write_job(ARGV[3], ARGV[at]) then fates[requests] = 'E' end
+    if not write_job(common_options, ARGV[at]) then fates[requests] = 'E' end
     at = at + 1
   else
     local key = key_of[requests]
@@ -180,7 +184,7 @@ end
 
 -- unpack() gives up at some 8,000 values.
 for first = 1, added, 4000 do
-  local pushed = redis.pcall('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
+  local pushed = try('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
   if type(pushed) ~= 'number' then
     -- This user may not push: nothing has been, then.
     take_back(0)
@@ -194,24 +198,25 @@ end
 
 -- Keys are used up when their jobs are there. It takes no right that the producer's record has not shown.
 for request, key in pairs(key_of) do
-  if not fates[request] then redis.pcall('SET', key, new_record[key], 'PX', ARGV[7]) end
+  if not fates[request] then try('SET', key, new_record[key], 'PX', ARGV[7]) end
 end
 local became = spell_fates()
 if became ~= expected then keep(became) end
 
 if added > 0 and not is_paused and not is_maxed then
-  redis.pcall('ZADD', KEYS[6], '0', '0')
+  try('ZADD', KEYS[6], '0', '0')
 end
 
 -- Events tell who listens; jobs run without them. The last one trims for all.
 if ARGV[5] == '1' then
+  local events, max_length = KEYS[5], meta[1] or '10000'
   for i = 1, added do
-    redis.pcall('XADD', KEYS[5], '*', 'event', 'added', 'jobId', ids[i], 'name', name)
+    local id = ids[i]
+    try('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
     if i < added then
-      redis.pcall('XADD', KEYS[5], '*', 'event', 'waiting', 'jobId', ids[i])
+      try('XADD', events, '*', 'event', 'waiting', 'jobId', id)
     else
-      redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', meta[1] or '10000', '*',
-        'event', 'waiting', 'jobId', ids[i])
+      try('XADD', events, 'MAXLEN', '~', max_length, '*', 'event', 'waiting', 'jobId', id)
     end
   end
 end

@@ -125,6 +125,7 @@ pub struct Metrics {
     pub unmatched: Counter,
     pub replayed: Counter,
     pub requests_in_flight: Gauge,
+    pub ready: Gauge,
     pub connections: Gauge,
     pub accept_errors: Counter,
     pub index_triggers: Gauge,
@@ -145,6 +146,9 @@ pub struct RedisMetrics {
     pub call_duration: Histogram,
     errors: Vec<Counter>,
     pub resent_batches: Counter,
+    /// By whether they may have been added all the same.
+    pub unacknowledged_none: Counter,
+    pub unacknowledged_unknown: Counter,
     pub memory_ratio: Gauge,
     pub may_evict: Gauge,
     pub is_volatile: Gauge,
@@ -166,6 +170,8 @@ impl RedisMetrics {
                 "hookgate_redis_resent_batches_total",
                 "Batches that were sent again since the reply was lost.",
             ),
+            unacknowledged_none: unacknowledged("none"),
+            unacknowledged_unknown: unacknowledged("unknown"),
             memory_ratio: level(
                 "hookgate_redis_memory_ratio",
                 "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
@@ -222,6 +228,7 @@ impl Metrics {
                 "hookgate_requests_in_flight",
                 "Requests begun and not ended.",
             ),
+            ready: level("hookgate_ready", "1 if /readyz says yes."),
             connections: level("hookgate_connections", "Open connections of callers."),
             accept_errors: count(
                 "hookgate_accept_errors_total",
@@ -321,6 +328,15 @@ fn level(name: &'static str, help: &'static str) -> Gauge {
 fn seconds(name: &'static str, help: &'static str) -> Histogram {
     describe_histogram!(name, help);
     histogram!(name)
+}
+
+fn unacknowledged(enqueued: &'static str) -> Counter {
+    let name = "hookgate_unacknowledged_total";
+    describe_counter!(
+        name,
+        "Requests that Redis did not acknowledge, by what of them is enqueued."
+    );
+    counter!(name, "enqueued" => enqueued)
 }
 
 fn requests() -> Vec<Counter> {

@@ -175,6 +175,7 @@ async fn what_was_never_sent_is_surely_not_there() {
     until("the connections are lost", async || proxy.counts().refused > 3).await;
     let reply = app.webhook("wh_1").send().await;
     reply.assert_not_enqueued("none");
+    app.hookgate.unready().await;
     proxy.accept_connections();
     app.hookgate.ready().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);

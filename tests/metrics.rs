@@ -60,6 +60,7 @@ const COUNTERS: &[(&str, &[Label])] = &[
     ("hookgate_index_skipped_documents_total", &[COLLECTIONS]),
     ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
     ("hookgate_redis_resent_batches_total", &[]),
+    ("hookgate_unacknowledged_total", &[("enqueued", &["none", "unknown"])]),
 ];
 
 const COLLECTIONS: Label = ("collection", &["workflows", "users"]);
@@ -80,6 +81,7 @@ const REDIS_ERRORS: &[&str] = &[
 ];
 
 const GAUGES: &[&str] = &[
+    "hookgate_ready",
     "hookgate_redis_memory_ratio",
     "hookgate_redis_may_evict",
     "hookgate_redis_is_volatile",

@@ -86,6 +86,25 @@ async fn a_failover_under_load_loses_and_doubles_nothing_that_a_replica_had() {
     app.assert_accounting().await;
 }
 
+#[tokio::test]
+async fn replicas_that_are_asked_for_and_not_there_are_a_reason_not_to_be_ready() {
+    let (app, replica) = app_with_replica("500ms").await;
+    replica.kill9().await;
+    until("readiness tells of the replicas", async || {
+        let (status, report) = app.hookgate.readiness().await;
+        status == 503 && report["reasons"].to_string().contains("0 of the 1 replicas")
+    })
+    .await;
+    let reply = app.webhook("wh_1").send().await;
+    reply.assert_not_enqueued("unknown");
+    assert!(reply.text().contains("may have taken"), "{}", reply.text());
+    app.redis.queue().only_job().await;
+    let metrics = app.hookgate.metrics().await;
+    let unknown = [("enqueued", "unknown")];
+    assert!(metrics.value("hookgate_unacknowledged_total", &unknown) > 0.0);
+    assert!(metrics.value("hookgate_ready", &[]) < 1.0);
+}
+
 async fn app_with_replica(enqueue_timeout: &str) -> (App, Redis) {
     let primary = Redis::start().await;
     let replica = primary.start_replica().await;

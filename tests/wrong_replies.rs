@@ -136,6 +136,7 @@ async fn a_server_that_always_answers_wrong_is_not_stormed() {
 #[tokio::test]
 async fn a_server_that_refuses_to_wait_for_replicas_is_not_asked_again() {
     let redis = Redis::start().await;
+    let _replica = redis.start_replica().await;
     let fake = FakeRedis::before(&redis).await;
     let app = App::build().redis(redis).redis_address(&fake.url()).config(|config| {
         config.set("queue.wait_replicas", 1);

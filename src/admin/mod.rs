@@ -112,6 +112,7 @@ impl Admin {
 
     fn render_metrics(&self) -> String {
         let age = self.index_age();
+        self.metrics.ready.set(f64::from(u8::from(self.readiness.report().ready)));
         self.metrics.index_age.set(age.map_or(-1.0, |age| age.as_secs_f64()));
         self.metrics.render()
     }

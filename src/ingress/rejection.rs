@@ -105,6 +105,9 @@ impl Rejection {
     /// For people. Never repeats what the caller sent, never names what is inside.
     pub fn sentence(&self) -> &'static str {
         match self.outcome() {
+            Outcome::QueueUnavailable if *self == Self::QueueUnavailable(Enqueued::Unknown) => {
+                "Queue may have taken the webhook; send it again with the Idempotency-Key that it had"
+            }
             Outcome::InvalidJson => "Body is not valid JSON in UTF-8 of at most 128 levels",
             Outcome::BodyNotObject => "Body must be a JSON object",
             Outcome::MissingWebhookId => {

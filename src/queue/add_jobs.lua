@@ -124,15 +124,18 @@ keep(expected)
 if not meta[1] then try('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
 
 local prefix, name, common_options, timestamp = ARGV[1], ARGV[2], ARGV[3], ARGV[11]
-local ids, added = {}, 0
+local ids, added, refusal = {}, 0, nil
 
--- Answers whether the key of the job was free.
+-- Answers whether the key of the job was free, and notes it if it was something else.
 local function write_job(options, data)
   local id = format('%d', next_id)
   next_id = next_id + 1
   local written = try('HSET', prefix .. id, 'name', name, 'data', data, 'opts', options,
     'timestamp', timestamp, 'delay', '0', 'priority', '0')
-  if type(written) ~= 'number' then return false end
+  if type(written) ~= 'number' then
+    if not string.find(written.err, 'WRONGTYPE', 1, true) then refusal = written end
+    return false
+  end
   added = added + 1
   ids[added] = id
   return true
@@ -188,6 +191,7 @@ for first = 1, added, 4000 do
   if type(pushed) ~= 'number' then
     -- This user may not push: nothing has been, then.
     take_back(0)
+    refusal = pushed
     for request = 1, requests do
       local key = key_of[request]
       if not fates[request] or (key and new_record[key]) then fates[request] = 'E' end
@@ -202,6 +206,8 @@ for request, key in pairs(key_of) do
 end
 local became = spell_fates()
 if became ~= expected then keep(became) end
+-- Not a key in the way of one job: Redis would take none.
+if refusal and added == 0 then return refusal end
 
 if added > 0 and not is_paused and not is_maxed then
   try('ZADD', KEYS[6], '0', '0')

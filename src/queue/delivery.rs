@@ -84,9 +84,7 @@ impl Delivery {
         let begun = Instant::now();
         let (batch, late): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|waiting| self.latest(waiting.deadline) > begun);
-        for Waiting { caller, .. } in late {
-            caller.answer(Err(EnqueueError::Unavailable(Enqueued::Nothing)));
-        }
+        self.leave(late.into_iter().map(|waiting| waiting.caller), Enqueued::Nothing);
         let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else { return };
         let (requests, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Waiting { jobs, caller, .. }| (jobs, caller)).unzip();
@@ -242,6 +240,7 @@ impl Delivery {
                 Fate::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
                 Fate::InTheWay => {
                     self.metrics.redis.error(RedisError::WrongType).increment(1);
+                    self.metrics.redis.unacknowledged_none.increment(1);
                     self.health.job_in_the_way();
                     Err(EnqueueError::Unavailable(Enqueued::Nothing))
                 }
@@ -262,7 +261,16 @@ impl Delivery {
         if let Some(text) = refusal {
             self.health.jobs_refused(&text);
         }
+        self.leave(callers.into_iter(), enqueued);
+    }
+
+    fn leave(&self, callers: impl Iterator<Item = Caller>, enqueued: Enqueued) {
+        let count = match enqueued {
+            Enqueued::Nothing => &self.metrics.redis.unacknowledged_none,
+            Enqueued::Unknown => &self.metrics.redis.unacknowledged_unknown,
+        };
         for caller in callers {
+            count.increment(1);
             caller.answer(Err(EnqueueError::Unavailable(enqueued)));
         }
     }

@@ -118,6 +118,12 @@ pub async fn watch(
     metrics: Arc<Metrics>,
 ) {
     let mut link = Link::start(&settings);
+    // The first verdict is not spoken while connections are being made.
+    let soon = Instant::now() + settings.patience();
+    let links = health.links().clone();
+    for mut each in links {
+        let _ = each.session(soon).await;
+    }
     let mut ticks = tokio::time::interval(ASK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -126,7 +132,7 @@ pub async fn watch(
             Ok(state) => {
                 health.update(state.memory_ratio(), settings.memory_watermark);
                 state.show(&metrics);
-                state.condition(health.is_shedding())
+                state.condition(&settings, health.is_shedding())
             }
             Err(condition) => condition,
         };
@@ -142,7 +148,7 @@ fn report(reporter: &Reporter, condition: Condition) {
     match condition {
         Condition::Ready => tracing::info!("Redis is ready"),
         Condition::Degraded(notes) => {
-            tracing::warn!(?notes, "Redis is ready, but not set up as a queue needs it");
+            tracing::warn!(?notes, "Redis is ready, but something is worth a look");
         }
         Condition::NotReady(reason) => tracing::warn!(reason, "Redis is not ready"),
     }
@@ -245,7 +251,7 @@ impl State {
         None
     }
 
-    fn condition(&self, is_shedding: bool) -> Condition {
+    fn condition(&self, settings: &QueueSettings, is_shedding: bool) -> Condition {
         if self.text("loading") == "1" {
             return Condition::NotReady("is loading its data".to_owned());
         }
@@ -256,7 +262,17 @@ impl State {
             return Condition::NotReady(reason.to_owned());
         }
         if is_shedding || self.memory_ratio() > 1.0 {
-            return Condition::NotReady("is full".to_owned());
+            return Condition::NotReady(format!(
+                "is full: over queue.memory_watermark ({}) of its maxmemory",
+                settings.memory_watermark
+            ));
+        }
+        let replicas = self.number("connected_slaves");
+        if replicas < settings.wait_replicas as f64 {
+            return Condition::NotReady(format!(
+                "has {replicas} of the {} replicas that queue.wait_replicas asks for: jobs are added, but answered 503",
+                settings.wait_replicas
+            ));
         }
         let mut notes = Vec::new();
         if self.may_evict() {
@@ -295,6 +311,9 @@ mod tests {
 
     #[test]
     fn what_may_lose_jobs_is_said() {
+        let mut file = crate::settings::Settings::default();
+        let idempotency = super::super::IdempotencySettings::read(&mut file.section("idempotency"));
+        let settings = QueueSettings::read(&mut file.section("queue"), idempotency);
         let good = state(
             &[
                 ("role", "master"),
@@ -304,8 +323,8 @@ mod tests {
             ],
             &[("save", "")],
         );
-        assert_eq!(good.condition(false), Condition::Ready);
-        assert!(matches!(good.condition(true), Condition::NotReady(_)));
+        assert_eq!(good.condition(&settings, false), Condition::Ready);
+        assert!(matches!(good.condition(&settings, true), Condition::NotReady(_)));
         let bad = state(
             &[
                 ("role", "master"),
@@ -320,12 +339,17 @@ mod tests {
             (("aof_last_write_status", "err"), ("save", "")),
             (("min_slaves_good_slaves", "0"), ("min-replicas-to-write", "1")),
         ] {
-            assert!(matches!(state(&[info], &[config]).condition(false), Condition::NotReady(_)));
+            assert!(matches!(
+                state(&[info], &[config]).condition(&settings, false),
+                Condition::NotReady(_)
+            ));
         }
-        let Condition::Degraded(notes) = bad.condition(false) else { panic!("not degraded") };
+        let Condition::Degraded(notes) = bad.condition(&settings, false) else {
+            panic!("not degraded")
+        };
         assert_eq!(notes.len(), 3);
         assert!(matches!(
-            state(&[("role", "slave")], &[]).condition(false),
+            state(&[("role", "slave")], &[]).condition(&settings, false),
             Condition::NotReady(_)
         ));
     }

@@ -16,14 +16,21 @@ const MAX_KEY_BYTES: usize = 255;
 /// The section `[idempotency]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencySettings {
-    /// How long a key is remembered, up to a year; zero: keys are ignored.
+    /// How long a key is remembered, a second to a year; zero: keys are ignored.
     pub(super) ttl: Duration,
 }
 
 impl IdempotencySettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let year = Duration::from_secs(365 * 24 * 60 * 60);
-        Self { ttl: section.duration("ttl", "24h", Duration::ZERO..=year) }
+        let ttl = section.duration("ttl", "24h", Duration::ZERO..=year);
+        if !ttl.is_zero() && ttl < Duration::from_secs(1) {
+            section.fault(
+                "ttl",
+                "is over before anybody can send again; give it a second at least, or 0s",
+            );
+        }
+        Self { ttl }
     }
 }
 

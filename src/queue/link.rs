@@ -68,7 +68,7 @@ async fn keep_connected(
                 was_useful = session.is_useful();
                 end
             }
-            Err(error) => error.details().to_owned(),
+            Err(error) => readable(error.details()).to_owned(),
         };
         tracing::debug!(cause = end, "no connection to Redis");
         *cause.lock().unwrap_or_else(PoisonError::into_inner) = end;
@@ -80,5 +80,24 @@ async fn keep_connected(
             () = pause.wait() => {}
             () = sender.closed() => return,
         }
+    }
+}
+
+/// The message within what fred says of an error of the operating system:
+/// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
+fn readable(details: &str) -> &str {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+
+    #[test]
+    fn an_error_of_the_system_is_told_in_its_own_words() {
+        let refused = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
+        assert_eq!(readable(refused), "Connection refused");
+        assert_eq!(readable("no answer in time"), "no answer in time");
     }
 }

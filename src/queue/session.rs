@@ -240,7 +240,9 @@ pub(super) fn check_address(address: &Secret) -> Result<(), &'static str> {
             "not an address that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://",
         );
     }
-    Config::from_url(address.reveal()).map(|_| ()).map_err(|_| "not a valid address")
+    Config::from_url(address.reveal()).map(|_| ()).map_err(|_| {
+        "not a valid address: ports go to 65535, databases to 255, a # in a password is written %23, Sentinel needs ?sentinelServiceName=, further hosts are given by &node=host:port"
+    })
 }
 
 /// A client that connects once.

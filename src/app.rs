@@ -8,6 +8,7 @@ use crate::ingress::{self, Ingress, Listener, ServerSettings};
 use crate::lifecycle::{Condition, Readiness, Reporter, Shutdown, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
+use crate::mirror::snapshot::{Snapshot, Snapshots, SourceId};
 use crate::mirror::{Mirror, file};
 use crate::queue::{self, Health, Queue};
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
@@ -68,8 +69,8 @@ impl App {
         Ok(Self {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
-            callers: Arc::default(),
-            triggers: Arc::default(),
+            callers: Arc::new(Callers::new(config.triggers.max_staleness)),
+            triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
             health: Arc::default(),
             listeners,
             admin_listener,
@@ -147,14 +148,14 @@ impl App {
     fn start_mirrors(&self, background: &mut JoinSet<anyhow::Error>) {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
-        let workflows = Mirror::new(
-            WorkflowsView::new(triggers, Arc::clone(&self.triggers), metrics()),
+        let mut workflows = Mirror::new(
+            WorkflowsView::new(triggers, &self.triggers, metrics()),
             Arc::clone(self.triggers.freshness()),
             metrics(),
             self.readiness.part("workflows"),
         );
-        let users = Mirror::new(
-            UsersView::new(self.config.users.clone(), Arc::clone(&self.callers), metrics()),
+        let mut users = Mirror::new(
+            UsersView::new(self.config.users.clone(), &self.callers, metrics()),
             Arc::clone(self.callers.freshness()),
             metrics(),
             self.readiness.part("users"),
@@ -165,6 +166,20 @@ impl App {
                 background.spawn(never(file::follow(triggers.file.clone(), users)));
             }
             Source::MongoDb => {
+                if let Some(snapshots) = self.snapshots() {
+                    match Snapshot::read(&snapshots.file, snapshots.source) {
+                        Ok(None) => {}
+                        Ok(Some(snapshot)) => {
+                            workflows.restore(&snapshot);
+                            users.restore(&snapshot);
+                        }
+                        Err(error) => {
+                            let file = snapshots.file.display();
+                            tracing::warn!(%file, error = format!("{error:#}"), "snapshot refused");
+                        }
+                    }
+                    background.spawn(never(snapshots.keep()));
+                }
                 let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
                 let follow =
                     mongo::follow(Arc::clone(&mongo), triggers.collection.clone(), workflows);
@@ -173,6 +188,23 @@ impl App {
                 background.spawn(never(Box::pin(follow)));
             }
         }
+    }
+
+    /// What is kept on disk, if it is to be.
+    fn snapshots(&self) -> Option<Snapshots> {
+        let Config { triggers, users, mongodb, .. } = &self.config;
+        let file = triggers.snapshot_file.clone()?;
+        let names = [mongodb.database()];
+        let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
+        Some(Snapshots {
+            file,
+            source: SourceId::of(&names.collect::<Vec<_>>()),
+            tables: self.triggers.tables().into_iter().chain(self.callers.tables()).collect(),
+            freshness: vec![
+                Arc::clone(self.triggers.freshness()),
+                Arc::clone(self.callers.freshness()),
+            ],
+        })
     }
 
     /// Starts the workers: a thread, a runtime and a listener each. What comes back tells of each

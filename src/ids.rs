@@ -28,6 +28,7 @@ macro_rules! id {
                 Ok(Self(CompactString::new(text)))
             }
 
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -25,6 +25,7 @@ pub mod queue;
 pub mod mirror;
 pub mod admin;
 pub mod app;
+pub mod check;
 pub mod config;
 
 pub mod admission;

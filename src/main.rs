@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hookgate::app::{self, Ended};
 use hookgate::auth;
+use hookgate::check;
 use hookgate::config::Config;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::settings::Fault;
@@ -31,7 +32,13 @@ enum Command {
     /// Runs the service
     Serve(ConfigArgument),
     /// Reads and validates the configuration and prints every fault
-    Check(ConfigArgument),
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Also looks at MongoDB and says what is there
+        #[arg(long)]
+        connect: bool,
+    },
     /// Mints a token with the first configured secret, for trying things out
     Token {
         #[command(flatten)]
@@ -63,7 +70,7 @@ struct ConfigArgument {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
-        Command::Check(argument) => check(&argument),
+        Command::Check { config, connect } => check(&config, connect),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -90,17 +97,24 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn check(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
-    match Config::load(&argument.config) {
-        Ok(_) => {
-            say(&format!("{}: no faults", argument.config.display()))?;
-            Ok(ExitCode::SUCCESS)
-        }
+fn check(argument: &ConfigArgument, connect: bool) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&argument.config) {
+        Ok(config) => config,
         Err(faults) => {
             say(&report(argument, &faults))?;
-            Ok(ExitCode::from(EXIT_CONFIGURATION))
+            return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
+    };
+    say(&format!("{}: no faults", argument.config.display()))?;
+    if !connect {
+        return Ok(ExitCode::SUCCESS);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(check::connect(&config));
+    // A look-up of a name may still be under way on a thread of its own; nobody needs it.
+    runtime.shutdown_background();
+    say(findings.text.trim_end())?;
+    Ok(if findings.are_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn token(

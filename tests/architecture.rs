@@ -29,6 +29,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "config",
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
+    ("check", &[GROUND, &["auth", "config", "mirror", "triggers"]]),
     (
         "app",
         &[
@@ -42,13 +43,14 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("fred", &["queue/"]),
     ("mongodb", &["mirror/mongo/"]),
-    ("bson", &["mirror/", "auth/callers.rs", "triggers/"]),
+    ("bson", &["mirror/", "auth/", "triggers/"]),
     ("jsonwebtoken", &["auth/jwt.rs"]),
     ("hyper", &["ingress/", "admin/"]),
     ("hyper_util", &["ingress/", "admin/"]),
     ("http_body_util", &["ingress/", "admin/"]),
     ("simd_json", &["ingress/webhook.rs"]),
-    ("arc_swap", &["mirror/", "auth/", "triggers/"]),
+    ("arc_swap", &["auth/", "mirror/"]),
+    ("triomphe", &["mirror/"]),
     ("metrics_exporter_prometheus", &["metrics.rs"]),
     ("tracing_subscriber", &["telemetry.rs"]),
     ("clap", &["main.rs"]),

@@ -5,6 +5,7 @@ mod harness;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use harness::app::Builder;
 use harness::documents::{user, workflow};
 use harness::mongo::{document, program};
 use harness::process::Process;
@@ -13,38 +14,18 @@ use harness::wait::{until, until_some};
 use harness::{App, Documents, ports};
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Database};
+use serde_json::Value;
 
 const DATABASE: &str = "engine";
 
 #[tokio::test]
 async fn find_and_change_stream_on_two_collections_are_enough() {
     let server = Guarded::start().await;
-    let documents = Documents::two_organizations();
-    let database = server.owner().await.database(DATABASE);
-    for (name, values) in [("workflows", documents.workflows), ("users", documents.users)] {
-        let values = values.into_iter().map(document);
-        database.collection(name).insert_many(values).await.expect("inserted");
-    }
+    let database = server.with_documents().await;
     let secret = database.collection::<Document>("secret");
     secret.insert_one(doc! { "_id": 1 }).await.expect("inserted");
-    let privilege = |collection: &str| {
-        let resource = doc! { "db": DATABASE, "collection": collection };
-        doc! { "resource": resource, "actions": ["find", "changeStream"] }
-    };
-    let privileges = [privilege("workflows"), privilege("users")];
-    let role = doc! { "createRole": "reader", "privileges": privileges.to_vec(), "roles": [] };
-    database.run_command(role).await.expect("a role");
-    let reader = doc! { "createUser": "hookgate", "pwd": "reader", "roles": ["reader"] };
-    database.run_command(reader).await.expect("a user");
-
-    let uri = server.uri("hookgate:reader@", &format!("replicaSet=rs0&authSource={DATABASE}"));
-    let app = App::build()
-        .config(|config| {
-            config.set("triggers.source", "mongodb").set("mongodb.uri", uri);
-            config.set("mongodb.database", DATABASE);
-        })
-        .start()
-        .await;
+    server.create_user(&database, &["reader"]).await;
+    let app = server.app().start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let new = document(workflow("wf_new", "org_a", "wh_new"));
     database.collection("workflows").insert_one(new).await.expect("inserted");
@@ -59,6 +40,76 @@ async fn find_and_change_stream_on_two_collections_are_enough() {
     let (_, report) = app.hookgate.readiness().await;
     assert!(!report.to_string().contains("workflows"), "{report}");
     assert!(!app.hookgate.log().contains("reader@"), "no password in the log");
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_until_they_are_given() {
+    let server = Guarded::start().await;
+    let database = server.with_documents().await;
+    server.create_user(&database, &[]).await;
+    let app = server.app().start_unready().await;
+    app.hookgate.unready().await;
+    until("the reason is told", async || {
+        let (_, report) = app.hookgate.readiness().await;
+        let reasons = report["reasons"].to_string();
+        reasons.contains("workflows: not loaded") && reasons.contains("not authorized")
+    })
+    .await;
+    app.webhook("wh_1").send().await.assert_rejected(503, "index_unavailable");
+    let grant = doc! { "grantRolesToUser": "hookgate", "roles": ["reader"] };
+    database.run_command(grant).await.expect("granted");
+    app.hookgate.ready().await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
+async fn rights_that_are_taken_away_and_given_back_cost_no_change() {
+    let server = Guarded::start().await;
+    let database = server.with_documents().await;
+    server.create_user(&database, &["reader"]).await;
+    let app = server.app().start().await;
+    let all = doc! { "role": "reader", "db": DATABASE };
+    let revoke = doc! { "revokeRolesFromUser": "hookgate", "roles": [&all] };
+    let grant = doc! { "grantRolesToUser": "hookgate", "roles": [&all] };
+    let drop_user = doc! { "dropUser": "hookgate" };
+    let create = doc! { "createUser": "hookgate", "pwd": "reader", "roles": ["reader"] };
+    for (round, (take, give)) in [(revoke, grant), (drop_user, create)].into_iter().enumerate() {
+        database.run_command(take).await.expect("taken away");
+        degraded(&app, true).await;
+        let id = format!("wf_new_{round}");
+        let new = document(workflow(&id, "org_a", &format!("wh_new_{round}")));
+        let workflows = database.collection("workflows");
+        workflows.insert_one(new).await.expect("inserted");
+        assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "the last index serves");
+        app.hookgate.ready().await;
+
+        database.run_command(give).await.expect("given back");
+        until("the change is seen", async || {
+            app.webhook(&format!("wh_new_{round}")).send().await.matched() == 1
+        })
+        .await;
+        degraded(&app, false).await;
+        workflows.delete_one(doc! { "_id": id }).await.expect("deleted");
+        until("the stream is followed again", async || {
+            app.webhook(&format!("wh_new_{round}")).send().await.matched() == 0
+        })
+        .await;
+    }
+    assert!(!app.hookgate.log().contains("reader@"), "no password in the log");
+    app.assert_accounting().await;
+}
+
+/// Waits until something is said of both collections, or of none.
+async fn degraded(app: &App, expected: bool) {
+    for part in ["workflows", "users"] {
+        until(&format!("{part} are degraded: {expected}"), async || {
+            let (_, report) = app.hookgate.readiness().await;
+            let notes = report.get("degraded").and_then(Value::as_array).expect("a list");
+            let mut texts = notes.iter().filter_map(Value::as_str);
+            texts.any(|note| note.starts_with(part)) == expected
+        })
+        .await;
+    }
 }
 
 /// `mongod` that asks who one is.
@@ -84,6 +135,37 @@ impl Guarded {
         let server = Self { port, _process: process, _directory: directory };
         server.initiate().await;
         server
+    }
+
+    /// The two collections, and a role that may follow them.
+    async fn with_documents(&self) -> Database {
+        let documents = Documents::two_organizations();
+        let database = self.owner().await.database(DATABASE);
+        for (name, values) in [("workflows", documents.workflows), ("users", documents.users)] {
+            let values = values.into_iter().map(document);
+            database.collection(name).insert_many(values).await.expect("inserted");
+        }
+        let privilege = |collection: &str| {
+            let resource = doc! { "db": DATABASE, "collection": collection };
+            doc! { "resource": resource, "actions": ["find", "changeStream"] }
+        };
+        let privileges = [privilege("workflows"), privilege("users")];
+        let role = doc! { "createRole": "reader", "privileges": privileges.to_vec(), "roles": [] };
+        database.run_command(role).await.expect("a role");
+        database
+    }
+
+    async fn create_user(&self, database: &Database, roles: &[&str]) {
+        let user = doc! { "createUser": "hookgate", "pwd": "reader", "roles": roles };
+        database.run_command(user).await.expect("a user");
+    }
+
+    fn app(&self) -> Builder {
+        let uri = self.uri("hookgate:reader@", &format!("replicaSet=rs0&authSource={DATABASE}"));
+        App::build().config(|config| {
+            config.set("triggers.source", "mongodb").set("mongodb.uri", uri);
+            config.set("mongodb.database", DATABASE);
+        })
     }
 
     /// As the first of all, who needs no name yet.

@@ -87,9 +87,10 @@ impl Ours {
             trace: None,
             idempotency: None,
         };
-        let matches = [Match { workflow: &webhook.workflow, node_ids: r#"["n1"]"# }];
+        let matches = [Match { workflow: webhook.workflow.as_str(), node_ids: r#"["n1"]"# }];
+        let jobs = self.queue.prepare(&request, matches.into_iter()).expect("of bounded size");
         let permit = self.admission.admit().expect("the default bound is far above the callers");
-        self.queue.enqueue(request, matches.into_iter(), permit).await.expect("Redis is there");
+        self.queue.enqueue(jobs, permit).await.expect("Redis is there");
     }
 
     /// Calls to Redis so far, and jobs in them.

@@ -2,9 +2,13 @@
 
 mod callers;
 mod jwt;
+#[cfg(test)]
+mod model;
+mod users;
 
-pub use callers::{Callers, UserRecord, UsersSettings, UsersView};
+pub use callers::Callers;
 pub use jwt::{JwtSettings, mint};
+pub use users::{UserRecord, UsersLoad, UsersSettings, UsersView};
 
 use crate::ids::{OrganizationId, UserId};
 use crate::settings::Section;
@@ -57,8 +61,8 @@ pub enum AuthError {
     InvalidToken,
     #[error("there are no credentials")]
     MissingCredentials,
-    /// The users are not loaded yet, so that nobody can say whether the credential is good.
-    #[error("users are not known yet")]
+    /// The users are not loaded yet or too old, so that nobody can say whether the credential is good.
+    #[error("users are not known well enough")]
     Unavailable,
 }
 
@@ -96,7 +100,7 @@ impl Authenticator {
             (Some(organization), _) | (None, Known::Active { organization, .. }) => {
                 Ok(Caller { organization, user: claims.user })
             }
-            (None, Known::NotLoaded) => Err(AuthError::Unavailable),
+            (None, Known::Unknown) => Err(AuthError::Unavailable),
         }
     }
 
@@ -107,7 +111,7 @@ impl Authenticator {
         match self.callers.api_key(key) {
             Known::Active { organization, user } => Ok(Caller { organization, user }),
             Known::SwitchedOff | Known::Nobody => Err(AuthError::InvalidApiKey),
-            Known::NotLoaded => Err(AuthError::Unavailable),
+            Known::Unknown => Err(AuthError::Unavailable),
         }
     }
 

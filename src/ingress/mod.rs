@@ -92,26 +92,24 @@ impl Ingress {
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);
-        let matching = self.triggers.matching(caller.organization(), &webhook.id);
-        let triggers = matching.map_err(|_| Rejection::IndexUnavailable)?;
-        let mut added = Added { matched: 0, is_repeated: false };
-        // Without a match there is nothing to add, but a key may have been used before.
-        if !triggers.is_empty() || idempotency.is_some() {
-            let enqueue = Enqueue {
-                id,
-                received_at,
-                organization: caller.organization(),
-                user: caller.user(),
-                webhook: &webhook.id,
-                payload: webhook.payload,
-                trace,
-                idempotency,
-            };
+        let enqueue = Enqueue {
+            id,
+            received_at,
+            organization: caller.organization(),
+            user: caller.user(),
+            webhook: &webhook.id,
+            payload: webhook.payload,
+            trace,
+            idempotency,
+        };
+        let jobs = self.triggers.matching(caller.organization(), &webhook.id, |triggers| {
             let matches = triggers
-                .iter()
-                .map(|trigger| Match { workflow: &trigger.workflow, node_ids: &trigger.node_ids });
-            added = self.queue.enqueue(enqueue, matches, permit).await?;
-        }
+                .map(|trigger| Match { workflow: trigger.workflow, node_ids: trigger.node_ids });
+            self.queue.prepare(&enqueue, matches)
+        });
+        drop(enqueue);
+        let jobs = jobs.map_err(|_| Rejection::IndexUnavailable)??;
+        let added = self.queue.enqueue(jobs, permit).await?;
         Ok(Accepted { webhook: webhook.id, added })
     }
 

@@ -134,7 +134,9 @@ impl Rejection {
                 "Content-Type must be application/json, and Content-Encoding absent"
             }
             Outcome::Overloaded => "Too many requests are in flight; try again shortly",
-            Outcome::IndexUnavailable => "Workflows are not known yet; try again shortly",
+            Outcome::IndexUnavailable => {
+                "Workflows or users are not known well enough; try again shortly"
+            }
             Outcome::QueueUnavailable => "Queue did not take the webhook; try again shortly",
             Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
         }

@@ -19,12 +19,14 @@ impl Malformed {
     }
 }
 
-/// The `_id` of a document, its type included: `"1"` and `1` are two documents.
+/// The `_id` of a document, its type included: `"1"` and `1` are two documents. It is the type and then the
+/// text or the digits of the ObjectId, or a document that holds any other `_id`. Digits take twice the bytes of an
+/// ObjectId, and need not be made for every request that meets it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DocumentKey {
-    kind: u8,
-    value: Box<[u8]>,
-}
+pub struct DocumentKey(Box<[u8]>);
+
+const TEXT: u8 = ElementType::String as u8;
+const OBJECT_ID: u8 = ElementType::ObjectId as u8;
 
 impl DocumentKey {
     /// The key of a document that has an `_id`.
@@ -33,32 +35,60 @@ impl DocumentKey {
     }
 
     pub fn from_bson(id: RawBsonRef<'_>) -> Self {
-        let kind = id.element_type() as u8;
-        let value = match id {
-            RawBsonRef::ObjectId(id) => Box::from(id.bytes()),
-            RawBsonRef::String(text) => Box::from(text.as_bytes()),
+        let mut bytes = vec![id.element_type() as u8];
+        match id {
+            RawBsonRef::ObjectId(id) => bytes.extend_from_slice(id.to_hex().as_bytes()),
+            RawBsonRef::String(text) => bytes.extend_from_slice(text.as_bytes()),
             other => {
                 let mut wrapped = bson::RawDocumentBuf::new();
                 wrapped.append("", other.to_raw_bson());
-                Box::from(wrapped.as_bytes())
+                bytes.extend_from_slice(wrapped.as_bytes());
             }
-        };
-        Self { kind, value }
+        }
+        Self(bytes.into_boxed_slice())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
 impl fmt::Display for DocumentKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == ElementType::String as u8 {
-            return write!(formatter, "{}", String::from_utf8_lossy(&self.value));
+        if let Some(id) = IdText::of(&self.0) {
+            return formatter.write_str(id.as_str());
         }
-        if self.kind == ElementType::ObjectId as u8 {
-            return self.value.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"));
-        }
-        match RawDocument::from_bytes(&self.value).and_then(|wrapped| wrapped.get("")) {
+        let wrapped = self.0.get(1..).unwrap_or_default();
+        match RawDocument::from_bytes(wrapped).and_then(|wrapped| wrapped.get("")) {
             Ok(Some(id)) => write!(formatter, "{id:?}"),
             _ => formatter.write_str("unreadable"),
         }
+    }
+}
+
+/// The `_id` of a document that is a text or an ObjectId, as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdText<'a>(&'a str);
+
+impl<'a> IdText<'a> {
+    /// Reads the bytes of a [`DocumentKey`].
+    #[inline]
+    pub fn of(document: &'a [u8]) -> Option<Self> {
+        match document.split_first()? {
+            (&TEXT | &OBJECT_ID, text) => std::str::from_utf8(text).ok().map(Self),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
+impl AsRef<str> for IdText<'_> {
+    fn as_ref(&self) -> &str {
+        self.0
     }
 }
 
@@ -141,6 +171,9 @@ mod tests {
     #[test]
     fn an_object_id_is_its_hex_digits() {
         let id = bson::oid::ObjectId::new();
+        let key = DocumentKey::of(&rawdoc! { "_id": id }).unwrap();
+        assert_eq!(IdText::of(key.as_bytes()).unwrap().as_str(), id.to_hex());
+        assert_eq!(key.to_string(), id.to_hex());
         let document = rawdoc! { "o": id, "n": 5 };
         let take = |text: &str| Ok::<_, ()>(text.to_owned());
         assert_eq!(identifier(&document, "o", take), Ok(id.to_hex()));

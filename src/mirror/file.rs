@@ -1,7 +1,7 @@
 //! The same documents from a JSON file, which is followed for changes.
 
 use super::document::{DocumentKey, Malformed};
-use super::{Load, Mirror, View};
+use super::{Mirror, View};
 use crate::lifecycle::Condition;
 use crate::metrics::{Collection, LoadReason};
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
@@ -46,10 +46,10 @@ fn refresh<V: View>(
     };
     let documents =
         documents(&json, Mirror::<V>::NAME).with_context(|| format!("cannot use {path}"))?;
-    let mut load = Load::default();
+    let mut load = mirror.begin_load();
     for (key, document) in documents {
         match document {
-            Ok(document) => mirror.load(&mut load, key, &document),
+            Ok(document) => mirror.load(&mut load, &key, &document),
             Err(malformed) => mirror.leave_out(&key, &malformed),
         }
     }

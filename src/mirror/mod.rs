@@ -1,25 +1,34 @@
 //! A collection kept in memory: loaded whole, then followed change by change.
 //!
-//! A [`Mirror`] holds what each document has come to (its *record*) and publishes the sum of all
-//! records through its [`View`]. Readers see one published state or the next, never one half
+//! A [`Mirror`] reads documents and hands what each has come to (its *record*) to its [`View`], which keeps them in
+//! [`sharded`] maps. Readers see what is under a key before a change or behind it, never anything half
 //! built. The documents come from MongoDB ([`mongo`]) or from a file ([`mod@file`]).
 
 pub mod document;
 pub mod file;
+pub mod key;
 pub mod mongo;
+pub mod shard;
+pub mod sharded;
+pub mod snapshot;
+pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::{ChangeKind, Collection, LoadReason, Metrics};
 use bson::{Document, RawDocument};
 use document::{DocumentKey, Malformed};
-use std::collections::{HashMap, HashSet};
+use snapshot::Snapshot;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Malformed documents that are remembered as logged. Beyond this many they are only counted.
 const LOGGED_DOCUMENTS: usize = 10_000;
+
+/// Older than any snapshot that is worth serving.
+const LONG_AGO: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// What is made of a collection.
 pub trait View: Send + 'static {
@@ -28,14 +37,27 @@ pub trait View: Send + 'static {
     /// What one document comes to.
     type Record: Send;
 
+    /// All documents, in the making beside what readers see.
+    type Load: Send;
+
     /// What of a document is asked of the database, as an aggregation's `$project`.
     fn projection(&self) -> Document;
 
     /// Reads a document: projected or whole, the fields are in the same places.
     fn read(&self, document: &RawDocument) -> Result<Self::Record, Malformed>;
 
-    /// Swaps what readers see for the sum of these records.
-    fn publish(&self, records: &HashMap<DocumentKey, Self::Record>);
+    fn begin_load(&self) -> Self::Load;
+
+    fn load(&self, load: &mut Self::Load, document: &DocumentKey, record: Self::Record);
+
+    /// Puts a load in place of all there was.
+    fn finish_load(&mut self, load: Self::Load);
+
+    /// Puts what a snapshot holds in place of all there was.
+    fn restore(&mut self, snapshot: &Snapshot);
+
+    /// Applies changes, one of each document: what it comes to now, or that there is nothing of it any more.
+    fn apply(&mut self, changes: Vec<(DocumentKey, Option<Self::Record>)>);
 }
 
 /// How current a mirror is. Written by its follower, read by everybody.
@@ -44,16 +66,27 @@ pub struct Freshness {
     epoch: Instant,
     /// Milliseconds from the epoch to the moment whose state is published, plus one; 0 is never.
     as_of: AtomicU64,
-}
-
-impl Default for Freshness {
-    fn default() -> Self {
-        Self { epoch: Instant::now(), as_of: AtomicU64::new(0) }
-    }
+    /// Whether what is published is a snapshot, which may have been taken in the middle of a change.
+    is_snapshot: AtomicBool,
+    max_staleness: Duration,
 }
 
 impl Freshness {
+    /// `max_staleness` is how old a mirror may be and still deny that there is something.
+    pub fn new(max_staleness: Duration) -> Arc<Self> {
+        // Before any moment that a state may be of.
+        let now = Instant::now();
+        let epoch = now.checked_sub(LONG_AGO).unwrap_or(now);
+        Arc::new(Self {
+            epoch,
+            as_of: AtomicU64::new(0),
+            is_snapshot: AtomicBool::new(false),
+            max_staleness,
+        })
+    }
+
     /// Whether there has been a complete load.
+    #[inline]
     pub fn is_loaded(&self) -> bool {
         self.as_of.load(Ordering::Acquire) > 0
     }
@@ -64,7 +97,26 @@ impl Freshness {
         Some(self.epoch.elapsed().saturating_sub(Duration::from_millis(as_of)))
     }
 
-    fn set(&self, as_of: Instant) {
+    /// Whether what is not found is not there: what is found may be served however old it is, but only a
+    /// mirror that is current can say that there is nothing.
+    pub fn can_deny(&self) -> bool {
+        let is_snapshot = self.is_snapshot.load(Ordering::Acquire);
+        !is_snapshot && self.age().is_some_and(|age| age <= self.max_staleness)
+    }
+
+    fn set_snapshot(&self, taken_at: SystemTime) {
+        self.is_snapshot.store(true, Ordering::Release);
+        let age = taken_at.elapsed().unwrap_or_default();
+        self.set_as_of(Instant::now().checked_sub(age).unwrap_or(self.epoch));
+    }
+
+    /// Says of which moment the published state is.
+    pub fn set(&self, as_of: Instant) {
+        self.set_as_of(as_of);
+        self.is_snapshot.store(false, Ordering::Release);
+    }
+
+    fn set_as_of(&self, as_of: Instant) {
         let millis = as_of.saturating_duration_since(self.epoch).as_millis();
         self.as_of.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
     }
@@ -81,8 +133,8 @@ pub enum Change<'a> {
 #[derive(Debug)]
 pub struct Mirror<V: View> {
     view: V,
-    records: HashMap<DocumentKey, V::Record>,
     logged: HashSet<DocumentKey>,
+    log_rate: LogRate,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
@@ -98,31 +150,51 @@ impl<V: View> Mirror<V> {
         reporter: Reporter,
     ) -> Self {
         reporter.set(Condition::NotReady("not loaded yet".to_owned()));
-        Self { view, records: HashMap::new(), logged: HashSet::new(), freshness, metrics, reporter }
+        Self {
+            view,
+            logged: HashSet::new(),
+            log_rate: LogRate::default(),
+            freshness,
+            metrics,
+            reporter,
+        }
+    }
+
+    /// Serves what a snapshot holds until there is a load.
+    pub fn restore(&mut self, snapshot: &Snapshot) {
+        self.view.restore(snapshot);
+        self.freshness.set_snapshot(snapshot.taken_at);
+        let at = humantime::format_rfc3339_seconds(snapshot.taken_at);
+        self.report(Condition::Degraded(vec![format!("served from a snapshot of {at}")]));
     }
 
     /// Takes one document into a load.
-    fn load(&mut self, load: &mut Load<V>, key: DocumentKey, document: &RawDocument) {
-        if let Some(record) = self.record_of(&key, document) {
-            load.records.insert(key, record);
+    fn load(&mut self, load: &mut Load<V>, key: &DocumentKey, document: &RawDocument) {
+        load.documents += 1;
+        if let Some(record) = self.record_of(key, document) {
+            self.view.load(&mut load.view, key, record);
         }
+    }
+
+    fn begin_load(&self) -> Load<V> {
+        Load { view: self.view.begin_load(), documents: 0 }
     }
 
     /// Publishes a load in place of all there was.
     fn finish_load(&mut self, load: Load<V>, reason: LoadReason) {
-        self.records = load.records;
-        self.view.publish(&self.records);
+        self.view.finish_load(load.view);
         self.metrics.index_load(V::COLLECTION, reason).increment(1);
         tracing::info!(
             collection = Self::NAME,
-            documents = self.records.len(),
+            documents = load.documents,
             reason = reason.word(),
             "collection loaded"
         );
     }
 
-    /// Applies changes and publishes the outcome once.
+    /// Applies changes, one of each document, and publishes the outcome.
     fn apply<'a>(&mut self, changes: impl Iterator<Item = Change<'a>>) {
+        let mut records = Vec::new();
         for change in changes {
             let (key, record, kind) = match change {
                 Change::Put(key, document) => {
@@ -131,13 +203,10 @@ impl<V: View> Mirror<V> {
                 }
                 Change::Removed(key) => (key, None, ChangeKind::Removed),
             };
-            match record {
-                Some(record) => self.records.insert(key, record),
-                None => self.records.remove(&key),
-            };
+            records.push((key, record));
             self.metrics.index_change(V::COLLECTION, kind).increment(1);
         }
-        self.view.publish(&self.records);
+        self.view.apply(records);
     }
 
     /// Says that what is published is the state of the source at that moment.
@@ -145,7 +214,9 @@ impl<V: View> Mirror<V> {
         self.freshness.set(moment);
     }
 
+    /// Says how it stands, unless it is too old for that to be true.
     fn report(&self, condition: Condition) {
+        let condition = condition.and(self.staleness());
         if !self.reporter.set(condition.clone()) {
             return;
         }
@@ -158,6 +229,15 @@ impl<V: View> Mirror<V> {
                 tracing::warn!(collection = Self::NAME, reason, "collection is not ready");
             }
         }
+    }
+
+    fn staleness(&self) -> Condition {
+        if !self.freshness.is_loaded() || self.freshness.can_deny() {
+            return Condition::Ready;
+        }
+        let span = humantime::format_duration(self.freshness.max_staleness);
+        let note = format!("not known to be current for more than {span}: misses are answered 503");
+        Condition::Degraded(vec![note])
     }
 
     /// Reads a document; a malformed one is counted, and logged the first time.
@@ -173,7 +253,11 @@ impl<V: View> Mirror<V> {
 
     fn leave_out(&mut self, key: &DocumentKey, malformed: &Malformed) {
         self.metrics.index_skipped(V::COLLECTION).increment(1);
-        if self.logged.len() < LOGGED_DOCUMENTS && self.logged.insert(key.clone()) {
+        if self.logged.len() >= LOGGED_DOCUMENTS || self.logged.contains(key) {
+            return;
+        }
+        if self.log_rate.allows() {
+            self.logged.insert(key.clone());
             tracing::warn!(
                 collection = Self::NAME,
                 id = %key,
@@ -184,14 +268,35 @@ impl<V: View> Mirror<V> {
     }
 }
 
+/// Malformed documents that are logged within one second. Those beyond are logged when they are read again.
+const LOGGED_PER_SECOND: u32 = 20;
+
+/// Bounds how fast malformed documents are logged: a thousand of them may come with one change of a program.
+#[derive(Debug, Default)]
+struct LogRate {
+    second: Option<Instant>,
+    logged: u32,
+}
+
+impl LogRate {
+    fn allows(&mut self) -> bool {
+        let now = Instant::now();
+        if self.second.is_none_or(|second| now - second >= Duration::from_secs(1)) {
+            *self = Self { second: Some(now), logged: 0 };
+        }
+        self.logged += 1;
+        if self.logged == LOGGED_PER_SECOND + 1 {
+            tracing::warn!(
+                "more malformed documents are left out; they are counted in hookgate_index_skipped_documents_total"
+            );
+        }
+        self.logged <= LOGGED_PER_SECOND
+    }
+}
+
 /// A complete load in the making, beside what is published.
 #[derive(Debug)]
 struct Load<V: View> {
-    records: HashMap<DocumentKey, V::Record>,
-}
-
-impl<V: View> Default for Load<V> {
-    fn default() -> Self {
-        Self { records: HashMap::new() }
-    }
+    view: V::Load,
+    documents: usize,
 }

@@ -2,7 +2,7 @@
 
 use super::idempotency::Idempotency;
 use super::options::JobOptions;
-use crate::ids::{OrganizationId, RequestId, UserId, WebhookId, WorkflowId};
+use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::SystemTime;
@@ -30,8 +30,8 @@ impl Request<'_> {
 
 /// A workflow to start.
 #[derive(Debug)]
-pub struct Match<'a> {
-    pub workflow: &'a WorkflowId,
+pub struct Match<'a, W> {
+    pub workflow: W,
     /// The ids of its matching nodes, as a JSON array.
     pub node_ids: &'a str,
 }
@@ -74,7 +74,7 @@ fn is_traceparent(text: &str) -> bool {
 /// The jobs of one request, ready for the script. Their data is `head + tail`: the tail, which
 /// holds the payload, crosses the wire once for all of them.
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub struct Jobs {
     /// Options of these jobs; empty where they have those of the queue.
     pub(super) options: Bytes,
     /// Empty where there is one job, whose head is all of it.
@@ -88,7 +88,7 @@ pub(super) struct Jobs {
 impl Jobs {
     pub(super) fn encode<'a>(
         request: &Request<'_>,
-        matches: impl ExactSizeIterator<Item = Match<'a>>,
+        matches: impl ExactSizeIterator<Item = Match<'a, impl AsRef<str>>>,
         options: &JobOptions,
     ) -> Self {
         let trace = request.trace.as_ref();
@@ -108,6 +108,11 @@ impl Jobs {
         self.heads.len().max(1)
     }
 
+    /// Whether there is no job, and no idempotency key to record.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.heads.is_empty() && self.idempotency.is_none()
+    }
+
     /// Whether there is nothing to say of them beyond the data of one job.
     pub(super) fn is_ordinary(&self) -> bool {
         self.heads.len() == 1
@@ -120,7 +125,7 @@ impl Jobs {
 /// The data of the jobs: what is their own, and what they share.
 fn data<'a>(
     request: &Request<'_>,
-    matches: impl ExactSizeIterator<Item = Match<'a>>,
+    matches: impl ExactSizeIterator<Item = Match<'a, impl AsRef<str>>>,
 ) -> (Vec<Bytes>, Bytes) {
     let count = matches.len();
     let mut buffer = Vec::with_capacity(count * 320 + request.payload_bytes() + 128);
@@ -142,9 +147,9 @@ fn data<'a>(
 }
 
 /// The data of a job up to the payload.
-fn append_head(buffer: &mut Vec<u8>, request: &Request<'_>, each: &Match<'_>) {
+fn append_head(buffer: &mut Vec<u8>, request: &Request<'_>, each: &Match<'_, impl AsRef<str>>) {
     buffer.extend_from_slice(br#"{"workflowId":"#);
-    append_json(buffer, each.workflow.as_str());
+    append_json(buffer, each.workflow.as_ref());
     buffer.extend_from_slice(br#","organizationId":"#);
     append_json(buffer, request.organization.as_str());
     buffer.extend_from_slice(br#","userId":"#);
@@ -183,7 +188,7 @@ mod tests {
 
     #[test]
     fn data_has_its_members_in_the_promised_order() {
-        let workflows = [WorkflowId::new("w1").unwrap(), WorkflowId::new("w\"2").unwrap()];
+        let workflows = ["w1", "w\"2"];
         let request = Request {
             id: &RequestId::take_over_or_make(Some(b"r")),
             received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1234),
@@ -215,7 +220,7 @@ mod tests {
         let only = Jobs::encode(&request, matches, &options);
         assert_eq!(data(&only), [expected("w1")]);
         assert!(only.is_ordinary());
-        let none = Jobs::encode(&request, std::iter::empty(), &options);
+        let none = Jobs::encode(&request, std::iter::empty::<Match<'_, &str>>(), &options);
         assert_eq!((none.heads.len(), none.bytes), (0, 0));
     }
 

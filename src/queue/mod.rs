@@ -15,7 +15,7 @@ mod session;
 
 pub use health::{Health, watch};
 pub use idempotency::{Idempotency, IdempotencySettings, InvalidIdempotencyKey};
-pub use job::{Match, Request, TraceContext};
+pub use job::{Jobs, Match, Request, TraceContext};
 
 use crate::admission::Permit;
 use crate::ids::OrganizationId;
@@ -23,7 +23,6 @@ use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
 use batcher::{BatchSettings, Batcher};
 use delivery::Delivery;
-use job::Jobs;
 use keys::QueueName;
 use options::JobOptions;
 use std::sync::Arc;
@@ -212,21 +211,28 @@ impl Queue {
         self
     }
 
-    /// Adds one job for each match, all in one step, unless its idempotency key says that this was done before. Comes back when Redis has acknowledged them;
-    /// what has been handed over is carried out even if nobody waits for the answer any more.
-    pub async fn enqueue<'a>(
+    /// Writes down one job for each match. Nothing is waited for.
+    pub fn prepare<'a>(
         &self,
-        request: Request<'_>,
-        matches: impl ExactSizeIterator<Item = Match<'a>>,
-        mut permit: Permit,
-    ) -> Result<Added, EnqueueError> {
+        request: &Request<'_>,
+        matches: impl ExactSizeIterator<Item = Match<'a, impl AsRef<str>>>,
+    ) -> Result<Jobs, EnqueueError> {
         self.check_size(matches.len(), request.payload_bytes())?;
+        Ok(Jobs::encode(request, matches, &self.settings.job))
+    }
+
+    /// Adds jobs, all in one step, unless their idempotency key says that this was done before. Comes back
+    /// when Redis has acknowledged them; what has been handed over is carried out even if nobody waits for the
+    /// answer any more.
+    pub async fn enqueue(&self, jobs: Jobs, mut permit: Permit) -> Result<Added, EnqueueError> {
+        // Without a job there is nothing to add, but a key may have been used before.
+        if jobs.is_nothing() {
+            return Ok(Added { matched: 0, is_repeated: false });
+        }
         if self.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
-        let jobs = Jobs::encode(&request, matches, &self.settings.job);
-        drop(request);
         permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
         self.next_batcher().add(jobs, deadline, permit).await
     }

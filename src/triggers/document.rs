@@ -43,10 +43,9 @@ impl Fields {
     }
 }
 
-/// What is kept of a workflow.
+/// What a workflow's document comes to.
 #[derive(Debug)]
 pub struct WorkflowRecord {
-    pub(super) workflow: WorkflowId,
     pub(super) organization: OrganizationId,
     /// By webhook: the ids of the nodes it reaches, as a JSON array. Empty while switched off.
     pub(super) triggers: Vec<(WebhookId, Box<str>)>,
@@ -54,7 +53,7 @@ pub struct WorkflowRecord {
 
 impl WorkflowRecord {
     pub(super) fn read(document: &RawDocument, fields: &Fields) -> Result<Self, Malformed> {
-        let workflow = identifier(document, "_id", WorkflowId::new)?;
+        identifier(document, "_id", WorkflowId::new)?;
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = is_active(document, &fields.active)?;
         let mut nodes_of: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
@@ -81,7 +80,7 @@ impl WorkflowRecord {
             let json = serde_json::to_string(&nodes).expect("texts can be written as JSON");
             (webhook, json.into_boxed_str())
         });
-        Ok(Self { workflow, organization, triggers: triggers.collect() })
+        Ok(Self { organization, triggers: triggers.collect() })
     }
 }
 

@@ -1,19 +1,24 @@
 //! Which workflows a webhook starts.
 
 mod document;
+#[cfg(test)]
+mod model;
 
-use crate::ids::{OrganizationId, WebhookId, WorkflowId};
+use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::{Collection, Metrics};
-use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::document::{DocumentKey, IdText, Malformed};
+use crate::mirror::key::Key;
+use crate::mirror::shard::Postings;
+use crate::mirror::sharded::Sharded;
+use crate::mirror::snapshot::Snapshot;
+use crate::mirror::writer::{Changes, Entry, Load, Writer};
 use crate::mirror::{Freshness, View};
 use crate::settings::Section;
-use arc_swap::ArcSwap;
 use bson::{Document, RawDocument};
 pub use document::WorkflowRecord;
-use hashbrown::{Equivalent, HashMap as BorrowedKeyMap};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The section `[triggers]`.
 #[derive(Debug, Clone)]
@@ -21,6 +26,10 @@ pub struct TriggersSettings {
     pub source: Source,
     pub file: PathBuf,
     pub collection: String,
+    /// How old workflows and users may be for a miss to be believed, 1 s to a day.
+    pub max_staleness: Duration,
+    /// Where a snapshot of the index is kept; `None`: nowhere.
+    pub snapshot_file: Option<PathBuf>,
     fields: document::Fields,
 }
 
@@ -38,6 +47,13 @@ impl TriggersSettings {
             source: section.value("source", Source::MongoDb),
             file: section.value("file", PathBuf::from("config/workflows.json")),
             collection: section.name("collection", "workflows"),
+            max_staleness: section.duration(
+                "max_staleness",
+                "30s",
+                Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60),
+            ),
+            snapshot_file: Some(section.value("snapshot_file", PathBuf::new()))
+                .filter(|file| !file.as_os_str().is_empty()),
             fields: document::Fields {
                 nodes: section.name("nodes_field", "nodes"),
                 organization: section.name("organization_field", "organizationId"),
@@ -47,63 +63,116 @@ impl TriggersSettings {
     }
 }
 
-/// A workflow that a webhook starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger {
-    pub workflow: WorkflowId,
-    /// The ids of the workflow's matching nodes, as a JSON array.
-    pub node_ids: Box<str>,
+impl TriggersSettings {
+    /// What decides on what is made of a document.
+    pub fn source_names(&self) -> [&str; 4] {
+        let document::Fields { nodes, organization, active } = &self.fields;
+        [&self.collection, nodes, organization, active]
+    }
 }
 
-/// The triggers are not loaded yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the triggers are not loaded yet")]
-pub struct NotLoaded;
+/// The workflows that a webhook starts.
+#[derive(Debug, Clone)]
+pub struct Matches<'a>(Option<Postings<'a>>);
 
-type TriggerMap = BorrowedKeyMap<TriggerKey, Arc<[Trigger]>>;
+/// A workflow that a webhook starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger<'a> {
+    pub workflow: IdText<'a>,
+    /// The ids of the workflow's matching nodes, as a JSON array.
+    pub node_ids: &'a str,
+}
+
+impl<'a> Iterator for Matches<'a> {
+    type Item = Trigger<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Trigger<'a>> {
+        let posting = self.0.as_mut()?.next()?;
+        let workflow =
+            IdText::of(posting.document).expect("only workflows with such an id are kept");
+        let node_ids =
+            std::str::from_utf8(posting.data).expect("it was a text when it was written");
+        Some(Trigger { workflow, node_ids })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.0.as_ref().map_or(0, ExactSizeIterator::len);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Matches<'_> {}
+
+/// Nothing was found, and the triggers are not loaded yet or too old to say that there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the triggers are not known well enough")]
+pub struct Unknown;
 
 /// All triggers, for reading.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TriggerIndex {
-    triggers: ArcSwap<TriggerMap>,
+    triggers: Arc<Sharded>,
     freshness: Arc<Freshness>,
 }
 
 impl TriggerIndex {
-    /// The workflows of the organization that this webhook starts, in the order of their ids.
-    pub fn matching(
+    pub fn new(max_staleness: Duration) -> Self {
+        Self { triggers: Arc::default(), freshness: Freshness::new(max_staleness) }
+    }
+
+    /// Reads the workflows of the organization that this webhook starts, in the order of their ids. They are there
+    /// while they are read.
+    pub fn matching<R>(
         &self,
         organization: &OrganizationId,
         webhook: &WebhookId,
-    ) -> Result<Arc<[Trigger]>, NotLoaded> {
-        if !self.freshness.is_loaded() {
-            return Err(NotLoaded);
-        }
-        let triggers = self.triggers.load();
-        let found = triggers.get(&BorrowedKey { organization, webhook });
-        Ok(found.map(Arc::clone).unwrap_or_default())
+        read: impl FnOnce(Matches<'_>) -> R,
+    ) -> Result<R, Unknown> {
+        let key = key(organization, webhook);
+        self.triggers.read(key, |postings| {
+            if postings.is_none() && !self.freshness.can_deny() {
+                return Err(Unknown);
+            }
+            Ok(read(Matches(postings)))
+        })
     }
 
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.freshness
     }
+
+    /// What goes into a snapshot.
+    pub fn tables(&self) -> [(&'static str, Arc<Sharded>); 1] {
+        [(TABLE, Arc::clone(&self.triggers))]
+    }
+}
+
+/// The name of the index in a snapshot.
+const TABLE: &str = "triggers";
+
+#[inline]
+fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> Key<'a> {
+    Key::of(organization.as_str()).and(webhook.as_str())
 }
 
 /// Makes the index out of the documents of workflows.
 #[derive(Debug)]
 pub struct WorkflowsView {
     fields: document::Fields,
-    index: Arc<TriggerIndex>,
+    triggers: Writer,
     metrics: Arc<Metrics>,
 }
 
 impl WorkflowsView {
-    pub fn new(
-        settings: &TriggersSettings,
-        index: Arc<TriggerIndex>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { fields: settings.fields.clone(), index, metrics }
+    pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
+        let triggers = Writer::new(Arc::clone(&index.triggers));
+        Self { fields: settings.fields.clone(), triggers, metrics }
+    }
+
+    fn show(&self) {
+        self.metrics.index_triggers.set(self.triggers.postings() as f64);
+        self.metrics.index_workflows.set(self.triggers.documents() as f64);
     }
 }
 
@@ -111,6 +180,7 @@ impl View for WorkflowsView {
     const COLLECTION: Collection = Collection::Workflows;
 
     type Record = WorkflowRecord;
+    type Load = Load;
 
     fn projection(&self) -> Document {
         self.fields.projection()
@@ -120,47 +190,45 @@ impl View for WorkflowsView {
         WorkflowRecord::read(document, &self.fields)
     }
 
-    fn publish(&self, records: &HashMap<DocumentKey, WorkflowRecord>) {
-        let mut lists: BorrowedKeyMap<TriggerKey, Vec<Trigger>> = BorrowedKeyMap::new();
-        for record in records.values() {
-            for (webhook, node_ids) in &record.triggers {
-                let key = TriggerKey {
-                    organization: record.organization.clone(),
-                    webhook: webhook.clone(),
-                };
-                let trigger =
-                    Trigger { workflow: record.workflow.clone(), node_ids: node_ids.clone() };
-                lists.entry(key).or_default().push(trigger);
-            }
+    fn begin_load(&self) -> Load {
+        self.triggers.begin_load()
+    }
+
+    fn load(&self, load: &mut Load, document: &DocumentKey, record: WorkflowRecord) {
+        load.put(document.as_bytes(), &record.into_entries());
+    }
+
+    fn finish_load(&mut self, load: Load) {
+        self.triggers.replace(load);
+        self.show();
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) {
+        let mut load = self.triggers.begin_load();
+        for (document, entries) in snapshot.documents(TABLE) {
+            load.put(document, &entries);
         }
-        let triggers = lists.values().map(Vec::len).sum::<usize>();
-        let workflows = records.values().filter(|record| !record.triggers.is_empty()).count();
-        let sorted = lists.into_iter().map(|(key, mut list)| {
-            list.sort_unstable_by(|one, other| one.workflow.cmp(&other.workflow));
-            (key, Arc::from(list))
-        });
-        self.index.triggers.store(Arc::new(sorted.collect()));
-        self.metrics.index_triggers.set(triggers as f64);
-        self.metrics.index_workflows.set(workflows as f64);
+        self.finish_load(load);
+    }
+
+    fn apply(&mut self, records: Vec<(DocumentKey, Option<WorkflowRecord>)>) {
+        let mut changes = Changes::default();
+        for (document, record) in records {
+            let entries = record.map(WorkflowRecord::into_entries).unwrap_or_default();
+            self.triggers.put(&mut changes, document.as_bytes(), entries);
+        }
+        self.triggers.apply(changes);
+        self.show();
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct TriggerKey {
-    organization: OrganizationId,
-    webhook: WebhookId,
-}
-
-/// A look-up needs no key of its own. The fields stand in the order of [`TriggerKey`]'s, so that
-/// both hash alike.
-#[derive(Hash)]
-struct BorrowedKey<'a> {
-    organization: &'a OrganizationId,
-    webhook: &'a WebhookId,
-}
-
-impl Equivalent<TriggerKey> for BorrowedKey<'_> {
-    fn equivalent(&self, key: &TriggerKey) -> bool {
-        *self.organization == key.organization && *self.webhook == key.webhook
+impl WorkflowRecord {
+    fn into_entries(self) -> Vec<Entry> {
+        let Self { organization, triggers } = self;
+        let entry = |(webhook, node_ids): (WebhookId, Box<str>)| Entry {
+            key: key(&organization, &webhook).to_bytes(),
+            data: node_ids.into_string().into_bytes(),
+        };
+        triggers.into_iter().map(entry).collect()
     }
 }

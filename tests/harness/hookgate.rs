@@ -141,9 +141,18 @@ impl Hookgate {
 
     /// Kills it if it runs, starts it again with `self.config`, and waits until it is ready.
     pub async fn restart(&mut self) {
+        self.restart_unready().await;
+        self.ready().await;
+    }
+
+    /// As [`Hookgate::restart`], and waits until it lives.
+    pub async fn restart_unready(&mut self) {
         self.process.kill9().await;
         self.process = launch(&self.config, &self.directory, &[]);
-        self.ready().await;
+        until("/livez answers", async || {
+            self.client.get(self.admin_url("/livez")).send().await.is_ok()
+        })
+        .await;
     }
 
     async fn try_readiness(&self) -> Option<(StatusCode, Value)> {

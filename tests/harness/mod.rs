@@ -28,7 +28,10 @@
 //! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::board` |
 //! | [`calls`] | [`calls::Calls`]: many calls of the official `Queue`, of any release, in one process |
 //! | [`official`] | [`official::Official`]: each supported release with its worker, `pause()` and `resume()` |
-//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `database()` (fresh name) with `insert(documents)`; `document(json)` |
+//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `start_uninitiated`, `start_standalone`, `freeze`, `thaw`, `restart`, `database()` (fresh name) with `insert(documents)`; `document(json)` |
+//! | [`mongo_faults`] | `mongo.fail(&["getMore"], doc! { "errorCode": 286 })`: commands of Hookgate fail until `end`; `hit(n)` |
+//! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
+//! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
 //! | [`config`] | [`Config`]: TOML by key path |
@@ -47,6 +50,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "documents are written in place")]
 #![allow(clippy::cast_precision_loss, reason = "metrics are floats, and our counts are small")]
 
+pub mod agreement;
 pub mod app;
 pub mod calls;
 pub mod chaos;
@@ -54,6 +58,7 @@ mod chaos_faults;
 mod chaos_line;
 pub mod config;
 pub mod documents;
+pub mod edits;
 pub mod fake_redis;
 pub mod hookgate;
 pub mod http;
@@ -61,6 +66,7 @@ pub mod keys;
 pub mod ledger;
 pub mod metrics;
 pub mod mongo;
+pub mod mongo_faults;
 pub mod node;
 pub mod official;
 pub mod ports;

@@ -1,4 +1,4 @@
-//! A real MongoDB replica set of one member.
+//! A real MongoDB: a replica set of one member, a member of a larger one, or no member of any.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,12 +40,32 @@ impl Mongo {
 
     /// On a port that was told to somebody before the server is there.
     pub async fn start_on(port: u16) -> Self {
-        let directory = Scratch::new("mongo");
-        let process = launch(port, &directory);
-        let mongo = Self { port, process, directory };
-        mongo.initiate().await;
+        let mongo = Self::start_uninitiated(port);
+        mongo.initiate(&[port]).await;
         mongo.writable().await;
         mongo
+    }
+
+    /// A member of a replica set that does not exist yet.
+    pub fn start_uninitiated(port: u16) -> Self {
+        Self::launched(port, &MEMBER)
+    }
+
+    /// A server that is no member of anything.
+    pub async fn start_standalone(port: u16) -> Self {
+        let mongo = Self::launched(port, &[]);
+        mongo.writable().await;
+        mongo
+    }
+
+    fn launched(port: u16, options: &[&str]) -> Self {
+        let directory = Scratch::new("mongo");
+        let process = launch(port, &directory, options);
+        Self { port, process, directory }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What goes into `mongodb.uri`.
@@ -62,11 +82,26 @@ impl Mongo {
         self.process.kill9().await;
     }
 
+    /// SIGSTOP: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Kills the server if it runs and starts it again, same port and directory.
     pub async fn restart(&mut self) {
-        self.process.kill9().await;
-        self.process = launch(self.port, &self.directory);
+        self.restart_as_member(&[]).await;
         self.writable().await;
+    }
+
+    /// As [`Mongo::restart`], as a member of a replica set and with more options; does not wait for it to be primary.
+    pub async fn restart_as_member(&mut self, options: &[&str]) {
+        self.process.kill9().await;
+        let options: Vec<&str> = MEMBER.into_iter().chain(options.iter().copied()).collect();
+        self.process = launch(self.port, &self.directory, &options);
     }
 
     /// A fresh database, with a client of the running test's own.
@@ -78,16 +113,21 @@ impl Mongo {
     }
 
     /// A client that talks to this member only, whatever the replica set thinks of itself.
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
         let mut options = ClientOptions::parse(uri).await.expect("a valid uri");
         options.server_selection_timeout = Some(Duration::from_secs(30));
         Client::with_options(options).expect("valid options")
     }
 
-    async fn initiate(&self) {
-        let member = doc! { "_id": 0, "host": format!("127.0.0.1:{}", self.port) };
-        let command = doc! { "replSetInitiate": { "_id": "rs0", "members": [member] } };
+    /// Makes a replica set of the servers on these ports, this one among them.
+    pub async fn initiate(&self, ports: &[u16]) {
+        let member = |(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") };
+        let members: Vec<Document> = (0..).zip(ports).map(member).collect();
+        // Members of larger sets elect a new primary in one or two seconds instead of ten.
+        let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 };
+        let set = doc! { "_id": "rs0", "members": members, "settings": settings };
+        let command = doc! { "replSetInitiate": set };
         let admin = self.client().await.database("admin");
         until_some("mongod takes replSetInitiate", async || {
             self.assert_running();
@@ -96,19 +136,29 @@ impl Mongo {
         .await;
     }
 
-    async fn writable(&self) {
+    /// Waits until it takes writes.
+    pub async fn writable(&self) {
         let admin = self.client().await.database("admin");
         until_some("mongod is primary", async || {
             self.assert_running();
-            let hello = admin.run_command(doc! { "hello": 1 }).await.ok()?;
-            hello.get_bool("isWritablePrimary").ok()?.then_some(())
+            says_it_is_primary(&admin).await.then_some(())
         })
         .await;
+    }
+
+    /// Whether it takes writes now.
+    pub async fn is_writable(&self) -> bool {
+        says_it_is_primary(&self.client().await.database("admin")).await
     }
 
     fn assert_running(&self) {
         assert!(self.process.exit_code().is_none(), "mongod ended: {}", self.process.log_text());
     }
+}
+
+async fn says_it_is_primary(admin: &Database) -> bool {
+    let hello = admin.run_command(doc! { "hello": 1 }).await;
+    hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or_default())
 }
 
 /// The address of a replica set member on this port, also before it is there.
@@ -124,8 +174,18 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
+    /// Of any server or set, behind this address.
+    pub fn of(uri: &str, database: Database) -> Self {
+        Self { uri: uri.to_owned(), database }
+    }
+
     pub fn uri(&self) -> &str {
         &self.uri
+    }
+
+    /// The database of this name on another server.
+    pub async fn on(&self, mongo: &Mongo) -> Self {
+        Self { uri: mongo.uri(), database: mongo.client().await.database(self.name()) }
     }
 
     pub fn name(&self) -> &str {
@@ -169,27 +229,18 @@ pub fn document(json: Value) -> Document {
     }
 }
 
-fn launch(port: u16, directory: &Scratch) -> Process {
+/// Options of a member of a replica set.
+const MEMBER: [&str; 2] = ["--replSet", "rs0"];
+
+fn launch(port: u16, directory: &Scratch, options: &[&str]) -> Process {
     let mut command = Command::new(program());
-    command.args([
-        "--replSet",
-        "rs0",
-        "--bind_ip",
-        "127.0.0.1",
-        "--port",
-        &port.to_string(),
-        "--dbpath",
-    ]);
-    command.arg(directory.path()).args([
-        "--nounixsocket",
-        "--wiredTigerCacheSizeGB",
-        "0.25",
-        "--oplogSize",
-        "64",
-    ]);
+    command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()]);
+    command.arg("--dbpath").arg(directory.path());
+    command.args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
     // Fail points for those who test broken streams; no diagnostic files, which only cost time here.
     command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+    command.args(options);
     Process::start("mongod", &command, &directory.join("mongod.log"))
 }
 

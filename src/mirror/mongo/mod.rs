@@ -9,6 +9,7 @@
 
 mod source;
 mod stream;
+mod survey;
 
 use super::document::DocumentKey;
 use super::{Change, Mirror, View};
@@ -19,15 +20,20 @@ use crate::settings::{Secret, Section};
 use bson::{Bson, RawDocumentBuf, Timestamp};
 use mongodb::options::{ClientOptions, ConnectionString};
 use mongodb::{Client, ClientSession, Database};
-use source::Source;
+use source::{Position, Source};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stream::{Lost, Reply};
-use tokio::sync::{OnceCell, mpsc};
+use stream::{Lost, Pump, Reply};
+pub use survey::{CannotSurvey, CollectionSurvey, ServerSurvey};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Replies of the stream that wait to be applied. Beyond it the stream is not read on.
 const WAITING_REPLIES: usize = 4096;
+
+/// How often it is looked at whether a stream that says nothing has got too old.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Documents asked for by one fetch.
 const FETCHED_DOCUMENTS: usize = 1000;
@@ -35,6 +41,16 @@ const FETCHED_DOCUMENTS: usize = 1000;
 /// How long a client looks for a server, unless the address says otherwise. Short, since trying
 /// again is our own affair.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a reply is waited for to begin with. A server that holds one back may answer everybody else: then the driver waits
+/// for ever.
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The limit grows, since a large collection on a slow disk may take so long.
+const LONGEST_REPLY_LIMIT: Duration = Duration::from_mins(10);
+
+/// How long the same client is tried again, from where the stream was. Then a new one loads everything.
+const CLIENT_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The section `[mongodb]`.
 #[derive(Debug, Clone)]
@@ -61,32 +77,34 @@ impl MongoSettings {
     }
 }
 
-/// The database, looked up when it is first needed, and again until that succeeds.
+impl MongoSettings {
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+}
+
+/// The database by its address.
 #[derive(Debug)]
 pub struct Mongo {
     settings: MongoSettings,
-    database: OnceCell<Database>,
 }
 
 impl Mongo {
     pub fn new(settings: MongoSettings) -> Self {
-        Self { settings, database: OnceCell::new() }
+        Self { settings }
     }
 
-    /// The database of a client that connects when it is used.
-    async fn database(&self) -> Result<&Database, Lost> {
-        let connect = async || {
-            let mut options =
-                ClientOptions::parse(self.settings.uri.reveal()).await.map_err(|_| {
-                    // The driver's message may repeat the address, which may hold a password.
-                    Lost("mongodb.uri is not a valid address, or its name is not found".to_owned())
-                })?;
-            options.app_name.get_or_insert_with(|| "hookgate".to_owned());
-            options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
-            let client = Client::with_options(options).map_err(Lost::from)?;
-            Ok(client.database(&self.settings.database))
-        };
-        self.database.get_or_try_init(connect).await
+    /// The database of a new client, which connects when it is used. A client forgets the address over what it has learnt
+    /// of the servers: when all of those are gone, or were of the wrong kind once, it never finds another.
+    async fn connect(&self) -> Result<Database, Lost> {
+        let mut options = ClientOptions::parse(self.settings.uri.reveal()).await.map_err(|_| {
+            // The driver's message may repeat the address, which may hold a password.
+            Lost("mongodb.uri is not a valid address, or its name is not found".to_owned())
+        })?;
+        options.app_name.get_or_insert_with(|| "hookgate".to_owned());
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        let client = Client::with_options(options).map_err(Lost::from)?;
+        Ok(client.database(&self.settings.database))
     }
 }
 
@@ -94,11 +112,12 @@ impl Mongo {
 pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
     let mut pause = Pause::default();
     let mut reason = LoadReason::Start;
+    let mut limit = REPLY_LIMIT;
     loop {
         let age = mirror.freshness.age();
-        let lost = match mongo.database().await {
+        let lost = match mongo.connect().await {
             Ok(database) => {
-                let source = Source::new(database.clone(), &collection);
+                let source = Source::new(&database, &collection, limit);
                 load_and_follow(&source, &mut mirror, reason).await
             }
             Err(lost) => lost,
@@ -109,11 +128,18 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
         } else {
             Condition::NotReady(format!("not loaded: {}", lost.0))
         });
+        limit = longer(limit);
         if mirror.freshness.age() < age {
             pause.reset();
+            limit = REPLY_LIMIT;
         }
         pause.wait().await;
     }
+}
+
+/// The next limit, after one that was too short.
+fn longer(limit: Duration) -> Duration {
+    (limit * 2).min(LONGEST_REPLY_LIMIT)
 }
 
 /// Loads the collection and follows it until the stream is lost.
@@ -147,10 +173,11 @@ impl<'a> Follower<'a> {
         reason: LoadReason,
     ) -> mongodb::error::Result<(Self, mpsc::Receiver<Reply>)> {
         let mut session = source.session().await?;
-        let stream = source.open_stream(session.operation_time()).await?;
+        let from = Position::Time(session.operation_time());
+        let stream = source.open_stream(&from).await?;
         let (sender, replies) = mpsc::channel(WAITING_REPLIES);
         // It ends when nobody listens to it any more.
-        tokio::spawn(stream::pump(stream, sender));
+        tokio::spawn(Pump::new(source.clone(), from, stream).run(sender));
         let is_missing = !source.exists(&mut session).await?;
         source.load(mirror, &mut session, reason).await?;
         let loaded_at = session.operation_time();
@@ -162,12 +189,19 @@ impl<'a> Follower<'a> {
         mirror: &mut Mirror<V>,
         replies: &mut mpsc::Receiver<Reply>,
     ) -> Lost {
-        while let Some(reply) = replies.recv().await {
-            if let Err(lost) = self.handle(mirror, reply, replies).await {
-                return lost;
+        loop {
+            match tokio::time::timeout(LOOK_INTERVAL, replies.recv()).await {
+                // A stream that says nothing gets old.
+                Err(_) if self.caught_up => mirror.report(self.condition()),
+                Err(_) => {}
+                Ok(None) => return Lost("the reader of the stream has ended".to_owned()),
+                Ok(Some(reply)) => {
+                    if let Err(lost) = self.handle(mirror, reply, replies).await {
+                        return lost;
+                    }
+                }
             }
         }
-        Lost("the reader of the stream has ended".to_owned())
     }
 
     /// Handles a reply and all that wait behind it, up to one fetch.
@@ -215,7 +249,7 @@ impl<'a> Follower<'a> {
         lost.map_or(Ok(()), Err)
     }
 
-    /// Fetches the changed documents and applies them. While the network is away it tries again; what
+    /// Fetches the changed documents and applies them. While the network is away it tries again for a while; what
     /// else is refused is for a complete load to find out.
     async fn apply<V: View>(
         &mut self,
@@ -224,11 +258,14 @@ impl<'a> Follower<'a> {
     ) -> Result<(), Lost> {
         self.is_missing = false;
         let mut pause = Pause::default();
+        let begun = Instant::now();
         let documents = loop {
             let ids = changed.values().cloned().collect();
             match self.source.fetch(ids, mirror.view.projection(), &mut self.session).await {
                 Ok(documents) => break documents,
-                Err(error) if !stream::is_passing(&error) => return Err(Lost::from(error)),
+                Err(error) if !stream::is_passing(&error) || begun.elapsed() > CLIENT_PATIENCE => {
+                    return Err(Lost::from(error));
+                }
                 Err(error) => {
                     let note = format!("changes cannot be read: {}", error.kind);
                     mirror.report(Condition::Degraded(vec![note]));

@@ -1,0 +1,97 @@
+//! What is found under a key, for reading while it changes.
+//!
+//! A map from keys to what documents have there, in shards that are swapped one by one: a change costs one shard, a
+//! few kilobytes, and a reader finds the shard before it or the one behind it. Readers neither wait nor allocate nor
+//! write to memory that others use. A shard is one piece of memory ([`super::shard`]): what a look-up costs among a
+//! million keys is mostly waiting for memory that is not at hand.
+
+use super::key::Key;
+use super::shard::{Group, Postings, Shard, ShardBuilder, Stored};
+use arc_swap::ArcSwapAny;
+use hashbrown::DefaultHashBuilder;
+use std::hash::BuildHasher;
+
+/// With a million keys a shard has some sixty. Few in tests, so that keys meet.
+pub(super) const SHARDS: usize = if cfg!(test) { 4 } else { 1 << 14 };
+
+/// A map from keys to postings.
+#[derive(Debug)]
+pub struct Sharded {
+    shards: Box<[ArcSwapAny<Stored>]>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Default for Sharded {
+    fn default() -> Self {
+        Self::empty(DefaultHashBuilder::default())
+    }
+}
+
+impl Sharded {
+    fn empty(hasher: DefaultHashBuilder) -> Self {
+        let empty = ShardBuilder::default().finish();
+        let shards = (0..SHARDS).map(|_| ArcSwapAny::new(empty.clone())).collect();
+        Self { shards, hasher }
+    }
+
+    /// One in which everything has its place as in this one.
+    pub(super) fn empty_beside(&self) -> Self {
+        Self::empty(self.hasher.clone())
+    }
+
+    /// Reads what is under a key. To be done with quickly: what is read stays in memory meanwhile.
+    pub fn read<R>(&self, key: Key<'_>, read: impl FnOnce(Option<Postings<'_>>) -> R) -> R {
+        let hash = self.hash(&key);
+        let stored = self.at(hash.shard()).load();
+        read(Shard::of(&stored).find(hash.tag(), key))
+    }
+
+    /// Shows every key with what is under it.
+    pub fn for_each(&self, mut see: impl FnMut(Key<'_>, Postings<'_>)) {
+        for shard in &self.shards {
+            for group in Shard::of(&shard.load()).groups() {
+                see(group.key, group.postings);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, of: &(impl std::hash::Hash + ?Sized)) -> Hash {
+        let hash = self.hasher.hash_one(of);
+        // In tests there are eight, so that what must be told apart has the same.
+        Hash(if cfg!(test) { hash & (1 << 48 | 3) } else { hash })
+    }
+
+    /// Whether a document has a posting under a key with this hash.
+    pub(super) fn holds(&self, hash: Hash, document: &[u8]) -> bool {
+        let stored = self.at(hash.shard()).load();
+        let holds = |Group { key, mut postings, .. }: Group<'_>| {
+            self.hash(&key) == hash && postings.any(|posting| posting.document == document)
+        };
+        Shard::of(&stored).groups_of(hash.tag()).any(holds)
+    }
+
+    #[inline]
+    pub(super) fn at(&self, shard: usize) -> &ArcSwapAny<Stored> {
+        self.shards.get(shard).expect("there is a shard for every hash")
+    }
+}
+
+/// Of a key or a document. Different ones may have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hash(pub(super) u64);
+
+impl Hash {
+    /// The lowest bits choose the shard.
+    #[inline]
+    pub(super) fn shard(self) -> usize {
+        usize::try_from(self.0 % SHARDS as u64).expect("there are not so many shards")
+    }
+
+    /// The highest bits, by which keys stand in their shard.
+    #[inline]
+    pub(super) fn tag(self) -> u16 {
+        let [high, low, ..] = self.0.to_be_bytes();
+        u16::from_be_bytes([high, low])
+    }
+}

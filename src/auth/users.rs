@@ -6,8 +6,9 @@ use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
 use crate::mirror::document::{DocumentKey, IdText, Malformed, field, identifier, is_active};
 use crate::mirror::key::Key;
+use crate::mirror::load::Load;
 use crate::mirror::snapshot::Snapshot;
-use crate::mirror::writer::{Changes, Entry, Load, Writer};
+use crate::mirror::writer::{Changes, Entry, Writer};
 use crate::settings::Section;
 use bson::{Document, RawBsonRef, RawDocument, doc};
 use std::collections::HashSet;
@@ -233,8 +234,8 @@ impl View for UsersView {
         for (document, record) in records {
             let (by_id, by_key) =
                 record.as_ref().map(|record| record.entries(&document)).unwrap_or_default();
-            self.users.put(&mut users, document.as_bytes(), by_id);
-            self.owners.put(&mut owners, document.as_bytes(), by_key);
+            users.put(document.as_bytes(), by_id);
+            owners.put(document.as_bytes(), by_key);
             keys.extend(record.map(|record| record.keys).unwrap_or_default());
         }
         self.users.apply(users);

@@ -7,6 +7,8 @@
 pub mod document;
 pub mod file;
 pub mod key;
+mod keys_of;
+pub mod load;
 pub mod mongo;
 pub mod shard;
 pub mod sharded;

@@ -53,7 +53,7 @@ impl<'a> Shard<'a> {
 
     /// The groups of all keys with this tag, which is hardly ever more than one.
     #[inline]
-    pub(super) fn groups_of(self, tag: u16) -> impl Iterator<Item = Group<'a>> {
+    fn groups_of(self, tag: u16) -> impl Iterator<Item = Group<'a>> {
         let first = self.first_of(tag);
         let of_tag = self.tags.iter().skip(first).take_while(move |each| **each == tag);
         of_tag.zip(first..).map(move |(_, at)| self.group(at))
@@ -188,7 +188,8 @@ impl ShardBuilder {
 
     /// Groups entries whose keys have this tag by their keys.
     pub(super) fn push_entries(&mut self, tag: u16, entries: &mut [(&[u8], Posting<'_>)]) {
-        entries.sort_unstable();
+        // Most stand in order already, of which this sort makes use.
+        entries.sort();
         for of_key in entries.chunk_by(|(one, _), (other, _)| one == other) {
             if let Some((key, _)) = of_key.first() {
                 self.push(tag, key, of_key.iter().map(|(_, posting)| *posting));

@@ -6,7 +6,7 @@
 //! million keys is mostly waiting for memory that is not at hand.
 
 use super::key::Key;
-use super::shard::{Group, Postings, Shard, ShardBuilder, Stored};
+use super::shard::{Postings, Shard, ShardBuilder, Stored};
 use arc_swap::ArcSwapAny;
 use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
@@ -60,15 +60,6 @@ impl Sharded {
         let hash = self.hasher.hash_one(of);
         // In tests there are eight, so that what must be told apart has the same.
         Hash(if cfg!(test) { hash & (1 << 48 | 3) } else { hash })
-    }
-
-    /// Whether a document has a posting under a key with this hash.
-    pub(super) fn holds(&self, hash: Hash, document: &[u8]) -> bool {
-        let stored = self.at(hash.shard()).load();
-        let holds = |Group { key, mut postings, .. }: Group<'_>| {
-            self.hash(&key) == hash && postings.any(|posting| posting.document == document)
-        };
-        Shard::of(&stored).groups_of(hash.tag()).any(holds)
     }
 
     #[inline]

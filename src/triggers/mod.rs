@@ -8,10 +8,11 @@ use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::document::{DocumentKey, IdText, Malformed};
 use crate::mirror::key::Key;
+use crate::mirror::load::Load;
 use crate::mirror::shard::Postings;
 use crate::mirror::sharded::Sharded;
 use crate::mirror::snapshot::Snapshot;
-use crate::mirror::writer::{Changes, Entry, Load, Writer};
+use crate::mirror::writer::{Changes, Entry, Writer};
 use crate::mirror::{Freshness, View};
 use crate::settings::Section;
 use bson::{Document, RawDocument};
@@ -215,7 +216,7 @@ impl View for WorkflowsView {
         let mut changes = Changes::default();
         for (document, record) in records {
             let entries = record.map(WorkflowRecord::into_entries).unwrap_or_default();
-            self.triggers.put(&mut changes, document.as_bytes(), entries);
+            changes.put(document.as_bytes(), entries);
         }
         self.triggers.apply(changes);
         self.show();

@@ -5,6 +5,9 @@ mod harness;
 #[path = "auth/api_keys.rs"]
 mod api_keys;
 
+#[path = "auth/remembered.rs"]
+mod remembered;
+
 use harness::config::SECRET;
 use harness::documents::user;
 use harness::keys::{KeyPair, KeyRing, hmac, jwk_set, octet_jwk};

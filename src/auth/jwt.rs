@@ -3,14 +3,11 @@
 use super::AuthError;
 use crate::ids::{OrganizationId, UserId};
 use crate::settings::{Secret, Section};
-use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
-use arc_swap::ArcSwap;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The section `[auth.jwt]`.
@@ -20,7 +17,7 @@ pub struct JwtSettings {
     /// The first one signs `hookgate token`, all of them verify.
     secrets: Vec<Secret>,
     public_keys: Vec<Key>,
-    jwks_file: Option<PathBuf>,
+    jwks: Option<JwksFile>,
     issuer: Vec<String>,
     audience: Vec<String>,
     leeway: Duration,
@@ -41,15 +38,11 @@ impl JwtSettings {
                 Err(message) => section.fault("public_key_files", message),
             }
         }
-        let jwks_file: PathBuf = section.value("jwks_file", PathBuf::new());
-        let jwks_file = (!jwks_file.as_os_str().is_empty()).then_some(jwks_file);
-        if let Some(path) = &jwks_file
-            && let Err(message) = std::fs::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|json| parse_jwks(&json))
-        {
-            section.fault("jwks_file", format!("{}: {message}", path.display()));
-        }
+        let jwks = JwksFile::read(section.value("jwks_file", PathBuf::new()));
+        let jwks = jwks.unwrap_or_else(|message| {
+            section.fault("jwks_file", message);
+            None
+        });
         let user_claims =
             section.value("user_claims", ["id", "userId", "sub"].map(str::to_owned).to_vec());
         if user_claims.is_empty() {
@@ -59,7 +52,7 @@ impl JwtSettings {
             algorithms,
             secrets: section.secrets("secret"),
             public_keys,
-            jwks_file,
+            jwks,
             issuer: section.texts("issuer"),
             audience: section.texts("audience"),
             leeway: section.duration("leeway", "30s", Duration::ZERO..=Duration::from_secs(600)),
@@ -70,7 +63,38 @@ impl JwtSettings {
 
     /// Whether any token could be verified.
     pub fn has_keys(&self) -> bool {
-        !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks_file.is_some()
+        !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
+    }
+
+    pub(super) fn jwks_file(&self) -> Option<&Path> {
+        self.jwks.as_ref().map(|jwks| jwks.path.as_path())
+    }
+
+    /// The same with the keys of a JWK set as its file has them now.
+    pub(super) fn with_jwks(&self, json: &[u8]) -> Result<Self, String> {
+        let keys = parse_jwks(json)?;
+        let path = self.jwks_file().unwrap_or_else(|| Path::new("")).to_owned();
+        Ok(Self { jwks: Some(JwksFile { path, keys }), ..self.clone() })
+    }
+}
+
+/// A JWK set and where it came from.
+#[derive(Debug, Clone)]
+struct JwksFile {
+    path: PathBuf,
+    keys: Vec<Key>,
+}
+
+impl JwksFile {
+    /// `None` without a path.
+    fn read(path: PathBuf) -> Result<Option<Self>, String> {
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let json = std::fs::read(&path).map_err(|error| error.to_string());
+        let keys = json.and_then(|json| parse_jwks(&json));
+        let keys = keys.map_err(|message| format!("{}: {message}", path.display()))?;
+        Ok(Some(Self { path, keys }))
     }
 }
 
@@ -103,34 +127,39 @@ pub(super) struct Claims {
     pub(super) organization: Option<OrganizationId>,
 }
 
+/// A token that is good.
+#[derive(Debug, Clone)]
+pub(super) struct Verified {
+    pub(super) claims: Claims,
+    /// Seconds since 1970, `auth.jwt.leeway` included.
+    pub(super) expires_at: u64,
+}
+
 /// Verifies tokens.
 #[derive(Debug)]
-pub(super) struct JwtVerifier {
-    settings: JwtSettings,
-    /// From secrets and PEM files.
+pub(super) struct Verifier {
+    pub(super) settings: JwtSettings,
+    /// From secrets, PEM files and the JWK set.
     keys: Vec<Key>,
-    /// From the JWK set, which is read again when it changes.
-    jwks: ArcSwap<Vec<Key>>,
     /// One for each algorithm, never a mixed list.
     validations: Vec<Validation>,
 }
 
-impl JwtVerifier {
+impl Verifier {
     pub(super) fn new(settings: JwtSettings) -> Self {
         let secrets = settings.secrets.iter().map(|secret| Key {
             decoding: DecodingKey::from_secret(secret.reveal().as_bytes()),
             id: None,
             algorithm: None,
         });
-        let keys = secrets.chain(settings.public_keys.iter().cloned()).collect();
+        let jwks = settings.jwks.iter().flat_map(|jwks| &jwks.keys);
+        let keys = secrets.chain(settings.public_keys.iter().chain(jwks).cloned()).collect();
         let validations =
             settings.algorithms.iter().map(|each| validation(&settings, *each)).collect();
-        let jwks = settings.jwks_file.as_ref().and_then(|path| std::fs::read(path).ok());
-        let jwks = jwks.and_then(|json| parse_jwks(&json).ok()).unwrap_or_default();
-        Self { keys, jwks: ArcSwap::from_pointee(jwks), validations, settings }
+        Self { settings, keys, validations }
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
+    pub(super) fn verify(&self, token: &str) -> Result<Verified, AuthError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::InvalidToken)?;
         let validation = self
             .validations
@@ -140,11 +169,10 @@ impl JwtVerifier {
                 tracing::debug!(algorithm = ?header.alg, "token refused: not in auth.jwt.algorithms");
                 AuthError::InvalidToken
             })?;
-        let jwks = self.jwks.load();
         let mut refusal = AuthError::InvalidToken;
-        for key in self.keys.iter().chain(jwks.iter()).filter(|key| key.is_for(&header)) {
+        for key in self.keys.iter().filter(|key| key.is_for(&header)) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, validation) {
-                Ok(token) => return self.claims(&token.claims),
+                Ok(token) => return self.verified(&token.claims),
                 Err(error) => match refused(&error) {
                     // Another key may fit the signature; nothing else can save this token.
                     ErrorKind::InvalidSignature => {}
@@ -156,6 +184,12 @@ impl JwtVerifier {
             }
         }
         Err(refusal)
+    }
+
+    fn verified(&self, claims: &Map<String, Value>) -> Result<Verified, AuthError> {
+        let expires_at = claims.get("exp").and_then(seconds).ok_or(AuthError::InvalidToken)?;
+        let expires_at = expires_at.saturating_add(self.settings.leeway.as_secs());
+        Ok(Verified { claims: self.claims(claims)?, expires_at })
     }
 
     fn claims(&self, claims: &Map<String, Value>) -> Result<Claims, AuthError> {
@@ -173,35 +207,6 @@ impl JwtVerifier {
             }
         };
         Ok(Claims { user, organization })
-    }
-
-    /// Keeps the keys of the JWK set as the file has them. Never ends.
-    pub(super) async fn follow_jwks(self: Arc<Self>) {
-        let Some(path) = self.settings.jwks_file.clone() else {
-            return std::future::pending().await;
-        };
-        let mut file = WatchedFile::new(path);
-        let mut was_fine = true;
-        loop {
-            match self.refresh_jwks(&mut file) {
-                Ok(()) => was_fine = true,
-                Err(message) if was_fine => {
-                    was_fine = false;
-                    tracing::warn!(path = %file.path().display(), message, "JWK set not readable, the last good one stays");
-                }
-                Err(_) => {}
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    fn refresh_jwks(&self, file: &mut WatchedFile) -> Result<(), String> {
-        if let Some(json) = file.read_if_changed().map_err(|error| error.to_string())? {
-            let keys = parse_jwks(&json)?;
-            tracing::info!(keys = keys.len(), "JWK set read");
-            self.jwks.store(Arc::new(keys));
-        }
-        Ok(())
     }
 }
 
@@ -269,6 +274,16 @@ fn validation(settings: &JwtSettings, algorithm: Algorithm) -> Validation {
     }
     validation.set_required_spec_claims(&required);
     validation
+}
+
+/// A point in time in a claim, which may have a fraction.
+fn seconds(value: &Value) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what was validated is no less than 0, and what is too large is far enough"
+    )]
+    value.as_u64().or_else(|| value.as_f64().map(|seconds| seconds as u64))
 }
 
 /// An identifier in a claim: a text, or an integer as its digits.

@@ -4,6 +4,7 @@ mod callers;
 mod jwt;
 #[cfg(test)]
 mod model;
+mod tokens;
 mod users;
 
 pub use callers::Callers;
@@ -14,6 +15,7 @@ use crate::ids::{OrganizationId, UserId};
 use crate::settings::Section;
 use callers::Known;
 use std::sync::Arc;
+use tokens::Tokens;
 
 /// The section `[auth]`.
 #[derive(Debug, Clone)]
@@ -69,14 +71,14 @@ pub enum AuthError {
 /// Turns credentials into callers.
 #[derive(Debug)]
 pub struct Authenticator {
-    tokens: Arc<jwt::JwtVerifier>,
+    tokens: Arc<Tokens>,
     callers: Arc<Callers>,
     api_keys_enabled: bool,
 }
 
 impl Authenticator {
     pub fn new(settings: AuthSettings, callers: Arc<Callers>) -> Self {
-        let tokens = Arc::new(jwt::JwtVerifier::new(settings.jwt));
+        let tokens = Arc::new(Tokens::new(settings.jwt));
         Self { tokens, callers, api_keys_enabled: settings.api_keys_enabled }
     }
 
@@ -113,6 +115,11 @@ impl Authenticator {
             Known::SwitchedOff | Known::Nobody => Err(AuthError::InvalidApiKey),
             Known::Unknown => Err(AuthError::Unavailable),
         }
+    }
+
+    /// Tokens are verified as these settings say from now on.
+    pub fn reload(&self, settings: JwtSettings) {
+        self.tokens.replace(settings);
     }
 
     /// Keeps the keys that come from a file current. Never ends.

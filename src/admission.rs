@@ -33,19 +33,31 @@ pub struct Overloaded;
 /// The bounds and what is taken of them.
 #[derive(Debug)]
 pub struct Admission {
-    settings: AdmissionSettings,
+    most_requests: AtomicUsize,
+    most_bytes: AtomicUsize,
     requests: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl Admission {
-    pub fn new(settings: AdmissionSettings) -> Arc<Self> {
-        Arc::new(Self { settings, requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+    pub fn new(settings: &AdmissionSettings) -> Arc<Self> {
+        Arc::new(Self {
+            most_requests: AtomicUsize::new(settings.in_flight_requests),
+            most_bytes: AtomicUsize::new(settings.in_flight_bytes),
+            requests: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// These bounds from now on. What is in flight beyond them comes to its end.
+    pub fn reload(&self, settings: &AdmissionSettings) {
+        self.most_requests.store(settings.in_flight_requests, Ordering::Relaxed);
+        self.most_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
     }
 
     /// Lets one more request in, unless that would be one too many.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Overloaded> {
-        take(&self.requests, 1, self.settings.in_flight_requests)?;
+        take(&self.requests, 1, &self.most_requests)?;
         Ok(Permit { admission: Arc::clone(self), bytes: 0 })
     }
 }
@@ -60,7 +72,7 @@ pub struct Permit {
 impl Permit {
     /// Takes `bytes` more for this request.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Overloaded> {
-        take(&self.admission.bytes, bytes, self.admission.settings.in_flight_bytes)?;
+        take(&self.admission.bytes, bytes, &self.admission.most_bytes)?;
         self.bytes += bytes;
         Ok(())
     }
@@ -85,7 +97,8 @@ impl Drop for Permit {
 
 /// Adds first and takes back if that was too much: one atomic operation where all is well. Two
 /// requests that meet at the bound may both be refused; the bound itself is never passed.
-fn take(taken: &AtomicUsize, amount: usize, bound: usize) -> Result<(), Overloaded> {
+fn take(taken: &AtomicUsize, amount: usize, bound: &AtomicUsize) -> Result<(), Overloaded> {
+    let bound = bound.load(Ordering::Relaxed);
     if taken.fetch_add(amount, Ordering::Relaxed).saturating_add(amount) <= bound {
         return Ok(());
     }
@@ -100,7 +113,7 @@ mod tests {
     #[test]
     fn what_a_permit_holds_comes_back_when_it_is_dropped() {
         let admission =
-            Admission::new(AdmissionSettings { in_flight_requests: 2, in_flight_bytes: 100 });
+            Admission::new(&AdmissionSettings { in_flight_requests: 2, in_flight_bytes: 100 });
         let mut first = admission.admit().unwrap();
         let mut second = admission.admit().unwrap();
         assert!(admission.admit().is_err());
@@ -113,6 +126,8 @@ mod tests {
         drop(first);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
         second.hold(30).unwrap();
+        second.admission.reload(&AdmissionSettings { in_flight_requests: 1, in_flight_bytes: 100 });
+        assert!(second.admission.admit().is_err());
         drop(second);
         assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 0);

@@ -5,15 +5,18 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::ingress::{self, Ingress, Listener, ServerSettings};
-use crate::lifecycle::{Condition, Readiness, Reporter, Shutdown, StopSignals};
+use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
 use crate::mirror::snapshot::{Snapshot, Snapshots, SourceId};
 use crate::mirror::{Mirror, file};
 use crate::queue::{self, Health, Queue};
+use crate::reload::Reload;
+use crate::telemetry::Log;
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
 use anyhow::Context;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -37,10 +40,10 @@ pub enum Ended {
     CutShort,
 }
 
-/// Runs the service until it is told to stop.
-pub fn run(config: Config) -> anyhow::Result<Ended> {
+/// Runs the service until it is told to stop. The configuration is read again from its file when that is asked for.
+pub fn run(config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
     let runtime = new_runtime()?;
-    let ended = runtime.block_on(App::start(config)?.run());
+    let ended = runtime.block_on(App::start(config)?.run(path, log));
     // A look-up of a name may still be under way on a thread of its own; nobody needs it.
     runtime.shutdown_background();
     ended
@@ -78,8 +81,9 @@ impl App {
         })
     }
 
-    async fn run(mut self) -> anyhow::Result<Ended> {
+    async fn run(mut self, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
         let mut signals = StopSignals::new()?;
+        let hangups = lifecycle::hangups()?;
         let process = self.readiness.part("process");
         let mut background = JoinSet::new();
         let admin_shutdown = self.start_admin()?;
@@ -92,9 +96,20 @@ impl App {
         background.spawn(never(authenticator.follow_keys()));
         self.start_mirrors(&mut background);
         background.spawn(never(upkeep(Arc::clone(&self.metrics))));
+        let admission = Admission::new(&self.config.admission);
+        let reload = Reload {
+            path,
+            log,
+            given: self.config.given.clone(),
+            admission: Arc::clone(&admission),
+            authenticator: Arc::clone(&authenticator),
+            queue: self.config.queue.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        background.spawn(never(reload.follow(hangups)));
 
         let shutdown = Shutdown::default();
-        let mut workers = self.start_workers(&authenticator, &shutdown)?;
+        let mut workers = self.start_workers(&authenticator, &admission, &shutdown)?;
         process.set(Condition::Ready);
 
         tokio::select! {
@@ -212,9 +227,9 @@ impl App {
     fn start_workers(
         &mut self,
         authenticator: &Arc<Authenticator>,
+        admission: &Arc<Admission>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<mpsc::Receiver<()>> {
-        let admission = Admission::new(self.config.admission.clone());
         let open = Arc::new(Semaphore::new(self.config.server.max_connections));
         let listeners = std::mem::take(&mut self.listeners);
         let runtimes = (0..listeners.len())
@@ -227,7 +242,7 @@ impl App {
             let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
             let queue = own.reduce(Queue::and).context("there is at least one queue")?;
             let ingress = Arc::new(Ingress {
-                admission: Arc::clone(&admission),
+                admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
                 body: self.config.server.body.clone(),
                 metrics: Arc::clone(&self.metrics),
@@ -254,10 +269,9 @@ impl App {
         let settings = Arc::new(self.config.queue.clone());
         let connections =
             if settings.connections == 0 { runtimes.len() } else { settings.connections };
-        let capacity = self.config.admission.in_flight_requests;
         let start = |runtime: &WorkerRuntime| {
             let _entered = runtime.runtime.enter();
-            Queue::start(&settings, &self.health, capacity, &self.metrics, &runtime.queue_tasks)
+            Queue::start(&settings, &self.health, &self.metrics, &runtime.queue_tasks)
         };
         runtimes.iter().cycle().take(connections).map(start).collect()
     }

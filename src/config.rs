@@ -6,7 +6,7 @@ use crate::auth::{AuthSettings, UsersSettings};
 use crate::ingress::ServerSettings;
 use crate::mirror::mongo::MongoSettings;
 use crate::queue::{IdempotencySettings, QueueSettings};
-use crate::settings::{Fault, Settings};
+use crate::settings::{Fault, Given, Settings};
 use crate::telemetry::TelemetrySettings;
 use crate::triggers::TriggersSettings;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     pub triggers: TriggersSettings,
     pub users: UsersSettings,
+    /// Tells what has changed when it is read again.
+    pub given: Given,
 }
 
 impl Config {
@@ -46,11 +48,12 @@ impl Config {
 
     /// Reads settings, wherever they come from.
     pub fn read(mut settings: Settings) -> Result<Self, Vec<Fault>> {
-        let config = Self::read_sections(&mut settings);
+        let mut config = Self::read_sections(&mut settings);
         if config.admission.in_flight_bytes < config.server.body.max_body {
             let message = "is less than server.max_body, so that the largest body never fits";
             settings.section("limits").fault("in_flight_bytes", message);
         }
+        config.given = settings.given().clone();
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -74,6 +77,7 @@ impl Config {
             queue: QueueSettings::read(&mut settings.section("queue"), idempotency),
             admission: AdmissionSettings::read(&mut settings.section("limits")),
             telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
+            given: Given::default(),
         }
     }
 }

@@ -121,6 +121,11 @@ impl StopSignals {
     }
 }
 
+/// SIGHUP, which from here on no longer ends the process; must be called within a runtime.
+pub fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,9 +89,9 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
     };
-    config.telemetry.start()?;
+    let log = config.telemetry.start()?;
     tracing::info!(version = hookgate::BUILD, config = %argument.config.display(), "hookgate starts");
-    Ok(match app::run(config)? {
+    Ok(match app::run(config, argument.config.clone(), log)? {
         Ended::Clean => ExitCode::SUCCESS,
         Ended::CutShort => ExitCode::FAILURE,
     })

@@ -93,6 +93,14 @@ labels!(
 );
 
 labels!(
+    /// What became of a configuration that was read again.
+    ReloadResult {
+        Applied = "applied",
+        Refused = "refused",
+    }
+);
+
+labels!(
     /// Why a call to Redis failed.
     RedisError {
         /// No reply before the deadline.
@@ -136,6 +144,7 @@ pub struct Metrics {
     index_changes: Vec<Vec<Counter>>,
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
+    config_reloads: Vec<Counter>,
     pub redis: RedisMetrics,
 }
 
@@ -259,6 +268,7 @@ impl Metrics {
                 ("reason", LoadReason::WORDS),
             ),
             index_skipped: index_skipped(),
+            config_reloads: config_reloads(),
             redis: RedisMetrics::register(),
         }
     }
@@ -277,6 +287,10 @@ impl Metrics {
 
     pub fn index_skipped(&self, collection: Collection) -> &Counter {
         of(&self.index_skipped, collection as usize)
+    }
+
+    pub fn config_reload(&self, result: ReloadResult) -> &Counter {
+        of(&self.config_reloads, result as usize)
     }
 
     /// Moves the samples of histograms into their buckets. They are held one by one until then,
@@ -366,6 +380,12 @@ fn index_skipped() -> Vec<Counter> {
     describe_counter!(name, "Malformed documents that were left out.");
     let collections = Collection::ALL.iter();
     collections.map(|collection| counter!(name, "collection" => collection.word())).collect()
+}
+
+fn config_reloads() -> Vec<Counter> {
+    let name = "hookgate_config_reloads_total";
+    describe_counter!(name, "Configurations that were read again on SIGHUP.");
+    ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.word())).collect()
 }
 
 fn redis_errors() -> Vec<Counter> {

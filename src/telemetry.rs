@@ -1,6 +1,7 @@
 //! Logs: one line per event on standard output.
 
 use crate::settings::Section;
+use std::fmt;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -28,14 +29,43 @@ impl TelemetrySettings {
     }
 
     /// Starts logging for the rest of the process.
-    pub fn start(&self) -> anyhow::Result<()> {
+    pub fn start(&self) -> anyhow::Result<Log> {
         let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&self.log)?);
         let started = match self.format {
-            Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+            Format::Json => {
+                let builder = builder.json().flatten_event(true).with_current_span(false);
+                let builder = builder.with_filter_reloading();
+                let handle = builder.reload_handle();
+                let log = Log(Box::new(move |filter| handle.reload(filter).is_ok()));
+                builder.try_init().map(|()| log)
+            }
             Format::Text => {
-                builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init()
+                let builder = builder.with_target(false).with_ansi(std::io::stdout().is_terminal());
+                let builder = builder.with_filter_reloading();
+                let handle = builder.reload_handle();
+                let log = Log(Box::new(move |filter| handle.reload(filter).is_ok()));
+                builder.try_init().map(|()| log)
             }
         };
         started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    }
+}
+
+/// The log of the process, while it runs.
+pub struct Log(Box<dyn Fn(EnvFilter) -> bool + Send>);
+
+impl Log {
+    /// Writes what `telemetry.log` lets through from now on.
+    pub fn reload(&self, settings: &TelemetrySettings) {
+        let is_taken = EnvFilter::try_new(&settings.log).is_ok_and(&self.0);
+        if !is_taken {
+            tracing::error!("telemetry.log could not be taken up");
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Log")
     }
 }

@@ -30,11 +30,13 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
     ("check", &[GROUND, &["auth", "config", "mirror", "triggers"]]),
+    ("reload", &[&["admission", "metrics", "settings"], &["auth", "config", "queue", "telemetry"]]),
     (
         "app",
         &[
             GROUND,
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
+            &["reload"],
         ],
     ),
 ];
@@ -49,7 +51,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["ingress/", "admin/"]),
     ("http_body_util", &["ingress/", "admin/"]),
     ("simd_json", &["ingress/webhook.rs"]),
-    ("arc_swap", &["auth/", "mirror/"]),
+    ("arc_swap", &["auth/", "mirror/", "queue/"]),
+    ("quick_cache", &["auth/"]),
     ("triomphe", &["mirror/"]),
     ("metrics_exporter_prometheus", &["metrics.rs"]),
     ("tracing_subscriber", &["telemetry.rs"]),

@@ -58,10 +58,9 @@ impl Ours {
         let faults = settings.into_faults();
         assert!(faults.is_empty(), "{faults:?}");
         let metrics = Metrics::new("bench", "bench").unwrap();
-        let capacity = limits.in_flight_requests;
         let health = Arc::new(Health::default());
-        let queue = Queue::start(&queue, &health, capacity, &metrics, &TaskTracker::new());
-        Self { queue, metrics, admission: Admission::new(limits) }
+        let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new());
+        Self { queue, metrics, admission: Admission::new(&limits) }
     }
 
     async fn add(&self, jobs: &Jobs, callers: usize) {

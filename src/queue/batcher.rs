@@ -38,7 +38,8 @@ impl BatchSettings {
 /// The way to a batcher.
 #[derive(Debug, Clone)]
 pub(super) struct Batcher {
-    waiting: mpsc::Sender<Waiting>,
+    /// Bounded by the permits of those who wait.
+    waiting: mpsc::UnboundedSender<Waiting>,
 }
 
 /// A request that waits for its turn.
@@ -65,14 +66,16 @@ impl Caller {
 }
 
 impl Batcher {
-    /// `capacity` is how many requests may wait.
     pub(super) fn start(
         settings: &Arc<QueueSettings>,
         delivery: Delivery,
-        capacity: usize,
         tasks: &TaskTracker,
     ) -> Self {
-        let (waiting, receiver) = mpsc::channel(capacity);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "each who waits holds a permit, of which there are so many"
+        )]
+        let (waiting, receiver) = mpsc::unbounded_channel();
         let worker = Worker {
             slots: Arc::new(Semaphore::new(settings.batch.max_in_flight)),
             limits: settings.batch.clone(),
@@ -93,7 +96,8 @@ impl Batcher {
     ) -> Result<Added, EnqueueError> {
         let (answer, reply) = oneshot::channel();
         let waiting = Waiting { jobs, deadline, caller: Caller { answer, _permit: permit } };
-        self.waiting.try_send(waiting).map_err(|_| EnqueueError::Full)?;
+        let unavailable = |_| EnqueueError::Unavailable(Enqueued::Nothing);
+        self.waiting.send(waiting).map_err(unavailable)?;
         reply.await.unwrap_or(Err(EnqueueError::Unavailable(Enqueued::Unknown)))
     }
 }
@@ -102,7 +106,7 @@ struct Worker {
     delivery: Arc<Delivery>,
     limits: BatchSettings,
     slots: Arc<Semaphore>,
-    receiver: mpsc::Receiver<Waiting>,
+    receiver: mpsc::UnboundedReceiver<Waiting>,
     /// What did not fit into the batch before.
     carried: Option<Waiting>,
     tasks: TaskTracker,

@@ -21,6 +21,7 @@ use crate::admission::Permit;
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
+use arc_swap::ArcSwap;
 use batcher::{BatchSettings, Batcher};
 use delivery::Delivery;
 use keys::QueueName;
@@ -40,7 +41,8 @@ pub struct QueueSettings {
     redis: Secret,
     queue: QueueName,
     job_name: String,
-    job: JobOptions,
+    /// Of all who have these settings together, so that they can be changed while it runs.
+    job: Arc<ArcSwap<JobOptions>>,
     enqueue_timeout: Duration,
     paused_layout: PausedLayout,
     /// 0: one per worker.
@@ -108,7 +110,7 @@ impl QueueSettings {
             max_fanout_bytes: section.size("max_fanout_bytes", "32MiB", 1024..=(512 << 20)),
             events: section.value("events", true),
             memory_watermark,
-            job: JobOptions::read(&mut section.section("job")),
+            job: Arc::new(ArcSwap::from_pointee(JobOptions::read(&mut section.section("job")))),
             batch: BatchSettings::read(&mut section.section("batch")),
             idempotency,
         }
@@ -116,6 +118,11 @@ impl QueueSettings {
 }
 
 impl QueueSettings {
+    /// Jobs are given the options of other settings from now on, wherever these here are in use.
+    pub fn reload_job_options(&self, other: &Self) {
+        self.job.store(other.job.load_full());
+    }
+
     /// What is left of `enqueue_timeout` for a reply when a batch may last be carried out.
     fn margin(&self) -> Duration {
         (self.enqueue_timeout / 10).min(Duration::from_millis(50))
@@ -184,13 +191,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens a connection and starts its batcher on the runtime of the caller. `capacity` is how
-    /// many requests may wait. The batcher ends when every `Queue` is dropped and what waited is
-    /// done.
+    /// Opens a connection and starts its batcher on the runtime of the caller. The batcher ends when every
+    /// `Queue` is dropped and what waited is done.
     pub fn start(
         settings: &Arc<QueueSettings>,
         health: &Arc<Health>,
-        capacity: usize,
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
     ) -> Self {
@@ -199,7 +204,7 @@ impl Queue {
         Self {
             settings: Arc::clone(settings),
             health: Arc::clone(health),
-            batchers: vec![Batcher::start(settings, delivery, capacity, tasks)],
+            batchers: vec![Batcher::start(settings, delivery, tasks)],
             turn: Arc::default(),
         }
     }
@@ -218,7 +223,7 @@ impl Queue {
         matches: impl ExactSizeIterator<Item = Match<'a, impl AsRef<str>>>,
     ) -> Result<Jobs, EnqueueError> {
         self.check_size(matches.len(), request.payload_bytes())?;
-        Ok(Jobs::encode(request, matches, &self.settings.job))
+        Ok(Jobs::encode(request, matches, &self.settings.job.load()))
     }
 
     /// Adds jobs, all in one step, unless their idempotency key says that this was done before. Comes back

@@ -1,12 +1,17 @@
 //! The job options: BullMQ's own, in its own words, as the JSON text that is stored with each job.
 
 use crate::settings::Section;
+use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 use toml::Value;
 
 /// The section `[queue.job]`, as BullMQ stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct JobOptions(Map<String, Json>);
+pub(super) struct JobOptions {
+    members: Map<String, Json>,
+    /// The JSON text that a job without a trace is stored with.
+    pub(super) json: Bytes,
+}
 
 /// Options of BullMQ that an ingress must not set, and why.
 const REFUSED: [(&str, &str); 11] = [
@@ -43,17 +48,13 @@ impl JobOptions {
         for (key, reason) in REFUSED {
             section.refuse(key, reason);
         }
-        Self(options)
-    }
-
-    /// The JSON text that a job without a trace is stored with.
-    pub(super) fn to_json(&self) -> String {
-        Json::Object(self.0.clone()).to_string()
+        let json = Json::Object(options.clone()).to_string().into();
+        Self { members: options, json }
     }
 
     /// The same with the context of a trace, a map of header names to values.
     pub(super) fn to_json_with_trace(&self, context: &Json) -> String {
-        let mut options = self.0.clone();
+        let mut options = self.members.clone();
         // BullMQ keeps it as a text that holds JSON. A worker that reads anything else there stops
         // for good.
         options.insert("tm".to_owned(), context.to_string().into());
@@ -155,7 +156,7 @@ mod tests {
         let mut settings = Settings::new(toml::from_str(file).unwrap(), std::iter::empty());
         let options = JobOptions::read(&mut settings.section("queue.job"));
         let faults = settings.into_faults().iter().map(ToString::to_string).collect();
-        (serde_json::from_str(&options.to_json()).unwrap(), faults)
+        (serde_json::from_slice(&options.json).unwrap(), faults)
     }
 
     #[test]

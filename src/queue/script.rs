@@ -3,20 +3,26 @@
 use super::QueueSettings;
 use super::idempotency::Idempotency;
 use super::job::Jobs;
+use super::options::JobOptions;
 use super::producer::{BatchNumber, Producer};
 use super::session::{CallError, Session};
 use crate::metrics::RedisError;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fred::types::Value;
 use fred::types::scripts::Script;
+use std::sync::Arc;
 
 const ADD_JOBS: &str = include_str!("add_jobs.lua");
 
-/// The arguments of EVALSHA that are the same for every batch of a producer.
+/// The arguments of EVALSHA that do not depend on what is in a batch.
 #[derive(Debug)]
 pub(super) struct AddJobs {
     digest: Value,
     keys: Vec<Value>,
+    /// Key prefix of jobs and their name.
+    names: [Value; 2],
+    options: Arc<ArcSwap<JobOptions>>,
     arguments: Vec<Value>,
     idempotency_prefix: String,
 }
@@ -66,9 +72,6 @@ impl AddJobs {
         let mut keys = settings.queue.script_keys();
         keys.push(settings.queue.producer_key(&producer.id));
         let arguments = [
-            settings.queue.job_prefix(),
-            settings.job_name.clone(),
-            settings.job.to_json(),
             settings.paused_layout.word().to_owned(),
             u8::from(settings.events).to_string(),
             settings.record_life().as_millis().to_string(),
@@ -77,6 +80,8 @@ impl AddJobs {
         Self {
             digest: text(Script::from_lua(ADD_JOBS).sha1().to_string()),
             keys: keys.into_iter().map(text).collect(),
+            names: [settings.queue.job_prefix(), settings.job_name.clone()].map(text),
+            options: Arc::clone(&settings.job),
             arguments: arguments.into_iter().map(text).collect(),
             idempotency_prefix: settings.queue.idempotency_prefix(),
         }
@@ -117,6 +122,8 @@ impl AddJobs {
         values.extend(keys.map(|Idempotency { key, .. }| {
             text([&self.idempotency_prefix, key.as_str()].concat())
         }));
+        values.extend_from_slice(&self.names);
+        values.push(Value::Bytes(self.options.load().json.clone()));
         values.extend_from_slice(&self.arguments);
         values.extend(
             [copy.number.get(), copy.number.low_water_mark(), copy.deadline, copy.timestamp]

@@ -3,6 +3,10 @@
 //! Each part of the program reads its own section with a [`Section`]; what no part has asked for
 //! is an unknown key. A value from the environment goes before one from the file.
 
+mod given;
+
+pub use given::Given;
+
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -58,6 +62,7 @@ pub struct Settings {
     sections: BTreeSet<String>,
     /// Every key that was asked for, with its default. `config/hookgate.toml` is held to it.
     known: BTreeMap<String, Option<Value>>,
+    given: Given,
 }
 
 impl Settings {
@@ -80,6 +85,10 @@ impl Settings {
     /// Every key that was asked for, with its default.
     pub fn known(&self) -> &BTreeMap<String, Option<Value>> {
         &self.known
+    }
+
+    pub fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Every fault there is, those of keys that nobody asked for included.
@@ -121,9 +130,14 @@ impl Settings {
         let from_file = take_from(&mut self.file, path);
         let lower = path.to_ascii_lowercase();
         if let Some(text) = self.environment.remove(&lower) {
-            return from_text(&text).map(Some);
+            let read = from_text(&text).map(Some);
+            self.given.add(path, Value::String(text));
+            return read;
         }
         let value = self.overlay(&lower, from_file, default);
+        if let Some(value) = &value {
+            self.given.add(path, value.clone());
+        }
         value.map(|value| value.try_into().map_err(|error| first_line(&error))).transpose()
     }
 
@@ -295,6 +309,8 @@ impl Section<'_> {
                 if text.is_empty() {
                     self.fault(key, format!("{} is empty", path.display()));
                 }
+                let name = format!("{} {}", self.path_of(key), path.display());
+                self.settings.given.add(&name, Value::String(text.to_owned()));
                 Some(Secret(text.to_owned()))
             }
             Err(error) => {

@@ -129,6 +129,15 @@ impl Hookgate {
         self.process.log_text()
     }
 
+    /// Writes `self.config` to its file, sends SIGHUP and waits until that is done.
+    pub async fn reload(&self) {
+        let reloads = async || self.metrics().await.sum("hookgate_config_reloads_total");
+        let before = reloads().await;
+        write(&self.config, &self.directory);
+        self.process.signal("HUP");
+        until("the configuration was read again", async || reloads().await > before).await;
+    }
+
     /// SIGTERM; gives the exit code.
     pub async fn terminate(&self) -> i32 {
         self.process.signal("TERM");
@@ -161,8 +170,12 @@ impl Hookgate {
     }
 }
 
+fn write(config: &Config, directory: &Scratch) -> PathBuf {
+    directory.write("hookgate.toml", config.to_string())
+}
+
 fn launch(config: &Config, directory: &Scratch, variables: &[(&str, &str)]) -> Process {
-    let file: PathBuf = directory.write("hookgate.toml", config.to_string());
+    let file = write(config, directory);
     let mut command = command(&["serve", "--config"]);
     command.arg(file).env("RUST_BACKTRACE", "1").envs(variables.iter().copied());
     Process::start("hookgate", &command, &directory.join("hookgate.log"))

@@ -96,7 +96,7 @@ impl App {
         background.spawn(never(authenticator.follow_keys()));
         self.start_mirrors(&mut background);
         background.spawn(never(upkeep(Arc::clone(&self.metrics))));
-        let admission = Admission::new(&self.config.admission);
+        let admission = Admission::new(&self.config.admission, &self.metrics);
         let reload = Reload {
             path,
             log,
@@ -107,6 +107,7 @@ impl App {
             metrics: Arc::clone(&self.metrics),
         };
         background.spawn(never(reload.follow(hangups)));
+        background.spawn(never(admission.prune()));
 
         let shutdown = Shutdown::default();
         let mut workers = self.start_workers(&authenticator, &admission, &shutdown)?;

@@ -16,7 +16,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("pause", &[]),
     ("settings", &[]),
     ("watched_file", &[]),
-    ("admission", &[&["settings"]]),
+    ("admission", &[&["ids", "metrics", "settings"]]),
     ("telemetry", &[&["settings"]]),
     ("mirror", &[GROUND]),
     // These three never see each other.
@@ -51,10 +51,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["ingress/", "admin/"]),
     ("http_body_util", &["ingress/", "admin/"]),
     ("simd_json", &["ingress/webhook.rs"]),
-    ("arc_swap", &["auth/", "mirror/", "queue/"]),
+    ("arc_swap", &["admission/", "auth/", "mirror/", "queue/"]),
+    ("dashmap", &["admission/"]),
+    ("governor", &["admission/"]),
     ("quick_cache", &["auth/"]),
     ("triomphe", &["mirror/"]),
-    ("metrics_exporter_prometheus", &["metrics.rs"]),
+    ("metrics_exporter_prometheus", &["metrics/"]),
     ("tracing_subscriber", &["telemetry.rs"]),
     ("clap", &["main.rs"]),
 ];

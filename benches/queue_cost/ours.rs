@@ -60,7 +60,8 @@ impl Ours {
         let metrics = Metrics::new("bench", "bench").unwrap();
         let health = Arc::new(Health::default());
         let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new());
-        Self { queue, metrics, admission: Admission::new(&limits) }
+        let admission = Admission::new(&limits, &metrics);
+        Self { queue, metrics, admission }
     }
 
     async fn add(&self, jobs: &Jobs, callers: usize) {

@@ -87,6 +87,7 @@ impl Ingress {
         let mut permit = self.admission.admit()?;
         let caller = self.authenticator.authenticate(header(&request, AUTHORIZATION.as_str()))?;
         let trace = trace_context(&request);
+        permit.take_share(caller.organization())?;
         let (head, body) = request.into_parts();
         let body = body::read(&head.headers, body, &self.body, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;

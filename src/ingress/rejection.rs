@@ -1,7 +1,7 @@
 //! Every way in which a request is refused: the one table from error to answer.
 
 use super::webhook::WebhookError;
-use crate::admission::Overloaded;
+use crate::admission::{OverLimit, Overloaded};
 use crate::auth::AuthError;
 use crate::metrics::Outcome;
 use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
@@ -31,6 +31,7 @@ pub enum Rejection {
         max_bytes: usize,
     },
     QueueUnavailable(Enqueued),
+    RateLimited(OverLimit),
     RequestTimeout,
     Unauthorized(AuthError),
     UnsupportedMediaType,
@@ -56,6 +57,7 @@ impl Rejection {
             Self::Overloaded => Outcome::Overloaded,
             Self::PayloadTooLarge { .. } => Outcome::PayloadTooLarge,
             Self::QueueUnavailable(_) => Outcome::QueueUnavailable,
+            Self::RateLimited(_) => Outcome::RateLimited,
             Self::RequestTimeout => Outcome::RequestTimeout,
             Self::Unauthorized(AuthError::MissingCredentials) => Outcome::MissingCredentials,
             Self::Unauthorized(AuthError::InvalidToken) => Outcome::InvalidToken,
@@ -81,6 +83,7 @@ impl Rejection {
             Outcome::RequestTimeout | Outcome::ClientClosed => StatusCode::REQUEST_TIMEOUT,
             Outcome::PayloadTooLarge | Outcome::FanoutTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Outcome::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Overloaded | Outcome::IndexUnavailable | Outcome::QueueUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -94,10 +97,11 @@ impl Rejection {
     }
 
     /// Seconds after which to try again.
-    pub fn retry_after(&self) -> Option<&'static str> {
-        match self.outcome() {
-            Outcome::Overloaded | Outcome::QueueUnavailable => Some("1"),
-            Outcome::IndexUnavailable => Some("5"),
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded | Self::QueueUnavailable(_) => Some(1),
+            Self::IndexUnavailable | Self::Unauthorized(AuthError::Unavailable) => Some(5),
+            Self::RateLimited(over) => Some(over.retry_after_seconds()),
             _ => None,
         }
     }
@@ -133,6 +137,7 @@ impl Rejection {
             Outcome::UnsupportedMediaType => {
                 "Content-Type must be application/json, and Content-Encoding absent"
             }
+            Outcome::RateLimited => "Organization sends more than it may; try again later",
             Outcome::Overloaded => "Too many requests are in flight; try again shortly",
             Outcome::IndexUnavailable => {
                 "Workflows or users are not known well enough; try again shortly"
@@ -160,6 +165,12 @@ impl Rejection {
 impl From<Overloaded> for Rejection {
     fn from(_: Overloaded) -> Self {
         Self::Overloaded
+    }
+}
+
+impl From<OverLimit> for Rejection {
+    fn from(over: OverLimit) -> Self {
+        Self::RateLimited(over)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Answers: the one for what was accepted, and the one envelope for all that was not.
 
 use super::rejection::Rejection;
+use crate::admission::OverLimit;
 use crate::ids::{RequestId, WebhookId};
 use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -76,9 +77,31 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<B
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
     if let Some(seconds) = rejection.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Rejection::RateLimited(over) = rejection {
+            tell_limit(headers, over, seconds);
+        }
     }
     response
+}
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers-10.
+fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
+    let OverLimit { quota, window, .. } = over;
+    let name = over.limit.word();
+    let window = window.map_or_else(
+        || "qu=\"concurrent-requests\"".to_owned(),
+        |window| format!("w={}", window.as_secs_f64().ceil().max(1.0)),
+    );
+    let fields = [
+        ("ratelimit-policy", format!("\"{name}\";q={quota};{window}")),
+        ("ratelimit", format!("\"{name}\";r=0;t={seconds}")),
+    ];
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<Full<Bytes>> {

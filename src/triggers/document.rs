@@ -47,7 +47,8 @@ impl Fields {
 #[derive(Debug)]
 pub struct WorkflowRecord {
     pub(super) organization: OrganizationId,
-    /// By webhook: the ids of the nodes it reaches, as a JSON array. Empty while switched off.
+    pub(super) is_active: bool,
+    /// By webhook: the ids of the nodes it reaches, as a JSON array.
     pub(super) triggers: Vec<(WebhookId, Box<str>)>,
 }
 
@@ -76,11 +77,11 @@ impl WorkflowRecord {
             })?;
             nodes_of.entry(webhook).or_default().push(id);
         }
-        let triggers = nodes_of.into_iter().filter(|_| is_active).map(|(webhook, nodes)| {
+        let triggers = nodes_of.into_iter().map(|(webhook, nodes)| {
             let json = serde_json::to_string(&nodes).expect("texts can be written as JSON");
             (webhook, json.into_boxed_str())
         });
-        Ok(Self { organization, triggers: triggers.collect() })
+        Ok(Self { organization, is_active, triggers: triggers.collect() })
     }
 }
 
@@ -112,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_has_no_triggers() {
+    fn what_is_switched_off_is_told_from_what_is_malformed() {
         let document = |enabled: bson::RawBson| {
             rawdoc! { "_id": "w", "organizationId": "o", "enabled": enabled,
             "graph": { "nodes": [{ "id": "n", "type": NODE_TYPE, "data": { "webhookId": "a" } }] } }
         };
-        assert_eq!(read(&document(bson::RawBson::Null)).unwrap().triggers.len(), 1);
-        assert!(read(&document(false.into())).unwrap().triggers.is_empty());
+        assert!(read(&document(bson::RawBson::Null)).unwrap().is_active);
+        assert!(!read(&document(false.into())).unwrap().is_active);
         assert!(read(&document("no".into())).is_err());
     }
 

@@ -114,12 +114,15 @@ pub struct Unknown;
 #[derive(Debug)]
 pub struct TriggerIndex {
     triggers: Arc<Sharded>,
+    /// Where workflows that are switched off have their triggers, for who asks why nothing has started.
+    inactive: Arc<Sharded>,
     freshness: Arc<Freshness>,
 }
 
 impl TriggerIndex {
     pub fn new(max_staleness: Duration) -> Self {
-        Self { triggers: Arc::default(), freshness: Freshness::new(max_staleness) }
+        let freshness = Freshness::new(max_staleness);
+        Self { triggers: Arc::default(), inactive: Arc::default(), freshness }
     }
 
     /// Reads the workflows of the organization that this webhook starts, in the order of their ids. They are there
@@ -139,18 +142,29 @@ impl TriggerIndex {
         })
     }
 
+    /// Reads the workflows that would be started if they were switched on.
+    pub fn inactive<R>(
+        &self,
+        organization: &OrganizationId,
+        webhook: &WebhookId,
+        read: impl FnOnce(Matches<'_>) -> R,
+    ) -> R {
+        self.inactive.read(key(organization, webhook), |postings| read(Matches(postings)))
+    }
+
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.freshness
     }
 
     /// What goes into a snapshot.
-    pub fn tables(&self) -> [(&'static str, Arc<Sharded>); 1] {
-        [(TABLE, Arc::clone(&self.triggers))]
+    pub fn tables(&self) -> [(&'static str, Arc<Sharded>); 2] {
+        [(TRIGGERS, Arc::clone(&self.triggers)), (INACTIVE, Arc::clone(&self.inactive))]
     }
 }
 
-/// The name of the index in a snapshot.
-const TABLE: &str = "triggers";
+/// The names of the maps in a snapshot.
+const TRIGGERS: &str = "triggers";
+const INACTIVE: &str = "inactive";
 
 #[inline]
 fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> Key<'a> {
@@ -162,13 +176,22 @@ fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> Key<'a> 
 pub struct WorkflowsView {
     fields: document::Fields,
     triggers: Writer,
+    inactive: Writer,
     metrics: Arc<Metrics>,
+}
+
+/// All workflows in the making.
+#[derive(Debug)]
+pub struct WorkflowsLoad {
+    triggers: Load,
+    inactive: Load,
 }
 
 impl WorkflowsView {
     pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
         let triggers = Writer::new(Arc::clone(&index.triggers));
-        Self { fields: settings.fields.clone(), triggers, metrics }
+        let inactive = Writer::new(Arc::clone(&index.inactive));
+        Self { fields: settings.fields.clone(), triggers, inactive, metrics }
     }
 
     fn show(&self) {
@@ -181,7 +204,7 @@ impl View for WorkflowsView {
     const COLLECTION: Collection = Collection::Workflows;
 
     type Record = WorkflowRecord;
-    type Load = Load;
+    type Load = WorkflowsLoad;
 
     fn projection(&self) -> Document {
         self.fields.projection()
@@ -191,45 +214,55 @@ impl View for WorkflowsView {
         WorkflowRecord::read(document, &self.fields)
     }
 
-    fn begin_load(&self) -> Load {
-        self.triggers.begin_load()
+    fn begin_load(&self) -> WorkflowsLoad {
+        WorkflowsLoad { triggers: self.triggers.begin_load(), inactive: self.inactive.begin_load() }
     }
 
-    fn load(&self, load: &mut Load, document: &DocumentKey, record: WorkflowRecord) {
-        load.put(document.as_bytes(), &record.into_entries());
+    fn load(&self, load: &mut WorkflowsLoad, document: &DocumentKey, record: WorkflowRecord) {
+        let (triggers, inactive) = record.into_entries();
+        load.triggers.put(document.as_bytes(), &triggers);
+        load.inactive.put(document.as_bytes(), &inactive);
     }
 
-    fn finish_load(&mut self, load: Load) {
-        self.triggers.replace(load);
+    fn finish_load(&mut self, load: WorkflowsLoad) {
+        self.triggers.replace(load.triggers);
+        self.inactive.replace(load.inactive);
         self.show();
     }
 
     fn restore(&mut self, snapshot: &Snapshot) {
-        let mut load = self.triggers.begin_load();
-        for (document, entries) in snapshot.documents(TABLE) {
-            load.put(document, &entries);
+        let mut load = self.begin_load();
+        for (name, table) in [(TRIGGERS, &mut load.triggers), (INACTIVE, &mut load.inactive)] {
+            for (document, entries) in snapshot.documents(name) {
+                table.put(document, &entries);
+            }
         }
         self.finish_load(load);
     }
 
     fn apply(&mut self, records: Vec<(DocumentKey, Option<WorkflowRecord>)>) {
-        let mut changes = Changes::default();
+        let (mut triggers, mut inactive) = (Changes::default(), Changes::default());
         for (document, record) in records {
-            let entries = record.map(WorkflowRecord::into_entries).unwrap_or_default();
-            changes.put(document.as_bytes(), entries);
+            let (started, not_started) =
+                record.map(WorkflowRecord::into_entries).unwrap_or_default();
+            triggers.put(document.as_bytes(), started);
+            inactive.put(document.as_bytes(), not_started);
         }
-        self.triggers.apply(changes);
+        self.triggers.apply(triggers);
+        self.inactive.apply(inactive);
         self.show();
     }
 }
 
 impl WorkflowRecord {
-    fn into_entries(self) -> Vec<Entry> {
-        let Self { organization, triggers } = self;
+    /// What is started, and what would be if it were switched on; of one of them there is nothing.
+    fn into_entries(self) -> (Vec<Entry>, Vec<Entry>) {
+        let Self { organization, is_active, triggers } = self;
         let entry = |(webhook, node_ids): (WebhookId, Box<str>)| Entry {
             key: key(&organization, &webhook).to_bytes(),
             data: node_ids.into_string().into_bytes(),
         };
-        triggers.into_iter().map(entry).collect()
+        let entries = triggers.into_iter().map(entry).collect();
+        if is_active { (entries, Vec::new()) } else { (Vec::new(), entries) }
     }
 }

@@ -3,7 +3,7 @@
 //! In tests hashes are few (see [`crate::mirror::sharded`]), so that keys and documents that have the same are
 //! the rule here.
 
-use super::{TriggerIndex, TriggersSettings, WorkflowsView};
+use super::{Matches, TriggerIndex, TriggersSettings, WorkflowsView};
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::Metrics;
 use crate::mirror::View;
@@ -76,13 +76,15 @@ proptest! {
                     model.0 = documents.into_iter().collect();
                 }
             }
-            prop_assert_eq!(index.all(), model.all());
+            for is_active in [true, false] {
+                prop_assert_eq!(index.all(is_active), model.all(is_active));
+            }
             prop_assert_eq!(index.counts(), model.counts());
         }
     }
 }
 
-/// What every webhook of every organization starts: workflows and their nodes.
+/// What every webhook of every organization starts, or would if it were switched on: workflows and their nodes.
 type Started = BTreeMap<(&'static str, &'static str), Vec<(String, String)>>;
 
 #[derive(Default)]
@@ -98,11 +100,11 @@ impl Model {
         }
     }
 
-    fn all(&self) -> Started {
+    fn all(&self, is_active: bool) -> Started {
         keys()
             .map(|(organization, webhook)| {
                 let found = self.0.iter().filter(|(_, workflow)| {
-                    workflow.is_active && workflow.organization == organization
+                    workflow.is_active == is_active && workflow.organization == organization
                 });
                 let found = found.filter_map(|(document, workflow)| {
                     let webhooks = workflow.webhooks.iter().enumerate();
@@ -172,10 +174,11 @@ impl Index {
         self.view.finish_load(load);
     }
 
-    fn all(&self) -> Started {
+    fn all(&self, is_active: bool) -> Started {
         keys()
             .map(|(organization, webhook)| {
-                let started = started(&self.readers, organization, webhook);
+                let read = if is_active { started } else { not_started };
+                let started = read(&self.readers, organization, webhook);
                 ((organization, webhook), started)
             })
             .collect()
@@ -193,12 +196,21 @@ impl Index {
 }
 
 fn started(index: &TriggerIndex, organization: &str, webhook: &str) -> Vec<(String, String)> {
-    let organization = OrganizationId::new(organization).unwrap();
-    let webhook = WebhookId::new(webhook).unwrap();
-    let read = index.matching(&organization, &webhook, |matches| {
-        matches.map(|each| (each.workflow.as_str().to_owned(), each.node_ids.to_owned())).collect()
-    });
-    read.unwrap_or_default()
+    let (organization, webhook) = names(organization, webhook);
+    index.matching(&organization, &webhook, texts).unwrap_or_default()
+}
+
+fn not_started(index: &TriggerIndex, organization: &str, webhook: &str) -> Vec<(String, String)> {
+    let (organization, webhook) = names(organization, webhook);
+    index.inactive(&organization, &webhook, texts)
+}
+
+fn names(organization: &str, webhook: &str) -> (OrganizationId, WebhookId) {
+    (OrganizationId::new(organization).unwrap(), WebhookId::new(webhook).unwrap())
+}
+
+fn texts(matches: Matches<'_>) -> Vec<(String, String)> {
+    matches.map(|each| (each.workflow.as_str().to_owned(), each.node_ids.to_owned())).collect()
 }
 
 /// Half of the documents have text for an `_id`, which comes before an ObjectId.

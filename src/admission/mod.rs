@@ -3,17 +3,25 @@
 //! Plain atomics: nothing here waits. A refusal is a value, and what was taken is given back when
 //! the [`Permit`] is dropped, wherever the request has got to by then.
 
+mod organization;
+
+use crate::ids::OrganizationId;
+use crate::metrics::Metrics;
 use crate::settings::Section;
+pub use organization::OverLimit;
+use organization::{OrganizationSettings, Organizations, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The section `[limits]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AdmissionSettings {
     /// Requests in flight, 1 to 1,000,000.
     pub in_flight_requests: usize,
     /// Bytes held for them, 64 KiB to 64 GiB: bodies, and the jobs made of them.
     pub in_flight_bytes: usize,
+    /// Of one organization.
+    organization: OrganizationSettings,
 }
 
 impl AdmissionSettings {
@@ -21,6 +29,7 @@ impl AdmissionSettings {
         Self {
             in_flight_requests: section.count("in_flight_requests", 10_000, 1..=1_000_000),
             in_flight_bytes: section.size("in_flight_bytes", "256MiB", (64 << 10)..=(64 << 30)),
+            organization: OrganizationSettings::read(&mut section.section("organization")),
         }
     }
 }
@@ -37,15 +46,21 @@ pub struct Admission {
     most_bytes: AtomicUsize,
     requests: AtomicUsize,
     bytes: AtomicUsize,
+    organizations: Arc<Organizations>,
 }
 
 impl Admission {
-    pub fn new(settings: &AdmissionSettings) -> Arc<Self> {
+    pub fn new(settings: &AdmissionSettings, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             most_requests: AtomicUsize::new(settings.in_flight_requests),
             most_bytes: AtomicUsize::new(settings.in_flight_bytes),
             requests: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            organizations: Arc::new(Organizations::new(
+                settings.organization,
+                settings.in_flight_requests,
+                Arc::clone(metrics),
+            )),
         })
     }
 
@@ -53,12 +68,18 @@ impl Admission {
     pub fn reload(&self, settings: &AdmissionSettings) {
         self.most_requests.store(settings.in_flight_requests, Ordering::Relaxed);
         self.most_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
+        self.organizations.reload(settings.organization, settings.in_flight_requests);
     }
 
     /// Lets one more request in, unless that would be one too many.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Overloaded> {
         take(&self.requests, 1, &self.most_requests)?;
-        Ok(Permit { admission: Arc::clone(self), bytes: 0 })
+        Ok(Permit { admission: Arc::clone(self), bytes: 0, share: None })
+    }
+
+    /// Forgets organizations that have not called for a while. Never ends.
+    pub fn prune(&self) -> impl Future<Output = ()> + use<> {
+        Arc::clone(&self.organizations).prune()
     }
 }
 
@@ -67,9 +88,17 @@ impl Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
+    /// Of what its organization may have in flight.
+    share: Option<Share>,
 }
 
 impl Permit {
+    /// Takes this request out of what its organization may take.
+    pub fn take_share(&mut self, organization: &OrganizationId) -> Result<(), OverLimit> {
+        self.share = self.admission.organizations.take(organization)?;
+        Ok(())
+    }
+
     /// Takes `bytes` more for this request.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Overloaded> {
         take(&self.admission.bytes, bytes, &self.admission.most_bytes)?;
@@ -109,11 +138,18 @@ fn take(taken: &AtomicUsize, amount: usize, bound: &AtomicUsize) -> Result<(), O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+
+    fn bounds(in_flight_requests: usize, in_flight_bytes: usize) -> AdmissionSettings {
+        let mut settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
+        settings.in_flight_requests = in_flight_requests;
+        settings.in_flight_bytes = in_flight_bytes;
+        settings
+    }
 
     #[test]
     fn what_a_permit_holds_comes_back_when_it_is_dropped() {
-        let admission =
-            Admission::new(&AdmissionSettings { in_flight_requests: 2, in_flight_bytes: 100 });
+        let admission = Admission::new(&bounds(2, 100), &Metrics::new("v", "c").unwrap());
         let mut first = admission.admit().unwrap();
         let mut second = admission.admit().unwrap();
         assert!(admission.admit().is_err());
@@ -126,7 +162,7 @@ mod tests {
         drop(first);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
         second.hold(30).unwrap();
-        second.admission.reload(&AdmissionSettings { in_flight_requests: 1, in_flight_bytes: 100 });
+        second.admission.reload(&bounds(1, 100));
         assert!(second.admission.admit().is_err());
         drop(second);
         assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);

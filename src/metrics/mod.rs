@@ -1,7 +1,11 @@
-//! The catalogue: every metric, its help, its labels as enums.
+//! The catalogue: every metric and its help.
 //!
 //! Handles are made once, so that a request only adds to them, and every series is there from the
 //! start. No label names an organization, a webhook or a workflow.
+
+mod labels;
+
+pub use labels::{ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -20,108 +24,6 @@ const SECONDS: [f64; 17] = [
 /// Jobs. Doubling up to the most that one request may make by default.
 const JOBS: [f64; 13] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-            pub const WORDS: &[&'static str] = &[$($word,)+];
-
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-    };
-}
-
-labels!(
-    /// How a request ended: the code of its error answer, or one of the other two.
-    Outcome {
-        Accepted = "accepted",
-        /// The caller was gone before the answer could be given.
-        ClientClosed = "client_closed",
-        InvalidJson = "invalid_json",
-        BodyNotObject = "body_not_object",
-        MissingWebhookId = "missing_webhook_id",
-        MissingCredentials = "missing_credentials",
-        InvalidToken = "invalid_token",
-        ExpiredToken = "expired_token",
-        InvalidApiKey = "invalid_api_key",
-        InvalidIdempotencyKey = "invalid_idempotency_key",
-        IdempotencyKeyReused = "idempotency_key_reused",
-        NotFound = "not_found",
-        MethodNotAllowed = "method_not_allowed",
-        RequestTimeout = "request_timeout",
-        PayloadTooLarge = "payload_too_large",
-        FanoutTooLarge = "fanout_too_large",
-        UnsupportedMediaType = "unsupported_media_type",
-        Internal = "internal",
-        Overloaded = "overloaded",
-        IndexUnavailable = "index_unavailable",
-        QueueUnavailable = "queue_unavailable",
-    }
-);
-
-labels!(
-    /// What is kept in memory.
-    Collection {
-        Workflows = "workflows",
-        Users = "users",
-    }
-);
-
-labels!(
-    /// What a change did to a document.
-    ChangeKind {
-        Put = "put",
-        Removed = "removed",
-    }
-);
-
-labels!(
-    /// Why a collection was read as a whole.
-    LoadReason {
-        Start = "start",
-        /// The stream of changes could not be continued.
-        StreamLost = "stream_lost",
-        FileChanged = "file_changed",
-    }
-);
-
-labels!(
-    /// What became of a configuration that was read again.
-    ReloadResult {
-        Applied = "applied",
-        Refused = "refused",
-    }
-);
-
-labels!(
-    /// Why a call to Redis failed.
-    RedisError {
-        /// No reply before the deadline.
-        Timeout = "timeout",
-        /// No connection, or it was lost.
-        Connection = "connection",
-        OutOfMemory = "oom",
-        ReadOnly = "readonly",
-        Loading = "loading",
-        Busy = "busy",
-        /// Writes are refused: a failed save, or too few replicas.
-        WritesRefused = "writes_refused",
-        Authentication = "auth",
-        WrongType = "wrongtype",
-        /// Fewer replicas than asked for have the jobs.
-        TooFewReplicas = "too_few_replicas",
-        /// A reply that the script cannot have given.
-        Protocol = "protocol",
-        Other = "other",
-    }
-);
 
 /// Handles to every metric, and the page that shows them.
 #[derive(Debug)]
@@ -145,6 +47,7 @@ pub struct Metrics {
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
     config_reloads: Vec<Counter>,
+    over_limit_in_dry_run: Vec<Counter>,
     pub redis: RedisMetrics,
 }
 
@@ -269,6 +172,7 @@ impl Metrics {
             ),
             index_skipped: index_skipped(),
             config_reloads: config_reloads(),
+            over_limit_in_dry_run: over_limit_in_dry_run(),
             redis: RedisMetrics::register(),
         }
     }
@@ -291,6 +195,10 @@ impl Metrics {
 
     pub fn config_reload(&self, result: ReloadResult) -> &Counter {
         of(&self.config_reloads, result as usize)
+    }
+
+    pub fn over_limit_in_dry_run(&self, limit: Limit) -> &Counter {
+        of(&self.over_limit_in_dry_run, limit as usize)
     }
 
     /// Moves the samples of histograms into their buckets. They are held one by one until then,
@@ -386,6 +294,15 @@ fn config_reloads() -> Vec<Counter> {
     let name = "hookgate_config_reloads_total";
     describe_counter!(name, "Configurations that were read again on SIGHUP.");
     ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.word())).collect()
+}
+
+fn over_limit_in_dry_run() -> Vec<Counter> {
+    let name = "hookgate_over_limit_dry_run_total";
+    describe_counter!(
+        name,
+        "Requests that limits.organization would refuse if it were no dry run."
+    );
+    Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.word())).collect()
 }
 
 fn redis_errors() -> Vec<Counter> {

@@ -1,0 +1,297 @@
+//! What one organization may take: requests a second, and a share of those in flight. So one that sends too much
+//! leaves the others what is theirs.
+
+use crate::ids::OrganizationId;
+use crate::metrics::{Limit, Metrics};
+use crate::settings::Section;
+use arc_swap::ArcSwap;
+use dashmap::{DashMap, Entry};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often organizations are forgotten that have all of their burst again.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Organizations that are remembered, of some 100 bytes each. Where more than these have called within moments, all of
+/// them begin anew.
+const REMEMBERED: usize = 1 << 18;
+
+/// After how long there is room again in an organization's share.
+const SHARE_RETRY: Duration = Duration::from_secs(1);
+
+/// The section `[limits.organization]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct OrganizationSettings {
+    /// `None`: no limit.
+    rate: Option<Rate>,
+    /// Of `limits.in_flight_requests`, above 0; 1: no limit.
+    in_flight_share: f64,
+    /// What is over a limit is counted and logged, and goes on.
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rate {
+    per_second: NonZeroU32,
+    burst: NonZeroU32,
+}
+
+impl OrganizationSettings {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut count = |key| {
+            let count = section.number(key, 0, 0..=10_000_000);
+            u32::try_from(count).ok().and_then(NonZeroU32::new)
+        };
+        let (per_second, burst) = (count("requests_per_second"), count("burst"));
+        if per_second.is_none() && burst.is_some() {
+            section.fault("burst", "says nothing without requests_per_second");
+        }
+        let in_flight_share = section.value("in_flight_share", 1.0);
+        if !(in_flight_share > 0.0 && in_flight_share <= 1.0) {
+            section.fault("in_flight_share", "not above 0 and at most 1");
+        }
+        Self {
+            rate: per_second
+                .map(|per_second| Rate { per_second, burst: burst.unwrap_or(per_second) }),
+            in_flight_share,
+            dry_run: section.value("dry_run", false),
+        }
+    }
+}
+
+/// An organization has what it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the organization is over its limit")]
+pub struct OverLimit {
+    pub limit: Limit,
+    /// Requests: of a burst, or in flight.
+    pub quota: u32,
+    /// In which the quota is there anew; of a limit on what is in flight there is none.
+    pub window: Option<Duration>,
+    pub retry_after: Duration,
+}
+
+impl OverLimit {
+    /// Whole seconds, at least one, behind which there is room.
+    pub fn retry_after_seconds(&self) -> u64 {
+        let has_part = self.retry_after.subsec_nanos() > 0;
+        (self.retry_after.as_secs() + u64::from(has_part)).max(1)
+    }
+}
+
+/// What organizations may take and what they have taken.
+#[derive(Debug)]
+pub(super) struct Organizations {
+    current: ArcSwap<Current>,
+    /// Of each organization that has any.
+    in_flight: DashMap<OrganizationId, u32>,
+    metrics: Arc<Metrics>,
+    epoch: Instant,
+    /// Seconds after the epoch in which an organization was last logged, plus one.
+    logged: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Current {
+    settings: OrganizationSettings,
+    /// `None`: no limit.
+    most_in_flight: Option<u32>,
+    rate: Option<(Rate, DefaultKeyedRateLimiter<OrganizationId>)>,
+}
+
+impl Current {
+    fn new(settings: OrganizationSettings, in_flight_requests: usize) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of what is at most a million"
+        )]
+        let share = (in_flight_requests as f64 * settings.in_flight_share) as u32;
+        let limiter = |rate: Rate| {
+            let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+            (rate, RateLimiter::dashmap(quota))
+        };
+        Self {
+            settings,
+            most_in_flight: (settings.in_flight_share < 1.0).then_some(share.max(1)),
+            rate: settings.rate.map(limiter),
+        }
+    }
+}
+
+impl Organizations {
+    pub(super) fn new(
+        settings: OrganizationSettings,
+        in_flight_requests: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Current::new(settings, in_flight_requests)),
+            in_flight: DashMap::new(),
+            metrics,
+            epoch: Instant::now(),
+            logged: AtomicU64::new(0),
+        }
+    }
+
+    /// These limits from now on, and every burst anew.
+    pub(super) fn reload(&self, settings: OrganizationSettings, in_flight_requests: usize) {
+        self.current.store(Arc::new(Current::new(settings, in_flight_requests)));
+    }
+
+    /// Takes one request for an organization, unless that would be one too many. The share is `None` where it has no
+    /// limit.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        organization: &OrganizationId,
+    ) -> Result<Option<Share>, OverLimit> {
+        let current = self.current.load();
+        let share = current.most_in_flight.map(|most| self.share(organization, most));
+        let over = match &share {
+            Some((_, Some(over))) => Some(*over),
+            _ => current.rate.as_ref().and_then(|rate| over_rate(rate, organization)),
+        };
+        if let Some(over) = over {
+            self.tell(organization, over, current.settings.dry_run);
+            if !current.settings.dry_run {
+                return Err(over);
+            }
+        }
+        Ok(share.map(|(share, _)| share))
+    }
+
+    /// One more in flight, and whether that is one too many.
+    fn share(
+        self: &Arc<Self>,
+        organization: &OrganizationId,
+        most: u32,
+    ) -> (Share, Option<OverLimit>) {
+        let mut taken = self.in_flight.entry(organization.clone()).or_insert(0);
+        *taken += 1;
+        let over = OverLimit {
+            limit: Limit::InFlight,
+            quota: most,
+            window: None,
+            retry_after: SHARE_RETRY,
+        };
+        let over = (*taken > most).then_some(over);
+        (Share { organizations: Arc::clone(self), organization: organization.clone() }, over)
+    }
+
+    fn tell(&self, organization: &OrganizationId, over: OverLimit, dry_run: bool) {
+        if dry_run {
+            self.metrics.over_limit_in_dry_run(over.limit).increment(1);
+        }
+        let second = self.epoch.elapsed().as_secs() + 1;
+        if self.logged.swap(second, Ordering::Relaxed) != second {
+            let limit = over.limit.word();
+            tracing::warn!(%organization, limit, dry_run, "organization is over its limit");
+        }
+    }
+
+    /// Forgets organizations of which there is nothing to be known. Never ends.
+    pub(super) async fn prune(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PRUNE_INTERVAL).await;
+            self.prune_once(REMEMBERED);
+        }
+    }
+
+    fn prune_once(&self, most: usize) {
+        let current = self.current.load();
+        let Some((_, limiter)) = &current.rate else { return };
+        limiter.retain_recent();
+        limiter.shrink_to_fit();
+        if limiter.len() > most {
+            tracing::warn!("too many organizations call to remember how much: all begin anew");
+            let most_in_flight = current.most_in_flight;
+            let anew = Current::new(current.settings, 0);
+            self.current.store(Arc::new(Current { most_in_flight, ..anew }));
+        }
+    }
+}
+
+fn over_rate(
+    (rate, limiter): &(Rate, DefaultKeyedRateLimiter<OrganizationId>),
+    organization: &OrganizationId,
+) -> Option<OverLimit> {
+    let not_until = limiter.check_key(organization).err()?;
+    let (per_second, burst) = (f64::from(rate.per_second.get()), f64::from(rate.burst.get()));
+    Some(OverLimit {
+        limit: Limit::Rate,
+        quota: rate.burst.get(),
+        window: Some(Duration::from_secs_f64(burst / per_second)),
+        retry_after: not_until.wait_time_from(DefaultClock::default().now()),
+    })
+}
+
+/// One request of those that an organization has in flight. Given back on drop.
+#[derive(Debug)]
+pub(super) struct Share {
+    organizations: Arc<Organizations>,
+    organization: OrganizationId,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut taken) =
+            self.organizations.in_flight.entry(self.organization.clone())
+        {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn organizations(text: &str) -> Arc<Organizations> {
+        let mut settings = Settings::new(text.parse().unwrap(), std::iter::empty());
+        let read = OrganizationSettings::read(&mut settings.section("limits.organization"));
+        assert_eq!(settings.into_faults(), []);
+        Arc::new(Organizations::new(read, 10, Metrics::new("v", "c").unwrap()))
+    }
+
+    fn id(number: usize) -> OrganizationId {
+        OrganizationId::new(&format!("org_{number}")).unwrap()
+    }
+
+    #[test]
+    fn a_share_is_counted_while_it_is_held_and_forgotten_behind_it() {
+        let all = organizations("[limits.organization]\nin_flight_share = 0.25");
+        let held = [all.take(&id(1)).unwrap(), all.take(&id(1)).unwrap()];
+        let over = all.take(&id(1)).unwrap_err();
+        assert_eq!((over.limit, over.quota), (Limit::InFlight, 2));
+        assert!(all.take(&id(2)).is_ok());
+        assert_eq!(all.in_flight.len(), 1);
+        drop(held);
+        assert!(all.in_flight.is_empty());
+    }
+
+    #[test]
+    fn those_who_have_not_called_for_a_while_are_forgotten_and_too_many_as_well() {
+        let all = organizations("[limits.organization]\nrequests_per_second = 1\nburst = 2");
+        let known = || all.current.load().rate.as_ref().unwrap().1.len();
+        for number in 0..100 {
+            all.take(&id(number)).unwrap();
+        }
+        all.prune_once(100);
+        assert_eq!(known(), 100);
+        all.prune_once(99);
+        assert_eq!(known(), 0);
+        let fast = organizations("[limits.organization]\nrequests_per_second = 10000000");
+        fast.take(&id(1)).unwrap();
+        std::iter::repeat_n((), 1000).for_each(|()| fast.prune_once(100));
+        assert_eq!(fast.current.load().rate.as_ref().unwrap().1.len(), 0);
+    }
+}

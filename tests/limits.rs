@@ -1,0 +1,160 @@
+//! What one organization may take, and that the others have theirs all the same.
+
+mod harness;
+
+use harness::wait::until;
+use harness::{App, Config, Reply};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn an_organization_over_its_rate_is_told_when_to_come_back() {
+    let app = App::with(|config| slow_rate(config, 3)).await;
+    for _ in 0..3 {
+        assert_eq!(of_a(&app).await.status, 202);
+    }
+    let refused = of_a(&app).await;
+    refused.assert_rejected(429, "rate_limited");
+    assert_eq!(refused.json()["retryable"], true);
+    let retry_after: u64 = header(&refused, "retry-after").parse().expect("seconds");
+    assert!((1..=3).contains(&retry_after), "{retry_after}");
+    assert_eq!(header(&refused, "ratelimit-policy"), "\"rate\";q=3;w=3");
+    assert_eq!(header(&refused, "ratelimit"), format!("\"rate\";r=0;t={retry_after}"));
+    for _ in 0..3 {
+        assert_eq!(of_b(&app).await.status, 202, "another organization");
+    }
+    until("there is room again", async || of_a(&app).await.status == 202).await;
+    assert!(app.hookgate.log().contains("organization is over its limit organization=org_a"));
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn no_request_is_read_for_an_organization_over_its_rate() {
+    let app = App::with(|config| slow_rate(config, 1)).await;
+    assert_eq!(of_a(&app).await.status, 202);
+    // Its media type is looked at before, what is in it is not.
+    let strange = app.post("{").header("content-type", "text/plain").send().await;
+    strange.assert_rejected(415, "unsupported_media_type");
+    app.post("{").send().await.assert_rejected(429, "rate_limited");
+    app.webhook("wh_1").bearer("nobody").send().await.assert_rejected(401, "invalid_api_key");
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_and_refuses_nobody() {
+    let app = App::with(|config| {
+        slow_rate(config, 2);
+        config.set("limits.organization.dry_run", true);
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(of_a(&app).await.status, 202);
+    }
+    let metrics = app.hookgate.metrics().await;
+    let over = metrics.value("hookgate_over_limit_dry_run_total", &[("limit", "rate")]);
+    assert!(over >= 7.0, "{over}");
+    assert!(app.hookgate.log().contains("dry_run=true"));
+}
+
+#[tokio::test]
+async fn one_organization_cannot_hold_all_there_is() {
+    let app = App::with(|config| {
+        config.set("limits.in_flight_requests", 10);
+        config.set("limits.organization.in_flight_share", 0.3);
+        config.set("queue.enqueue_timeout", "30s");
+    })
+    .await;
+    app.redis.freeze();
+    let mut held = JoinSet::new();
+    for _ in 0..3 {
+        held.spawn(app.webhook("wh_1").send());
+    }
+    until("three requests are held", async || in_flight(&app).await >= 3.0).await;
+    let refused = of_a(&app).await;
+    refused.assert_rejected(429, "rate_limited");
+    assert_eq!(header(&refused, "retry-after"), "1");
+    assert_eq!(
+        header(&refused, "ratelimit-policy"),
+        "\"in_flight\";q=3;qu=\"concurrent-requests\""
+    );
+    held.spawn(app.webhook("wh_1").bearer("key_b").send());
+    until("the other organization is let in", async || in_flight(&app).await >= 4.0).await;
+    app.redis.thaw();
+    while let Some(reply) = held.join_next().await {
+        assert_eq!(reply.expect("an answer").status, 202);
+    }
+    assert_eq!(of_a(&app).await.status, 202, "what was held has been given back");
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn limits_are_changed_without_a_restart() {
+    let mut app = App::with(|config| slow_rate(config, 1)).await;
+    assert_eq!(of_a(&app).await.status, 202);
+    of_a(&app).await.assert_rejected(429, "rate_limited");
+    app.hookgate.config.set("limits.organization.requests_per_second", 0);
+    app.hookgate.config.remove("limits.organization.burst");
+    app.hookgate.reload().await;
+    for _ in 0..20 {
+        assert_eq!(of_a(&app).await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_one_organization_leaves_the_others_alone() {
+    let app = App::with(|config| {
+        config.set("limits.organization.requests_per_second", 50);
+        config.set("limits.organization.burst", 50);
+    })
+    .await;
+    let mut flood = JoinSet::new();
+    for _ in 0..8 {
+        let caller = app.caller.clone();
+        flood.spawn(async move {
+            let (mut accepted, mut refused) = (0, 0);
+            for _ in 0..250 {
+                match caller.webhook("wh_1").send().await.status {
+                    202 => accepted += 1,
+                    429 => refused += 1,
+                    other => panic!("answered {other}"),
+                }
+            }
+            (accepted, refused)
+        });
+    }
+    let mut taken = 0;
+    while !flood.is_empty() {
+        // Far below its limit.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(of_b(&app).await.status, 202);
+        taken += 1;
+        while let Some(ended) = flood.try_join_next() {
+            let (accepted, refused) = ended.expect("the flood goes on to its end");
+            assert_eq!(accepted + refused, 250);
+            assert!(refused > 0);
+        }
+    }
+    assert!(taken > 0);
+    app.assert_accounting().await;
+}
+
+/// One request a second, and so many at first.
+fn slow_rate(config: &mut Config, burst: i64) {
+    config.set("limits.organization.requests_per_second", 1);
+    config.set("limits.organization.burst", burst);
+}
+
+async fn of_a(app: &App) -> Reply {
+    app.webhook("wh_1").send().await
+}
+
+async fn of_b(app: &App) -> Reply {
+    app.webhook("wh_1").bearer("key_b").send().await
+}
+
+async fn in_flight(app: &App) -> f64 {
+    app.hookgate.metrics().await.sum("hookgate_requests_in_flight")
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
+    reply.header(name).unwrap_or_else(|| panic!("no {name}"))
+}

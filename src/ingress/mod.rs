@@ -4,6 +4,7 @@ mod body;
 mod connection;
 mod cut;
 mod observation;
+mod preview;
 mod rejection;
 mod response;
 mod route;
@@ -11,7 +12,7 @@ mod server;
 mod webhook;
 
 pub use rejection::Rejection;
-pub use route::WEBHOOK_PATH;
+pub use route::{PREVIEW_PATH, WEBHOOK_PATH};
 pub use server::{Listener, ServerSettings, serve};
 pub use webhook::{Webhook, WebhookError};
 
@@ -30,11 +31,18 @@ use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Request, Response};
 use observation::Observation;
+use preview::Preview;
 use response::{Accepted, X_REQUEST_ID};
 use route::Route;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// What a request comes to that is not refused.
+enum Answer {
+    Accepted(Accepted),
+    Preview(Preview),
+}
 
 /// What every request of a worker needs.
 #[derive(Debug)]
@@ -56,10 +64,15 @@ impl Ingress {
         let accepted = AssertUnwindSafe(self.accept(request, &id)).catch_unwind().await;
         let accepted = accepted.unwrap_or(Err(Rejection::Internal));
         match accepted {
-            Ok(accepted) => {
-                self.count(accepted.added);
+            Ok(answer) => {
                 observation.end(Outcome::Accepted);
-                response::accepted(&accepted, &id)
+                match answer {
+                    Answer::Accepted(accepted) => {
+                        self.count(accepted.added);
+                        response::accepted(&accepted, &id)
+                    }
+                    Answer::Preview(preview) => response::preview(&preview, &id),
+                }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome());
@@ -81,9 +94,9 @@ impl Ingress {
         &self,
         request: Request<Incoming>,
         id: &RequestId,
-    ) -> Result<Accepted, Rejection> {
+    ) -> Result<Answer, Rejection> {
         let received_at = SystemTime::now();
-        let Route::Webhook = Route::of(request.method(), request.uri().path())?;
+        let route = Route::of(request.method(), request.uri().path())?;
         let mut permit = self.admission.admit()?;
         let caller = self.authenticator.authenticate(header(&request, AUTHORIZATION.as_str()))?;
         let trace = trace_context(&request);
@@ -93,6 +106,10 @@ impl Ingress {
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);
+        if route == Route::Preview {
+            let preview = Preview::of(&self.triggers, caller.organization(), &webhook.id)?;
+            return Ok(Answer::Preview(preview));
+        }
         let enqueue = Enqueue {
             id,
             received_at,
@@ -109,9 +126,9 @@ impl Ingress {
             self.queue.prepare(&enqueue, matches)
         });
         drop(enqueue);
-        let jobs = jobs.map_err(|_| Rejection::IndexUnavailable)??;
+        let jobs = jobs??;
         let added = self.queue.enqueue(jobs, permit).await?;
-        Ok(Accepted { webhook: webhook.id, added })
+        Ok(Answer::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
     /// What the `Idempotency-Key` of a request comes to.

@@ -5,6 +5,7 @@ use crate::admission::{OverLimit, Overloaded};
 use crate::auth::AuthError;
 use crate::metrics::Outcome;
 use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
+use crate::triggers::Unknown;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -183,6 +184,12 @@ impl From<WebhookError> for Rejection {
 impl From<AuthError> for Rejection {
     fn from(error: AuthError) -> Self {
         Self::Unauthorized(error)
+    }
+}
+
+impl From<Unknown> for Rejection {
+    fn from(_: Unknown) -> Self {
+        Self::IndexUnavailable
     }
 }
 

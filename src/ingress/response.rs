@@ -1,5 +1,6 @@
 //! Answers: the one for what was accepted, and the one envelope for all that was not.
 
+use super::preview::Preview;
 use super::rejection::Rejection;
 use crate::admission::OverLimit;
 use crate::ids::{RequestId, WebhookId};
@@ -42,6 +43,15 @@ pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Byt
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
+}
+
+pub(super) fn preview(preview: &Preview, id: &RequestId) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        success: bool,
+        data: &'a Preview,
+    }
+    json(StatusCode::OK, id, &Envelope { success: true, data: preview })
 }
 
 pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {

@@ -6,17 +6,22 @@ use hyper::Method;
 /// Where webhooks are sent.
 pub const WEBHOOK_PATH: &str = "/api/webhook/workflow";
 
+/// Where to ask what a webhook would start.
+pub const PREVIEW_PATH: &str = "/api/webhook/workflow/preview";
+
 /// What can be asked of the ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Webhook,
+    Preview,
 }
 
 impl Route {
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
         match (path, method) {
             (WEBHOOK_PATH, &Method::POST) => Ok(Self::Webhook),
-            (WEBHOOK_PATH, _) => Err(Rejection::MethodNotAllowed),
+            (PREVIEW_PATH, &Method::POST) => Ok(Self::Preview),
+            (WEBHOOK_PATH | PREVIEW_PATH, _) => Err(Rejection::MethodNotAllowed),
             _ => Err(Rejection::NotFound),
         }
     }

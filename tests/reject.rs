@@ -6,206 +6,66 @@ mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::documents::workflow;
-use harness::http::{Call, PATH, Reply};
+use harness::App;
+use harness::http::{PATH, Reply};
 use harness::raw::Connection;
-use harness::tokens::{claims, now, token};
-use harness::{App, Documents};
+use harness::refusals::{self, MARK, Row, assert_envelope, padded, small_app};
 use reqwest::Method;
-use serde_json::{Value, json};
-
-/// Stands in many requests of the table, and must not stand in any answer or log line.
-const MARK: &str = "Zq7MarkZq7";
-
-struct Row {
-    what: &'static str,
-    call: Call,
-    status: u16,
-    code: &'static str,
-}
+use serde_json::Value;
 
 #[tokio::test]
 async fn the_table_of_errors() {
     let app = small_app().await;
-    let rows = [routes(&app), credentials(&app), media_types(&app), sizes(&app), bodies(&app)];
+    let mut connection = Connection::open(app.hookgate.address()).await;
     let mut codes = BTreeSet::new();
-    for row in rows.into_iter().flatten() {
-        let reply = row.call.send().await;
+    for row in refusals::rows(&app) {
+        let (head, body) = row.call.to_http1();
+        connection.send([head, body].concat()).await;
+        let reply = connection.reply().await.expect(row.what);
         assert_envelope(&reply, row.status, row.code, row.what);
+        assert_is_kept(&app, &mut connection, &reply, row.what).await;
         codes.insert(row.code);
     }
-    assert_eq!(codes.len(), 12, "{codes:?}");
-    app.redis.queue().assert_empty().await;
+    assert_eq!(codes.len(), 14, "{codes:?}");
     app.assert_accounting().await;
     assert!(!app.hookgate.log().contains(MARK), "a log line repeats what a caller sent");
 }
 
-fn routes(app: &App) -> Vec<Row> {
-    let paths = [
-        "/",
-        "/api",
-        "/api/webhook",
-        "/api/webhook/workflow/",
-        "/API/webhook/workflow",
-        "/metrics",
-        "/livez",
-    ];
-    let with_mark = format!("/{MARK}?{MARK}");
-    let paths = paths.into_iter().chain([with_mark.as_str()]);
-    let mut rows: Vec<Row> = paths
-        .map(|path| {
-            row(
-                "another path",
-                app.caller.call(Method::POST, path).bearer("key_a"),
-                404,
-                "not_found",
-            )
-        })
-        .collect();
-    for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
-        rows.push(row("another method", app.caller.call(method, PATH), 405, "method_not_allowed"));
+/// Libraries send a body after its head, and large ones while the answer is already there.
+#[tokio::test]
+async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
+    let app = small_app().await;
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    let is_told_by_the_head = |row: &Row| [401, 404, 405, 415].contains(&row.status);
+    for row in refusals::rows(&app).into_iter().filter(is_told_by_the_head) {
+        let (head, body) = row.call.to_http1();
+        connection.send(head).await;
+        let reply = connection.reply().await.expect(row.what);
+        assert_envelope(&reply, row.status, row.code, row.what);
+        connection.send(body).await;
+        assert_is_kept(&app, &mut connection, &reply, row.what).await;
     }
-    rows.push(row("both", app.caller.call(Method::GET, "/nowhere"), 404, "not_found"));
-    rows
-}
-
-fn credentials(app: &App) -> Vec<Row> {
-    let missing =
-        ["", "Bearer", "Bearer ", "Basic a2V5X2E6", "Token key_a", "Bearerkey_a", "key_a"];
-    let mut rows: Vec<Row> = missing
-        .into_iter()
-        .map(|header| {
-            row(
-                "no bearer",
-                app.webhook("wh_1").header("authorization", header),
-                401,
-                "missing_credentials",
-            )
-        })
-        .collect();
-    rows.push(row(
-        "no header",
-        app.webhook("wh_1").without("authorization"),
-        401,
-        "missing_credentials",
-    ));
-
-    rows.push(row("unknown key", app.webhook("wh_1").bearer(MARK), 401, "invalid_api_key"));
-    rows.push(row("other case", app.webhook("wh_1").bearer("KEY_A"), 401, "invalid_api_key"));
-    rows.push(row(
-        "two dots, one part empty",
-        app.webhook("wh_1").bearer("a..b"),
-        401,
-        "invalid_api_key",
-    ));
-
-    let good = token(&claims("org_a", MARK));
-    rows.push(row(
-        "broken signature",
-        app.webhook("wh_1").bearer(&format!("{good}x")),
-        401,
-        "invalid_token",
-    ));
-    rows.push(row(
-        "not JSON inside",
-        app.webhook("wh_1").bearer("aaaa.bbbb.cccc"),
-        401,
-        "invalid_token",
-    ));
-    let mut old = claims("org_a", MARK);
-    old["exp"] = json!(now() - 3600);
-    rows.push(row("expired", app.webhook("wh_1").bearer(&token(&old)), 401, "expired_token"));
-    rows
-}
-
-fn media_types(app: &App) -> Vec<Row> {
-    let types = [
-        "text/plain",
-        "text/json",
-        "application/xml",
-        "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=a",
-        "application/jsonx",
-        "application/a+json-seq",
-        "image/vnd.a+json",
-        "json",
-        MARK,
-    ];
-    let mut rows: Vec<Row> = types
-        .into_iter()
-        .map(|media| {
-            row(
-                "media type",
-                app.webhook("wh_1").header("content-type", media),
-                415,
-                "unsupported_media_type",
-            )
-        })
-        .collect();
-    for encoding in ["compress", "rot13", "gzip, rot13", MARK] {
-        let call = app.webhook("wh_1").header("content-encoding", encoding);
-        rows.push(row("content encoding", call, 415, "unsupported_media_type"));
+    let anonymous = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\n";
+    let large = "x".repeat(64 << 10);
+    let announced = format!("{anonymous}Content-Length: {}\r\n\r\n", large.len());
+    let chunked = format!("{anonymous}Transfer-Encoding: chunked\r\n\r\n");
+    let half = &large[..large.len() / 2];
+    let chunks = format!("8000\r\n{half}\r\n8000;x=y\r\n{half}\r\n0\r\nA: trailer\r\n\r\n");
+    for (head, body) in [(announced, large), (chunked, chunks)] {
+        connection.send(head).await;
+        let reply = connection.reply().await.expect("an answer");
+        reply.assert_rejected(401, "missing_credentials");
+        connection.send(body).await;
+        assert_is_kept(&app, &mut connection, &reply, "64 KiB").await;
     }
-    rows
 }
 
-fn sizes(app: &App) -> Vec<Row> {
-    let body = |webhook: &str, filler: usize| {
-        json!({ "webhookId": webhook, "filler": MARK.repeat(filler) }).to_string()
-    };
-    vec![
-        row("one byte over max_body", app.post(padded(1025)), 413, "payload_too_large"),
-        row("far over max_body", app.post(body("wh_1", 1000)), 413, "payload_too_large"),
-        row("over max_matches", app.post(body("wh_4", 1)), 413, "fanout_too_large"),
-        row("over max_fanout_bytes", app.post(body("wh_3", 80)), 413, "fanout_too_large"),
-    ]
-}
-
-fn bodies(app: &App) -> Vec<Row> {
-    let deep = format!(r#"{{"webhookId":"wh_1","a":{}{}}}"#, "[".repeat(128), "]".repeat(128));
-    let not_json: [&[u8]; 17] = [
-        b"",
-        b" ",
-        b"{",
-        b"Zq7MarkZq7",
-        br#"{"webhookId":"wh_1""#,
-        br#"{"webhookId":"wh_1"} Zq7MarkZq7"#,
-        br#"{"webhookId":"wh_1"}{}"#,
-        br#"{"webhookId":"wh_1",}"#,
-        br#"{"webhookId":"wh_1","a":01}"#,
-        br#"{"webhookId":"wh_1","a":NaN}"#,
-        br#"{"webhookId":"wh_1","a":1.}"#,
-        br"{'webhookId':'wh_1'}",
-        b"{\"webhookId\":\"wh_1\",\"a\":\"line\nfeed\"}",
-        b"{\"webhookId\":\"wh_1\",\"a\":\"\xff\xfe\"}",
-        b"\xef\xbb\xbf{\"webhookId\":\"wh_1\"}",
-        br#"{"webhookId":"wh_1","a":"\x"}"#,
-        deep.as_bytes(),
-    ];
-    let not_objects =
-        ["[]", r#"["webhookId"]"#, r#""Zq7MarkZq7""#, "1", "-0.5e3", "null", " true "];
-    let without = [
-        "{}".to_owned(),
-        r#"{"WebhookId":"wh_1","webhookid":"wh_1","payload":{"webhookId":"wh_1"}}"#.to_owned(),
-        r#"{"webhookId":1}"#.to_owned(),
-        r#"{"webhookId":null}"#.to_owned(),
-        r#"{"webhookId":["wh_1"]}"#.to_owned(),
-        r#"{"webhookId":{"a":"Zq7MarkZq7"}}"#.to_owned(),
-        r#"{"webhookId":true}"#.to_owned(),
-        r#"{"webhookId":""}"#.to_owned(),
-        r#"{"webhookId":"wh_1","webhookId":"wh_1"}"#.to_owned(),
-        r#"{"webhookId":"wh_1","a":1,"webhook\u0049d":"Zq7MarkZq7"}"#.to_owned(),
-        r#"{"webhookId":null,"webhookId":"wh_1"}"#.to_owned(),
-        json!({ "webhookId": "w".repeat(257) }).to_string(),
-        json!({ "webhookId": "\u{fc}".repeat(129) }).to_string(),
-    ];
-    let mut rows = Vec::new();
-    rows.extend(not_json.map(|body| row("not JSON", app.post(body), 400, "invalid_json")));
-    rows.extend(
-        not_objects.map(|body| row("not an object", app.post(body), 400, "body_not_object")),
-    );
-    rows.extend(without.map(|body| row("no webhookId", app.post(body), 400, "missing_webhook_id")));
-    rows
+/// A connection that was not asked to close serves the next request.
+async fn assert_is_kept(app: &App, connection: &mut Connection, reply: &Reply, what: &str) {
+    assert_eq!(reply.header("connection"), None, "{what}");
+    let (head, body) = app.webhook("wh_1").to_http1();
+    connection.send([head, body].concat()).await;
+    assert_eq!(connection.reply().await.expect(what).matched(), 1, "after {what}");
 }
 
 #[tokio::test]
@@ -332,53 +192,6 @@ async fn a_body_that_does_not_arrive_in_time_is_given_up() {
     }
     app.redis.queue().assert_empty().await;
     app.assert_accounting().await;
-}
-
-/// `max_body` 1 KiB, `max_matches` 3, `max_fanout_bytes` 2 KiB; `wh_3` has three workflows, `wh_4` has four.
-async fn small_app() -> App {
-    let mut documents = Documents::two_organizations();
-    for count in [3, 4] {
-        let ids = (0..count).map(|serial| format!("wf_{count}_{serial}"));
-        documents.workflows.extend(ids.map(|id| workflow(&id, "org_a", &format!("wh_{count}"))));
-    }
-    let limits = |config: &mut harness::Config| {
-        config.set("server.max_body", "1KiB");
-        config.set("queue.max_matches", 3).set("queue.max_fanout_bytes", "2KiB");
-    };
-    App::build().documents(documents).config(limits).start().await
-}
-
-/// A good webhook of so many bytes.
-fn padded(length: usize) -> String {
-    let body = r#"{"webhookId":"wh_1"}"#;
-    format!("{body}{}", " ".repeat(length - body.len()))
-}
-
-fn row(what: &'static str, call: Call, status: u16, code: &'static str) -> Row {
-    Row { what, call, status, code }
-}
-
-/// What every error of the contract looks like.
-fn assert_envelope(reply: &Reply, status: u16, code: &str, what: &str) {
-    let said = format!("{what}: {:?} {}", reply.headers, reply.text());
-    assert_eq!((reply.status, reply.code().as_str()), (status, code), "{said}");
-    assert_eq!(reply.header("content-type"), Some("application/json"), "{said}");
-    assert!(!reply.text().contains(MARK), "{said}");
-
-    let body = reply.json();
-    let members: Vec<&str> =
-        body.as_object().expect("an object").keys().map(String::as_str).collect();
-    let known = ["code", "details", "error", "requestId", "retryable", "success"];
-    assert!(members.iter().all(|member| known.contains(member)), "{said}");
-    assert_eq!(body["success"], false, "{said}");
-    assert!(body["error"].as_str().is_some_and(|sentence| sentence.contains(' ')), "{said}");
-    assert_eq!(body["retryable"], [408, 429, 500, 503].contains(&status), "{said}");
-    assert_eq!(body["requestId"].as_str(), reply.header("x-request-id"), "{said}");
-    assert!(body["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{said}");
-
-    assert_eq!(reply.header("www-authenticate"), (status == 401).then_some("Bearer"), "{said}");
-    assert_eq!(reply.header("allow"), (status == 405).then_some("POST"), "{said}");
-    assert_eq!(reply.header("retry-after").is_some(), status == 503, "{said}");
 }
 
 /// Every number in `details`.

@@ -36,7 +36,7 @@ impl BodySettings {
 /// Reads the whole body; its bytes are held by the permit.
 pub(super) async fn read(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     settings: &BodySettings,
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {
@@ -66,7 +66,7 @@ fn check_media(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     max_body: usize,
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {

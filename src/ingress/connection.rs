@@ -4,7 +4,8 @@
 //! each phase has its own limit, and one timer for the connection, which is looked at when it
 //! fires.
 
-use super::Ingress;
+use super::unread::{self, Linger, Rest};
+use super::{Answer, Ingress};
 use crate::lifecycle::Shutdown;
 use hyper::Response;
 use hyper::server::conn::http1;
@@ -15,7 +16,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -47,13 +48,19 @@ pub(super) async fn serve(
     shutdown: &Shutdown,
 ) {
     let phase = Arc::new(PhaseClock::new());
-    let watched = Watched { stream, phase: Arc::clone(&phase) };
+    let watched = Watched { stream, phase: Arc::clone(&phase), linger: None };
     let service = service_fn(|request| {
         let (ingress, phase) = (Arc::clone(&ingress), Arc::clone(&phase));
         async move {
             phase.enter(Phase::Answering);
-            let response = ingress.respond(request).await;
-            phase.enter(Phase::Idle);
+            let Answer { response, rest } = ingress.respond(request).await;
+            phase.enter(if matches!(rest, Rest::Nothing) { Phase::Idle } else { Phase::Refused });
+            if let Rest::Small(body) = rest {
+                tokio::spawn(async move {
+                    unread::skip(body).await;
+                    phase.leave_refused();
+                });
+            }
             Ok::<Response<_>, Infallible>(response)
         }
     });
@@ -122,14 +129,16 @@ impl Closing {
             Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
                 Decision::Drop
             }
-            Phase::Head | Phase::Answering | Phase::Idle
+            Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle
                 if self.drained_at.is_some() && !self.is_asked =>
             {
                 self.ask()
             }
             // The answer may not have been taken by the caller; asking comes first.
-            Phase::Idle if waited >= limits.idle_timeout && self.is_asked => Decision::Drop,
-            Phase::Idle if waited >= limits.idle_timeout => self.ask(),
+            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout && self.is_asked => {
+                Decision::Drop
+            }
+            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
             _ if now >= self.old_at && !self.is_asked => self.ask(),
             _ => Decision::Wait,
         }
@@ -149,8 +158,8 @@ impl Closing {
         let due = match phase {
             _ if self.drained_at.is_some() && !self.is_asked => now + LAST_CHANCE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
-            Phase::Idle if !self.is_asked => since + limits.idle_timeout,
-            Phase::Idle | Phase::Answering => now + soonest,
+            Phase::Refused | Phase::Idle if !self.is_asked => since + limits.idle_timeout,
+            Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,
         };
         let due = if self.is_asked { due } else { due.min(self.old_at) };
         due.min(now + soonest).max(now + Duration::from_millis(1))
@@ -166,12 +175,14 @@ enum Phase {
     Head,
     /// A request is read, carried out and answered; it has limits of its own.
     Answering,
+    /// The last answer went out before all of its request had come.
+    Refused,
     /// Nothing since the last answer.
     Idle,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::New, Self::Head, Self::Answering, Self::Idle];
+    const ALL: [Self; 5] = [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle];
 }
 
 /// The phase and when it began, in one atomic word: the reader below hyper, the service above it and
@@ -179,7 +190,7 @@ impl Phase {
 #[derive(Debug)]
 struct PhaseClock {
     opened: Instant,
-    /// Milliseconds since the opening, times four, plus the phase.
+    /// Milliseconds since the opening, times eight, plus the phase.
     word: AtomicU64,
 }
 
@@ -189,14 +200,21 @@ impl PhaseClock {
     }
 
     fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.word.store(millis << 2 | phase as u64, Ordering::Relaxed);
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
+        self.word.store(millis << 3 | phase as u64, Ordering::Relaxed);
+    }
+
+    /// The rest of a refused request is read; if the next has not begun by then, it is waited for.
+    fn leave_refused(&self) {
+        if self.now().0 == Phase::Refused {
+            self.enter(Phase::Idle);
+        }
     }
 
     fn now(&self) -> (Phase, Instant) {
         let word = self.word.load(Ordering::Relaxed);
-        let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 3);
-        (phase.unwrap_or(Phase::Head), self.opened + Duration::from_millis(word >> 2))
+        let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
+        (phase.unwrap_or(Phase::Head), self.opened + Duration::from_millis(word >> 3))
     }
 }
 
@@ -205,6 +223,7 @@ impl PhaseClock {
 struct Watched {
     stream: TcpStream,
     phase: Arc<PhaseClock>,
+    linger: Option<Linger>,
 }
 
 impl AsyncRead for Watched {
@@ -236,8 +255,17 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, phase, linger } = self.get_mut();
+        if linger.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+        }
+        // In a head, hyper has refused it: the caller may still be sending, as after our refusals.
+        if matches!(phase.now().0, Phase::Head | Phase::Refused) {
+            let linger = linger.get_or_insert_with(Linger::new);
+            ready!(linger.poll(Pin::new(stream), context));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(

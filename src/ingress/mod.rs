@@ -3,12 +3,14 @@
 mod body;
 mod connection;
 mod cut;
+mod head;
 mod observation;
 mod preview;
 mod rejection;
 mod response;
 mod route;
 mod server;
+mod unread;
 mod webhook;
 
 pub use rejection::Rejection;
@@ -28,7 +30,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
 use observation::Observation;
 use preview::Preview;
@@ -37,9 +40,10 @@ use route::Route;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
+use unread::Rest;
 
 /// What a request comes to that is not refused.
-enum Answer {
+enum Success {
     Accepted(Accepted),
     Preview(Preview),
 }
@@ -55,28 +59,42 @@ pub struct Ingress {
     pub triggers: Arc<TriggerIndex>,
 }
 
+/// What a request is answered, and what was not read of it by then.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    response: Response<Full<Bytes>>,
+    rest: Rest,
+}
+
 impl Ingress {
     /// Answers a request and counts how it ended.
-    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Answer {
+        let (head, mut body) = request.into_parts();
+        if head::is_malformed(&head) {
+            return Answer { response: response::malformed(), rest: Rest::Large };
+        }
         let observation = Observation::begin(&self.metrics);
-        let id = RequestId::take_over_or_make(header(&request, X_REQUEST_ID.as_str()));
+        let id = RequestId::take_over_or_make(header(&head.headers, X_REQUEST_ID.as_str()));
         // A panic is a fault of ours: it costs this request, not its connection.
-        let accepted = AssertUnwindSafe(self.accept(request, &id)).catch_unwind().await;
+        let accepted = AssertUnwindSafe(self.accept(&head, &mut body, &id)).catch_unwind().await;
         let accepted = accepted.unwrap_or(Err(Rejection::Internal));
         match accepted {
-            Ok(answer) => {
+            Ok(success) => {
                 observation.end(Outcome::Accepted);
-                match answer {
-                    Answer::Accepted(accepted) => {
+                let response = match success {
+                    Success::Accepted(accepted) => {
                         self.count(accepted.added);
                         response::accepted(&accepted, &id)
                     }
-                    Answer::Preview(preview) => response::preview(&preview, &id),
-                }
+                    Success::Preview(preview) => response::preview(&preview, &id),
+                };
+                Answer { response, rest: Rest::Nothing }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome());
-                response::rejected(&rejection, &id)
+                let rest = Rest::of(&head, body, &rejection);
+                let closes = matches!(rest, Rest::Large);
+                Answer { response: response::rejected(&rejection, &id, closes), rest }
             }
         }
     }
@@ -92,23 +110,24 @@ impl Ingress {
     /// The life of a request. Each step takes what the step before it returned.
     async fn accept(
         &self,
-        request: Request<Incoming>,
+        head: &Parts,
+        body: &mut Incoming,
         id: &RequestId,
-    ) -> Result<Answer, Rejection> {
+    ) -> Result<Success, Rejection> {
         let received_at = SystemTime::now();
-        let route = Route::of(request.method(), request.uri().path())?;
+        let route = Route::of(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
-        let caller = self.authenticator.authenticate(header(&request, AUTHORIZATION.as_str()))?;
-        let trace = trace_context(&request);
+        let authorization = header(&head.headers, AUTHORIZATION.as_str());
+        let caller = self.authenticator.authenticate(authorization)?;
+        let trace = trace_context(&head.headers);
         permit.take_share(caller.organization())?;
-        let (head, body) = request.into_parts();
         let body = body::read(&head.headers, body, &self.body, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);
         if route == Route::Preview {
             let preview = Preview::of(&self.triggers, caller.organization(), &webhook.id)?;
-            return Ok(Answer::Preview(preview));
+            return Ok(Success::Preview(preview));
         }
         let enqueue = Enqueue {
             id,
@@ -128,7 +147,7 @@ impl Ingress {
         drop(enqueue);
         let jobs = jobs??;
         let added = self.queue.enqueue(jobs, permit).await?;
-        Ok(Answer::Accepted(Accepted { webhook: webhook.id, added }))
+        Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
     /// What the `Idempotency-Key` of a request comes to.
@@ -146,10 +165,10 @@ impl Ingress {
     }
 }
 
-fn header<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a [u8]> {
-    request.headers().get(name).map(hyper::header::HeaderValue::as_bytes)
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get(name).map(HeaderValue::as_bytes)
 }
 
-fn trace_context(request: &Request<Incoming>) -> Option<TraceContext> {
-    TraceContext::new(header(request, "traceparent")?, header(request, "tracestate"))
+fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::new(header(headers, "traceparent")?, header(headers, "tracestate"))
 }

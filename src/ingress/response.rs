@@ -7,7 +7,9 @@ use crate::ids::{RequestId, WebhookId};
 use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
@@ -54,7 +56,19 @@ pub(super) fn preview(preview: &Preview, id: &RequestId) -> Response<Full<Bytes>
     json(StatusCode::OK, id, &Envelope { success: true, data: preview })
 }
 
-pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {
+/// For a head that is none; as hyper answers those that it finds itself.
+pub(super) fn malformed() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+pub(super) fn rejected(
+    rejection: &Rejection,
+    id: &RequestId,
+    closes: bool,
+) -> Response<Full<Bytes>> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
@@ -80,6 +94,9 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<B
         },
     );
     let headers = response.headers_mut();
+    if closes {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

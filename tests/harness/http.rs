@@ -1,5 +1,6 @@
 //! Requests as a caller makes them, and their replies.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +95,24 @@ impl Call {
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into().into());
         self
+    }
+
+    /// Head and body as bytes of HTTP/1.1, for a connection of the test's own, on which it is answered.
+    pub fn to_http1(&self) -> (Vec<u8>, Vec<u8>) {
+        self.caller.counts.sent.fetch_add(1, Ordering::Relaxed);
+        let body = self.body.as_ref().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+        let origin = format!("http://{}", self.caller.address);
+        let target = self.url.strip_prefix(&origin).expect("our own address");
+        let mut head = format!("{} {target} HTTP/1.1\r\nHost: hookgate\r\n", self.method);
+        if self.body.is_some() {
+            write!(head, "Content-Length: {}\r\n", body.len()).expect("text");
+        }
+        let mut head = head.into_bytes();
+        for (name, value) in &self.headers {
+            head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend(b"\r\n");
+        (head, body.to_vec())
     }
 
     /// Sends, and expects an answer.

@@ -17,6 +17,7 @@
 //! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `run(&["check", …])` for the other commands |
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
+//! | [`refusals`] | `rows(&app)`: what is refused and how, whatever the transport; `assert_envelope` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
 //! | [`chaos`] | [`ChaosProxy`] before a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
@@ -75,6 +76,7 @@ pub mod queue;
 pub mod raw;
 pub mod raw_redis;
 pub mod redis;
+pub mod refusals;
 pub mod resp;
 pub mod scratch;
 pub mod sentinel;

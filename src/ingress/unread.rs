@@ -1,0 +1,103 @@
+//! What is left of a body when its request has been refused.
+//!
+//! hyper closes a connection on which a body was not read to its end. A small rest is read away
+//! instead, so that a caller with an expired token keeps its connection. Where more is left, the
+//! connection is closed, but not before the caller has had time to see why: a socket that is closed
+//! over unread bytes takes the answer with it.
+
+use super::rejection::Rejection;
+use http_body_util::BodyExt;
+use hyper::Version;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
+use hyper::http::request::Parts;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
+
+/// A rest of a body that is read away; a larger one costs more than a new connection.
+const SMALL: u64 = 64 << 10;
+
+/// How long a caller may take for a rest that is read away, and to take note of its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a caller may send without looking at the answer it was given.
+const BLIND_BYTES: usize = 64 << 20;
+
+/// What is left.
+#[derive(Debug)]
+pub(super) enum Rest {
+    Nothing,
+    /// To be skipped.
+    Small(Incoming),
+    /// The connection ends here.
+    Large,
+}
+
+impl Rest {
+    /// Looks at the body of a request that is about to be answered with this.
+    pub(super) fn of(head: &Parts, body: Incoming, rejection: &Rejection) -> Self {
+        // HTTP/2 ends the one stream by itself.
+        if body.is_end_stream() || head.version > Version::HTTP_11 {
+            return Self::Nothing;
+        }
+        let is_small = match body.size_hint().upper() {
+            _ if *rejection == Rejection::RequestTimeout => false,
+            // It was to be asked for, and may never come; reading it would ask.
+            _ if head.headers.contains_key(EXPECT) => false,
+            Some(bytes) => bytes <= SMALL,
+            // Nobody has said how much more there is of it.
+            None => !matches!(rejection, Rejection::Overloaded | Rejection::PayloadTooLarge { .. }),
+        };
+        if is_small { Self::Small(body) } else { Self::Large }
+    }
+}
+
+/// Reads the rest of a body away. Dropped before its end, it closes the connection.
+pub(super) async fn skip(mut body: Incoming) {
+    let mut left = SMALL;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(rest) = left.checked_sub(bytes) else { break };
+            left = rest;
+        }
+    };
+    // Out of time is as good as over the limit.
+    let _ = tokio::time::timeout(PATIENCE, reading).await;
+}
+
+/// Reads away what still comes on a connection whose sending half has been closed, until the caller
+/// closes too or tries our patience.
+#[derive(Debug)]
+pub(super) struct Linger {
+    patience: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    pub(super) fn new() -> Self {
+        Self { patience: Box::pin(tokio::time::sleep(PATIENCE)), left: BLIND_BYTES }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        mut stream: Pin<&mut impl AsyncRead>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit(); 8 << 10];
+        while self.patience.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            let read = ready!(stream.as_mut().poll_read(context, &mut buffer));
+            let bytes = buffer.filled().len();
+            if read.is_err() || bytes == 0 || bytes > self.left {
+                break;
+            }
+            self.left -= bytes;
+        }
+        Poll::Ready(())
+    }
+}

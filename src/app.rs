@@ -4,6 +4,7 @@ use crate::admin::{self, Admin};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
+use crate::descriptors;
 use crate::ingress::{self, Ingress, Listener, ServerSettings};
 use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, StopSignals};
 use crate::metrics::Metrics;
@@ -231,7 +232,8 @@ impl App {
         admission: &Arc<Admission>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<mpsc::Receiver<()>> {
-        let open = Arc::new(Semaphore::new(self.config.server.max_connections));
+        let open = descriptors::room_for(self.config.server.max_connections);
+        let open = Arc::new(Semaphore::new(open));
         let listeners = std::mem::take(&mut self.listeners);
         let runtimes = (0..listeners.len())
             .map(|_| WorkerRuntime::new())

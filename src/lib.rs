@@ -30,6 +30,7 @@ pub mod config;
 pub mod reload;
 
 pub mod admission;
+pub mod descriptors;
 pub mod ids;
 pub mod lifecycle;
 pub mod metrics;

@@ -10,6 +10,7 @@ const GROUND: &[&str] =
 
 /// Each module, and what it may import besides itself. A module that is not here fails the test.
 const IMPORTS: &[(&str, &[&[&str]])] = &[
+    ("descriptors", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
     ("metrics", &[]),
@@ -35,6 +36,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "app",
         &[
             GROUND,
+            &["descriptors"],
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
             &["reload"],
         ],

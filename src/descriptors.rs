@@ -1,0 +1,29 @@
+//! File descriptors: as many as the system lets us have, and no more connections than that.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Not for callers: Redis, MongoDB, operators, files.
+const RESERVED: usize = 128;
+
+/// Raises the limit of this process as far as it may be raised, and answers for how many of the
+/// `wanted` connections there is room.
+///
+/// Without a bound, callers alone could take every descriptor, and Redis could not be reached again.
+pub fn room_for(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
+    let open_files = if is_raised { limit.maximum } else { limit.current };
+    // None: no limit.
+    let open_files =
+        open_files.map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(wanted));
+    let room = open_files - RESERVED.min(open_files / 2);
+    if room < wanted {
+        tracing::warn!(
+            open_files,
+            connections = room,
+            "the limit of open files leaves no room for server.max_connections"
+        );
+    }
+    wanted.min(room)
+}

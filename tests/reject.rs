@@ -60,6 +60,44 @@ async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
     }
 }
 
+#[tokio::test]
+async fn who_is_still_sending_reads_why_it_is_refused() {
+    let app = small_app().await;
+    let before = memory(&app).await;
+    let start = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer";
+    let announced = "Content-Length: 1073741824\r\n\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n40000000\r\n";
+    for (head, status) in [
+        (format!("{start} key_a\r\n{announced}"), 413),
+        (format!("{start} key_a\r\n{chunked}"), 413),
+        (format!("{start} unknown\r\n{announced}"), 401),
+        (format!("{start} unknown\r\n{chunked}"), 401),
+        (format!("{start} key_a\r\nA: "), 431),
+        ("NONSENSE\r\n\r\n".to_owned(), 400),
+    ] {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(&head).await;
+        // Reads nothing until all has been sent, as many a library does.
+        let mebibyte = vec![b' '; 1 << 20];
+        for _ in 0..32 {
+            connection.send(&mebibyte).await;
+        }
+        let reply = connection.reply().await.expect("an answer");
+        assert_eq!(reply.status, status, "{head:?} {}", reply.text());
+        if !head.contains("unknown\r\nTransfer") {
+            assert_eq!(reply.header("connection"), Some("close"), "{head:?}");
+        }
+        assert_eq!(connection.closed().await, b"");
+    }
+    let grown = memory(&app).await - before;
+    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for bodies that are not taken");
+    app.redis.queue().assert_empty().await;
+}
+
+async fn memory(app: &App) -> f64 {
+    app.hookgate.metrics().await.value("process_resident_memory_bytes", &[])
+}
+
 /// A connection that was not asked to close serves the next request.
 async fn assert_is_kept(app: &App, connection: &mut Connection, reply: &Reply, what: &str) {
     assert_eq!(reply.header("connection"), None, "{what}");

@@ -68,6 +68,7 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size(READ_BUFFER)
+        .max_header_size(READ_BUFFER)
         .serve_connection(TokioIo::new(watched), service);
     let mut connection = pin!(connection);
     let mut closing = Closing::new(limits);

@@ -99,3 +99,91 @@ async fn callers_beyond_the_bound_wait_for_a_place() {
     }
     assert_eq!(waiting.join_all().await, [1; 8]);
 }
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_survived() {
+    const ROOM: usize = 12;
+    let app = App::start().await;
+    // One connection for operators and one to Redis from each worker are open by then.
+    app.hookgate.metrics().await;
+    let mut first = Connection::open(app.hookgate.address()).await;
+    first.send(WEBHOOK).await;
+    assert_eq!(first.reply().await.expect("an answer").matched(), 1);
+    let pid = app.hookgate.process().pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count();
+    limit_open_files(pid, open + ROOM);
+
+    let begun = std::time::Instant::now();
+    let mut callers = Vec::new();
+    for _ in 0..3 * ROOM {
+        let mut caller = Connection::open(app.hookgate.address()).await;
+        caller.send(WEBHOOK).await;
+        callers.push(caller);
+    }
+    let errors = async || app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
+    until("connections could not be accepted, several times", async || errors().await >= 10.0)
+        .await;
+    first.send(WEBHOOK).await;
+    assert_eq!(first.reply().await.expect("an answer").matched(), 1, "who is in is served");
+    // Two workers, each with a pause of 50 ms and a line a second.
+    let (errors, elapsed) = (errors().await, begun.elapsed().as_secs_f64());
+    assert!(
+        errors <= 2.0 * (elapsed / 0.05 + 2.0),
+        "{errors} in {elapsed} s: no pause between them"
+    );
+    let log = app.hookgate.log();
+    let lines = log.matches("connection could not be accepted").count();
+    assert!((1..=2 * (elapsed as usize + 2)).contains(&lines), "{lines} lines in {elapsed} s");
+
+    // Whoever has been answered leaves, and makes room for another.
+    let mut waiting: tokio::task::JoinSet<u64> = tokio::task::JoinSet::new();
+    for mut caller in callers {
+        waiting.spawn(async move { caller.reply().await.expect("an answer").matched() });
+    }
+    assert_eq!(waiting.join_all().await, [1; 3 * ROOM]);
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let last = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let later = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
+    assert_eq!(later, last, "with room again nothing is wrong");
+}
+
+/// Another limit for a process that runs; it has asked for its own at the start.
+fn limit_open_files(pid: u32, files: usize) {
+    let status = std::process::Command::new("prlimit")
+        .args([format!("--pid={pid}"), format!("--nofile={files}:{files}")])
+        .status();
+    assert!(status.expect("prlimit").success());
+}
+
+#[tokio::test]
+async fn connections_leave_descriptors_for_others() {
+    let mut app = App::start().await;
+    app.hookgate.config.set("server.max_connections", 1_000_000);
+    app.hookgate.restart().await;
+    assert!(app.hookgate.log().contains("leaves no room for server.max_connections"));
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_is_closed_in_its_time() {
+    let app = App::with(|config| {
+        config.set("server.header_timeout", "1s").set("server.idle_timeout", "1s");
+    })
+    .await;
+    let before = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    // Refusals are longer than these requests; more than all buffers on the way hold.
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let writing = async { while connection.try_send(&requests).await {} };
+    let closing = until("the connection is closed", async || {
+        let metrics = app.hookgate.metrics().await;
+        let requests = metrics.requests("not_found");
+        requests > 1000.0 && metrics.sum("hookgate_connections") == 0.0
+    });
+    tokio::join!(writing, closing);
+    let metrics = app.hookgate.metrics().await;
+    let grown = metrics.value("process_resident_memory_bytes", &[]) - before;
+    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for answers that nobody reads");
+    assert_eq!(metrics.sum("hookgate_requests_in_flight"), 0.0);
+}

@@ -32,7 +32,12 @@ impl Connection {
 
     /// Writes; that the other side has closed shows at the next read.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.stream.write_all(bytes.as_ref()).await;
+        self.try_send(bytes).await;
+    }
+
+    /// Writes, and answers whether the other side may still be there.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// Closes our half, as a caller does who has nothing more to say.

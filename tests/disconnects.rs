@@ -3,8 +3,9 @@
 mod harness;
 
 use harness::App;
+use harness::metrics::Metrics;
 use harness::raw::Connection;
-use harness::wait::until;
+use harness::wait::{until, until_some};
 
 const HEAD: &str =
     "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
@@ -72,6 +73,91 @@ async fn what_a_caller_leaves_behind_is_given_free() {
         .await;
     }
     until("webhooks are accepted", async || app.webhook("wh_1").send().await.status == 202).await;
+}
+
+/// A caller that closes after any byte of its request.
+#[tokio::test]
+async fn a_caller_may_go_at_every_point() {
+    // Fewer than there are requests here: a place that was not given back would show.
+    let app = App::with(|config| {
+        config.set("limits.in_flight_requests", 30);
+    })
+    .await;
+    let head = format!("{HEAD}Content-Length: {}\r\n\r\n", BODY.len());
+    let request = format!("{head}{BODY}");
+    for sent in 0..=request.len() {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(&request[..sent]).await;
+        connection.finish().await;
+        // It may still read, and then learns that its body has not come; half a head gets no answer.
+        let answer = connection.reply().await;
+        let status = answer.as_ref().map(|answer| answer.status);
+        match sent.checked_sub(head.len()) {
+            None => assert_eq!(status, None, "{sent} bytes"),
+            Some(body) if body < BODY.len() => {
+                assert_eq!(status.unwrap_or(408), 408, "{sent} bytes")
+            }
+            Some(_) => assert_eq!(status.unwrap_or(202), 202),
+        }
+        assert_eq!(connection.closed().await, b"");
+    }
+    // A head makes a request, and a body a webhook.
+    let requests = 1 + BODY.len();
+    let metrics = settled(&app).await;
+    assert_eq!(metrics.sum("hookgate_requests_total"), requests as f64);
+    assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), requests as f64);
+    assert!(metrics.requests("accepted") <= 1.0);
+    assert_eq!(app.redis.queue().waiting_exactly(1).await.len(), 1);
+
+    // Likewise with a reset, which may overtake what was sent before it.
+    for sent in 0..=request.len() {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(&request[..sent]).await;
+        connection.reset();
+    }
+    let metrics = settled(&app).await;
+    let counted = metrics.sum("hookgate_requests_total");
+    assert!(counted <= 2.0 * requests as f64, "{counted}");
+    assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), counted);
+    let jobs = app.redis.queue().waiting_ids().await.len();
+    assert!(jobs <= 2, "{jobs}");
+    until("the place is free", async || app.webhook("wh_1").send().await.status == 202).await;
+}
+
+#[tokio::test]
+async fn who_sends_much_at_once_and_goes_is_served_all_the_same() {
+    let app = App::with(|config| {
+        config.set("queue.enqueue_timeout", "30s").set("server.workers", 1);
+    })
+    .await;
+    app.redis.freeze();
+    let request = format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len());
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    connection.send(request.repeat(2)).await;
+    until("the first is on its way", async || {
+        app.hookgate.metrics().await.value("hookgate_batch_jobs_count", &[]) >= 1.0
+    })
+    .await;
+    drop(connection);
+    app.redis.thaw();
+    // The second was received, but not begun: it may be carried out or not, and is counted if it is.
+    let metrics = settled(&app).await;
+    let jobs = metrics.value("hookgate_jobs_enqueued_total", &[]);
+    let counted = metrics.sum("hookgate_requests_total");
+    assert!((1.0..=2.0).contains(&jobs), "{jobs}");
+    assert_eq!(counted, jobs);
+    assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), counted);
+    assert_eq!(app.redis.queue().waiting_ids().await.len() as f64, jobs);
+}
+
+/// The metrics when nobody is connected any more and nothing is in flight.
+async fn settled(app: &App) -> Metrics {
+    until_some("nothing is in flight", async || {
+        let metrics = app.hookgate.metrics().await;
+        let left = metrics.sum("hookgate_connections") + metrics.sum("hookgate_requests_in_flight");
+        (left == 0.0).then_some(metrics)
+    })
+    .await
 }
 
 /// One request was received: it is counted under this code and under no other.

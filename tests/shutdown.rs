@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use harness::ledger::{self, Answer, Ledger, Load};
 use harness::raw::Connection;
 use harness::wait::until;
-use harness::{App, Config};
+use harness::{App, Config, Hookgate};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
@@ -92,6 +92,122 @@ async fn during_the_drain_delay_it_is_not_ready_and_serves_new_connections() {
     assert_eq!(app.hookgate.process().wait().await, 0);
     assert!(TcpStream::connect(app.hookgate.address()).await.is_err());
     assert_eq!(app.redis.queue().waiting().await.len(), 2);
+}
+
+#[tokio::test]
+async fn callers_that_the_kernel_has_queued_up_are_served() {
+    let app = App::with(|config| {
+        patient(config);
+        config.set("server.max_connections", 1).set("server.workers", 1);
+    })
+    .await;
+    let request = webhook("{\"webhookId\":\"wh_1\"}");
+    let (begin, rest) = request.split_at(request.len() - 1);
+    let mut first = Connection::open(app.hookgate.address()).await;
+    first.send(begin).await;
+    until("the request is in flight", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
+    })
+    .await;
+    let mut queued = Vec::new();
+    for _ in 0..8 {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(&request).await;
+        queued.push(connection);
+    }
+    app.hookgate.process().signal("TERM");
+    app.hookgate.unready().await;
+    first.send(rest).await;
+    queued.insert(0, first);
+    for connection in &mut queued {
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+        assert_eq!(connection.closed().await, b"");
+    }
+    assert_eq!(app.hookgate.process().wait().await, 0);
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), queued.len());
+}
+
+#[tokio::test]
+async fn who_is_cut_off_shows_in_the_exit_code() {
+    let app = App::with(|config| {
+        patient(config);
+        config.set("server.drain_timeout", "500ms");
+    })
+    .await;
+    let request = webhook("{\"webhookId\":\"wh_1\"}");
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    connection.send(&request[..request.len() - 1]).await;
+    until("the request is in flight", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
+    })
+    .await;
+    assert_eq!(app.hookgate.terminate().await, 1);
+    assert_eq!(connection.closed().await, b"");
+    app.redis.queue().assert_empty().await;
+}
+
+#[tokio::test]
+async fn with_everything_gone_it_ends_all_the_same() {
+    let nobody = harness::mongo::uri(harness::ports::free());
+    let app = App::build()
+        .config(|config| {
+            patient(config);
+            config.set("triggers.source", "mongodb").set("mongodb.uri", nobody);
+        })
+        .start_unready()
+        .await;
+    app.redis.freeze();
+    let mut idle = Connection::open(app.hookgate.address()).await;
+    idle.send(webhook("{\"webhookId\":\"wh_1\"}")).await;
+    let reply = idle.reply().await.expect("an answer");
+    reply.assert_rejected(503, "index_unavailable");
+    assert_eq!(app.hookgate.terminate().await, 0);
+    assert_eq!(idle.closed().await, b"");
+    app.redis.thaw();
+    app.redis.queue().assert_empty().await;
+}
+
+/// The next process takes over the port before the last one leaves it.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    let app = App::build().documents(ledger::documents()).start().await;
+    let load = Load::start(&app.caller);
+    let mut config = app.hookgate.config.clone();
+    let mut current = None;
+    for _ in 0..4 {
+        load.more_accepted(50).await;
+        config.set("admin.listen", format!("127.0.0.1:{}", harness::ports::free()));
+        let next = Hookgate::start(config.clone()).await;
+        let last = current.replace(next);
+        let code = last.as_ref().unwrap_or(&app.hookgate).terminate().await;
+        assert_eq!(code, 0);
+    }
+    load.more_accepted(50).await;
+    let verdict = load.stop().await.judge(&app.redis).await;
+    println!("rolling restart: {verdict}");
+    verdict.assert_sound();
+    assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
+}
+
+#[tokio::test]
+async fn what_was_stopped_for_a_while_tells_no_lies_afterwards() {
+    let app = App::build()
+        .documents(ledger::documents())
+        .config(|config| {
+            config.set("queue.enqueue_timeout", "500ms");
+        })
+        .start()
+        .await;
+    let load = Load::start(&app.caller);
+    for _ in 0..3 {
+        load.more_accepted(50).await;
+        app.hookgate.process().signal("STOP");
+        // Longer than any deadline that was running.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        app.hookgate.process().signal("CONT");
+    }
+    load.more_accepted(50).await;
+    load.stop().await.judge(&app.redis).await.assert_sound();
 }
 
 #[tokio::test]

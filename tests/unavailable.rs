@@ -4,6 +4,9 @@
 
 mod harness;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use harness::http::Reply;
 use harness::raw::Connection;
 use harness::tokens::{claims, now, token};
@@ -11,6 +14,7 @@ use harness::wait::{until, until_some};
 use harness::{App, Config};
 use redis::cmd;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
@@ -141,6 +145,13 @@ async fn over_the_bound_of_requests_the_answer_is_immediate() {
     assert_unavailable(&reply, "overloaded", "1", "none");
     let anonymous = app.webhook("wh_1").without("authorization").send().await;
     anonymous.assert_rejected(503, "overloaded");
+    // Without a look at the body, and for the price of a request, not of a connection.
+    let mut refused = Connection::open(app.hookgate.address()).await;
+    for _ in 0..3 {
+        refused.send(head_of(20)).await;
+        assert_unavailable(&refused.reply().await.expect("an answer"), "overloaded", "1", "none");
+        refused.send(r#"{"webhookId":"wh_1"}"#).await;
+    }
     app.caller
         .call(reqwest::Method::GET, "/nowhere")
         .send()
@@ -149,6 +160,8 @@ async fn over_the_bound_of_requests_the_answer_is_immediate() {
 
     holder.send(r#"{"webhookId":"wh_1"}"#).await;
     assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
+    refused.send(request()).await;
+    assert_eq!(refused.reply().await.expect("an answer").matched(), 1);
     until("the place is free again", async || app.webhook("wh_1").send().await.status == 202).await;
 }
 
@@ -199,6 +212,49 @@ async fn connections_over_the_bound_do_not_take_the_place_of_others() {
     }
     drop((open, extra));
     until("there is room again", async || app.webhook("wh_1").try_send().await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn under_a_flood_an_honest_share_gets_through() {
+    const BOUND: i64 = 8;
+    let app = App::with(|config| {
+        config.set("limits.in_flight_requests", BOUND);
+    })
+    .await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut flood = JoinSet::new();
+    for _ in 0..8 * BOUND {
+        let (caller, is_over) = (app.caller.clone(), Arc::clone(&is_over));
+        flood.spawn(async move {
+            let mut accepted = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let reply = caller.webhook("wh_1").send().await;
+                if reply.status != 202 {
+                    assert_unavailable(&reply, "overloaded", "1", "none");
+                }
+                accepted += u64::from(reply.status == 202);
+            }
+            accepted
+        });
+    }
+    let metrics = async || app.hookgate.metrics().await;
+    until("the bound is felt", async || metrics().await.requests("overloaded") >= 100.0).await;
+    // Nobody is kept out: who asks again is let in.
+    for _ in 0..20 {
+        until("an honest caller is accepted", async || {
+            app.webhook("wh_1").send().await.status == 202
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let accepted = 20 + flood.join_all().await.into_iter().sum::<u64>();
+    app.assert_accounting().await;
+    let metrics = metrics().await;
+    assert_eq!(metrics.requests("accepted"), accepted as f64);
+    let counted = metrics.requests("accepted") + metrics.requests("overloaded");
+    assert_eq!(metrics.sum("hookgate_requests_total"), counted);
+    assert_eq!(metrics.value("hookgate_requests_in_flight", &[]), 0.0);
+    assert_eq!(app.redis.queue().waiting_ids().await.len() as u64, accepted);
 }
 
 fn without_mongodb(config: &mut Config) {

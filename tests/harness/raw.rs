@@ -42,7 +42,13 @@ impl Connection {
 
     /// Closes our half, as a caller does who has nothing more to say.
     pub async fn finish(&mut self) {
-        self.stream.shutdown().await.expect("an open connection");
+        // It fails on a connection that the other side has reset already.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Closes with a reset, as the end of a process or a machine does.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("an open connection");
     }
 
     /// Reads one answer to a request other than HEAD; `None` if the connection closes first.

@@ -19,6 +19,7 @@
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: what is refused and how, whatever the transport; `assert_envelope` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
+//! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
 //! | [`chaos`] | [`ChaosProxy`] before a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
 //! | [`fake_redis`] | [`FakeRedis`] before a Redis: `answer_next`, `answer_always` with [`fake_redis::Answer`], `answer_truly`; `calls`, `calls_of` |
@@ -80,6 +81,7 @@ pub mod refusals;
 pub mod resp;
 pub mod scratch;
 pub mod sentinel;
+pub mod slow;
 pub mod state;
 pub mod tokens;
 pub mod wait;

@@ -1,0 +1,64 @@
+//! Callers who take their time, by the thousand, harm nobody else.
+
+mod harness;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use harness::App;
+use harness::slow::SlowCallers;
+use harness::wait::{until, until_some};
+use tokio::task::JoinSet;
+
+/// `HOOKGATE_SLOW_CALLERS=10000` for more of them.
+fn count() -> usize {
+    std::env::var("HOOKGATE_SLOW_CALLERS").map_or(2000, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
+    let app = App::with(|config| {
+        config.set("server.header_timeout", "3s").set("server.body_timeout", "3s");
+        config.set("telemetry.log", "info");
+    })
+    .await;
+    let memory = async || app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let before = memory().await;
+    let slow = SlowCallers::start(app.hookgate.address(), count(), Duration::from_secs(1)).await;
+
+    let mut honest = JoinSet::new();
+    for _ in 0..4 {
+        let caller = app.caller.clone();
+        honest.spawn(async move {
+            for _ in 0..250 {
+                assert_eq!(caller.webhook("wh_1").send().await.matched(), 1);
+            }
+        });
+    }
+    while let Some(ended) = honest.join_next().await {
+        ended.expect("every honest request is accepted");
+    }
+    until("every slow connection has been closed, by the average", async || {
+        slow.fates.closed() >= count() as u64
+    })
+    .await;
+    let grown = memory().await - before;
+    println!("{} slow callers: {:.1} KiB each", count(), grown / 1024.0 / count() as f64);
+    assert!(grown < count() as f64 * 32.0 * 1024.0 + 16e6, "{grown} bytes");
+
+    let fates = std::sync::Arc::clone(&slow.fates);
+    drop(slow);
+    let of = |fate: &std::sync::atomic::AtomicU64| fate.load(Ordering::Relaxed);
+    assert!(of(&fates.cut) > 0 && of(&fates.timed_out) > 0 && of(&fates.other) == 0, "{fates:?}");
+    let metrics = until_some("nothing is in flight", async || {
+        let metrics = app.hookgate.metrics().await;
+        (metrics.sum("hookgate_requests_in_flight") == 0.0).then_some(metrics)
+    })
+    .await;
+    let [accepted, timed_out, gone] =
+        ["accepted", "request_timeout", "client_closed"].map(|code| metrics.requests(code));
+    assert_eq!(accepted, 1000.0);
+    assert!(timed_out >= of(&fates.timed_out) as f64, "{timed_out} {fates:?}");
+    assert_eq!(metrics.sum("hookgate_requests_total"), accepted + timed_out + gone);
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), 1000);
+}

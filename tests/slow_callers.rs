@@ -44,7 +44,8 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     .await;
     let grown = memory().await - before;
     println!("{} slow callers: {:.1} KiB each", count(), grown / 1024.0 / count() as f64);
-    assert!(grown < count() as f64 * 32.0 * 1024.0 + 16e6, "{grown} bytes");
+    // The buffer of a head or a body, and what hyper and we need besides.
+    assert!(grown < count() as f64 * 64.0 * 1024.0 + 32e6, "{grown} bytes");
 
     let fates = std::sync::Arc::clone(&slow.fates);
     drop(slow);

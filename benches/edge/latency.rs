@@ -1,0 +1,79 @@
+//! How long honest requests take, alone and beside slow callers.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::harness::App;
+use crate::harness::raw::Connection;
+use crate::harness::slow::SlowCallers;
+use crate::idle::REQUEST;
+
+const HONEST: usize = 16;
+const ROUND: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 3;
+/// Of a honest caller between two requests: a load that leaves the machine time for both sides.
+const PAUSE: Duration = Duration::from_millis(8);
+/// Of a slow caller between two bytes.
+const DRIBBLE: Duration = Duration::from_secs(5);
+
+pub async fn measure(slow_callers: usize) {
+    let app = App::with(|config| {
+        config.set("telemetry.log", "info");
+    })
+    .await;
+    let address = app.hookgate.address();
+    round(address, Duration::from_secs(2)).await;
+    println!("honest requests of {HONEST} callers, milliseconds\n");
+    println!("| | requests | p50 | p99 |\n|---|--:|--:|--:|");
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let alone = round(address, ROUND).await;
+        row("alone", &alone);
+        let slow = SlowCallers::start(address, slow_callers, DRIBBLE).await;
+        let beside = round(address, ROUND).await;
+        row(&format!("beside {slow_callers} slow callers"), &beside);
+        let (opened, closed) = (slow.fates.opened.load(Ordering::Relaxed), slow.fates.closed());
+        assert!(opened - closed >= slow_callers as u64 * 9 / 10, "{:?}", slow.fates);
+        drop(slow);
+        ratios.push(at(&beside, 0.99) / at(&alone, 0.99));
+        // Until the slow ones are forgotten.
+        app.hookgate.ready().await;
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("\nratio of the p99s: {ratios:.2?}, median {:.2}", ratios[ROUNDS / 2]);
+}
+
+/// Latencies in milliseconds, in order.
+async fn round(address: SocketAddr, length: Duration) -> Vec<f64> {
+    let mut callers = JoinSet::new();
+    let end = Instant::now() + length;
+    for _ in 0..HONEST {
+        callers.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let mut latencies = Vec::new();
+            while Instant::now() < end {
+                let begun = Instant::now();
+                connection.send(REQUEST).await;
+                assert_eq!(connection.reply().await.expect("an answer").status, 202);
+                latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+                tokio::time::sleep(PAUSE).await;
+            }
+            latencies
+        });
+    }
+    let mut all: Vec<f64> = callers.join_all().await.into_iter().flatten().collect();
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+fn at(sorted: &[f64], quantile: f64) -> f64 {
+    sorted[(sorted.len() as f64 * quantile) as usize]
+}
+
+fn row(what: &str, latencies: &[f64]) {
+    let (p50, p99) = (at(latencies, 0.5), at(latencies, 0.99));
+    println!("| {what} | {} | {p50:.2} | {p99:.2} |", latencies.len());
+}

@@ -1,0 +1,48 @@
+//! What callers cost who do nothing: memory of an idle connection, beside a bare hyper server, and what
+//! thousands of slow ones do to the latency of honest requests.
+//!
+//! ```text
+//! cargo bench --bench edge                          about two minutes, and the build before it
+//! cargo bench --bench edge -- --connections 2000    as many as the limit of open files allows
+//! ```
+//!
+//! It needs `redis-server`. Callers and servers share the machine, so latencies are worth something only
+//! as a ratio of two taken in one run.
+#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
+#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that fails says so and ends"
+)]
+
+mod bare;
+mod idle;
+mod latency;
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+
+/// As in Hookgate, so that both servers are measured with one allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CONNECTIONS: usize = 10_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        Some(arguments[at + 1].parse().expect("a number"))
+    };
+    if let Some(port) = value(bare::ARGUMENT) {
+        return bare::serve(u16::try_from(port).expect("a port"));
+    }
+    let connections = value("--connections").unwrap_or(CONNECTIONS);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        harness::slow::allow_open_files();
+        idle::measure(connections).await;
+        latency::measure(connections).await;
+    });
+}

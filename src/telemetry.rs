@@ -1,9 +1,14 @@
 //! Logs: one line per event on standard output.
 
 use crate::settings::Section;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
 use tracing_subscriber::EnvFilter;
+
+/// What a pipe takes without making us wait, if it takes anything.
+const PIECE: usize = 4096;
 
 /// The section `[telemetry]`.
 #[derive(Debug)]
@@ -30,7 +35,9 @@ impl TelemetrySettings {
 
     /// Starts logging for the rest of the process.
     pub fn start(&self) -> anyhow::Result<Log> {
-        let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&self.log)?);
+        let output = Mutex::new(Output { format: self.format, lost: 0 });
+        let filter = EnvFilter::try_new(&self.log)?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output);
         let started = match self.format {
             Format::Json => {
                 let builder = builder.json().flatten_event(true).with_current_span(false);
@@ -68,4 +75,53 @@ impl fmt::Debug for Log {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Log")
     }
+}
+
+/// Standard output, as long as somebody reads it. Who waits for the reader of a log serves nobody, so
+/// a line that does not go out at once is lost, and the number of lost lines is told afterwards.
+#[derive(Debug)]
+struct Output {
+    format: Format,
+    lost: u64,
+}
+
+impl Write for Output {
+    /// Takes a whole line, as the subscriber gives it.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if self.lost > 0 && try_write(self.note().as_bytes()) {
+            self.lost = 0;
+        }
+        if self.lost > 0 || !try_write(line) {
+            self.lost += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    fn note(&self) -> String {
+        let message = format!("{} lines of the log were lost: nobody read it", self.lost);
+        match self.format {
+            Format::Json => format!("{{\"level\":\"WARN\",\"message\":\"{message}\"}}\n"),
+            Format::Text => format!("WARN {message}\n"),
+        }
+    }
+}
+
+/// Whether all of it went out without waiting.
+fn try_write(text: &[u8]) -> bool {
+    let stdout = rustix::stdio::stdout();
+    text.chunks(PIECE).all(|mut piece| {
+        let mut ready = [PollFd::new(&stdout, PollFlags::OUT)];
+        let is_ready = poll(&mut ready, Some(&Timespec::default())) == Ok(1);
+        while let (true, false) = (is_ready, piece.is_empty()) {
+            let Ok(written) = rustix::io::write(stdout, piece) else { return false };
+            piece = piece.get(written..).unwrap_or_default();
+        }
+        is_ready
+    })
 }

@@ -6,6 +6,7 @@ mod harness;
 
 use harness::App;
 use harness::raw::Connection;
+use tokio::task::JoinSet;
 
 /// A head without its end, whose request is complete but for a body.
 const START: &str = "POST /api/webhook/workflow HTTP/1.1\r\nAuthorization: Bearer key_a\r\n";
@@ -88,6 +89,66 @@ async fn fate_of(app: &App, request: &[u8]) -> (Fate, usize, usize) {
     };
     let taken = usize::from(reply.status == 202) + usize::from(next.is_some());
     (fate, taken, usize::from(is_request) + usize::from(next.is_some()))
+}
+
+/// Good requests with something random done to them, and others that are nothing but random.
+#[tokio::test]
+async fn no_bytes_end_the_process() {
+    const CALLERS: u64 = 8;
+    const REQUESTS: u64 = 250;
+    let app = App::start().await;
+    let mut callers = JoinSet::new();
+    for seed in 0..CALLERS {
+        let address = app.hookgate.address();
+        callers.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut accepted = 0;
+            for _ in 0..REQUESTS {
+                let mut connection = Connection::open(address).await;
+                connection.send(mangled(&mut random)).await;
+                connection.finish().await;
+                let answers = connection.closed().await;
+                accepted += answers.windows(12).filter(|part| part == b"HTTP/1.1 202").count();
+            }
+            accepted
+        });
+    }
+    let accepted: usize = callers.join_all().await.into_iter().sum();
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let metrics = app.hookgate.metrics().await;
+    assert_eq!(metrics.requests("internal"), 0.0, "no panic");
+    assert_eq!(metrics.sum("hookgate_requests_in_flight"), 0.0);
+    let given = metrics.requests("accepted") + metrics.requests("client_closed");
+    assert!((1.0 + accepted as f64..=given).contains(&metrics.requests("accepted")), "{accepted}");
+    let jobs = app.redis.queue().waiting_ids().await.len() as f64;
+    assert_eq!(jobs, metrics.sum("hookgate_jobs_enqueued_total"));
+}
+
+fn mangled(random: &mut fastrand::Rng) -> Vec<u8> {
+    let starts = [
+        format!("{START}Host: a\r\nContent-Length: 20\r\n\r\n{BODY}"),
+        format!("{START}Host: a\r\nTransfer-Encoding: chunked\r\n\r\n{CHUNKS}"),
+    ];
+    let mut bytes = random.choice(starts).expect("one of two").into_bytes();
+    for _ in 0..random.usize(1..4) {
+        let at = random.usize(..bytes.len());
+        let end = (at + random.usize(1..40)).min(bytes.len());
+        match random.u8(..6) {
+            0 => bytes[at] = random.u8(..),
+            1 => bytes[at] ^= 1 << random.u8(..8),
+            2 => drop(bytes.drain(at..end)),
+            3 => bytes.extend_from_within(at..end),
+            4 => {
+                let copy = bytes[at..end].to_vec();
+                bytes.splice(at..at, copy);
+            }
+            _ => bytes = (0..random.usize(1..500)).map(|_| random.u8(..)).collect(),
+        }
+        if bytes.is_empty() {
+            bytes.push(b'P');
+        }
+    }
+    bytes
 }
 
 fn request_lines() -> Vec<Row> {

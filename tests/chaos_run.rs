@@ -9,15 +9,14 @@
 //! `CHAOS_SEED` draws other points.
 
 #![expect(clippy::print_stdout, reason = "the counts are what a long run is made for")]
-#![expect(clippy::panic, reason = "a test panics")]
 
 mod harness;
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use harness::chaos::ChaosProxy;
 use harness::ledger::{self, Load, Pace};
+use harness::size::from_environment;
 use harness::{App, Redis};
 
 const CALLERS: usize = 32;
@@ -64,12 +63,4 @@ async fn cuts_at_random_points_lose_and_double_nothing() {
     );
     assert!(resent > 0.0, "no cut has hit a batch");
     app.assert_accounting().await;
-}
-
-fn from_environment<T: FromStr>(name: &str, default: T) -> T {
-    let text = std::env::vars_os().find(|(key, _)| key == name);
-    text.map_or(default, |(_, text)| {
-        let number = text.to_str().and_then(|text| text.parse().ok());
-        number.unwrap_or_else(|| panic!("{name} is not a number"))
-    })
 }

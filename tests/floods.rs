@@ -1,11 +1,15 @@
 //! Floods of what differs in every request: nothing of it is kept, and to be refused costs no more than to be served.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+#![expect(clippy::print_stdout, reason = "what a refusal costs is worth reading")]
+
 mod harness;
 
 use std::fmt::Write;
 
 use harness::App;
 use harness::raw::Connection;
+use harness::size::from_environment;
 use harness::tokens::{claims, forge, token};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -16,10 +20,8 @@ const PIPELINED: usize = 50;
 /// What a process may grow by, whatever the length of a flood.
 const BOUND: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// `HOOKGATE_FLOOD=1000000` for more of them.
-fn count() -> usize {
-    std::env::var("HOOKGATE_FLOOD").map_or(20_000, |count| count.parse().expect("a number"))
-}
+/// Requests of each flood; `FLOOD=200000` for more of them.
+const COUNT: usize = 20_000;
 
 /// What differs from request to request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,7 @@ impl Flood {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
+    let count = from_environment("FLOOD", COUNT);
     let app = App::with(|config| {
         config.set("telemetry.log", "info");
     })
@@ -75,12 +78,12 @@ async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
     let floods =
         [Flood::Nothing, Flood::WebhookIds, Flood::ApiKeys, Flood::ForgedTokens, Flood::GoodTokens];
     for flood in floods {
-        send(&app, flood, 0..count() / 10).await;
+        send(&app, flood, 0..count / 10).await;
         let (cpu, memory) = spent(&app).await;
-        send(&app, flood, count() / 10..count()).await;
+        send(&app, flood, count / 10..count).await;
         let (cpu_after, memory_after) = spent(&app).await;
-        sent += count();
-        let cost = (cpu_after - cpu) * 1e6 / (count() - count() / 10) as f64;
+        sent += count;
+        let cost = (cpu_after - cpu) * 1e6 / (count - count / 10) as f64;
         let grown = memory_after - memory;
         writeln!(table, "{flood:?}, {cost:.1}, {:.1}", grown / 1024.0 / 1024.0).expect("text");
         assert!(grown < BOUND, "{table}");

@@ -184,7 +184,6 @@ async fn a_rolling_restart_loses_nothing() {
     }
     load.more_accepted(50).await;
     let verdict = load.stop().await.judge(&app.redis).await;
-    println!("rolling restart: {verdict}");
     verdict.assert_sound();
     assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
 }

@@ -1,22 +1,26 @@
 //! Callers who take their time, by the thousand, harm nobody else.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+#![expect(clippy::print_stdout, reason = "what a slow caller costs is worth reading")]
+
 mod harness;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::App;
+use harness::size::from_environment;
 use harness::slow::SlowCallers;
 use harness::wait::{until, until_some};
 use tokio::task::JoinSet;
 
-/// `HOOKGATE_SLOW_CALLERS=10000` for more of them.
-fn count() -> usize {
-    std::env::var("HOOKGATE_SLOW_CALLERS").map_or(2000, |count| count.parse().expect("a number"))
-}
+/// `SLOW_CALLERS=10000` for more of them.
+const COUNT: usize = 2000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
+    let count = from_environment("SLOW_CALLERS", COUNT);
     let app = App::with(|config| {
         config.set("server.header_timeout", "3s").set("server.body_timeout", "3s");
         config.set("telemetry.log", "info");
@@ -24,7 +28,7 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     .await;
     let memory = async || app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
     let before = memory().await;
-    let slow = SlowCallers::start(app.hookgate.address(), count(), Duration::from_secs(1)).await;
+    let slow = SlowCallers::start(app.hookgate.address(), count, Duration::from_secs(1)).await;
 
     let mut honest = JoinSet::new();
     for _ in 0..4 {
@@ -39,17 +43,17 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
         ended.expect("every honest request is accepted");
     }
     until("every slow connection has been closed, by the average", async || {
-        slow.fates.closed() >= count() as u64
+        slow.fates.closed() >= count as u64
     })
     .await;
     let grown = memory().await - before;
-    println!("{} slow callers: {:.1} KiB each", count(), grown / 1024.0 / count() as f64);
+    println!("{} slow callers: {:.1} KiB each", count, grown / 1024.0 / count as f64);
     // The buffer of a head or a body, and what hyper and we need besides.
-    assert!(grown < count() as f64 * 64.0 * 1024.0 + 32e6, "{grown} bytes");
+    assert!(grown < count as f64 * 64.0 * 1024.0 + 32e6, "{grown} bytes");
 
-    let fates = std::sync::Arc::clone(&slow.fates);
+    let fates = Arc::clone(&slow.fates);
     drop(slow);
-    let of = |fate: &std::sync::atomic::AtomicU64| fate.load(Ordering::Relaxed);
+    let of = |fate: &AtomicU64| fate.load(Ordering::Relaxed);
     assert!(of(&fates.cut) > 0 && of(&fates.timed_out) > 0 && of(&fates.other) == 0, "{fates:?}");
     let metrics = until_some("nothing is in flight", async || {
         let metrics = app.hookgate.metrics().await;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::harness::App;
 use crate::harness::raw::Connection;
@@ -38,7 +39,7 @@ pub async fn measure(slow_callers: usize) {
         let (opened, closed) = (slow.fates.opened.load(Ordering::Relaxed), slow.fates.closed());
         assert!(opened - closed >= slow_callers as u64 * 9 / 10, "{:?}", slow.fates);
         drop(slow);
-        ratios.push(at(&beside, 0.99) / at(&alone, 0.99));
+        ratios.push(at(&beside, 99) / at(&alone, 99));
         // Until the slow ones are forgotten.
         app.hookgate.ready().await;
     }
@@ -69,11 +70,12 @@ async fn round(address: SocketAddr, length: Duration) -> Vec<f64> {
     all
 }
 
-fn at(sorted: &[f64], quantile: f64) -> f64 {
-    sorted[(sorted.len() as f64 * quantile) as usize]
+/// The latency that so many of a hundred do not exceed.
+fn at(sorted: &[f64], percent: usize) -> f64 {
+    sorted[sorted.len() * percent / 100]
 }
 
 fn row(what: &str, latencies: &[f64]) {
-    let (p50, p99) = (at(latencies, 0.5), at(latencies, 0.99));
+    let (p50, p99) = (at(latencies, 50), at(latencies, 99));
     println!("| {what} | {} | {p50:.2} | {p99:.2} |", latencies.len());
 }

@@ -12,7 +12,6 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a benchmark that fails says so and ends"
 )]

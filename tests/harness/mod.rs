@@ -19,6 +19,7 @@
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: what is refused and how, whatever the transport; `assert_envelope` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
+//! | [`size`] | `from_environment(name, default)`: how much a test does |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
 //! | [`chaos`] | [`ChaosProxy`] before a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
@@ -81,6 +82,7 @@ pub mod refusals;
 pub mod resp;
 pub mod scratch;
 pub mod sentinel;
+pub mod size;
 pub mod slow;
 pub mod state;
 pub mod tokens;

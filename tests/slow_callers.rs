@@ -12,7 +12,7 @@ use std::time::Duration;
 use harness::App;
 use harness::size::from_environment;
 use harness::slow::SlowCallers;
-use harness::wait::{until, until_some};
+use harness::wait::until;
 use tokio::task::JoinSet;
 
 /// `SLOW_CALLERS=10000` for more of them.
@@ -55,11 +55,11 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     drop(slow);
     let of = |fate: &AtomicU64| fate.load(Ordering::Relaxed);
     assert!(of(&fates.cut) > 0 && of(&fates.timed_out) > 0 && of(&fates.other) == 0, "{fates:?}");
-    let metrics = until_some("nothing is in flight", async || {
-        let metrics = app.hookgate.metrics().await;
-        (metrics.sum("hookgate_requests_in_flight") == 0.0).then_some(metrics)
+    until("nothing is in flight", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") == 0.0
     })
     .await;
+    let metrics = app.hookgate.metrics().await;
     let [accepted, timed_out, gone] =
         ["accepted", "request_timeout", "client_closed"].map(|code| metrics.requests(code));
     assert_eq!(accepted, 1000.0);

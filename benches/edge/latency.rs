@@ -13,8 +13,8 @@ use crate::harness::slow::SlowCallers;
 use crate::idle::REQUEST;
 
 const HONEST: usize = 16;
-const ROUND: Duration = Duration::from_secs(10);
-const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(8);
+const ROUNDS: usize = 5;
 /// Of a honest caller between two requests: a load that leaves the machine time for both sides.
 const PAUSE: Duration = Duration::from_millis(8);
 /// Of a slow caller between two bytes.

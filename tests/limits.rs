@@ -156,5 +156,5 @@ async fn in_flight(app: &App) -> f64 {
 }
 
 fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
-    reply.header(name).unwrap_or_else(|| panic!("no {name}"))
+    reply.header(name).expect("the header is there")
 }

@@ -5,7 +5,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
-use crate::ingress::{self, Ingress, Listener, ServerSettings};
+use crate::ingress::{self, BodyReader, Ingress, Listener, ServerSettings};
 use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
@@ -247,7 +247,7 @@ impl App {
             let ingress = Arc::new(Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
-                body: self.config.server.body.clone(),
+                bodies: BodyReader::new(self.config.server.body.clone()),
                 metrics: Arc::clone(&self.metrics),
                 queue,
                 triggers: Arc::clone(&self.triggers),

@@ -83,7 +83,7 @@ fn a_value_of_a_wrong_type_is_refused_for_every_key() {
 }
 
 /// Values of the right type, or nearly, that no key takes.
-const REFUSED: [(&str, &str); 63] = [
+const REFUSED: [(&str, &str); 66] = [
     ("server.workers", "1025"),
     ("server.max_connections", "0"),
     ("server.max_body", "\"1023B\""),
@@ -91,6 +91,9 @@ const REFUSED: [(&str, &str); 63] = [
     ("server.max_body", "1048576"),
     ("server.max_body", "\"1 pound\""),
     ("server.header_timeout", "\"0s\""),
+    ("server.content_encodings", "[\"gzip\", \"rot13\"]"),
+    ("server.content_encodings", "[\"GZIP\"]"),
+    ("server.content_encodings", "\"gzip\""),
     ("server.body_timeout", "\"0s\""),
     ("server.body_timeout", "15"),
     ("server.body_timeout", "\"15\""),

@@ -1,5 +1,7 @@
 //! Reading the body: what it may be, how large, and for how long.
 
+use super::decoding;
+use super::encoding::Encodings;
 use super::rejection::Rejection;
 use super::webhook::WebhookError;
 use crate::admission::Permit;
@@ -8,14 +10,24 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use hyper::header::CONTENT_TYPE;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+/// Bodies that a worker decodes at a time. A decoder may hold some 4 MiB for its tables besides
+/// what it has decoded, and more of them would be no faster.
+const DECODERS: usize = 4;
+
+/// Memory that is got for a body beyond what has arrived of it.
+const AHEAD: usize = 64 << 10;
 
 /// The keys of `[server]` that concern bodies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodySettings {
-    /// Bytes, 1 KiB to 64 MiB.
+    /// Bytes, 1 KiB to 64 MiB; as sent, and as decoded.
     pub max_body: usize,
+    pub encodings: Encodings,
     /// From the head of the request to the last byte of its body.
     pub timeout: Duration,
 }
@@ -24,6 +36,7 @@ impl BodySettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
             max_body: section.size("max_body", "1MiB", 1024..=(64 << 20)),
+            encodings: Encodings::read(section),
             timeout: section.duration(
                 "body_timeout",
                 "15s",
@@ -33,33 +46,48 @@ impl BodySettings {
     }
 }
 
-/// Reads the whole body; its bytes are held by the permit.
-pub(super) async fn read(
-    headers: &HeaderMap,
-    body: &mut Incoming,
-    settings: &BodySettings,
-    permit: &mut Permit,
-) -> Result<Bytes, Rejection> {
-    check_media(headers)?;
-    match tokio::time::timeout(settings.timeout, collect(body, settings.max_body, permit)).await {
-        Ok(collected) => collected,
-        Err(_) => Err(Rejection::RequestTimeout),
+/// Reads the bodies of a worker.
+#[derive(Debug)]
+pub struct BodyReader {
+    settings: BodySettings,
+    decoders: Semaphore,
+}
+
+impl BodyReader {
+    pub fn new(settings: BodySettings) -> Self {
+        Self { settings, decoders: Semaphore::new(DECODERS) }
+    }
+
+    /// Reads the whole body, and decodes it; its bytes are held by the permit.
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+        permit: &mut Permit,
+    ) -> Result<Bytes, Rejection> {
+        let deadline = Instant::now() + self.settings.timeout;
+        check_type(headers)?;
+        let encoding = self.settings.encodings.of(headers)?;
+        let max_body = self.settings.max_body;
+        let collected = timeout_at(deadline, collect(body, max_body, permit)).await;
+        let collected = collected.map_err(|_| Rejection::RequestTimeout)??;
+        let Some(encoding) = encoding else { return Ok(collected) };
+        let slot = timeout_at(deadline, self.decoders.acquire()).await;
+        let slot = slot.map_err(|_| Rejection::Overloaded)?;
+        let _slot = slot.expect("the semaphore is never closed");
+        decoding::decode(encoding, &collected, max_body, permit).await
     }
 }
 
-/// JSON, or no word of what it is; and as it is, not compressed.
-fn check_media(headers: &HeaderMap) -> Result<(), Rejection> {
+/// JSON, or no word of what it is.
+fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_json = |value: &str| {
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         essence == "application/json"
             || (essence.starts_with("application/") && essence.ends_with("+json"))
     };
-    let is_fine = |name, check: &dyn Fn(&str) -> bool| {
-        headers.get_all(name).iter().all(|value| value.to_str().is_ok_and(check))
-    };
-    let is_plain =
-        |value: &str| value.trim().is_empty() || value.trim().eq_ignore_ascii_case("identity");
-    if is_fine(CONTENT_TYPE, &is_json) && is_fine(CONTENT_ENCODING, &is_plain) {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    if types.all(|value| value.to_str().is_ok_and(is_json)) {
         return Ok(());
     }
     Err(Rejection::UnsupportedMediaType)
@@ -93,7 +121,9 @@ async fn collect(
         if collected.len() + data.len() > max_body {
             return Err(too_large());
         }
-        collected.reserve(announced.unwrap_or_default().saturating_sub(collected.len()));
+        // What was announced may never come.
+        let missing = announced.map_or(AHEAD, |bytes| bytes.saturating_sub(collected.len()));
+        collected.reserve(missing.min(collected.len().max(AHEAD)));
         collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())

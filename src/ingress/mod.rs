@@ -3,6 +3,8 @@
 mod body;
 mod connection;
 mod cut;
+mod decoding;
+mod encoding;
 mod head;
 mod observation;
 mod preview;
@@ -13,8 +15,11 @@ mod server;
 mod unread;
 mod webhook;
 
+pub use body::{BodyReader, BodySettings};
+pub use decoding::{Decoding, Undecodable};
+pub use encoding::{Encoding, Encodings};
 pub use rejection::Rejection;
-pub use route::{PREVIEW_PATH, WEBHOOK_PATH};
+pub use route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
 pub use server::{Listener, ServerSettings, serve};
 pub use webhook::{Webhook, WebhookError};
 
@@ -25,7 +30,6 @@ use crate::metrics::{Metrics, Outcome};
 use crate::queue::Request as Enqueue;
 use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Match, Queue, TraceContext};
 use crate::triggers::TriggerIndex;
-pub use body::BodySettings;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
@@ -36,7 +40,6 @@ use hyper::{HeaderMap, Request, Response};
 use observation::Observation;
 use preview::Preview;
 use response::{Accepted, X_REQUEST_ID};
-use route::Route;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -53,7 +56,7 @@ enum Success {
 pub struct Ingress {
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
-    pub body: BodySettings,
+    pub bodies: BodyReader,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub triggers: Arc<TriggerIndex>,
@@ -121,7 +124,7 @@ impl Ingress {
         let caller = self.authenticator.authenticate(authorization)?;
         let trace = trace_context(&head.headers);
         permit.take_share(caller.organization())?;
-        let body = body::read(&head.headers, body, &self.body, &mut permit).await?;
+        let body = self.bodies.read(&head.headers, body, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);

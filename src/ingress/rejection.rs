@@ -1,5 +1,6 @@
 //! Every way in which a request is refused: the one table from error to answer.
 
+use super::decoding::Undecodable;
 use super::webhook::WebhookError;
 use crate::admission::{OverLimit, Overloaded};
 use crate::auth::AuthError;
@@ -35,6 +36,12 @@ pub enum Rejection {
     RateLimited(OverLimit),
     RequestTimeout,
     Unauthorized(AuthError),
+    /// The body is not what its `Content-Encoding` says.
+    Undecodable,
+    UnsupportedEncoding {
+        /// What is taken, as `Accept-Encoding` says it.
+        accepted: String,
+    },
     UnsupportedMediaType,
 }
 
@@ -49,7 +56,9 @@ impl Rejection {
             }
             Self::IdempotencyKeyReused => Outcome::IdempotencyKeyReused,
             Self::Internal => Outcome::Internal,
-            Self::InvalidBody(WebhookError::InvalidJson) => Outcome::InvalidJson,
+            Self::InvalidBody(WebhookError::InvalidJson) | Self::Undecodable => {
+                Outcome::InvalidJson
+            }
             Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
             Self::InvalidBody(WebhookError::MissingWebhookId) => Outcome::MissingWebhookId,
             Self::InvalidIdempotencyKey => Outcome::InvalidIdempotencyKey,
@@ -64,7 +73,9 @@ impl Rejection {
             Self::Unauthorized(AuthError::InvalidToken) => Outcome::InvalidToken,
             Self::Unauthorized(AuthError::ExpiredToken) => Outcome::ExpiredToken,
             Self::Unauthorized(AuthError::InvalidApiKey) => Outcome::InvalidApiKey,
-            Self::UnsupportedMediaType => Outcome::UnsupportedMediaType,
+            Self::UnsupportedEncoding { .. } | Self::UnsupportedMediaType => {
+                Outcome::UnsupportedMediaType
+            }
         }
     }
 
@@ -113,6 +124,9 @@ impl Rejection {
             Outcome::QueueUnavailable if *self == Self::QueueUnavailable(Enqueued::Unknown) => {
                 "Queue may have taken the webhook; send it again with the Idempotency-Key that it had"
             }
+            Outcome::InvalidJson if *self == Self::Undecodable => {
+                "Body is not what its Content-Encoding says, or not all of it"
+            }
             Outcome::InvalidJson => "Body is not valid JSON in UTF-8 of at most 128 levels",
             Outcome::BodyNotObject => "Body must be a JSON object",
             Outcome::MissingWebhookId => {
@@ -135,8 +149,11 @@ impl Rejection {
             Outcome::RequestTimeout | Outcome::ClientClosed => "Body did not arrive in time",
             Outcome::PayloadTooLarge => "Body is larger than is taken here",
             Outcome::FanoutTooLarge => "Webhook would start more than one request may",
+            Outcome::UnsupportedMediaType if *self == Self::UnsupportedMediaType => {
+                "Content-Type must be application/json"
+            }
             Outcome::UnsupportedMediaType => {
-                "Content-Type must be application/json, and Content-Encoding absent"
+                "Content-Encoding must be one of Accept-Encoding, or absent"
             }
             Outcome::RateLimited => "Organization sends more than it may; try again later",
             Outcome::Overloaded => "Too many requests are in flight; try again shortly",
@@ -172,6 +189,12 @@ impl From<Overloaded> for Rejection {
 impl From<OverLimit> for Rejection {
     fn from(over: OverLimit) -> Self {
         Self::RateLimited(over)
+    }
+}
+
+impl From<Undecodable> for Rejection {
+    fn from(_: Undecodable) -> Self {
+        Self::Undecodable
     }
 }
 

@@ -8,7 +8,8 @@ use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -102,6 +103,12 @@ pub(super) fn rejected(
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    // Not for a media type: that is how callers tell the two apart (RFC 9110 12.5.3).
+    if let Rejection::UnsupportedEncoding { accepted } = rejection
+        && let Ok(accepted) = HeaderValue::from_str(accepted)
+    {
+        headers.insert(ACCEPT_ENCODING, accepted);
     }
     if let Some(seconds) = rejection.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -11,13 +11,13 @@ pub const PREVIEW_PATH: &str = "/api/webhook/workflow/preview";
 
 /// What can be asked of the ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     Webhook,
     Preview,
 }
 
 impl Route {
-    pub(super) fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
+    pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
         match (path, method) {
             (WEBHOOK_PATH, &Method::POST) => Ok(Self::Webhook),
             (PREVIEW_PATH, &Method::POST) => Ok(Self::Preview),

@@ -1,0 +1,158 @@
+//! Reading bodies: who is asked for one, what is held for it, and for how long.
+
+#![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::App;
+use harness::raw::Connection;
+use harness::wait::until;
+use serde_json::json;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// The head of a webhook of the caller `key_a`, with more headers.
+fn head(more: &str) -> String {
+    format!(
+        "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n{more}\r\n"
+    )
+}
+
+fn announcing(length: usize) -> String {
+    head(&format!("Content-Length: {length}\r\n"))
+}
+
+/// A connection that has sent so much of a request, and waits.
+async fn waiting(app: &App, sent: impl AsRef<[u8]>) -> Connection {
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    connection.send(sent).await;
+    connection
+}
+
+async fn in_flight(app: &App, count: usize) {
+    until(&format!("{count} requests are in flight"), async || {
+        app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]) >= count as f64
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
+    let app = App::with(|config| {
+        config.set("limits.in_flight_requests", 1);
+    })
+    .await;
+    let expecting = |more: &str| head(&format!("Expect: 100-continue\r\n{more}"));
+    let refused = [
+        (expecting("Content-Length: 2000000\r\n"), 413, "payload_too_large"),
+        (
+            expecting("Content-Length: 20\r\nContent-Type: text/plain\r\n"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            expecting("Content-Length: 20\r\nContent-Encoding: rot13\r\n"),
+            415,
+            "unsupported_media_type",
+        ),
+        (expecting("Content-Length: 20\r\n").replace("key_a", "key_x"), 401, "invalid_api_key"),
+        (expecting("Content-Length: 20\r\n").replace("workflow", "nothing"), 404, "not_found"),
+    ];
+    for (request, status, code) in refused {
+        app.raw(request).await.assert_rejected(status, code);
+    }
+    let mut holder = waiting(&app, announcing(20)).await;
+    in_flight(&app, 1).await;
+    app.raw(expecting("Content-Length: 20\r\n")).await.assert_rejected(503, "overloaded");
+    holder.send(r#"{"webhookId":"wh_1"}"#).await;
+    assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
+
+    let mut welcome = waiting(&app, expecting("Content-Length: 20\r\n")).await;
+    assert_eq!(welcome.reply().await.expect("an interim answer").status, 100);
+    welcome.send(r#"{"webhookId":"wh_1"}"#).await;
+    assert_eq!(welcome.reply().await.expect("an answer").matched(), 1);
+}
+
+#[tokio::test]
+async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
+    let app = App::with(|config| {
+        config.set("limits.in_flight_bytes", "200MiB");
+    })
+    .await;
+    app.webhook("wh_1").send().await;
+    let resident =
+        async || app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let before = resident().await;
+    let mut callers = Vec::new();
+    for serial in 0..200 {
+        let first = if serial % 2 == 0 { "" } else { "{" };
+        callers.push(waiting(&app, announcing(1 << 20) + first).await);
+    }
+    in_flight(&app, 200).await;
+    let more = (resident().await - before) / MIB;
+    println!("{more:.1} MiB more for 200 bodies of which nothing has come");
+    assert!(more < 40.0, "{more:.1} MiB more");
+    // There is no room for another, announced or not.
+    app.raw(announcing(1)).await.assert_rejected(503, "overloaded");
+    let chunked = head("Transfer-Encoding: chunked\r\n");
+    app.raw(chunked + "1\r\n{\r\n").await.assert_rejected(503, "overloaded");
+    drop(callers);
+    until("the room is free again", async || app.webhook("wh_1").send().await.status == 202).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
+    let app = App::with(|config| {
+        config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+    })
+    .await;
+    let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
+    let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
+    in_flight(&app, 1).await;
+    // No end of the body follows, so that what comes next could only be taken for more of it.
+    connection.send(chunk.repeat(4)).await;
+    let reply = connection.reply().await.expect("an answer");
+    assert!(matches!(reply.status, 413 | 503), "{}", reply.text());
+    assert_eq!(connection.closed().await, b"");
+
+    let _holder = waiting(&app, announcing(60_000)).await;
+    in_flight(&app, 1).await;
+    let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
+    connection.reply().await.expect("an answer").assert_rejected(503, "overloaded");
+    assert_eq!(connection.closed().await, b"");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_has_no_more_time_than_one_that_does_not_come() {
+    let app = App::with(|config| {
+        config.set("server.body_timeout", "500ms");
+    })
+    .await;
+    let mut connection = waiting(&app, announcing(100_000)).await;
+    let reply = loop {
+        connection.send(" ").await;
+        // A read that is given up loses nothing: what has come stays with the connection.
+        let reply = tokio::time::timeout(Duration::from_millis(20), connection.reply()).await;
+        if let Ok(reply) = reply {
+            break reply;
+        }
+    };
+    reply.expect("an answer").assert_rejected(408, "request_timeout");
+}
+
+#[tokio::test]
+async fn bytes_of_a_caller_who_has_gone_are_given_back() {
+    let app = App::with(|config| {
+        config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+    })
+    .await;
+    for _ in 0..20 {
+        let caller = waiting(&app, announcing(60_000) + "{").await;
+        drop(caller);
+    }
+    let body = json!({ "webhookId": "wh_1", "a": "x".repeat(60_000) }).to_string();
+    until("all of the room is free", async || app.post(body.as_str()).send().await.status == 202)
+        .await;
+}

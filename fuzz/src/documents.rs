@@ -1,0 +1,56 @@
+//! Documents of workflows and users, as BSON.
+
+use bson::RawDocument;
+use hookgate::auth::{Callers, UsersSettings, UsersView};
+use hookgate::metrics::Metrics;
+use hookgate::mirror::View;
+use hookgate::mirror::document::{DocumentKey, IdText};
+use hookgate::settings::Settings;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Views {
+    users: UsersView,
+    workflows: WorkflowsView,
+}
+
+thread_local! {
+    static VIEWS: RefCell<Views> = RefCell::new(views());
+}
+
+fn views() -> Views {
+    let mut settings = Settings::default();
+    let users = UsersSettings::read(&mut settings.section("users"));
+    let triggers = TriggersSettings::read(&mut settings.section("triggers"));
+    let metrics = Metrics::new("", "").expect("metrics");
+    let callers = Arc::new(Callers::new(Duration::from_secs(1)));
+    let index = TriggerIndex::new(Duration::from_secs(1));
+    Views {
+        users: UsersView::new(users, &callers, Arc::clone(&metrics)),
+        workflows: WorkflowsView::new(&triggers, &index, metrics),
+    }
+}
+
+/// A document is read or left out, and the index takes what was read.
+pub fn check(bytes: &[u8]) {
+    let Ok(document) = RawDocument::from_bytes(bytes) else { return };
+    let key = DocumentKey::of(document);
+    VIEWS.with_borrow_mut(|views| {
+        apply(&mut views.users, document, key.as_ref());
+        apply(&mut views.workflows, document, key.as_ref());
+    });
+    if let Some(key) = &key {
+        assert!(!key.to_string().is_empty() || IdText::of(key.as_bytes()).is_some());
+    }
+}
+
+/// Adds what a document comes to, and takes it out again.
+fn apply<V: View>(view: &mut V, document: &RawDocument, key: Option<&DocumentKey>) {
+    if let Ok(record) = view.read(document) {
+        let key = key.expect("what has been read has an _id");
+        view.apply(vec![(key.clone(), Some(record))]);
+        view.apply(vec![(key.clone(), None)]);
+    }
+}

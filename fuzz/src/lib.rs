@@ -1,0 +1,23 @@
+//! What must hold for any bytes that come from outside. Each module has a `check` that panics where it does not.
+//!
+//! `fuzz_targets/` hands these to libFuzzer, `tests/fuzz_corpus.rs` replays `corpus/` with them.
+
+pub mod authorization;
+pub mod body;
+pub mod configuration;
+pub mod decoding;
+pub mod documents;
+mod json;
+pub mod route;
+
+/// A target: its directory in `corpus/`, and what it checks.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 6] = [
+    ("authorization", authorization::check),
+    ("body", body::check),
+    ("configuration", configuration::check),
+    ("decoding", decoding::check),
+    ("documents", documents::check),
+    ("route", route::check),
+];

@@ -53,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["ingress/", "admin/"]),
     ("http_body_util", &["ingress/", "admin/"]),
     ("simd_json", &["ingress/webhook.rs"]),
+    ("compression_codecs", &["ingress/decoding.rs"]),
     ("arc_swap", &["admission/", "auth/", "mirror/", "queue/"]),
     ("dashmap", &["admission/"]),
     ("governor", &["admission/"]),

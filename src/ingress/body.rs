@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// Bodies that a worker decodes at a time. A decoder may hold some 4 MiB for its tables besides
-/// what it has decoded, and more of them would be no faster.
-const DECODERS: usize = 4;
+/// Bodies that a worker decodes at a time. A decoder of brotli may hold 16 MiB for its window and 4
+/// for its tables, and more of them at a time would be no faster.
+const DECODERS: usize = 2;
 
 /// Memory that is got for a body beyond what has arrived of it.
 const AHEAD: usize = 64 << 10;

@@ -81,7 +81,7 @@ pub(crate) fn bomb(encoding: &str) -> Vec<u8> {
         "gzip" => repeated(b"\x1f\x8b\x08\0\0\0\0\0\0\x03", flushed_deflate(&zeros)),
         "deflate" => repeated(b"\x78\x9c", flushed_deflate(&zeros)),
         "br" => {
-            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 24);
             let mut ends = Vec::new();
             for _ in 0..3 {
                 encoder.write_all(&zeros).and_then(|()| encoder.flush()).expect("into memory");

@@ -1,7 +1,7 @@
 //! Reading the body: what it may be, how large, and for how long.
 
 use super::decoding;
-use super::encoding::Encodings;
+use super::encoding::{Encoding, Encodings};
 use super::rejection::Rejection;
 use super::webhook::WebhookError;
 use crate::admission::Permit;
@@ -58,18 +58,33 @@ impl BodyReader {
         Self { settings, decoders: Semaphore::new(DECODERS) }
     }
 
-    /// Reads the whole body, and decodes it; its bytes are held by the permit.
-    pub(super) async fn read(
+    /// Looks at what is said of the body, before any of it is read.
+    pub(super) fn announced(
         &self,
         headers: &HeaderMap,
-        body: &mut Incoming,
-        permit: &mut Permit,
-    ) -> Result<Bytes, Rejection> {
+        body: &Incoming,
+    ) -> Result<Announced, Rejection> {
         let deadline = Instant::now() + self.settings.timeout;
         check_type(headers)?;
         let encoding = self.settings.encodings.of(headers)?;
+        let bytes = body.size_hint().exact();
+        let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if bytes.is_some_and(|bytes| bytes > self.settings.max_body) {
+            return Err(too_large(self.settings.max_body));
+        }
+        Ok(Announced { encoding, bytes, deadline })
+    }
+
+    /// Reads the whole body, and decodes it; its bytes are held by the permit.
+    pub(super) async fn read(
+        &self,
+        body: &mut Incoming,
+        announced: Announced,
+        permit: &mut Permit,
+    ) -> Result<Bytes, Rejection> {
+        let Announced { encoding, bytes, deadline } = announced;
         let max_body = self.settings.max_body;
-        let collected = timeout_at(deadline, collect(body, max_body, permit)).await;
+        let collected = timeout_at(deadline, collect(body, bytes, max_body, permit)).await;
         let collected = collected.map_err(|_| Rejection::RequestTimeout)??;
         let Some(encoding) = encoding else { return Ok(collected) };
         let slot = timeout_at(deadline, self.decoders.acquire()).await;
@@ -77,6 +92,16 @@ impl BodyReader {
         let _slot = slot.expect("the semaphore is never closed");
         decoding::decode(encoding, &collected, max_body, permit).await
     }
+}
+
+/// What the head of a request says of its body.
+#[derive(Debug)]
+pub(super) struct Announced {
+    encoding: Option<Encoding>,
+    /// By Content-Length, where there is one.
+    bytes: Option<usize>,
+    /// For its last byte.
+    deadline: Instant,
 }
 
 /// JSON, or no word of what it is.
@@ -95,17 +120,11 @@ fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
 
 async fn collect(
     body: &mut Incoming,
+    announced: Option<usize>,
     max_body: usize,
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {
-    let too_large = || Rejection::PayloadTooLarge { max_bytes: max_body };
-    // By Content-Length where there is one, so that nothing is read in vain.
-    let announced =
-        body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if let Some(bytes) = announced {
-        if bytes > max_body {
-            return Err(too_large());
-        }
         permit.hold(bytes)?;
     }
     let mut collected = BytesMut::new();
@@ -119,7 +138,7 @@ async fn collect(
             return Ok(data);
         }
         if collected.len() + data.len() > max_body {
-            return Err(too_large());
+            return Err(too_large(max_body));
         }
         // What was announced may never come.
         let missing = announced.map_or(AHEAD, |bytes| bytes.saturating_sub(collected.len()));
@@ -127,6 +146,10 @@ async fn collect(
         collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())
+}
+
+fn too_large(max_bytes: usize) -> Rejection {
+    Rejection::PayloadTooLarge { max_bytes }
 }
 
 /// A body that ends before its end, or whose chunks are none.

@@ -123,8 +123,9 @@ impl Ingress {
         let authorization = header(&head.headers, AUTHORIZATION.as_str());
         let caller = self.authenticator.authenticate(authorization)?;
         let trace = trace_context(&head.headers);
+        let announced = self.bodies.announced(&head.headers, body)?;
         permit.take_share(caller.organization())?;
-        let body = self.bodies.read(&head.headers, body, &mut permit).await?;
+        let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         let webhook = Webhook::parse(&body)?;
         drop(body);

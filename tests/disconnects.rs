@@ -77,6 +77,26 @@ async fn what_a_caller_leaves_behind_is_given_free() {
     until("webhooks are accepted", async || app.webhook("wh_1").send().await.status == 202).await;
 }
 
+#[tokio::test]
+async fn a_whole_request_is_carried_out_though_its_end_is_the_end_of_all() {
+    const CALLERS: usize = 200;
+    let app = App::start().await;
+    let request = format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len());
+    // Stopped meanwhile, so that requests and ends are there together when it looks.
+    app.hookgate.process().signal("STOP");
+    for caller in 0..CALLERS {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(request.repeat(1 + caller % 2)).await;
+        connection.finish().await;
+        drop(connection);
+    }
+    app.hookgate.process().signal("CONT");
+    let requests = CALLERS + CALLERS / 2;
+    assert_eq!(app.redis.queue().waiting_exactly(requests).await.len(), requests);
+    let metrics = settled(&app).await;
+    assert_eq!(metrics.sum("hookgate_requests_total"), requests as f64);
+}
+
 /// A caller that closes after any byte of its request.
 #[tokio::test]
 async fn a_caller_may_go_at_every_point() {
@@ -104,10 +124,10 @@ async fn a_caller_may_go_at_every_point() {
         assert_eq!(connection.closed().await, b"");
     }
     // A head makes a request, and a body a webhook.
-    let requests = 1 + BODY.len();
+    let requests = 1.0 + BODY.len() as f64;
     let metrics = settled(&app).await;
-    assert_eq!(metrics.sum("hookgate_requests_total"), requests as f64);
-    assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), requests as f64);
+    assert_eq!(metrics.sum("hookgate_requests_total"), requests);
+    assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), requests);
     assert!(metrics.requests("accepted") <= 1.0);
     assert_eq!(app.redis.queue().waiting_exactly(1).await.len(), 1);
 
@@ -119,7 +139,7 @@ async fn a_caller_may_go_at_every_point() {
     }
     let metrics = settled(&app).await;
     let counted = metrics.sum("hookgate_requests_total");
-    assert!(counted <= 2.0 * requests as f64, "{counted}");
+    assert!(counted <= 2.0 * requests, "{counted}");
     assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), counted);
     let jobs = app.redis.queue().waiting_ids().await.len();
     assert!(jobs <= 2, "{jobs}");

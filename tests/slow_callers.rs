@@ -21,14 +21,17 @@ const COUNT: usize = 2000;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     let count = from_environment("SLOW_CALLERS", COUNT);
+    // As many bytes and new connections a second, however many callers there are.
+    let pause = Duration::from_millis(count as u64 / 2);
     let app = App::with(|config| {
-        config.set("server.header_timeout", "3s").set("server.body_timeout", "3s");
+        let limit = format!("{}ms", 3 * pause.as_millis());
+        config.set("server.header_timeout", limit.as_str()).set("server.body_timeout", limit);
         config.set("telemetry.log", "info");
     })
     .await;
     let memory = async || app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
     let before = memory().await;
-    let slow = SlowCallers::start(app.hookgate.address(), count, Duration::from_secs(1)).await;
+    let slow = SlowCallers::start(app.hookgate.address(), count, pause).await;
 
     let mut honest = JoinSet::new();
     for _ in 0..4 {

@@ -48,7 +48,8 @@ pub(super) async fn serve(
     shutdown: &Shutdown,
 ) {
     let phase = Arc::new(PhaseClock::new());
-    let watched = Watched { stream, phase: Arc::clone(&phase), linger: None };
+    let watched =
+        Watched { stream, phase: Arc::clone(&phase), linger: None, has_told_of_end: false };
     let service = service_fn(|request| {
         let (ingress, phase) = (Arc::clone(&ingress), Arc::clone(&phase));
         async move {
@@ -225,6 +226,7 @@ struct Watched {
     stream: TcpStream,
     phase: Arc<PhaseClock>,
     linger: Option<Linger>,
+    has_told_of_end: bool,
 }
 
 impl AsyncRead for Watched {
@@ -236,8 +238,17 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let has_read = polled.is_ready() && buffer.filled().len() > before;
-        if has_read && matches!(self.phase.now().0, Phase::New | Phase::Idle) {
+        let phase = self.phase.now().0;
+        if has_read && matches!(phase, Phase::New | Phase::Idle) {
             self.phase.enter(Phase::Head);
+        }
+        // hyper would drop a whole request that it has not begun yet when the end comes right behind
+        // it; so the end is told when the request has had its turn.
+        let is_end = matches!(polled, Poll::Ready(Ok(()))) && !has_read && buffer.remaining() > 0;
+        if is_end && phase != Phase::Answering && !self.has_told_of_end {
+            self.has_told_of_end = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         polled
     }
@@ -257,7 +268,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, phase, linger } = self.get_mut();
+        let Self { stream, phase, linger, .. } = self.get_mut();
         if linger.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }

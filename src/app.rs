@@ -5,8 +5,8 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
-use crate::ingress::{self, BodyReader, Ingress, Listener, ServerSettings};
-use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, StopSignals};
+use crate::ingress::{self, BodyReader, Ingress, Listener, ServerSettings, Service, Tls};
+use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, Stage, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
 use crate::mirror::snapshot::{Snapshot, Snapshots, SourceId};
@@ -110,8 +110,15 @@ impl App {
         background.spawn(never(reload.follow(hangups)));
         background.spawn(never(admission.prune()));
 
+        let tls = self.config.server.tls.clone().map(Tls::new).transpose()?;
+        if let Some(tls) = &tls {
+            let follow = Arc::clone(tls).follow_files(self.readiness.part("tls"));
+            background.spawn(never(follow));
+        }
+
         let shutdown = Shutdown::default();
-        let mut workers = self.start_workers(&authenticator, &admission, &shutdown)?;
+        let mut workers =
+            self.start_workers(&authenticator, &admission, tls.as_ref(), &shutdown)?;
         process.set(Condition::Ready);
 
         tokio::select! {
@@ -127,7 +134,7 @@ impl App {
             }
         };
         background.shutdown().await;
-        admin_shutdown.force.cancel();
+        admin_shutdown.enter(Stage::Cut);
         tracing::info!(clean = ended == Ended::Clean, "stopped");
         Ok(ended)
     }
@@ -146,7 +153,7 @@ impl App {
         let listener = self.admin_listener.try_clone()?;
         tracing::info!(address = %listener.local_addr()?, "admin listens");
         let runtime = new_runtime()?;
-        let serving = admin::serve(listener, admin, shutdown.clone());
+        let serving = admin::serve(listener, admin, shutdown.watch());
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = runtime.block_on(serving) {
                 tracing::error!(%error, "admin port has failed");
@@ -230,6 +237,7 @@ impl App {
         &mut self,
         authenticator: &Arc<Authenticator>,
         admission: &Arc<Admission>,
+        tls: Option<&Arc<Tls>>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<mpsc::Receiver<()>> {
         let open = descriptors::room_for(self.config.server.max_connections);
@@ -252,14 +260,14 @@ impl App {
                 queue,
                 triggers: Arc::clone(&self.triggers),
             });
-            let worker = Worker {
-                listener,
+            let service = Service {
                 ingress,
                 settings: self.config.server.clone(),
+                tls: tls.map(Arc::clone),
                 open: Arc::clone(&open),
-                shutdown: shutdown.clone(),
-                _end: WorkerEnd(ended.clone()),
+                stopping: shutdown.watch(),
             };
+            let worker = Worker { listener, service, _end: WorkerEnd(ended.clone()) };
             thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || worker.run(runtime))?;
@@ -294,10 +302,7 @@ impl WorkerRuntime {
 
 struct Worker {
     listener: Listener,
-    ingress: Arc<Ingress>,
-    settings: ServerSettings,
-    open: Arc<Semaphore>,
-    shutdown: Shutdown,
+    service: Service,
     _end: WorkerEnd,
 }
 
@@ -315,10 +320,8 @@ impl Worker {
     fn run(self, WorkerRuntime { runtime, queue_tasks }: WorkerRuntime) {
         runtime.block_on(async {
             let connections = TaskTracker::new();
-            let tasks = (connections.clone(), self.shutdown.clone());
             // The ingress goes with it, so that only connections hold the queue from then on.
-            let served =
-                ingress::serve(self.listener, self.ingress, &self.settings, self.open, tasks).await;
+            let served = ingress::serve(self.listener, self.service, connections.clone()).await;
             if let Err(error) = served {
                 tracing::error!(%error, "worker cannot accept");
             }
@@ -338,13 +341,14 @@ async fn drain(
     workers: &mut mpsc::Receiver<()>,
 ) -> Ended {
     process.set(Condition::NotReady("draining".to_owned()));
+    shutdown.enter(Stage::Leaving);
     tokio::time::sleep(settings.drain_delay).await;
-    shutdown.drain.cancel();
+    shutdown.enter(Stage::Draining);
     if tokio::time::timeout(settings.drain_timeout, all_ended(workers)).await.is_ok() {
         return Ended::Clean;
     }
     tracing::warn!("out of time, open connections are closed");
-    shutdown.force.cancel();
+    shutdown.enter(Stage::Cut);
     // Callers are gone now; what the batchers still hold gets a last chance to reach Redis.
     let _ = tokio::time::timeout(LAST_FLUSH, all_ended(workers)).await;
     Ended::CutShort

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// What one part of the program says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,13 +87,63 @@ impl Reporter {
     }
 }
 
-/// The two levels of stopping: asked first, cut off later.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
+/// How far the process has got with stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Serving,
+    /// Everybody is served, and told to go elsewhere.
+    Leaving,
     /// No new connections; those there are finish what they have begun.
-    pub drain: CancellationToken,
+    Draining,
     /// What is still there is dropped.
-    pub force: CancellationToken,
+    Cut,
+}
+
+/// Takes those who watch it from stage to stage.
+#[derive(Debug)]
+pub struct Shutdown {
+    stage: watch::Sender<Stage>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { stage: watch::Sender::new(Stage::Serving) }
+    }
+}
+
+impl Shutdown {
+    pub fn enter(&self, stage: Stage) {
+        self.stage.send_replace(stage);
+    }
+
+    pub fn watch(&self) -> Stopping {
+        Stopping { stage: self.stage.subscribe() }
+    }
+}
+
+/// Tells how far the process has got with stopping.
+#[derive(Debug, Clone)]
+pub struct Stopping {
+    stage: watch::Receiver<Stage>,
+}
+
+impl Stopping {
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Waits for a stage behind this one, and answers which it is.
+    pub async fn beyond(&mut self, stage: Stage) -> Stage {
+        let next = self.stage.wait_for(|now| *now > stage).await;
+        // Whoever could tell is gone: so is the process.
+        next.map_or(Stage::Cut, |next| *next)
+    }
+
+    /// Waits until this stage has begun.
+    pub async fn reached(&mut self, stage: Stage) {
+        // As above.
+        let _ = self.stage.wait_for(|now| *now >= stage).await;
+    }
 }
 
 /// SIGTERM and SIGINT.

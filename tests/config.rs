@@ -8,6 +8,9 @@ mod command_line;
 #[path = "config/secrets.rs"]
 mod secrets;
 
+#[path = "config/tls.rs"]
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 

@@ -3,7 +3,7 @@
 
 mod status;
 
-use crate::lifecycle::{Readiness, Shutdown};
+use crate::lifecycle::{Readiness, Stage, Stopping};
 use crate::metrics::Metrics;
 use crate::mirror::Freshness;
 use crate::settings::Section;
@@ -50,17 +50,17 @@ pub struct Admin {
     pub build: &'static str,
 }
 
-/// Serves until the force-level of the shutdown.
+/// Serves until it is cut off.
 pub async fn serve(
     listener: std::net::TcpListener,
     admin: Admin,
-    shutdown: Shutdown,
+    mut stopping: Stopping,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
-            () = shutdown.force.cancelled() => return Ok(()),
+            () = stopping.reached(Stage::Cut) => return Ok(()),
             accepted = listener.accept() => accepted,
         };
         match accepted {

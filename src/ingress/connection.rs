@@ -1,294 +1,201 @@
-//! One connection, with the time limits that hyper does not have.
+//! One connection, of either version of HTTP, with the time limits that hyper does not have.
 //!
-//! hyper has one timer for reading a head and for waiting for one, set anew at every request. Here
-//! each phase has its own limit, and one timer for the connection, which is looked at when it
-//! fires.
+//! hyper has one timer for reading a head and for waiting for one, set anew at every request, and
+//! none for HTTP/2. Here each phase has its own limit, and one timer for the connection, which is
+//! looked at when it fires.
 
-use super::unread::{self, Linger, Rest};
+use super::activity::{Activity, Watched};
+use super::closing::{Closing, ConnectionLimits, Decision, Version};
+use super::tls::{self, TlsAcceptor};
 use super::{Answer, Ingress};
-use crate::lifecycle::Shutdown;
-use hyper::Response;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use crate::lifecycle::Stopping;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
-/// Bytes of a head at the most, and of what is read ahead.
-const READ_BUFFER: usize = 32 << 10;
+/// Bytes of a head at the most, in either version, and of what is read ahead in HTTP/1.1.
+const HEAD_BYTES: usize = 32 << 10;
 
-/// What a connection that has not yet sent anything is given when the process stops: its caller may
-/// be about to send.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// Requests at a time over one connection of HTTP/2; RFC 9113 asks for no fewer.
+const STREAMS: u32 = 100;
 
-/// How long a connection may live, and wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ConnectionLimits {
-    /// From the first byte of a head to its last; and from the opening to the first head.
-    pub(super) header_timeout: Duration,
-    /// From an answer to the next request.
-    pub(super) idle_timeout: Duration,
-    /// Then it is asked to close; give or take a tenth, at random.
-    pub(super) max_age: Duration,
+/// What a caller may have sent of all bodies of an HTTP/2 connection, and of one of them, that has
+/// not been read yet. A body is read as it comes, and what has been read counts as in flight
+/// (`limits.in_flight_bytes`), so that these bound only what nobody has asked for yet, however
+/// large `server.max_body` is: 1 MiB for a connection, and not 100 streams times the body. Besides,
+/// a connection holds 100 heads of 32 KiB by HPACK's count, which become some 110 KiB each in memory
+/// if they are a thousand empty headers, one frame of 16 KiB each way, and 100 answers of less
+/// than 1 KiB: 12 MiB at the worst, 4.4 MiB with headers as people write them. A head lives as
+/// long as its request, and only that of an admitted caller with a valid credential lives on.
+const UNREAD_BYTES: u32 = 1 << 20;
+const UNREAD_BYTES_OF_STREAM: u32 = 256 << 10;
+const FRAME_BYTES: u32 = 16 << 10;
+const UNSENT_BYTES_OF_STREAM: usize = 16 << 10;
+
+/// Streams that a caller has opened and reset before we have looked at them, and streams that we
+/// have had to reset for the caller's faults, over the life of a connection. Beyond them the connection
+/// is given up (CVE-2023-44487 and its kin). A proxy that brings many callers together resets
+/// some, hence the room for the second.
+const RESET_UNSEEN: usize = 20;
+const RESET_FOR_FAULTS: usize = 1024;
+
+/// What the connections of a worker have in common.
+pub(super) struct Host {
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) limits: ConnectionLimits,
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Connections, and the streams of HTTP/2.
+    pub(super) tasks: TaskTracker,
+    pub(super) stopping: Stopping,
 }
 
-/// Serves a connection until it is closed, by whichever side.
-pub(super) async fn serve(
-    stream: TcpStream,
-    ingress: Arc<Ingress>,
-    limits: &ConnectionLimits,
-    shutdown: &Shutdown,
-) {
-    let phase = Arc::new(PhaseClock::new());
-    let watched =
-        Watched { stream, phase: Arc::clone(&phase), linger: None, has_told_of_end: false };
-    let service = service_fn(|request| {
-        let (ingress, phase) = (Arc::clone(&ingress), Arc::clone(&phase));
-        async move {
-            phase.enter(Phase::Answering);
-            let Answer { response, rest } = ingress.respond(request).await;
-            phase.enter(if matches!(rest, Rest::Nothing) { Phase::Idle } else { Phase::Refused });
-            if let Rest::Small(body) = rest {
-                tokio::spawn(async move {
-                    unread::skip(body).await;
-                    phase.leave_refused();
-                });
-            }
-            Ok::<Response<_>, Infallible>(response)
+impl Host {
+    /// Serves a connection until it is closed, by whichever side.
+    pub(super) async fn serve(&self, stream: TcpStream) {
+        let activity = Arc::new(Activity::new());
+        match &self.tls {
+            None => self.serve_http1(stream, activity).await,
+            // On the heap, so that a connection without TLS does not pay for its state.
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, activity)).await,
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(READ_BUFFER)
-        .max_header_size(READ_BUFFER)
-        .serve_connection(TokioIo::new(watched), service);
-    let mut connection = pin!(connection);
-    let mut closing = Closing::new(limits);
-    let mut timer = pin!(tokio::time::sleep_until(closing.next_look(&phase, limits)));
-    loop {
-        tokio::select! {
-            // What has arrived is served before anything else is looked at.
-            biased;
-            // Errors here are the other side's: half heads, resets. hyper has answered what can be.
-            _ = connection.as_mut() => return,
-            () = shutdown.force.cancelled() => return,
-            () = shutdown.drain.cancelled(), if closing.drained_at.is_none() => {
-                closing.drained_at = Some(Instant::now());
-                // hyper would close a connection that has sent nothing yet at once.
-                if phase.now().0 != Phase::New {
-                    closing.is_asked = true;
-                    connection.as_mut().graceful_shutdown();
+    }
+
+    async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, activity: Arc<Activity>) {
+        let until = activity.opened() + self.limits.header_timeout;
+        let shaken = tls::shake_hands(tls, stream, until, self.stopping.clone()).await;
+        match shaken {
+            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, activity).await,
+            Ok(stream) => self.serve_http1(stream, activity).await,
+            // The caller's fault, and there may be many of them.
+            Err(error) => {
+                self.ingress.metrics.tls_handshake_errors.increment(1);
+                tracing::debug!(%error, "TLS handshake has failed");
+            }
+        }
+    }
+
+    async fn serve_http1(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        activity: Arc<Activity>,
+    ) {
+        let watched = Watched::new(stream, Arc::clone(&activity));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(HEAD_BYTES)
+            .max_header_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(watched), self.service(&activity, Version::Http1));
+        self.drive(connection, &activity, Version::Http1).await;
+    }
+
+    async fn serve_http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        activity: Arc<Activity>,
+    ) {
+        let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
+        let connection = http2::Builder::new(Streams(self.tasks.clone()))
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(head_bytes)
+            .max_frame_size(FRAME_BYTES)
+            .initial_connection_window_size(UNREAD_BYTES)
+            .initial_stream_window_size(UNREAD_BYTES_OF_STREAM)
+            .max_send_buf_size(UNSENT_BYTES_OF_STREAM)
+            .max_pending_accept_reset_streams(RESET_UNSEEN)
+            .max_local_error_reset_streams(RESET_FOR_FAULTS)
+            // Nothing may come between the frames of a head, and so no answer to a ping either: this
+            // is the limit for heads too.
+            .keep_alive_interval(self.limits.header_timeout / 2)
+            .keep_alive_timeout(self.limits.header_timeout / 2)
+            .serve_connection(TokioIo::new(stream), self.service(&activity, Version::Http2));
+        self.drive(connection, &activity, Version::Http2).await;
+    }
+
+    fn service(
+        &self,
+        activity: &Arc<Activity>,
+        version: Version,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Full<Bytes>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let (ingress, activity) = (Arc::clone(&self.ingress), Arc::clone(activity));
+        service_fn(move |request| {
+            let ingress = Arc::clone(&ingress);
+            let mut answering = activity.answer();
+            async move {
+                let Answer { mut response, rest } = ingress.respond(request).await;
+                if version == Version::Http1 {
+                    if answering.is_last() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    answering.leave(rest);
                 }
-                timer.as_mut().reset(closing.next_look(&phase, limits));
+                Ok::<_, Infallible>(response)
             }
-            () = timer.as_mut() => {
-                match closing.decide(&phase, limits) {
-                    Decision::Wait => {}
-                    Decision::Ask => connection.as_mut().graceful_shutdown(),
-                    Decision::Drop => return,
-                }
-                timer.as_mut().reset(closing.next_look(&phase, limits));
+        })
+    }
+
+    async fn drive(
+        &self,
+        connection: impl GracefulConnection,
+        activity: &Activity,
+        version: Version,
+    ) {
+        let limits = &self.limits;
+        let mut stopping = self.stopping.clone();
+        let mut connection = pin!(connection);
+        let mut closing = Closing::new(version, limits);
+        // The first request may be answered before anything else is looked at.
+        closing.enter(stopping.stage(), activity);
+        let mut timer = pin!(tokio::time::sleep_until(closing.next_look(activity, limits)));
+        loop {
+            tokio::select! {
+                // What has arrived is served before anything else is looked at.
+                biased;
+                // Errors here are the other side's: half heads, resets. hyper has answered what can be.
+                _ = connection.as_mut() => return,
+                stage = stopping.beyond(closing.stage()) => closing.enter(stage, activity),
+                () = timer.as_mut() => {}
             }
-        }
-    }
-}
-
-enum Decision {
-    Wait,
-    /// Finish what has begun, then close.
-    Ask,
-    Drop,
-}
-
-/// Whether and why the connection is being closed.
-struct Closing {
-    old_at: Instant,
-    is_asked: bool,
-    drained_at: Option<Instant>,
-}
-
-impl Closing {
-    fn new(limits: &ConnectionLimits) -> Self {
-        let age = limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        Self { old_at: Instant::now() + age, is_asked: false, drained_at: None }
-    }
-
-    fn decide(&mut self, phase: &PhaseClock, limits: &ConnectionLimits) -> Decision {
-        let now = Instant::now();
-        let (phase, since) = phase.now();
-        let waited = now.saturating_duration_since(since);
-        match phase {
-            Phase::New | Phase::Head if waited >= limits.header_timeout => Decision::Drop,
-            Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
-                Decision::Drop
+            match closing.decide(activity, limits) {
+                Decision::Wait => {}
+                Decision::Ask => connection.as_mut().graceful_shutdown(),
+                Decision::Drop => return,
             }
-            Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle
-                if self.drained_at.is_some() && !self.is_asked =>
-            {
-                self.ask()
-            }
-            // The answer may not have been taken by the caller; asking comes first.
-            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout && self.is_asked => {
-                Decision::Drop
-            }
-            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
-            _ if now >= self.old_at && !self.is_asked => self.ask(),
-            _ => Decision::Wait,
+            timer.as_mut().reset(closing.next_look(activity, limits));
         }
     }
-
-    fn ask(&mut self) -> Decision {
-        self.is_asked = true;
-        Decision::Ask
-    }
-
-    /// When the next decision is due. A phase that begins meanwhile is found then, so that no limit
-    /// is overrun by more than the shortest of them.
-    fn next_look(&self, phase: &PhaseClock, limits: &ConnectionLimits) -> Instant {
-        let now = Instant::now();
-        let soonest = limits.header_timeout.min(limits.idle_timeout);
-        let (phase, since) = phase.now();
-        let due = match phase {
-            _ if self.drained_at.is_some() && !self.is_asked => now + LAST_CHANCE / 10,
-            Phase::New | Phase::Head => since + limits.header_timeout,
-            Phase::Refused | Phase::Idle if !self.is_asked => since + limits.idle_timeout,
-            Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,
-        };
-        let due = if self.is_asked { due } else { due.min(self.old_at) };
-        due.min(now + soonest).max(now + Duration::from_millis(1))
-    }
 }
 
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing has arrived yet.
-    New,
-    /// A head has begun to arrive.
-    Head,
-    /// A request is read, carried out and answered; it has limits of its own.
-    Answering,
-    /// The last answer went out before all of its request had come.
-    Refused,
-    /// Nothing since the last answer.
-    Idle,
-}
+/// Runs the streams of an HTTP/2 connection as tasks for which the worker waits when it ends. They
+/// end with their connection.
+#[derive(Clone)]
+struct Streams(TaskTracker);
 
-impl Phase {
-    const ALL: [Self; 5] = [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle];
-}
-
-/// The phase and when it began, in one atomic word: the reader below hyper, the service above it and
-/// the timer beside it are one task, but three borrowers.
-#[derive(Debug)]
-struct PhaseClock {
-    opened: Instant,
-    /// Milliseconds since the opening, times eight, plus the phase.
-    word: AtomicU64,
-}
-
-impl PhaseClock {
-    fn new() -> Self {
-        Self { opened: Instant::now(), word: AtomicU64::new(Phase::New as u64) }
-    }
-
-    fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
-        self.word.store(millis << 3 | phase as u64, Ordering::Relaxed);
-    }
-
-    /// The rest of a refused request is read; if the next has not begun by then, it is waited for.
-    fn leave_refused(&self) {
-        if self.now().0 == Phase::Refused {
-            self.enter(Phase::Idle);
-        }
-    }
-
-    fn now(&self) -> (Phase, Instant) {
-        let word = self.word.load(Ordering::Relaxed);
-        let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
-        (phase.unwrap_or(Phase::Head), self.opened + Duration::from_millis(word >> 3))
-    }
-}
-
-/// A stream that notes when bytes arrive while none were due: a head has begun.
-#[derive(Debug)]
-struct Watched {
-    stream: TcpStream,
-    phase: Arc<PhaseClock>,
-    linger: Option<Linger>,
-    has_told_of_end: bool,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let has_read = polled.is_ready() && buffer.filled().len() > before;
-        let phase = self.phase.now().0;
-        if has_read && matches!(phase, Phase::New | Phase::Idle) {
-            self.phase.enter(Phase::Head);
-        }
-        // hyper would drop a whole request that it has not begun yet when the end comes right behind
-        // it; so the end is told when the request has had its turn.
-        let is_end = matches!(polled, Poll::Ready(Ok(()))) && !has_read && buffer.remaining() > 0;
-        if is_end && phase != Phase::Answering && !self.has_told_of_end {
-            self.has_told_of_end = true;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, phase, linger, .. } = self.get_mut();
-        if linger.is_none() {
-            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
-        }
-        // In a head, hyper has refused it: the caller may still be sending, as after our refusals.
-        if matches!(phase.now().0, Phase::Head | Phase::Refused) {
-            let linger = linger.get_or_insert_with(Linger::new);
-            ready!(linger.poll(Pin::new(stream), context));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
     }
 }

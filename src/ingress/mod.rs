@@ -1,6 +1,8 @@
 //! HTTP in, HTTP out: the life of a request.
 
+mod activity;
 mod body;
+mod closing;
 mod connection;
 mod cut;
 mod decoding;
@@ -12,6 +14,7 @@ mod rejection;
 mod response;
 mod route;
 mod server;
+mod tls;
 mod unread;
 mod webhook;
 
@@ -20,7 +23,8 @@ pub use decoding::{Decoding, Undecodable};
 pub use encoding::{Encoding, Encodings};
 pub use rejection::Rejection;
 pub use route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
-pub use server::{Listener, ServerSettings, serve};
+pub use server::{Listener, ServerSettings, Service, serve};
+pub use tls::{Tls, TlsSettings};
 pub use webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;

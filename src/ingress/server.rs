@@ -1,8 +1,10 @@
 //! Listening and accepting.
 
-use super::connection::{self, ConnectionLimits};
+use super::closing::ConnectionLimits;
+use super::connection::Host;
+use super::tls::{Tls, TlsSettings};
 use super::{BodySettings, Ingress};
-use crate::lifecycle::Shutdown;
+use crate::lifecycle::{Stage, Stopping};
 use crate::settings::Section;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::poll_fn;
@@ -35,6 +37,8 @@ pub struct ServerSettings {
     connection: ConnectionLimits,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
+    /// Without it: HTTP/1.1 in the clear.
+    pub tls: Option<TlsSettings>,
 }
 
 impl ServerSettings {
@@ -56,6 +60,7 @@ impl ServerSettings {
             },
             drain_delay: section.duration("drain_delay", "0s", Duration::ZERO..=600 * second),
             drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
+            tls: TlsSettings::read(&mut section.section("tls")),
         }
     }
 }
@@ -84,29 +89,34 @@ impl Listener {
     }
 }
 
+/// What a worker serves with.
+#[derive(Debug)]
+pub struct Service {
+    pub ingress: Arc<Ingress>,
+    pub settings: ServerSettings,
+    pub tls: Option<Arc<Tls>>,
+    /// What is left of the bound on connections.
+    pub open: Arc<Semaphore>,
+    pub stopping: Stopping,
+}
+
 /// Accepts connections until the drain, and serves each as a task.
-pub async fn serve(
-    listener: Listener,
-    ingress: Arc<Ingress>,
-    settings: &ServerSettings,
-    open: Arc<Semaphore>,
-    (tasks, shutdown): (TaskTracker, Shutdown),
-) -> io::Result<()> {
+pub async fn serve(listener: Listener, service: Service, tasks: TaskTracker) -> io::Result<()> {
     let listener = TcpListener::from_std(listener.socket.into())?;
-    let mut acceptor = Acceptor {
-        listener,
-        ingress,
-        limits: settings.connection.clone(),
-        open,
+    let mut stopping = service.stopping.clone();
+    let host = Host {
+        ingress: service.ingress,
+        limits: service.settings.connection,
+        tls: service.tls.map(|tls| tls.acceptor()),
         tasks,
-        shutdown,
-        logged: None,
+        stopping: service.stopping,
     };
-    let drain = acceptor.shutdown.drain.clone();
+    let mut acceptor =
+        Acceptor { listener, host: Arc::new(host), open: service.open, logged: None };
     loop {
         let connection = tokio::select! {
             biased;
-            () = drain.cancelled() => break,
+            () = stopping.reached(Stage::Draining) => break,
             connection = acceptor.listener.accept() => connection,
         };
         acceptor.serve_or_pause(connection).await;
@@ -122,12 +132,8 @@ type Connection = (TcpStream, SocketAddr);
 
 struct Acceptor {
     listener: TcpListener,
-    ingress: Arc<Ingress>,
-    limits: ConnectionLimits,
-    /// What is left of the bound on connections.
+    host: Arc<Host>,
     open: Arc<Semaphore>,
-    tasks: TaskTracker,
-    shutdown: Shutdown,
     /// When an error was last logged.
     logged: Option<Instant>,
 }
@@ -150,7 +156,7 @@ impl Acceptor {
                 self.spawn(stream, permit.expect("the semaphore is never closed"));
             }
             Err(error) => {
-                self.ingress.metrics.accept_errors.increment(1);
+                self.host.ingress.metrics.accept_errors.increment(1);
                 if self.logged.is_none_or(|logged| logged.elapsed() > Duration::from_secs(1)) {
                     self.logged = Some(Instant::now());
                     tracing::warn!(%error, "connection could not be accepted");
@@ -163,13 +169,11 @@ impl Acceptor {
     fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         // Fails only on a connection that is gone already.
         let _ = stream.set_nodelay(true);
-        let ingress = Arc::clone(&self.ingress);
-        let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move {
-            let metrics = Arc::clone(&ingress.metrics);
-            metrics.connections.increment(1.0);
-            connection::serve(stream, ingress, &limits, &shutdown).await;
-            metrics.connections.decrement(1.0);
+        let host = Arc::clone(&self.host);
+        self.host.tasks.spawn(async move {
+            host.ingress.metrics.connections.increment(1.0);
+            host.serve(stream).await;
+            host.ingress.metrics.connections.decrement(1.0);
             drop(permit);
         });
     }

@@ -38,6 +38,7 @@ pub struct Metrics {
     pub ready: Gauge,
     pub connections: Gauge,
     pub accept_errors: Counter,
+    pub tls_handshake_errors: Counter,
     pub index_triggers: Gauge,
     pub index_workflows: Gauge,
     pub index_api_keys: Gauge,
@@ -145,6 +146,10 @@ impl Metrics {
             accept_errors: count(
                 "hookgate_accept_errors_total",
                 "Connections that could not be accepted.",
+            ),
+            tls_handshake_errors: count(
+                "hookgate_tls_handshake_errors_total",
+                "Connections that ended in the TLS handshake, or before it.",
             ),
             index_triggers: level("hookgate_index_triggers", "Triggers in the index."),
             index_workflows: level(

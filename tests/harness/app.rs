@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use reqwest::ClientBuilder;
+
 use super::config::Config;
 use super::documents::Documents;
 use super::hookgate::Hookgate;
@@ -11,6 +13,7 @@ use super::mongo::TestDatabase;
 use super::raw::raw;
 use super::redis::Redis;
 use super::scratch::Scratch;
+use super::tls::Authority;
 use super::wait::until;
 
 /// A running Hookgate with a Redis of its own.
@@ -40,6 +43,7 @@ impl App {
             files: Scratch::new("app"),
             redis: None,
             redis_address: None,
+            client: None,
         }
     }
 
@@ -99,6 +103,8 @@ pub struct Builder {
     files: Scratch,
     redis: Option<Redis>,
     redis_address: Option<String>,
+    /// For TLS. On the heap: it is large, and every test holds one.
+    client: Option<Box<ClientBuilder>>,
 }
 
 impl Builder {
@@ -122,6 +128,16 @@ impl Builder {
     pub fn redis_address(mut self, address: &str) -> Self {
         self.redis_address = Some(address.to_owned());
         self
+    }
+
+    /// Speaks TLS with the certificate of this authority, and so does [`App::caller`].
+    pub fn tls(mut self, authority: &Authority) -> Self {
+        self.client = Some(Box::new(authority.client()));
+        self.config(|config| {
+            config
+                .set("server.tls.certificate_file", authority.certificate_file())
+                .set("server.tls.key_file", authority.key_file());
+        })
     }
 
     /// Reads this database in place of a file.
@@ -158,7 +174,10 @@ impl Builder {
         let address = self.redis_address.unwrap_or_else(|| redis.url());
         self.config.set("queue.redis", address);
         let hookgate = Hookgate::start_unready(self.config).await;
-        let caller = Caller::new(hookgate.address());
+        let caller = match self.client {
+            Some(client) => Caller::over_tls(hookgate.address(), *client),
+            None => Caller::new(hookgate.address()),
+        };
         App { hookgate, redis, caller, files: self.files }
     }
 }

@@ -1,13 +1,16 @@
 //! Requests as a caller makes them, and their replies.
 
 use std::fmt::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method};
+use reqwest::{Client, ClientBuilder, Method, Version};
 use serde_json::{Value, json};
 
 /// No request is open for so long: a service that hangs fails the test instead of stopping all of
@@ -28,15 +31,24 @@ pub struct Counts {
 /// A caller; clones share connections and counts.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    address: SocketAddr,
+    origin: String,
     client: Client,
     counts: Arc<Counts>,
 }
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Self {
-        let client = Client::builder().no_proxy().timeout(LIMIT).build().expect("a client");
-        Self { address, client, counts: Arc::default() }
+        Self::at(format!("http://{address}"), Client::builder())
+    }
+
+    /// Over TLS, as whoever made the builder wants it.
+    pub fn over_tls(address: SocketAddr, builder: ClientBuilder) -> Self {
+        Self::at(format!("https://{address}"), builder)
+    }
+
+    fn at(origin: String, builder: ClientBuilder) -> Self {
+        let client = builder.no_proxy().timeout(LIMIT).build().expect("a client");
+        Self { origin, client, counts: Arc::default() }
     }
 
     pub fn counts(&self) -> &Counts {
@@ -58,7 +70,7 @@ impl Caller {
 
     /// Any request, without headers.
     pub fn call(&self, method: Method, path: &str) -> Call {
-        let url = format!("http://{}{path}", self.address);
+        let url = format!("{}{path}", self.origin);
         Call { caller: self.clone(), method, url, headers: HeaderMap::new(), body: None }
     }
 }
@@ -101,8 +113,7 @@ impl Call {
     pub fn to_http1(&self) -> (Vec<u8>, Vec<u8>) {
         self.caller.counts.sent.fetch_add(1, Ordering::Relaxed);
         let body = self.body.as_ref().and_then(reqwest::Body::as_bytes).unwrap_or_default();
-        let origin = format!("http://{}", self.caller.address);
-        let target = self.url.strip_prefix(&origin).expect("our own address");
+        let target = self.url.strip_prefix(&self.caller.origin).expect("our own address");
         let mut head = format!("{} {target} HTTP/1.1\r\nHost: hookgate\r\n", self.method);
         if self.body.is_some() {
             write!(head, "Content-Length: {}\r\n", body.len()).expect("text");
@@ -113,6 +124,15 @@ impl Call {
         }
         head.extend(b"\r\n");
         (head, body.to_vec())
+    }
+
+    /// A body that comes in pieces, without its length.
+    pub fn pieces<P>(mut self, pieces: P) -> Self
+    where
+        P: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        self.body = Some(reqwest::Body::wrap_stream(pieces));
+        self
     }
 
     /// Sends, and expects an answer.
@@ -137,14 +157,16 @@ impl Call {
 
 async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
     let response = request.send().await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok(Reply { status, headers, body: response.bytes().await?.to_vec() })
+    let (status, version) = (response.status().as_u16(), response.version());
+    let headers = response.headers().clone();
+    Ok(Reply { status, version, headers, body: response.bytes().await?.to_vec() })
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
+    pub version: Version,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }

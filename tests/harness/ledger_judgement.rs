@@ -102,5 +102,6 @@ fn job(id: u32, request: &str, workflow: &str) -> Standing {
 }
 
 fn reply(status: u16, body: String) -> Reply {
-    Reply { status, headers: reqwest::header::HeaderMap::new(), body: body.into_bytes() }
+    let (version, headers) = (reqwest::Version::HTTP_11, reqwest::header::HeaderMap::new());
+    Reply { status, version, headers, body: body.into_bytes() }
 }

@@ -36,6 +36,8 @@
 //! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
 //! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
+//! | [`http2`] | `http2::Streams`, whose streams a test begins, ends and resets; `http2::Frames`, for frames that no library would send |
+//! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
 //! | [`config`] | [`Config`]: TOML by key path |
 //! | [`metrics`] | Prometheus text, parsed |
@@ -65,6 +67,7 @@ pub mod edits;
 pub mod fake_redis;
 pub mod hookgate;
 pub mod http;
+pub mod http2;
 pub mod keys;
 pub mod ledger;
 pub mod metrics;
@@ -85,6 +88,7 @@ pub mod sentinel;
 pub mod size;
 pub mod slow;
 pub mod state;
+pub mod tls;
 pub mod tokens;
 pub mod wait;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use reqwest::Version;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -85,7 +86,7 @@ impl Connection {
             Some(length) => self.exactly(length.expect("a length")).await,
             None => self.closed().await,
         };
-        Some(Reply { status, headers, body })
+        Some(Reply { status, version: Version::HTTP_11, headers, body })
     }
 
     async fn exactly(&mut self, length: usize) -> Vec<u8> {

@@ -1,0 +1,203 @@
+//! What a connection is doing, and since when.
+
+use super::unread::{self, Linger, Rest};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing has arrived yet; over HTTP/2: no request.
+    New,
+    /// A head has begun to arrive. HTTP/1.1 only.
+    Head,
+    /// Requests are read, carried out and answered; they have limits of their own.
+    Answering,
+    /// The last answer went out before all of its request had come. HTTP/1.1 only.
+    Refused,
+    /// Nothing since the last answer.
+    Idle,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle];
+}
+
+/// The phase and when it began. The reader below hyper, the service above it, the timer beside it
+/// and the streams of HTTP/2 run on one thread, but are several borrowers.
+#[derive(Debug)]
+pub(super) struct Activity {
+    opened: Instant,
+    /// Milliseconds since the opening, times eight, plus the phase.
+    word: AtomicU64,
+    requests: AtomicUsize,
+    is_last: AtomicBool,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            word: AtomicU64::new(Phase::New as u64),
+            requests: AtomicUsize::new(0),
+            is_last: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let word = self.word.load(Ordering::Relaxed);
+        let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
+        phase.unwrap_or(Phase::Head)
+    }
+
+    /// When the phase began; while answering, when the one before it did.
+    pub(super) fn since(&self) -> Instant {
+        self.opened + Duration::from_millis(self.word.load(Ordering::Relaxed) >> 3)
+    }
+
+    /// A request has begun.
+    pub(super) fn answer(self: &Arc<Self>) -> Answering {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word & !7 | Phase::Answering as u64, Ordering::Relaxed);
+        Answering { activity: Arc::clone(self), then: Phase::Idle }
+    }
+
+    /// From now on the next answer is the last one.
+    pub(super) fn make_last(&self) {
+        self.is_last.store(true, Ordering::Relaxed);
+    }
+
+    fn enter(&self, phase: Phase) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
+        self.word.store(millis << 3 | phase as u64, Ordering::Relaxed);
+    }
+}
+
+/// A request under way; when the last of them ends, however it ends, the connection is idle.
+#[derive(Debug)]
+pub(super) struct Answering {
+    activity: Arc<Activity>,
+    then: Phase,
+}
+
+impl Answering {
+    /// Whether the connection is to close behind the answer.
+    pub(super) fn is_last(&self) -> bool {
+        self.activity.is_last.load(Ordering::Relaxed)
+    }
+
+    /// Says what was not read of the request, and reads it away if it is little.
+    pub(super) fn leave(&mut self, rest: Rest) {
+        if matches!(rest, Rest::Nothing) {
+            return;
+        }
+        self.then = Phase::Refused;
+        if let Rest::Small(body) = rest {
+            let activity = Arc::clone(&self.activity);
+            tokio::spawn(async move {
+                unread::skip(body).await;
+                // Unless the next request has begun by then, it is waited for.
+                if activity.phase() == Phase::Refused {
+                    activity.enter(Phase::Idle);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.activity.enter(self.then);
+        }
+    }
+}
+
+/// A stream that notes when bytes arrive while none were due: a head has begun.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    linger: Option<Linger>,
+    has_told_of_end: bool,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, linger: None, has_told_of_end: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let has_read = polled.is_ready() && buffer.filled().len() > before;
+        let phase = self.activity.phase();
+        if has_read && matches!(phase, Phase::New | Phase::Idle) {
+            self.activity.enter(Phase::Head);
+        }
+        // hyper would drop a whole request that it has not begun yet when the end comes right behind
+        // it; so the end is told when the request has had its turn.
+        let is_end = matches!(polled, Poll::Ready(Ok(()))) && !has_read && buffer.remaining() > 0;
+        if is_end && phase != Phase::Answering && !self.has_told_of_end {
+            self.has_told_of_end = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, activity, linger, .. } = self.get_mut();
+        if linger.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+        }
+        // In a head, hyper has refused it: the caller may still be sending, as after our refusals.
+        if matches!(activity.phase(), Phase::Head | Phase::Refused) {
+            let linger = linger.get_or_insert_with(Linger::new);
+            ready!(linger.poll(Pin::new(stream), context));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,153 @@
+//! Certificates, and callers that trust them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    SignatureAlgorithm,
+};
+use reqwest::ClientBuilder;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::scratch::Scratch;
+
+/// Who signs certificates for 127.0.0.1, and the files that hold the one in use.
+#[derive(Debug)]
+pub struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+    files: Scratch,
+}
+
+/// A certificate and its private key, as PEM.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// With the one of the authority behind it.
+    pub chain_pem: String,
+    pub key_pem: String,
+    pub certificate: CertificateDer<'static>,
+}
+
+impl Identity {
+    /// The private key without the envelope of PKCS#8: as PKCS#1 or SEC1, by this label.
+    pub fn with_key_as(&self, label: &str) -> Self {
+        let lines: String = self.key_pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let body = STANDARD.encode(inner_key(&STANDARD.decode(lines).expect("base64")));
+        let key_pem = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        Self { key_pem, ..self.clone() }
+    }
+}
+
+/// What stands in the last part of PKCS#8: an OCTET STRING, whose length has one to three bytes, that
+/// reaches to the end.
+fn inner_key(der: &[u8]) -> &[u8] {
+    let begin = (4..der.len() - 4).filter(|&at| der[at] == 0x04).find_map(|at| {
+        let (length, begin) = match der[at + 1] {
+            0x81 => (usize::from(der[at + 2]), at + 3),
+            0x82 => (usize::from(der[at + 2]) * 256 + usize::from(der[at + 3]), at + 4),
+            length => (usize::from(length), at + 2),
+        };
+        (begin + length == der.len()).then_some(begin)
+    });
+    &der[begin.expect("PKCS#8")..]
+}
+
+impl Authority {
+    /// With a certificate in its files.
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key pair");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "tests of hookgate");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let issuer = Issuer::new(params, key);
+        let authority = Self { certificate, issuer, files: Scratch::new("tls") };
+        authority.put(&authority.issue());
+        authority
+    }
+
+    pub fn issue(&self) -> Identity {
+        self.issue_for(&PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// With a key of this kind.
+    pub fn issue_for(&self, algorithm: &'static SignatureAlgorithm) -> Identity {
+        let key = KeyPair::generate_for(algorithm).expect("a key pair");
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity {
+            chain_pem: certificate.pem() + &self.certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.into(),
+        }
+    }
+
+    pub fn certificate_file(&self) -> String {
+        self.files.join("chain.pem").to_str().expect("a path of text").to_owned()
+    }
+
+    pub fn key_file(&self) -> String {
+        self.files.join("key.pem").to_str().expect("a path of text").to_owned()
+    }
+
+    /// Replaces the files, each in one step.
+    pub fn put(&self, identity: &Identity) {
+        self.put_certificate(&identity.chain_pem);
+        self.put_key(&identity.key_pem);
+    }
+
+    pub fn put_certificate(&self, text: &str) {
+        self.replace("chain.pem", text);
+    }
+
+    pub fn put_key(&self, text: &str) {
+        self.replace("key.pem", text);
+    }
+
+    fn replace(&self, name: &str, text: &str) {
+        let new = self.files.write("new", text);
+        std::fs::rename(new, self.files.join(name)).expect("both in our own directory");
+    }
+
+    /// For a client library: HTTP/2 if the server wants it.
+    pub fn client(&self) -> ClientBuilder {
+        let root = reqwest::Certificate::from_der(self.certificate.der()).expect("a certificate");
+        reqwest::Client::builder().tls_certs_only([root])
+    }
+
+    /// An open connection that has shaken hands; only these protocols are offered by ALPN.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let versions = &[&version::TLS13, &version::TLS12];
+        self.connect_by(address, protocols, versions).await
+    }
+
+    /// As [`Authority::connect`], by these versions of TLS.
+    pub async fn connect_by(
+        &self,
+        address: SocketAddr,
+        protocols: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).expect("a certificate");
+        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols =
+            protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(address).await.expect("hookgate listens");
+        let name = ServerName::IpAddress(address.ip().into());
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+}

@@ -33,6 +33,7 @@ pub mod admission;
 pub mod descriptors;
 pub mod ids;
 pub mod lifecycle;
+pub mod log_rate;
 pub mod metrics;
 pub mod pause;
 pub mod settings;

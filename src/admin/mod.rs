@@ -4,6 +4,7 @@
 mod status;
 
 use crate::lifecycle::{Readiness, Stage, Stopping};
+use crate::log_rate::LogRate;
 use crate::metrics::Metrics;
 use crate::mirror::Freshness;
 use crate::settings::Section;
@@ -58,6 +59,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
+    let mut log_rate = LogRate::new(1, Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {
             () = stopping.reached(Stage::Cut) => return Ok(()),
@@ -80,7 +82,9 @@ pub async fn serve(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "connection to the admin port could not be accepted");
+                if log_rate.allows() {
+                    tracing::warn!(%error, "connection to the admin port could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

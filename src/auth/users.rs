@@ -2,6 +2,7 @@
 
 use super::callers::{Account, Callers, KeyDigest, OWNERS, USERS, digest_of, known};
 use crate::ids::{OrganizationId, UserId};
+use crate::log_rate::LogRate;
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
 use crate::mirror::document::{DocumentKey, IdText, Malformed, field, identifier, is_active};
@@ -13,6 +14,7 @@ use crate::settings::Section;
 use bson::{Document, RawBsonRef, RawDocument, doc};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The section `[users]`.
 #[derive(Debug, Clone)]
@@ -58,6 +60,9 @@ impl UsersSettings {
     }
 }
 
+/// How often it is logged that there are more conflicts: each change may bring one.
+const CONFLICTS_LOGGED: Duration = Duration::from_secs(10);
+
 /// Makes callers out of the documents of users.
 #[derive(Debug)]
 pub struct UsersView {
@@ -67,6 +72,7 @@ pub struct UsersView {
     owners: Writer,
     /// Keys that belong to nobody, for being several organizations'.
     conflicts: HashSet<KeyDigest>,
+    log_rate: LogRate,
     metrics: Arc<Metrics>,
 }
 
@@ -78,6 +84,7 @@ impl UsersView {
             users: Writer::new(Arc::clone(&callers.users)),
             owners: Writer::new(Arc::clone(&callers.owners)),
             conflicts: HashSet::new(),
+            log_rate: LogRate::new(1, CONFLICTS_LOGGED),
             metrics,
         }
     }
@@ -92,7 +99,7 @@ impl UsersView {
                 accounts.is_some_and(|accounts| known(accounts).is_none())
             })
         });
-        if self.conflicts.len() > before {
+        if self.conflicts.len() > before && self.log_rate.allows() {
             tracing::warn!(
                 conflicts = self.conflicts.len(),
                 "API keys belong to users of several organizations and are refused"
@@ -269,7 +276,7 @@ mod tests {
 
     /// Users `(id, organization, is active, key)`, loaded or put one by one, and who speaks for `key`.
     fn owner(users: &[(&str, &str, bool)], is_load: bool) -> Known {
-        let callers = Arc::new(Callers::new(std::time::Duration::from_secs(30)));
+        let callers = Arc::new(Callers::new(Duration::from_secs(30)));
         let settings = UsersSettings::read(&mut Settings::default().section("users"));
         let mut view = UsersView::new(settings, &callers, Metrics::new("v", "c").unwrap());
         let mut load = view.begin_load();

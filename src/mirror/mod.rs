@@ -16,6 +16,7 @@ pub mod snapshot;
 pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};
+use crate::log_rate::LogRate;
 use crate::metrics::{ChangeKind, Collection, LoadReason, Metrics};
 use bson::{Document, RawDocument};
 use document::{DocumentKey, Malformed};
@@ -28,6 +29,10 @@ use tokio::time::Instant;
 
 /// Malformed documents that are remembered as logged. Beyond this many they are only counted.
 const LOGGED_DOCUMENTS: usize = 10_000;
+
+/// Malformed documents that are logged within one second: a thousand of them may come with one change of a program. Those beyond
+/// are logged when they are read again.
+const LOGGED_PER_SECOND: u32 = 20;
 
 /// Older than any snapshot that is worth serving.
 const LONG_AGO: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -155,7 +160,7 @@ impl<V: View> Mirror<V> {
         Self {
             view,
             logged: HashSet::new(),
-            log_rate: LogRate::default(),
+            log_rate: LogRate::new(LOGGED_PER_SECOND, Duration::from_secs(1)),
             freshness,
             metrics,
             reporter,
@@ -225,7 +230,8 @@ impl<V: View> Mirror<V> {
         match condition {
             Condition::Ready => tracing::info!(collection = Self::NAME, "collection is ready"),
             Condition::Degraded(notes) => {
-                tracing::warn!(collection = Self::NAME, ?notes, "collection is degraded");
+                let notes = notes.join("; ");
+                tracing::warn!(collection = Self::NAME, notes, "collection is degraded");
             }
             Condition::NotReady(reason) => {
                 tracing::warn!(collection = Self::NAME, reason, "collection is not ready");
@@ -266,33 +272,11 @@ impl<V: View> Mirror<V> {
                 reason = %malformed,
                 "malformed document left out"
             );
-        }
-    }
-}
-
-/// Malformed documents that are logged within one second. Those beyond are logged when they are read again.
-const LOGGED_PER_SECOND: u32 = 20;
-
-/// Bounds how fast malformed documents are logged: a thousand of them may come with one change of a program.
-#[derive(Debug, Default)]
-struct LogRate {
-    second: Option<Instant>,
-    logged: u32,
-}
-
-impl LogRate {
-    fn allows(&mut self) -> bool {
-        let now = Instant::now();
-        if self.second.is_none_or(|second| now - second >= Duration::from_secs(1)) {
-            *self = Self { second: Some(now), logged: 0 };
-        }
-        self.logged += 1;
-        if self.logged == LOGGED_PER_SECOND + 1 {
+        } else if self.log_rate.has_begun_to_refuse() {
             tracing::warn!(
                 "more malformed documents are left out; they are counted in hookgate_index_skipped_documents_total"
             );
         }
-        self.logged <= LOGGED_PER_SECOND
     }
 }
 

@@ -251,17 +251,32 @@ impl Delivery {
     fn refuse(&self, callers: Vec<Caller>, error: Unacknowledged) {
         let Unacknowledged { kind, enqueued, refusal } = error;
         self.metrics.redis.error(kind).increment(1);
-        tracing::debug!(
-            kind = kind.word(),
-            requests = callers.len(),
-            enqueued = enqueued.word(),
-            refusal,
-            "batch not acknowledged"
-        );
+        self.log(kind, callers.len(), enqueued, refusal.as_deref());
         if let Some(text) = refusal {
             self.health.jobs_refused(&text);
         }
         self.leave(callers.into_iter(), enqueued);
+    }
+
+    /// Many fail together: the first is a line for operators.
+    fn log(&self, kind: RedisError, requests: usize, enqueued: Enqueued, refusal: Option<&str>) {
+        let (server, enqueued) = (self.link.server(), enqueued.word());
+        let cause = match (refusal, kind) {
+            (Some(text), _) => text.to_owned(),
+            (None, RedisError::Connection) => self.link.cause(),
+            (None, kind) => kind.word().to_owned(),
+        };
+        if self.health.may_log(kind) {
+            tracing::warn!(
+                server,
+                cause,
+                requests,
+                enqueued,
+                "batch not acknowledged; more like it are counted in hookgate_redis_errors_total"
+            );
+        } else {
+            tracing::debug!(server, cause, requests, enqueued, "batch not acknowledged");
+        }
     }
 
     fn leave(&self, callers: impl Iterator<Item = Caller>, enqueued: Enqueued) {

@@ -4,7 +4,8 @@ use super::QueueSettings;
 use super::link::Link;
 use super::session::{CallError, Session};
 use crate::lifecycle::{Condition, Reporter};
-use crate::metrics::Metrics;
+use crate::log_rate::LogRate;
+use crate::metrics::{Metrics, RedisError};
 use fred::types::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,9 @@ const HYSTERESIS: f64 = 0.05;
 /// How long a refusal speaks for Redis where no jobs come after it.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
 
+/// Batches that fail for the same reason are told of once in so long.
+const FAILURES_LOGGED: Duration = Duration::from_secs(10);
+
 /// What the parts of the queue tell each other of Redis.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -32,6 +36,8 @@ pub struct Health {
     /// Whether there is one, so that this is asked without a lock.
     has_refusal: AtomicBool,
     refusal: Mutex<Option<(Instant, Condition)>>,
+    /// By kind, how often a batch that was not acknowledged is logged.
+    failures: Mutex<HashMap<&'static str, LogRate>>,
 }
 
 impl Health {
@@ -45,7 +51,7 @@ impl Health {
         self.links().push(link);
     }
 
-    fn update(&self, ratio: f64, watermark: f64) {
+    pub(super) fn update(&self, ratio: f64, watermark: f64) {
         let was_shedding = self.is_shedding();
         let bound = if was_shedding { watermark - HYSTERESIS } else { watermark };
         let is_shedding = watermark > 0.0 && ratio > bound;
@@ -79,6 +85,13 @@ impl Health {
     pub(super) fn job_in_the_way(&self) {
         let note = "a key that a job needed is held by something else; look at the id of the queue";
         self.set_refusal(Condition::Degraded(vec![note.to_owned()]));
+    }
+
+    /// Whether one more batch that was not acknowledged for this reason is worth a line of the log.
+    pub(super) fn may_log(&self, kind: RedisError) -> bool {
+        let mut failures = lock(&self.failures);
+        let rate = failures.entry(kind.word());
+        rate.or_insert_with(|| LogRate::new(1, FAILURES_LOGGED)).allows()
     }
 
     /// Says that Redis has taken a batch.
@@ -137,26 +150,27 @@ pub async fn watch(
             Err(condition) => condition,
         };
         let condition = condition.and(health.lost_links()).and(health.last_refusal());
-        report(&reporter, condition);
+        report(&reporter, condition, &link.server());
     }
 }
 
-fn report(reporter: &Reporter, condition: Condition) {
+fn report(reporter: &Reporter, condition: Condition, server: &str) {
     if !reporter.set(condition.clone()) {
         return;
     }
     match condition {
-        Condition::Ready => tracing::info!("Redis is ready"),
+        Condition::Ready => tracing::info!(server, "Redis is ready"),
         Condition::Degraded(notes) => {
-            tracing::warn!(?notes, "Redis is ready, but something is worth a look");
+            let notes = notes.join("; ");
+            tracing::warn!(server, notes, "Redis is ready, but something is worth a look");
         }
-        Condition::NotReady(reason) => tracing::warn!(reason, "Redis is not ready"),
+        Condition::NotReady(reason) => tracing::warn!(server, reason, "Redis is not ready"),
     }
 }
 
 /// What `INFO` says, and the configuration that it does not tell.
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     info: HashMap<String, String>,
     /// What is missing may not be asked.
     config: HashMap<String, String>,
@@ -167,28 +181,36 @@ const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-
 
 /// What Redis says, or what it means that it does not.
 async fn ask(link: &mut Link, patience: Duration) -> Result<State, Condition> {
-    let no_answer = |cause: &str| Condition::NotReady(format!("does not answer: {cause}"));
-    let Some(session) = link.session(Instant::now() + patience).await else {
-        return Err(no_answer(&link.cause()));
-    };
-    match tokio::time::timeout(patience, State::read(&session)).await {
-        Ok(Ok(state)) => {
-            session.set_useful();
-            Ok(state)
-        }
-        Ok(Err(CallError::Refused(error))) if error.details().starts_with("NOPERM") => {
-            let note = "may not be asked for INFO: memory, role and persistence are not known";
-            Err(Condition::Degraded(vec![note.to_owned()]))
-        }
-        Ok(Err(CallError::Refused(error))) => Err(no_answer(error.details())),
-        Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => {
-            session.give_up();
-            Err(no_answer("connection lost"))
-        }
+    match link.session(Instant::now() + patience).await {
+        Some(session) => State::ask(&session, patience).await,
+        None => Err(no_answer(&link.cause())),
     }
 }
 
+fn no_answer(cause: &str) -> Condition {
+    Condition::NotReady(format!("does not answer: {cause}"))
+}
+
 impl State {
+    /// What Redis says over this session, or what it means that it does not.
+    pub(super) async fn ask(session: &Session, patience: Duration) -> Result<Self, Condition> {
+        match tokio::time::timeout(patience, Self::read(session)).await {
+            Ok(Ok(state)) => {
+                session.set_useful();
+                Ok(state)
+            }
+            Ok(Err(CallError::Refused(error))) if error.details().starts_with("NOPERM") => {
+                let note = "may not be asked for INFO: memory, role and persistence are not known";
+                Err(Condition::Degraded(vec![note.to_owned()]))
+            }
+            Ok(Err(CallError::Refused(error))) => Err(no_answer(error.details())),
+            Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => {
+                session.give_up();
+                Err(no_answer("connection lost"))
+            }
+        }
+    }
+
     async fn read(session: &Session) -> Result<Self, CallError> {
         let info: String = session.call("INFO", Vec::new()).await?;
         let info = info.lines().filter_map(|line| line.trim().split_once(':'));
@@ -217,7 +239,7 @@ impl State {
         self.text("aof_enabled") == "0" && self.config("save") == Some("")
     }
 
-    fn text(&self, key: &str) -> &str {
+    pub(super) fn text(&self, key: &str) -> &str {
         self.info.get(key).map_or("", String::as_str)
     }
 
@@ -226,12 +248,12 @@ impl State {
     }
 
     /// Memory in use as a share of `maxmemory`; 0 without one.
-    fn memory_ratio(&self) -> f64 {
+    pub(super) fn memory_ratio(&self) -> f64 {
         let limit = self.number("maxmemory");
         if limit > 0.0 { self.number("used_memory") / limit } else { 0.0 }
     }
 
-    fn config(&self, key: &str) -> Option<&str> {
+    pub(super) fn config(&self, key: &str) -> Option<&str> {
         self.config.get(key).map(String::as_str)
     }
 
@@ -251,7 +273,8 @@ impl State {
         None
     }
 
-    fn condition(&self, settings: &QueueSettings, is_shedding: bool) -> Condition {
+    /// What it comes to for whoever adds jobs.
+    pub(super) fn condition(&self, settings: &QueueSettings, is_shedding: bool) -> Condition {
         if self.text("loading") == "1" {
             return Condition::NotReady("is loading its data".to_owned());
         }

@@ -2,8 +2,9 @@
 
 use super::QueueSettings;
 use super::session::Session;
+use crate::log_rate::LogRate;
 use crate::pause::Pause;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,21 +13,32 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A connection that is lost again and again is told of once in so long.
+const LOSSES_LOGGED: Duration = Duration::from_secs(10);
+
 /// The way to the present session.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     sessions: watch::Receiver<Option<Arc<Session>>>,
+    news: Arc<Mutex<News>>,
+}
+
+#[derive(Debug)]
+struct News {
+    /// Where the last session was, or where one is to be by the configuration.
+    server: String,
     /// Why there is none.
-    cause: Arc<Mutex<String>>,
+    cause: String,
 }
 
 impl Link {
     /// Connects, and connects again, on the runtime of the caller, until every clone is dropped.
     pub(super) fn start(settings: &Arc<QueueSettings>) -> Self {
         let (sender, sessions) = watch::channel(None);
-        let cause = Arc::new(Mutex::new("not connected yet".to_owned()));
-        tokio::spawn(keep_connected(Arc::clone(settings), sender, Arc::clone(&cause)));
-        Self { sessions, cause }
+        let news = News { server: settings.servers(), cause: "not connected yet".to_owned() };
+        let news = Arc::new(Mutex::new(news));
+        tokio::spawn(keep_connected(Arc::clone(settings), sender, Arc::clone(&news)));
+        Self { sessions, news }
     }
 
     /// The present session, or the next one if it is there by then. One that was given up is not present.
@@ -45,33 +57,45 @@ impl Link {
 
     /// Why there is no session.
     pub(super) fn cause(&self) -> String {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.news).cause.clone()
+    }
+
+    /// Where the last session was, or where one is to be by the configuration.
+    pub(super) fn server(&self) -> String {
+        lock(&self.news).server.clone()
     }
 }
 
 async fn keep_connected(
     settings: Arc<QueueSettings>,
     sender: watch::Sender<Option<Arc<Session>>>,
-    cause: Arc<Mutex<String>>,
+    news: Arc<Mutex<News>>,
 ) {
+    let mut losses = LogRate::new(1, LOSSES_LOGGED);
     let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let mut was_useful = false;
         let end = match Session::open(&settings).await {
             Ok((session, mut driver)) => {
+                let server = session.server();
+                tracing::debug!(server, "connected to Redis");
+                lock(&news).server.clone_from(&server);
                 sender.send_replace(Some(Arc::clone(&session)));
                 let end = tokio::select! {
                     end = session.ended(&mut driver, settings.patience()) => end,
                     () = sender.closed() => return,
                 };
                 sender.send_replace(None);
+                if losses.allows() {
+                    tracing::warn!(server, cause = end, "connection to Redis lost");
+                }
                 was_useful = session.is_useful();
                 end
             }
             Err(error) => readable(error.details()).to_owned(),
         };
         tracing::debug!(cause = end, "no connection to Redis");
-        *cause.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        lock(&news).cause = end;
         if was_useful {
             pause.reset();
             continue;
@@ -83,9 +107,13 @@ async fn keep_connected(
     }
 }
 
+fn lock(news: &Mutex<News>) -> MutexGuard<'_, News> {
+    news.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The message within what fred says of an error of the operating system:
 /// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
-fn readable(details: &str) -> &str {
+pub(super) fn readable(details: &str) -> &str {
     let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
     message.map_or(details, |(message, _)| message)
 }

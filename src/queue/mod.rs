@@ -79,10 +79,10 @@ impl PausedLayout {
 impl QueueSettings {
     pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
         let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
-        let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
-        if let Err(message) = session::check_address(&redis) {
+        if let Some(Err(message)) = redis.as_ref().map(session::check_address) {
             section.fault("redis", message);
         }
+        let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
         let in_cluster = redis.reveal().contains("-cluster://");
         let memory_watermark = section.value("memory_watermark", 0.9);
         if !(0.0..=1.0).contains(&memory_watermark) {
@@ -121,6 +121,11 @@ impl QueueSettings {
     /// Jobs are given the options of other settings from now on, wherever these here are in use.
     pub fn reload_job_options(&self, other: &Self) {
         self.job.store(other.job.load_full());
+    }
+
+    /// Where Redis, or the Sentinels or nodes that lead to it, are by the configuration.
+    fn servers(&self) -> String {
+        session::servers(&self.redis)
     }
 
     /// What is left of `enqueue_timeout` for a reply when a batch may last be carried out.

@@ -8,8 +8,9 @@
 use super::QueueSettings;
 use crate::settings::Secret;
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
+use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -165,6 +166,14 @@ impl Session {
         self.vitals().clock = Clock { milliseconds, read_at: Instant::now() };
     }
 
+    /// The server that the queue is on: of a cluster the one with its slot, of Sentinel the primary.
+    pub(super) fn server(&self) -> String {
+        let of_slot = self.client.cached_cluster_state();
+        let of_slot = of_slot.and_then(|state| state.get_server(self.slot).cloned());
+        let server = of_slot.or_else(|| self.client.active_connections().into_iter().next());
+        server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
+    }
+
     /// Sends a command, as it is: fred's own methods for scripts ignore what they are told. In a cluster it goes
     /// to where the queue is.
     pub(super) async fn call<T: FromValue>(
@@ -243,6 +252,16 @@ pub(super) fn check_address(address: &Secret) -> Result<(), &'static str> {
     Config::from_url(address.reveal()).map(|_| ()).map_err(|_| {
         "not a valid address: ports go to 65535, databases to 255, a # in a password is written %23, Sentinel needs ?sentinelServiceName=, further hosts are given by &node=host:port"
     })
+}
+
+/// Hosts and ports of an address, and nothing else of it.
+pub(super) fn servers(address: &Secret) -> String {
+    let hosts = Config::from_url(address.reveal()).map(|config| config.server.hosts());
+    hosts.unwrap_or_default().iter().map(host_and_port).collect::<Vec<_>>().join(", ")
+}
+
+fn host_and_port(server: &Server) -> String {
+    format!("{}:{}", server.host, server.port)
 }
 
 /// A client that connects once.

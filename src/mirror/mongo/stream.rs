@@ -19,9 +19,14 @@ impl From<Error> for Lost {
                 tracing::debug!(%error, "no server was found");
                 Self(why_no_server(message).to_owned())
             }
-            ref kind => Self(kind.to_string()),
+            ref kind => Self(without_command(&kind.to_string()).to_owned()),
         }
     }
+}
+
+/// MongoDB repeats the command that it refuses, with its times and signatures: never twice the same.
+fn without_command(message: &str) -> &str {
+    message.split(" to execute command").next().unwrap_or(message)
 }
 
 /// What the driver's message comes to, which is a list of all that it knows of every server and is never twice the same.

@@ -9,7 +9,7 @@ use crate::queue::{IdempotencySettings, QueueSettings};
 use crate::settings::{Fault, Given, Settings};
 use crate::telemetry::TelemetrySettings;
 use crate::triggers::TriggersSettings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Everything that can be configured. Each part of the program reads its own section.
@@ -26,6 +26,8 @@ pub struct Config {
     pub users: UsersSettings,
     /// Tells what has changed when it is read again.
     pub given: Given,
+    /// Keys that the environment sets.
+    pub from_environment: BTreeSet<String>,
 }
 
 impl Config {
@@ -54,6 +56,7 @@ impl Config {
             settings.section("limits").fault("in_flight_bytes", message);
         }
         config.given = settings.given().clone();
+        config.from_environment.clone_from(settings.keys_from_environment());
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -78,6 +81,7 @@ impl Config {
             admission: AdmissionSettings::read(&mut settings.section("limits")),
             telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
             given: Given::default(),
+            from_environment: BTreeSet::new(),
         }
     }
 }

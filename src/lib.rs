@@ -31,6 +31,7 @@ pub mod reload;
 
 pub mod admission;
 pub mod descriptors;
+pub mod findings;
 pub mod ids;
 pub mod lifecycle;
 pub mod log_rate;

@@ -4,12 +4,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hookgate::app::{self, Ended};
 use hookgate::auth;
-use hookgate::check;
+use hookgate::check::Report;
 use hookgate::config::Config;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::settings::Fault;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,9 +35,12 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Also looks at MongoDB and says what is there
+        /// Also looks at MongoDB and Redis and says what is there
         #[arg(long)]
         connect: bool,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Mints a token with the first configured secret, for trying things out
     Token {
@@ -70,7 +73,7 @@ struct ConfigArgument {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
-        Command::Check { config, connect } => check(&config, connect),
+        Command::Check { config, connect, json } => check(&config.config, connect, json),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -85,7 +88,7 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let config = match Config::load(&argument.config) {
         Ok(config) => config,
         Err(faults) => {
-            say_error(&report(argument, &faults));
+            say_error(&report(argument, faults));
             return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
     };
@@ -97,24 +100,21 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn check(argument: &ConfigArgument, connect: bool) -> anyhow::Result<ExitCode> {
-    let config = match Config::load(&argument.config) {
-        Ok(config) => config,
-        Err(faults) => {
-            say(&report(argument, &faults))?;
-            return Ok(ExitCode::from(EXIT_CONFIGURATION));
-        }
-    };
-    say(&format!("{}: no faults", argument.config.display()))?;
-    if !connect {
-        return Ok(ExitCode::SUCCESS);
+fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let config = Config::load(path);
+    let mut report = Report::new(path, &config);
+    if let (Ok(config), true) = (&config, connect) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(report.connect(config));
+        // A look-up of a name may still be under way on a thread of its own; nobody needs it.
+        runtime.shutdown_background();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(check::connect(&config));
-    // A look-up of a name may still be under way on a thread of its own; nobody needs it.
-    runtime.shutdown_background();
-    say(findings.text.trim_end())?;
-    Ok(if findings.are_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    say(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
+    Ok(match config {
+        Err(_) => ExitCode::from(EXIT_CONFIGURATION),
+        Ok(_) if report.is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+    })
 }
 
 fn token(
@@ -126,7 +126,7 @@ fn token(
     let config = match Config::load(&argument.config) {
         Ok(config) => config,
         Err(faults) => {
-            say_error(&report(argument, &faults));
+            say_error(&report(argument, faults));
             return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
     };
@@ -148,10 +148,8 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
     auth::mint(&config.auth.jwt, &user, &organization, ttl)
 }
 
-fn report(argument: &ConfigArgument, faults: &[Fault]) -> String {
-    let mut lines = vec![format!("{}: {} fault(s)", argument.config.display(), faults.len())];
-    lines.extend(faults.iter().map(|fault| format!("  {fault}")));
-    lines.join("\n")
+fn report(argument: &ConfigArgument, faults: Vec<Fault>) -> String {
+    Report::new(&argument.config, &Err(faults)).to_string()
 }
 
 fn say(text: &str) -> std::io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// What every part may use.
 const GROUND: &[&str] = &[
     "admission",
+    "findings",
     "ids",
     "lifecycle",
     "log_rate",
@@ -27,6 +28,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("settings", &[]),
     ("watched_file", &[]),
     ("admission", &[&["ids", "metrics", "settings"]]),
+    ("findings", &[&["lifecycle"]]),
     ("telemetry", &[&["settings"]]),
     ("mirror", &[GROUND]),
     // These three never see each other.
@@ -39,7 +41,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "config",
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
-    ("check", &[GROUND, &["auth", "config", "mirror", "triggers"]]),
+    ("check", &[GROUND, &["auth", "config", "mirror", "queue", "triggers"]]),
     ("reload", &[&["admission", "metrics", "settings"], &["auth", "config", "queue", "telemetry"]]),
     (
         "app",

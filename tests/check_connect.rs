@@ -1,89 +1,140 @@
-//! `hookgate check --connect`: what it finds in MongoDB, good and bad.
+//! `hookgate check --connect`: what it finds in MongoDB and Redis, good and bad, for people and for scripts.
 
 mod harness;
 
-use std::path::Path;
-use std::process::{Command, Output};
+#[path = "check_connect/rights.rs"]
+mod rights;
 
-use harness::mongo::{TestDatabase, program};
-use harness::process::Process;
-use harness::scratch::Scratch;
-use harness::wait::until;
-use harness::{Config, Documents, Mongo, hookgate, mongo, ports};
+#[path = "check_connect/redis.rs"]
+mod redis_server;
+
+use harness::hookgate::{check, check_connect};
+use harness::mongo::{Mongo, TestDatabase};
+use harness::{Config, Documents, Redis, mongo, ports};
 use mongodb::bson::doc;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn it_tells_what_there_is_and_what_would_be_left_out() {
-    let mongo = Mongo::shared().await;
-    let database = mongo.database().await;
+    let redis = Redis::start_durable().await;
+    let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
     let broken = doc! { "_id": "wf_broken", "organizationId": "org_a", "nodes": "none" };
     database.workflows().insert_one(broken).await.expect("inserted");
-    let (code, text) = check(&configuration(&database)).await;
-    assert_eq!(code, 0, "{text}");
+    let config = configuration(&database, &redis);
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["ok"]), (0, &json!(true)), "{report}");
+    let found = &report["mongodb"];
+    assert_eq!(found["version"], "6.0.5");
+    assert_eq!(found["replica_set"], "rs0");
+    assert_eq!(found["database"], database.name());
+    let workflows = json!({
+        "collection": "workflows", "exists": true, "documents": 3, "left_out": 1,
+        "reasons": ["wf_broken: nodes is not an array"],
+    });
+    assert_eq!(found["workflows"], workflows);
+    assert_eq!(found["users"]["documents"], 2);
+    assert_eq!(found["warnings"], json!(["1 documents of collection workflows are left out"]));
+
+    let output = check(&config, &["--connect"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
     for line in [
-        "version 6.0.5",
-        "replica set          rs0",
-        "workflows            3 documents, 1 left out",
-        "wf_broken: nodes is not an array",
-        "users                2 documents, 0 left out",
+        "  version                6.0.5",
+        "  replica_set            rs0",
+        "  workflows.documents    3",
+        "  workflows.reasons      wf_broken: nodes is not an array",
+        "  users.left_out         0",
+        "  warning:               1 documents of collection workflows are left out",
+        "  append_only_file       yes",
+        "  missing_rights         none",
     ] {
-        assert!(text.contains(line), "{line} in:\n{text}");
+        assert!(text.lines().any(|each| each == line), "{line} in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_tells_every_key_of_the_report() {
+    let redis = Redis::start().await;
+    let database = Mongo::shared().await.database().await;
+    let (_, report) = check_connect(&configuration(&database, &redis)).await;
+    let readme = include_str!("../README.md");
+    let mut keys = Vec::new();
+    collect(&report, &mut keys);
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys {
+        assert!(readme.contains(&format!("`{key}`")), "{key} is not in the README");
     }
 }
 
 #[tokio::test]
 async fn a_collection_that_is_missing_is_told() {
+    let redis = Redis::start().await;
     let database = Mongo::shared().await.database().await;
-    let (code, text) = check(&configuration(&database)).await;
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("workflows            does not exist"), "{text}");
+    let (code, report) = check_connect(&configuration(&database, &redis)).await;
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["mongodb"]["workflows"]["exists"], false);
+    assert!(report["mongodb"]["warnings"].to_string().contains("workflows does not exist"));
 }
 
 #[tokio::test]
 async fn a_server_that_is_in_no_replica_set_is_told() {
-    let (port, directory) = (ports::free(), Scratch::new("standalone"));
-    let mut command = Command::new(program());
-    command.args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1", "--dbpath"]);
-    command.arg(directory.path());
-    let _mongod = Process::start("mongod", &command, &directory.join("mongod.log"));
-    let mut config = base();
+    let (redis, port) = (Redis::start().await, ports::free());
+    let _mongo = Mongo::start_standalone(port).await;
+    let mut config = base(&redis);
     config.set("mongodb.uri", format!("mongodb://127.0.0.1:{port}/?directConnection=true"));
-    until("mongod answers", async || check(&config).await.1.contains("version")).await;
-    let (code, text) = check(&config).await;
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("replica set          none"), "{text}");
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["ok"]), (1, &json!(false)), "{report}");
+    assert_eq!(report["mongodb"]["replica_set"], "none");
+    assert!(report["mongodb"]["faults"].to_string().contains("--replSet"), "{report}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told() {
-    let mut config = base();
-    config.set("mongodb.uri", mongo::uri(ports::free()));
-    let (code, text) = check(&config).await;
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("mongodb              cannot be used: "), "{text}");
+async fn servers_that_are_not_there_are_told_with_their_address() {
+    let (mongo, redis) = (ports::free(), ports::free());
+    let mut config = Config::new();
+    config.set("triggers.source", "mongodb").set("mongodb.uri", mongo::uri(mongo));
+    config.set("queue.redis", format!("redis://:a-long-password@127.0.0.1:{redis}/0"));
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(code, 1, "{report}");
+    for (part, port, fault) in [
+        ("mongodb", mongo, "cannot be used: no primary can be reached"),
+        ("redis", redis, "does not answer: Connection refused"),
+    ] {
+        assert_eq!(report[part]["server"], format!("127.0.0.1:{port}"));
+        assert_eq!(report[part]["faults"], json!([fault]));
+    }
+    assert!(!report.to_string().contains("a-long-password"), "{report}");
 }
 
-fn base() -> Config {
+#[tokio::test]
+async fn faults_of_the_configuration_are_told_as_json_too() {
     let mut config = Config::new();
-    config.set("triggers.source", "mongodb").set("queue.redis", "redis://127.0.0.1:1/0");
+    config.set("server.workers", -1).set("server.body_timeout", "1ms").set("surplus", 1);
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["ok"]), (2, &json!(false)));
+    let faults = report["faults"].as_array().expect("a list");
+    let keys: Vec<&Value> = faults.iter().map(|fault| &fault["key"]).collect();
+    assert_eq!(keys, ["server.body_timeout", "server.workers", "surplus"]);
+    assert_eq!(faults[0]["message"], "1ms is not within 100ms and 10m");
+    assert_eq!(report["redis"], Value::Null, "nobody is asked");
+}
+
+fn base(redis: &Redis) -> Config {
+    let mut config = Config::new();
+    config.set("triggers.source", "mongodb").set("queue.redis", redis.url());
     config
 }
 
-fn configuration(database: &TestDatabase) -> Config {
-    let mut config = base();
+fn configuration(database: &TestDatabase, redis: &Redis) -> Config {
+    let mut config = base(redis);
     config.set("mongodb.uri", database.uri()).set("mongodb.database", database.name());
     config
 }
 
-async fn check(config: &Config) -> (i32, String) {
-    let directory = Scratch::new("check");
-    let file = directory.write("hookgate.toml", config.to_string());
-    let output = tokio::task::spawn_blocking(move || run(&file)).await.expect("no panic");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    (output.status.code().expect("it exits"), text)
-}
-
-fn run(file: &Path) -> Output {
-    hookgate::run(&["check", "--connect", "--config", file.to_str().expect("a path of text")])
+fn collect(value: &Value, keys: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        keys.push(key.clone());
+        collect(value, keys);
+    }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use harness::app::Builder;
 use harness::documents::{user, workflow};
+use harness::hookgate::check_connect;
 use harness::mongo::{document, program};
 use harness::process::Process;
 use harness::scratch::Scratch;
@@ -56,10 +57,24 @@ async fn a_user_without_rights_is_told_until_they_are_given() {
     })
     .await;
     app.webhook("wh_1").send().await.assert_rejected(503, "index_unavailable");
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    assert_eq!(code, 1, "{report}");
+    let faults = report["mongodb"]["faults"].as_array().expect("a list");
+    let expected = ["workflows", "users"].into_iter().flat_map(|collection| {
+        ["changeStream", "find"].map(|right| format!("collection {collection} ({right}): "))
+    });
+    for (fault, expected) in faults.iter().zip(expected.collect::<Vec<_>>()) {
+        let fault = fault.as_str().expect("a text");
+        assert!(fault.starts_with(&expected), "{expected}: {fault}");
+        assert!(fault.ends_with("not authorized on engine"), "{fault}");
+    }
+    assert_eq!(faults.len(), 4, "{report}");
     let grant = doc! { "grantRolesToUser": "hookgate", "roles": ["reader"] };
     database.run_command(grant).await.expect("granted");
     app.hookgate.ready().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    assert_eq!((code, &report["mongodb"]["workflows"]["documents"]), (0, &Value::from(2)));
 }
 
 #[tokio::test]

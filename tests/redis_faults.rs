@@ -6,6 +6,7 @@ mod harness;
 
 use std::time::Duration;
 
+use harness::redis::rights_of_the_readme;
 use harness::wait::until;
 use harness::{App, Redis};
 use redis::aio::MultiplexedConnection;
@@ -210,13 +211,7 @@ async fn ids_that_can_no_longer_be_told_apart_are_not_given_out() {
 
 async fn app_with_rights(rights: &str) -> App {
     let redis = Redis::start().await;
-    let mut command = cmd("ACL");
-    command.arg(&["SETUSER", "some", "on", ">secret", "~*"]);
-    rights.split(' ').for_each(|rule| {
-        command.arg(rule);
-    });
-    let () = redis.query(&command).await;
-    let address = redis.url().replace("127.0.0.1", "some:secret@127.0.0.1");
+    let address = redis.allow("secret", &format!("~* {rights}")).await;
     App::build().redis(redis).redis_address(&address).start().await
 }
 
@@ -251,16 +246,7 @@ async fn a_redis_that_may_lose_jobs_is_told_on_every_channel() {
 #[tokio::test]
 async fn the_rights_that_the_readme_asks_for_are_enough() {
     let redis = Redis::start().await;
-    let readme = include_str!("../README.md");
-    let rule =
-        readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate ")).expect("a rule");
-    let mut command = cmd("ACL");
-    command.arg("SETUSER").arg("hookgate");
-    rule.split_whitespace().for_each(|word| {
-        command.arg(word);
-    });
-    let () = redis.query(&command).await;
-    let address = redis.url().replace("127.0.0.1", "hookgate:secret@127.0.0.1");
+    let address = redis.allow("secret", &rights_of_the_readme()).await;
     let app = App::build().redis(redis).redis_address(&address).start().await;
     for key in ["k", "k", "another"] {
         let reply = app.webhook("wh_1").header("idempotency-key", key).send().await;

@@ -41,23 +41,8 @@ async fn redis_6_takes_jobs_and_its_refusals_are_understood() {
 
 #[tokio::test]
 async fn a_cluster_takes_jobs_where_the_slot_of_the_queue_is() {
-    let first = Redis::start_with(&["--cluster-enabled", "yes"]).await;
-    let second = Redis::start_with(&["--cluster-enabled", "yes"]).await;
-    let slot: u32 = first.query(cmd("CLUSTER").arg(&["KEYSLOT", "{bull}"])).await;
-    let port = second.port().to_string();
-    let () = first.query(cmd("CLUSTER").arg(&["MEET", "127.0.0.1", &port])).await;
     // The slot of the queue is on the one that is not named in the address.
-    for (node, from, to) in [(&first, 0, slot - 1), (&second, slot, 16383)] {
-        let range = [from.to_string(), to.to_string()];
-        let () = node.query(cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(&range)).await;
-    }
-    for node in [&first, &second] {
-        until("the cluster is whole", async || {
-            let info: String = node.query(cmd("CLUSTER").arg("INFO")).await;
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
-        })
-        .await;
-    }
+    let (first, second) = Redis::start_cluster("{bull}").await;
     let address = format!("redis-cluster://127.0.0.1:{}", first.port());
     let app = App::build().redis(second).redis_address(&address).config(|config| {
         config.set("queue.prefix", "{bull}");

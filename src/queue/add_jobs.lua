@@ -18,6 +18,8 @@
 -- A batch whose reply was lost is sent again with its number. The record of the producer tells what
 -- was answered before: "<mark>", then " <number>=<what became of it>" for each number above the mark.
 --
+-- What is called here is asked for in rights.lua as well.
+--
 -- Redis does not roll back. So whatever can refuse the whole call comes before the first write; the
 -- first write is INCRBY (or SET), which a full or read-only Redis refuses; and once a job has been
 -- written nothing may raise.

@@ -30,10 +30,8 @@ impl QueueName {
     }
 
     /// The KEYS of the script, in its order.
-    pub(super) fn script_keys(&self) -> Vec<String> {
-        ["wait", "paused", "meta", "id", "events", "marker", "active"]
-            .map(|key| self.key(key))
-            .to_vec()
+    pub(super) fn script_keys(&self) -> [String; 7] {
+        ["wait", "paused", "meta", "id", "events", "marker", "active"].map(|key| self.key(key))
     }
 
     /// The record of a producer. Like all keys of ours it lies outside of what BullMQ looks through, and in a

@@ -12,10 +12,12 @@ mod options;
 mod producer;
 mod script;
 mod session;
+mod survey;
 
 pub use health::{Health, watch};
 pub use idempotency::{Idempotency, IdempotencySettings, InvalidIdempotencyKey};
 pub use job::{Jobs, Match, Request, TraceContext};
+pub use survey::survey;
 
 use crate::admission::Permit;
 use crate::ids::OrganizationId;

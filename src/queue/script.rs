@@ -69,7 +69,7 @@ pub(super) struct Copy<'a> {
 
 impl AddJobs {
     pub(super) fn new(settings: &QueueSettings, producer: &Producer) -> Self {
-        let mut keys = settings.queue.script_keys();
+        let mut keys = settings.queue.script_keys().to_vec();
         keys.push(settings.queue.producer_key(&producer.id));
         let arguments = [
             settings.paused_layout.word().to_owned(),

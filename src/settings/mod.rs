@@ -4,14 +4,15 @@
 //! is an unknown key. A value from the environment goes before one from the file.
 
 mod given;
+mod secret;
 
 pub use given::Given;
+pub use secret::Secret;
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 use toml::{Table, Value};
 
@@ -19,7 +20,7 @@ use toml::{Table, Value};
 const ENVIRONMENT_PREFIX: &str = "HOOKGATE__";
 
 /// One thing that is wrong, with the path of its key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fault {
     pub key: String,
     pub message: String,
@@ -31,33 +32,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The value itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[secret]")
-    }
-}
-
 /// What was configured, and what the program asked for.
 #[derive(Debug, Default)]
 pub struct Settings {
     file: Table,
     /// By the path in lower case: names in the environment carry no case.
     environment: BTreeMap<String, String>,
+    /// Keys whose value, or a part of it, came out of the environment.
+    from_environment: BTreeSet<String>,
     faults: Vec<Fault>,
     sections: BTreeSet<String>,
     /// Every key that was asked for, with its default. `config/hookgate.toml` is held to it.
@@ -91,6 +73,11 @@ impl Settings {
         &self.given
     }
 
+    /// Keys whose value, or a part of it, came out of the environment.
+    pub fn keys_from_environment(&self) -> &BTreeSet<String> {
+        &self.from_environment
+    }
+
     /// Every fault there is, those of keys that nobody asked for included.
     pub fn into_faults(mut self) -> Vec<Fault> {
         let mut unknown = Vec::new();
@@ -105,6 +92,11 @@ impl Settings {
                 path.replace('.', "__").to_ascii_uppercase()
             ),
         }));
+        for fault in &mut self.faults {
+            if self.from_environment.contains(&fault.key) {
+                fault.message.push_str(" (set by the environment)");
+            }
+        }
         self.faults.sort();
         self.faults
     }
@@ -131,10 +123,11 @@ impl Settings {
         let lower = path.to_ascii_lowercase();
         if let Some(text) = self.environment.remove(&lower) {
             let read = from_text(&text).map(Some);
+            self.from_environment.insert(path.to_owned());
             self.given.add(path, Value::String(text));
             return read;
         }
-        let value = self.overlay(&lower, from_file, default);
+        let value = self.overlay(path, from_file, default);
         if let Some(value) = &value {
             self.given.add(path, value.clone());
         }
@@ -145,11 +138,11 @@ impl Settings {
     /// `HOOKGATE__QUEUE__JOB__BACKOFF__DELAY` is `delay` of `queue.job.backoff`.
     fn overlay(
         &mut self,
-        lower: &str,
+        path: &str,
         value: Option<Value>,
         default: Option<&Value>,
     ) -> Option<Value> {
-        let prefix = format!("{lower}.");
+        let prefix = format!("{}.", path.to_ascii_lowercase());
         let members: Vec<String> =
             self.environment.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
         if members.is_empty() {
@@ -159,9 +152,10 @@ impl Settings {
             Some(Value::Table(table)) => table,
             _ => Table::new(),
         };
-        for path in members {
-            if let Some(text) = self.environment.remove(&path) {
-                let member = path.get(prefix.len()..).unwrap_or_default().to_owned();
+        for name in members {
+            if let Some(text) = self.environment.remove(&name) {
+                let member = name.get(prefix.len()..).unwrap_or_default().to_owned();
+                self.from_environment.insert(format!("{path}.{member}"));
                 table.insert(member, from_text(&text).unwrap_or(Value::String(text)));
             }
         }
@@ -213,8 +207,10 @@ impl Section<'_> {
         bounds: RangeInclusive<Duration>,
     ) -> Duration {
         let text: String = self.value(key, default.to_owned());
-        let show = |span: &Duration| humantime::format_duration(*span).to_string();
-        if let Ok(value) = humantime::parse_duration(text.trim()) {
+        let text = text.trim();
+        if let Ok(value) = humantime::parse_duration(text) {
+            let show =
+                |span: &Duration| if *span == value { text.to_owned() } else { spell(*span) };
             return self.within(key, value, &bounds, show);
         }
         self.fault(key, "not a duration; write it like \"250ms\", \"15s\" or \"5m\"");
@@ -272,54 +268,6 @@ impl Section<'_> {
         }
     }
 
-    /// A secret: the value of `key`, or what the file named by `<key>_file` holds.
-    pub fn secret(&mut self, key: &str, default: Option<&str>) -> Option<Secret> {
-        let given: Option<String> = match default {
-            Some(default) => Some(self.value(key, default.to_owned())),
-            None => self.optional(key),
-        };
-        let file_key = format!("{key}_file");
-        let file: PathBuf = self.value(&file_key, PathBuf::new());
-        if file.as_os_str().is_empty() {
-            return given.map(Secret);
-        }
-        self.read_secret(&file_key, &file)
-    }
-
-    /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold.
-    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
-        let plain_key = format!("{key}s");
-        let mut secrets: Vec<Secret> =
-            self.value(&plain_key, Vec::<String>::new()).into_iter().map(Secret).collect();
-        if secrets.iter().any(|secret| secret.reveal().is_empty()) {
-            self.fault(&plain_key, "a secret is empty");
-        }
-        let files_key = format!("{key}_files");
-        for path in self.value(&files_key, Vec::<PathBuf>::new()) {
-            secrets.extend(self.read_secret(&files_key, &path));
-        }
-        secrets
-    }
-
-    /// Reads a secret from a file, less the line break at its end.
-    fn read_secret(&mut self, key: &str, path: &PathBuf) -> Option<Secret> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() {
-                    self.fault(key, format!("{} is empty", path.display()));
-                }
-                let name = format!("{} {}", self.path_of(key), path.display());
-                self.settings.given.add(&name, Value::String(text.to_owned()));
-                Some(Secret(text.to_owned()))
-            }
-            Err(error) => {
-                self.fault(key, format!("cannot read {}: {error}", path.display()));
-                None
-            }
-        }
-    }
-
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         let key = self.path_of(key);
         self.settings.faults.push(Fault { key, message: message.into() });
@@ -360,6 +308,16 @@ impl Section<'_> {
     fn path_of(&self, key: &str) -> String {
         format!("{}.{key}", self.path)
     }
+}
+
+/// A span as people write it here, in one unit: `"75s"`, `"24h"`.
+fn spell(span: Duration) -> String {
+    const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let milliseconds = span.as_millis();
+    let unit =
+        UNITS.into_iter().find(|(size, _)| milliseconds > 0 && milliseconds.is_multiple_of(*size));
+    let (size, name) = unit.unwrap_or((1, "ms"));
+    format!("{}{name}", milliseconds / size)
 }
 
 fn take_from(table: &mut Table, path: &str) -> Option<Value> {
@@ -454,7 +412,22 @@ mod tests {
         let backoff: Table = job.optional("backoff").unwrap();
         assert_eq!(backoff.get("delay"), Some(&Value::Integer(9)));
         assert_eq!(backoff.get("type"), Some(&Value::String("fixed".to_owned())));
+        let expected = [
+            "queue.digits",
+            "queue.job.backoff.delay",
+            "queue.job.removeOnFail",
+            "queue.names",
+            "queue.single",
+        ];
+        assert!(settings.keys_from_environment().iter().eq(expected));
         assert!(settings.into_faults().is_empty());
+    }
+
+    #[test]
+    fn spans_are_spelled_in_one_unit() {
+        for text in ["0ms", "10ms", "1500ms", "75s", "10m", "24h"] {
+            assert_eq!(spell(humantime::parse_duration(text).unwrap()), text);
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ async fn secrets_can_be_read_from_files() {
     for file in ["/nowhere/secret", empty.as_str()] {
         for key in ["mongodb.uri_file", "queue.redis_file"] {
             let found = faults(&with_value(key, &format!("\"{file}\"")));
-            assert!(found.contains_key(key), "{key} = {file}: {found:?}");
+            assert_eq!(keys(&found), [key], "{file}: {found:?}");
         }
         for key in ["secret_files", "public_key_files"] {
             let key = format!("auth.jwt.{key}");

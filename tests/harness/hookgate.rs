@@ -35,6 +35,21 @@ pub fn run(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
 }
 
+/// `check --connect --json`: its exit code and what it says.
+pub async fn check_connect(config: &Config) -> (i32, Value) {
+    let output = check(config, &["--connect", "--json"]).await;
+    let report = serde_json::from_slice(&output.stdout);
+    (output.status.code().expect("it exits"), report.unwrap_or_else(|_| panic!("{output:?}")))
+}
+
+/// `check` with more words.
+pub async fn check(config: &Config, words: &[&str]) -> Output {
+    let directory = Scratch::new("check");
+    let mut command = tokio::process::Command::from(command(&["check", "--config"]));
+    command.arg(write(config, &directory)).args(words);
+    command.output().await.expect("the binary runs")
+}
+
 /// `hookgate serve`; killed on drop. Its log is shown when the test panics.
 #[derive(Debug)]
 pub struct Hookgate {

@@ -71,6 +71,42 @@ impl Redis {
         replica
     }
 
+    /// Two nodes of a cluster: the one of the address, and the one that has the slot of this key.
+    pub async fn start_cluster(key: &str) -> (Self, Self) {
+        // A bus of 10,000 above the port, as Redis chooses, may be somebody's already.
+        let buses = [ports::free(), ports::free()].map(|port| port.to_string());
+        let options = ["--cluster-enabled", "yes", "--cluster-port"];
+        let node = async |bus: &str| Self::start_with(&[&options[..], &[bus]].concat()).await;
+        let (first, second) = (node(&buses[0]).await, node(&buses[1]).await);
+        let slot: u32 = first.query(redis::cmd("CLUSTER").arg(&["KEYSLOT", key])).await;
+        let port = second.port().to_string();
+        let meet = ["MEET", "127.0.0.1", &port, &buses[1]];
+        let () = first.query(redis::cmd("CLUSTER").arg(&meet)).await;
+        for (node, from, to) in [(&first, 0, slot - 1), (&second, slot, 16383)] {
+            let range = [from.to_string(), to.to_string()];
+            let () = node.query(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(&range)).await;
+        }
+        for node in [&first, &second] {
+            until("the cluster is whole", async || {
+                let info: String = node.query(redis::cmd("CLUSTER").arg("INFO")).await;
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+            })
+            .await;
+        }
+        (first, second)
+    }
+
+    /// Gives the user `some` these rights in place of all others; answers the address for it.
+    pub async fn allow(&self, password: &str, rights: &str) -> String {
+        let mut command = redis::cmd("ACL");
+        command.arg(&["SETUSER", "some", "reset", "on", &format!(">{password}")]);
+        rights.split_whitespace().for_each(|rule| {
+            command.arg(rule);
+        });
+        let () = self.query(&command).await;
+        self.url().replace("127.0.0.1", &format!("some:{password}@127.0.0.1"))
+    }
+
     /// Makes a replica a primary of its own.
     pub async fn promote(&self) {
         let () = self.query(redis::cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
@@ -159,6 +195,14 @@ impl Redis {
         })
         .await;
     }
+}
+
+/// What a user needs, as the README says it.
+pub fn rights_of_the_readme() -> String {
+    let readme = include_str!("../../README.md");
+    let rule =
+        readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate on >secret "));
+    rule.expect("a rule").to_owned()
 }
 
 fn launch(program: &Path, port: u16, directory: &Scratch, options: &[String]) -> Process {

@@ -18,14 +18,13 @@ use crate::metrics::LoadReason;
 use crate::pause::Pause;
 use crate::settings::{Secret, Section};
 use bson::{Bson, RawDocumentBuf, Timestamp};
-use mongodb::options::{ClientOptions, ConnectionString};
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, ClientSession, Database};
 use source::{Position, Source};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::{Lost, Pump, Reply};
-pub use survey::{CannotSurvey, CollectionSurvey, ServerSurvey};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -62,13 +61,10 @@ pub struct MongoSettings {
 impl MongoSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let uri = section.secret("uri", Some("mongodb://127.0.0.1:27017/?replicaSet=rs0"));
-        let uri = uri.unwrap_or_else(|| Secret::new(String::new()));
-        if !uri.reveal().starts_with("mongodb://") && !uri.reveal().starts_with("mongodb+srv://") {
-            section.fault("uri", "not an address that begins with mongodb:// or mongodb+srv://");
-        } else if ConnectionString::parse(uri.reveal()).is_err() {
-            // The driver's message may repeat the address, which may hold a password.
-            section.fault("uri", "not a valid address");
+        if let Some(Err(message)) = uri.as_ref().map(check_uri) {
+            section.fault("uri", message);
         }
+        let uri = uri.unwrap_or_else(|| Secret::new(String::new()));
         let database: String = section.value("database", "tether".to_owned());
         if database.is_empty() {
             section.fault("database", "is empty");
@@ -81,6 +77,25 @@ impl MongoSettings {
     pub fn database(&self) -> &str {
         &self.database
     }
+
+    /// Hosts and ports of the address, or the name under which they are found; nothing else of it.
+    fn servers(&self) -> Option<String> {
+        match ConnectionString::parse(self.uri.reveal()).ok()?.host_info {
+            HostInfo::HostIdentifiers(hosts) => {
+                Some(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+            HostInfo::DnsRecord(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// Says what is wrong with an address, without repeating it: it may hold a password.
+fn check_uri(uri: &Secret) -> Result<(), &'static str> {
+    if !uri.reveal().starts_with("mongodb://") && !uri.reveal().starts_with("mongodb+srv://") {
+        return Err("not an address that begins with mongodb:// or mongodb+srv://");
+    }
+    ConnectionString::parse(uri.reveal()).map(|_| ()).map_err(|_| "not a valid address")
 }
 
 /// The database by its address.

@@ -1,0 +1,32 @@
+-- Says which of the rights that adding jobs takes the user of this connection has not. It only asks.
+--
+-- ARGV  1 wait  2 paused  3 meta  4 id  5 events  6 marker  7 active  8 record of a producer
+--       9 record of an idempotency key  10 a job  11 "1" if replicas are waited for
+-- There are no KEYS, since a call with one that this user may not touch would be refused as a whole.
+-- Reply the commands that are refused, with their keys; nil where Redis cannot be asked (before 7.0)
+
+local check = redis.acl_check_cmd
+if not check then return nil end
+
+local wait, paused, meta, id, events, marker, active, producer, idempotency, job, waits =
+  unpack(ARGV)
+local needed = {
+  {'EVALSHA', string.rep('0', 40), '0'}, {'TIME'},
+  {'GET', producer}, {'SET', producer, '', 'PX', '1'}, {'PEXPIRE', producer, '1'},
+  {'GET', idempotency}, {'SET', idempotency, '', 'PX', '1'},
+  {'HMGET', meta, 'version'}, {'HSET', meta, 'opts.maxLenEvents', '1'},
+  {'EXISTS', paused}, {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},
+  {'INCRBY', id, '1'}, {'HSET', job, 'name', ''}, {'DEL', job},
+  {'LPUSH', wait, '1'}, {'LPUSH', paused, '1'},
+  {'ZADD', marker, '0', '0'}, {'XADD', events, '*', 'event', 'added'},
+}
+if waits == '1' then needed[#needed + 1] = {'WAIT', '0', '1'} end
+
+local is_key, missing = {}, {}
+for i = 1, 10 do is_key[ARGV[i]] = true end
+for _, command in ipairs(needed) do
+  if not check(unpack(command)) then
+    missing[#missing + 1] = command[1] .. (is_key[command[2]] and ' ' .. command[2] or '')
+  end
+end
+return missing

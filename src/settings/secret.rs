@@ -1,0 +1,79 @@
+//! Values that are never printed, and the files that they may stand in.
+
+use super::Section;
+use std::fmt;
+use std::path::PathBuf;
+use toml::Value;
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The value itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+impl Section<'_> {
+    /// A secret: the value of `key`, or what the file named by `<key>_file` holds. `None` where there is a default: a
+    /// fault has been told.
+    pub fn secret(&mut self, key: &str, default: Option<&str>) -> Option<Secret> {
+        let given: Option<String> = match default {
+            Some(default) => Some(self.value(key, default.to_owned())),
+            None => self.optional(key),
+        };
+        let file_key = format!("{key}_file");
+        let file: PathBuf = self.value(&file_key, PathBuf::new());
+        if file.as_os_str().is_empty() {
+            return given.map(Secret);
+        }
+        self.read_secret(&file_key, &file)
+    }
+
+    /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold.
+    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+        let plain_key = format!("{key}s");
+        let mut secrets: Vec<Secret> =
+            self.value(&plain_key, Vec::<String>::new()).into_iter().map(Secret).collect();
+        if secrets.iter().any(|secret| secret.reveal().is_empty()) {
+            self.fault(&plain_key, "a secret is empty");
+        }
+        let files_key = format!("{key}_files");
+        for path in self.value(&files_key, Vec::<PathBuf>::new()) {
+            secrets.extend(self.read_secret(&files_key, &path));
+        }
+        secrets
+    }
+
+    /// Reads a secret from a file, less the line break at its end.
+    fn read_secret(&mut self, key: &str, path: &PathBuf) -> Option<Secret> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.trim_end_matches(['\r', '\n']);
+                if text.is_empty() {
+                    self.fault(key, format!("{} is empty", path.display()));
+                    return None;
+                }
+                let name = format!("{} {}", self.path_of(key), path.display());
+                self.settings.given.add(&name, Value::String(text.to_owned()));
+                Some(Secret(text.to_owned()))
+            }
+            Err(error) => {
+                self.fault(key, format!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+}

@@ -5,7 +5,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::time::SystemTime;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 /// What a pipe takes without making us wait, if it takes anything.
 const PIECE: usize = 4096;
@@ -47,7 +50,8 @@ impl TelemetrySettings {
                 builder.try_init().map(|()| log)
             }
             Format::Text => {
-                let builder = builder.with_target(false).with_ansi(std::io::stdout().is_terminal());
+                let builder = builder.with_target(false).with_timer(Milliseconds);
+                let builder = builder.with_ansi(std::io::stdout().is_terminal());
                 let builder = builder.with_filter_reloading();
                 let handle = builder.reload_handle();
                 let log = Log(Box::new(move |filter| handle.reload(filter).is_ok()));
@@ -55,6 +59,15 @@ impl TelemetrySettings {
             }
         };
         started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    }
+}
+
+/// What people read needs no microseconds.
+struct Milliseconds;
+
+impl FormatTime for Milliseconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", humantime::format_rfc3339_millis(SystemTime::now()))
     }
 }
 

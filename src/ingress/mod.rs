@@ -40,7 +40,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use observation::Observation;
 use preview::Preview;
 use response::{Accepted, X_REQUEST_ID};
@@ -80,25 +80,24 @@ impl Ingress {
         if head::is_malformed(&head) {
             return Answer { response: response::malformed(), rest: Rest::Large };
         }
-        let observation = Observation::begin(&self.metrics);
         let id = RequestId::take_over_or_make(header(&head.headers, X_REQUEST_ID.as_str()));
+        let mut observation = Observation::begin(&self.metrics, &id);
         // A panic is a fault of ours: it costs this request, not its connection.
-        let accepted = AssertUnwindSafe(self.accept(&head, &mut body, &id)).catch_unwind().await;
-        let accepted = accepted.unwrap_or(Err(Rejection::Internal));
-        match accepted {
-            Ok(success) => {
-                observation.end(Outcome::Accepted);
-                let response = match success {
-                    Success::Accepted(accepted) => {
-                        self.count(accepted.added);
-                        response::accepted(&accepted, &id)
-                    }
-                    Success::Preview(preview) => response::preview(&preview, &id),
-                };
-                Answer { response, rest: Rest::Nothing }
+        let accepted = self.accept(&head, &mut body, &id, &mut observation);
+        let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
+        match accepted.unwrap_or(Err(Rejection::Internal)) {
+            Ok(Success::Accepted(accepted)) => {
+                self.count(accepted.added);
+                let matched = Some(accepted.added.matched);
+                observation.end(Outcome::Accepted, StatusCode::ACCEPTED, matched);
+                Answer { response: response::accepted(&accepted, &id), rest: Rest::Nothing }
+            }
+            Ok(Success::Preview(preview)) => {
+                observation.end(Outcome::Accepted, StatusCode::OK, None);
+                Answer { response: response::preview(&preview, &id), rest: Rest::Nothing }
             }
             Err(rejection) => {
-                observation.end(rejection.outcome());
+                observation.end(rejection.outcome(), rejection.status(), None);
                 let rest = Rest::of(&head, body, &rejection);
                 let closes = matches!(rest, Rest::Large);
                 Answer { response: response::rejected(&rejection, &id, closes), rest }
@@ -120,12 +119,14 @@ impl Ingress {
         head: &Parts,
         body: &mut Incoming,
         id: &RequestId,
+        observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {
         let received_at = SystemTime::now();
         let route = Route::of(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
         let authorization = header(&head.headers, AUTHORIZATION.as_str());
         let caller = self.authenticator.authenticate(authorization)?;
+        observation.caller(&caller);
         let trace = trace_context(&head.headers);
         let announced = self.bodies.announced(&head.headers, body)?;
         permit.take_share(caller.organization())?;

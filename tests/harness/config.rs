@@ -61,15 +61,40 @@ impl Config {
         self
     }
 
-    /// A text value that must be there.
-    pub fn text(&self, key: &str) -> &str {
+    /// Whatever must not be told: secrets, passwords in addresses, what the files of secrets hold.
+    pub fn secrets(&self) -> Vec<String> {
+        let texts = |key: &str| -> Vec<String> {
+            let value = self.value(key).cloned();
+            let values =
+                value.map(|value| value.as_array().cloned().unwrap_or_else(|| vec![value]));
+            let texts = values.unwrap_or_default();
+            texts.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let read = |keys: &[&str]| -> Vec<String> {
+            let paths = keys.iter().flat_map(|key| texts(key));
+            paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+        };
+        let mut secrets = texts("auth.jwt.secrets");
+        secrets.extend(read(&["auth.jwt.secret_files"]));
+        let mut addresses = [texts("queue.redis"), texts("mongodb.uri")].concat();
+        addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
+        secrets.extend(addresses.iter().filter_map(|address| password(address)));
+        secrets.into_iter().map(|secret| secret.trim().to_owned()).collect()
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
         let (tables, last) = split(key);
         let mut table = &self.table;
         for name in tables {
-            table =
-                table[name].as_table().unwrap_or_else(|| panic!("{name} of {key} is not a table"));
+            table = table.get(name)?.as_table()?;
         }
-        table[last].as_str().unwrap_or_else(|| panic!("{key} is not text"))
+        table.get(last)
+    }
+
+    /// A text value that must be there.
+    pub fn text(&self, key: &str) -> &str {
+        let value = self.value(key).unwrap_or_else(|| panic!("no {key}"));
+        value.as_str().unwrap_or_else(|| panic!("{key} is not text"))
     }
 }
 
@@ -77,6 +102,13 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.table.fmt(f)
     }
+}
+
+/// The password in an address; a short one, which may be any word, as it stands there.
+fn password(address: &str) -> Option<String> {
+    let (who, _) = address.split_once("://")?.1.rsplit_once('@')?;
+    let (_, password) = who.split_once(':')?;
+    Some(if password.len() < 8 { format!(":{password}@") } else { password.to_owned() })
 }
 
 fn split(key: &str) -> (impl Iterator<Item = &str>, &str) {

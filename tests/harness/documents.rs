@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::confidential;
+
 /// A workflow with one `WebhookTrigger` node `n1`.
 pub fn workflow(id: &str, organization: &str, webhook: &str) -> Value {
     workflow_of(
@@ -23,6 +25,7 @@ pub fn trigger(node: &str, webhook: &str) -> Value {
 
 /// A user with an API key.
 pub fn user(id: &str, organization: &str, api_key: &str) -> Value {
+    confidential::credential(api_key);
     json!({ "_id": id, "organizationId": organization, "apiKey": api_key, "enabled": true })
 }
 

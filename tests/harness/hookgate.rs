@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use super::confidential;
 use super::config::Config;
 use super::metrics::Metrics;
 use super::process::Process;
@@ -186,6 +187,7 @@ impl Hookgate {
 }
 
 fn write(config: &Config, directory: &Scratch) -> PathBuf {
+    config.secrets().iter().for_each(|secret| confidential::credential(secret));
     directory.write("hookgate.toml", config.to_string())
 }
 

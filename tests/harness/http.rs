@@ -13,6 +13,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, ClientBuilder, Method, Version};
 use serde_json::{Value, json};
 
+use super::confidential;
+
 /// No request is open for so long: a service that hangs fails the test instead of stopping all of
 /// them.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -101,11 +103,14 @@ impl Call {
 
     /// Sets the credential.
     pub fn bearer(self, credential: &str) -> Self {
+        confidential::credential(credential);
         self.header("authorization", format!("Bearer {credential}"))
     }
 
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into().into());
+        let body = body.into();
+        confidential::body(&body);
+        self.body = Some(body.into());
         self
     }
 

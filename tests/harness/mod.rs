@@ -14,11 +14,11 @@
 //! | module | offers |
 //! |---|---|
 //! | [`app`] | [`App`]: `start`, `with(change)`, `build()` with `documents`, `config`, `redis`, `mongo`, `file`; `post`, `webhook`, `raw`, `replace_documents`, `assert_accounting` |
-//! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `run(&["check", …])` for the other commands |
+//! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `check`, `check_connect` and `run(&["token", …])` for the other commands |
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: what is refused and how, whatever the transport; `assert_envelope` |
-//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info` |
+//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster` |
 //! | [`size`] | `from_environment(name, default)`: how much a test does |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
@@ -39,6 +39,7 @@
 //! | [`http2`] | `http2::Streams`, whose streams a test begins, ends and resets; `http2::Frames`, for frames that no library would send |
 //! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
+//! | [`confidential`] | credentials and bodies of the tests, which no log of Hookgate may hold: looked for whenever one ends |
 //! | [`config`] | [`Config`]: TOML by key path |
 //! | [`metrics`] | Prometheus text, parsed |
 //! | [`process`], [`scratch`], [`ports`] | child processes and directories that cannot outlive the test process; free ports |
@@ -61,6 +62,7 @@ pub mod calls;
 pub mod chaos;
 mod chaos_faults;
 mod chaos_line;
+pub mod confidential;
 pub mod config;
 pub mod documents;
 pub mod edits;

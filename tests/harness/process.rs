@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::confidential;
+
 /// `$1` is the log file, the rest the command. The shell ignores the server's fate except to report it.
 const WATCHDOG: &str = r#"
 exec 3<&0 2>/dev/null
@@ -118,6 +120,9 @@ impl Drop for Process {
         }
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
+        if self.name == "hookgate" && !std::thread::panicking() {
+            confidential::assert_absent(&self.log_text());
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::confidential;
 use super::http::Reply;
 
 /// Sends bytes on a connection of their own and reads one answer.
@@ -38,6 +39,7 @@ impl Connection {
 
     /// Writes, and answers whether the other side may still be there.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        confidential::request(bytes.as_ref());
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 

@@ -235,12 +235,12 @@ async fn a_collection_that_is_dropped_and_made_again_is_followed() {
 #[tokio::test]
 async fn a_collection_that_is_renamed_or_dropped_with_its_database_is_followed() {
     let (app, database) = serve(&Documents::two_organizations()).await;
-    rename(&database, "workflows", "elsewhere").await;
+    database.rename("workflows", "elsewhere").await;
     matches(&app, "key_a", "wh_1", 0).await;
     let elsewhere = database.collection("elsewhere");
     let change = doc! { "$set": { "nodes.0.data.webhookId": "wh_moved" } };
     elsewhere.update_one(doc! { "_id": "wf_1" }, change).await.expect("updated");
-    rename(&database, "elsewhere", "workflows").await;
+    database.rename("elsewhere", "workflows").await;
     matches(&app, "key_a", "wh_moved", 1).await;
 
     database.database().drop().await.expect("dropped");
@@ -297,13 +297,6 @@ async fn set(database: &TestDatabase, collection: &str, id: &str, fields: Docume
     let change = doc! { "$set": fields };
     let updated = database.collection(collection).update_one(doc! { "_id": id }, change).await;
     assert_eq!(updated.expect("updated").matched_count, 1);
-}
-
-async fn rename(database: &TestDatabase, from: &str, to: &str) {
-    let name = |collection: &str| format!("{}.{collection}", database.name());
-    let command = doc! { "renameCollection": name(from), "to": name(to) };
-    let admin = database.database().client().database("admin");
-    admin.run_command(command).await.expect("renamed");
 }
 
 /// Now.

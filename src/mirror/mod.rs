@@ -95,12 +95,12 @@ impl Freshness {
     /// Whether there has been a complete load.
     #[inline]
     pub fn is_loaded(&self) -> bool {
-        self.as_of.load(Ordering::Acquire) > 0
+        self.as_of() > 0
     }
 
     /// How long ago the published state was known to be the state of the source.
     pub fn age(&self) -> Option<Duration> {
-        let as_of = self.as_of.load(Ordering::Acquire).checked_sub(1)?;
+        let as_of = self.as_of().checked_sub(1)?;
         Some(self.epoch.elapsed().saturating_sub(Duration::from_millis(as_of)))
     }
 
@@ -123,18 +123,19 @@ impl Freshness {
         self.is_snapshot.store(false, Ordering::Release);
     }
 
+    /// Rises with the moment whose state is published; 0 is never.
+    fn as_of(&self) -> u64 {
+        self.as_of.load(Ordering::Acquire)
+    }
+
     fn set_as_of(&self, as_of: Instant) {
         let millis = as_of.saturating_duration_since(self.epoch).as_millis();
         self.as_of.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
     }
 }
 
-/// A change of one document.
-#[derive(Debug)]
-pub enum Change<'a> {
-    Put(DocumentKey, &'a RawDocument),
-    Removed(DocumentKey),
-}
+/// What changed documents come to, one of each: they are applied together.
+type Changes<V> = Vec<(DocumentKey, Option<<V as View>::Record>)>;
 
 /// The writer's side of a mirrored collection.
 #[derive(Debug)]
@@ -199,21 +200,22 @@ impl<V: View> Mirror<V> {
         );
     }
 
-    /// Applies changes, one of each document, and publishes the outcome.
-    fn apply<'a>(&mut self, changes: impl Iterator<Item = Change<'a>>) {
-        let mut records = Vec::new();
-        for change in changes {
-            let (key, record, kind) = match change {
-                Change::Put(key, document) => {
-                    let record = self.record_of(&key, document);
-                    (key, record, ChangeKind::Put)
-                }
-                Change::Removed(key) => (key, None, ChangeKind::Removed),
-            };
-            records.push((key, record));
-            self.metrics.index_change(V::COLLECTION, kind).increment(1);
-        }
-        self.view.apply(records);
+    /// Takes a document as it is now into changes.
+    fn put(&mut self, changes: &mut Changes<V>, key: DocumentKey, document: &RawDocument) {
+        self.metrics.index_change(V::COLLECTION, ChangeKind::Put).increment(1);
+        let record = self.record_of(&key, document);
+        changes.push((key, record));
+    }
+
+    /// Takes into changes that a document is no more.
+    fn remove(&mut self, changes: &mut Changes<V>, key: DocumentKey) {
+        self.metrics.index_change(V::COLLECTION, ChangeKind::Removed).increment(1);
+        changes.push((key, None));
+    }
+
+    /// Applies changes and publishes the outcome.
+    fn apply(&mut self, changes: Changes<V>) {
+        self.view.apply(changes);
     }
 
     /// Says that what is published is the state of the source at that moment.

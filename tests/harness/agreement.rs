@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
 use super::app::App;
 use super::mongo::TestDatabase;
@@ -11,11 +11,10 @@ use super::wait::until;
 /// The organizations of [`super::Documents::two_organizations`] and a key of each.
 const KEYS: [(&str, &str); 2] = [("org_a", "key_a"), ("org_b", "key_b")];
 
-/// Waits until every webhook of the two organizations matches as many workflows as the collection says, each of `gone` none, and
-/// the index is as large as the collection. The workflows must be well-formed and switched on.
+/// Waits until every webhook of the two organizations matches as many workflows as the collection says, each of `gone` that it
+/// does not have none, and the index has as many workflows. They must be switched on, and well-formed but for their ids.
 pub async fn agrees(app: &App, database: &TestDatabase, gone: &[String]) {
-    let expected = expected(database).await;
-    let workflows = count(database, "workflows").await;
+    let Expected { workflows, of_webhooks: expected } = expected(database).await;
     until(&format!("the index holds {workflows} workflows"), async || {
         app.hookgate.metrics().await.get("hookgate_index_workflows", &[]) == Some(workflows as f64)
     })
@@ -39,27 +38,44 @@ pub async fn comes_to(app: &App, key: &str, webhook: &str, count: u64) {
     .await;
 }
 
-/// By organization and webhook, how many workflows there are.
-async fn expected(database: &TestDatabase) -> BTreeMap<String, BTreeMap<String, u64>> {
-    let mut expected: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    let pairs = [
+/// What the collection says.
+#[derive(Debug, Default)]
+struct Expected {
+    /// Those that have a trigger.
+    workflows: usize,
+    /// By organization and webhook, how many workflows there are.
+    of_webhooks: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+async fn expected(database: &TestDatabase) -> Expected {
+    let mut expected = Expected::default();
+    let webhooks_of_each = [
+        doc! { "$match": { "_id": { "$type": ["string", "objectId"] } } },
         doc! { "$unwind": "$nodes" },
         doc! { "$match": { "nodes.type": "WebhookTrigger" } },
-        doc! { "$group": { "_id": {
-            "id": "$_id", "organization": "$organizationId", "webhook": "$nodes.data.webhookId",
-        } } },
+        doc! { "$group": {
+            "_id": "$_id",
+            "organization": { "$first": "$organizationId" },
+            "webhooks": { "$addToSet": "$nodes.data.webhookId" },
+        } },
     ];
-    let mut cursor = database.workflows().aggregate(pairs).await.expect("mongod aggregates");
+    let workflows = database.workflows();
+    let found = workflows.aggregate(webhooks_of_each).with_type::<Triggers>();
+    let mut cursor = found.await.expect("mongod aggregates");
     while cursor.advance().await.expect("mongod goes on") {
-        let pair = cursor.deserialize_current().expect("a document");
-        let text = |name: &str| {
-            pair.get_document("_id").and_then(|pair| pair.get_str(name)).expect("a text").to_owned()
-        };
-        *expected.entry(text("organization")).or_default().entry(text("webhook")).or_default() += 1;
+        let Triggers { organization, webhooks } = cursor.deserialize_current().expect("texts");
+        expected.workflows += 1;
+        let counts = expected.of_webhooks.entry(organization).or_default();
+        for webhook in webhooks {
+            *counts.entry(webhook).or_default() += 1;
+        }
     }
     expected
 }
 
-async fn count(database: &TestDatabase, collection: &str) -> u64 {
-    database.collection(collection).count_documents(Document::new()).await.expect("mongod counts")
+/// Those of one workflow.
+#[derive(Debug, serde::Deserialize)]
+struct Triggers {
+    organization: String,
+    webhooks: Vec<String>,
 }

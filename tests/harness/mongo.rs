@@ -15,7 +15,7 @@ use super::documents::Documents;
 use super::ports;
 use super::process::Process;
 use super::scratch::Scratch;
-use super::wait::until_some;
+use super::wait::{until, until_some};
 
 /// `mongod`; killed on drop, or with the test process.
 #[derive(Debug)]
@@ -40,27 +40,35 @@ impl Mongo {
 
     /// On a port that was told to somebody before the server is there.
     pub async fn start_on(port: u16) -> Self {
-        let mongo = Self::start_uninitiated(port);
-        mongo.initiate(&[port]).await;
-        mongo.writable().await;
-        mongo
+        Self::start_uninitiated(port).initiated().await
+    }
+
+    /// With room for data that the usual one is too small for, in gigabytes.
+    pub async fn start_with_cache(gigabytes: u8) -> Self {
+        Self::launched(ports::free(), &MEMBER, &gigabytes.to_string()).initiated().await
+    }
+
+    async fn initiated(self) -> Self {
+        self.initiate(&[self.port]).await;
+        self.writable().await;
+        self
     }
 
     /// A member of a replica set that does not exist yet.
     pub fn start_uninitiated(port: u16) -> Self {
-        Self::launched(port, &MEMBER)
+        Self::launched(port, &MEMBER, CACHE)
     }
 
     /// A server that is no member of anything.
     pub async fn start_standalone(port: u16) -> Self {
-        let mongo = Self::launched(port, &[]);
+        let mongo = Self::launched(port, &[], CACHE);
         mongo.writable().await;
         mongo
     }
 
-    fn launched(port: u16, options: &[&str]) -> Self {
+    fn launched(port: u16, options: &[&str], cache: &str) -> Self {
         let directory = Scratch::new("mongo");
-        let process = launch(port, &directory, options);
+        let process = launch(port, &directory, options, cache);
         Self { port, process, directory }
     }
 
@@ -91,6 +99,13 @@ impl Mongo {
         self.process.signal("CONT");
     }
 
+    /// Kills it and starts it with the same data as a server that is no member of anything.
+    pub async fn restart_alone(&mut self) {
+        self.process.kill9().await;
+        self.process = launch(self.port, &self.directory, &[], CACHE);
+        self.writable().await;
+    }
+
     /// Kills the server if it runs and starts it again, same port and directory.
     pub async fn restart(&mut self) {
         self.restart_as_member(&[]).await;
@@ -101,7 +116,7 @@ impl Mongo {
     pub async fn restart_as_member(&mut self, options: &[&str]) {
         self.process.kill9().await;
         let options: Vec<&str> = MEMBER.into_iter().chain(options.iter().copied()).collect();
-        self.process = launch(self.port, &self.directory, &options);
+        self.process = launch(self.port, &self.directory, &options, CACHE);
     }
 
     /// A fresh database, with a client of the running test's own.
@@ -132,6 +147,25 @@ impl Mongo {
         until_some("mongod takes replSetInitiate", async || {
             self.assert_running();
             admin.run_command(command.clone()).await.ok()
+        })
+        .await;
+    }
+
+    /// Writes until nothing of what was written before is left in the oplog.
+    pub async fn roll_oplog(&self) {
+        let client = self.client().await;
+        let oplog = client.database("local").collection::<Document>("oplog.rs");
+        // None while the oldest entry goes away under the look at it.
+        let at = async |end: i32| {
+            let entry = oplog.find_one(doc! {}).sort(doc! { "$natural": end }).await.ok().flatten();
+            entry.and_then(|entry| entry.get_timestamp("ts").ok())
+        };
+        let newest = until_some("the oplog is read", async || at(-1).await).await;
+        let noise = client.database("noise").collection::<Document>("noise");
+        let megabyte = "x".repeat(1 << 20);
+        until("the oplog has rolled on", async || {
+            noise.insert_many((0..16).map(|_| doc! { "text": &megabyte })).await.expect("inserted");
+            at(1).await > Some(newest)
         })
         .await;
     }
@@ -208,6 +242,14 @@ impl TestDatabase {
         self.collection("users")
     }
 
+    /// Renames a collection, in place of any that has the name.
+    pub async fn rename(&self, from: &str, to: &str) {
+        let name = |collection: &str| format!("{}.{collection}", self.name());
+        let command = doc! { "renameCollection": name(from), "to": name(to), "dropTarget": true };
+        let admin = self.database.client().database("admin");
+        admin.run_command(command).await.expect("renamed");
+    }
+
     /// Adds these documents; both collections exist afterwards.
     pub async fn insert(&self, documents: &Documents) {
         for (name, values) in [("workflows", &documents.workflows), ("users", &documents.users)] {
@@ -232,11 +274,14 @@ pub fn document(json: Value) -> Document {
 /// Options of a member of a replica set.
 const MEMBER: [&str; 2] = ["--replSet", "rs0"];
 
-fn launch(port: u16, directory: &Scratch, options: &[&str]) -> Process {
+/// Gigabytes: many servers run at a time.
+const CACHE: &str = "0.25";
+
+fn launch(port: u16, directory: &Scratch, options: &[&str], cache: &str) -> Process {
     let mut command = Command::new(program());
     command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()]);
     command.arg("--dbpath").arg(directory.path());
-    command.args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
+    command.args(["--wiredTigerCacheSizeGB", cache, "--oplogSize", "64"]);
     // Fail points for those who test broken streams; no diagnostic files, which only cost time here.
     command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);

@@ -12,29 +12,30 @@ mod stream;
 mod survey;
 
 use super::document::DocumentKey;
-use super::{Change, Mirror, View};
+use super::{Changes, Mirror, View};
 use crate::lifecycle::Condition;
 use crate::metrics::LoadReason;
 use crate::pause::Pause;
 use crate::settings::{Secret, Section};
-use bson::{Bson, RawDocumentBuf, Timestamp};
+use bson::{Bson, RawDocument, Timestamp};
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, ClientSession, Database};
 use source::{Position, Source};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use stream::{Lost, Pump, Reply};
+use stream::{Lost, Replies, Reply, pump};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Replies of the stream that wait to be applied. Beyond it the stream is not read on.
-const WAITING_REPLIES: usize = 4096;
+const WAITING_REPLIES: usize = 4;
 
 /// How often it is looked at whether a stream that says nothing has got too old.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Documents asked for by one fetch.
+/// Changed documents that are enough for one fetch.
 const FETCHED_DOCUMENTS: usize = 1000;
 
 /// How long a client looks for a server, unless the address says otherwise. Short, since trying
@@ -48,8 +49,9 @@ const REPLY_LIMIT: Duration = Duration::from_secs(10);
 /// The limit grows, since a large collection on a slow disk may take so long.
 const LONGEST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 
-/// How long the same client is tried again, from where the stream was. Then a new one loads everything.
-const CLIENT_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a client that gets no further is tried again, where a stream can go on. It knows of more servers than the address
+/// may name.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The section `[mongodb]`.
 #[derive(Debug, Clone)]
@@ -114,7 +116,10 @@ impl Mongo {
     async fn connect(&self) -> Result<Database, Lost> {
         let mut options = ClientOptions::parse(self.settings.uri.reveal()).await.map_err(|_| {
             // The driver's message may repeat the address, which may hold a password.
-            Lost("mongodb.uri is not a valid address, or its name is not found".to_owned())
+            Lost {
+                reason: "mongodb.uri is not a valid address, or its name is not found".to_owned(),
+                is_passing: true,
+            }
         })?;
         options.app_name.get_or_insert_with(|| "hookgate".to_owned());
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
@@ -125,129 +130,140 @@ impl Mongo {
 
 /// Keeps a mirror as the collection is. Never ends.
 pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
+    let mut line = Line {
+        mongo,
+        collection,
+        database: None,
+        place: None,
+        reason: LoadReason::Start,
+        limit: REPLY_LIMIT,
+    };
     let mut pause = Pause::default();
-    let mut reason = LoadReason::Start;
-    let mut limit = REPLY_LIMIT;
+    let mut advanced_at = Instant::now();
     loop {
-        let age = mirror.freshness.age();
-        let lost = match mongo.connect().await {
-            Ok(database) => {
-                let source = Source::new(&database, &collection, limit);
-                load_and_follow(&source, &mut mirror, reason).await
-            }
-            Err(lost) => lost,
-        };
-        mirror.report(if mirror.freshness.is_loaded() {
-            reason = LoadReason::StreamLost;
-            Condition::Degraded(vec![format!("not followed: {}", lost.0)])
-        } else {
-            Condition::NotReady(format!("not loaded: {}", lost.0))
-        });
-        limit = longer(limit);
-        if mirror.freshness.age() < age {
+        let before = mirror.freshness.as_of();
+        let Err(lost) = line.follow(&mut mirror).await;
+        if !lost.is_passing {
+            line.place = None;
+        }
+        let has_advanced = mirror.freshness.as_of() > before;
+        if has_advanced {
+            advanced_at = Instant::now();
+            line.limit = REPLY_LIMIT;
             pause.reset();
-            limit = REPLY_LIMIT;
+        } else {
+            line.limit = (line.limit * 2).min(LONGEST_REPLY_LIMIT);
+        }
+        if line.place.is_none() || advanced_at.elapsed() > CLIENT_PATIENCE {
+            line.database = None;
+        }
+        if has_advanced && line.place.is_some() {
+            // Nobody need know of it, if the next attempt succeeds.
+            tracing::debug!(collection = line.collection, reason = lost.reason, "interrupted");
+        } else {
+            mirror.report(not_followed(&mirror, &lost));
         }
         pause.wait().await;
     }
 }
 
-/// The next limit, after one that was too short.
-fn longer(limit: Duration) -> Duration {
-    (limit * 2).min(LONGEST_REPLY_LIMIT)
+fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
+    if mirror.freshness.is_loaded() {
+        Condition::Degraded(vec![format!("not followed: {}", lost.reason)])
+    } else {
+        Condition::NotReady(format!("not loaded: {}", lost.reason))
+    }
 }
 
-/// Loads the collection and follows it until the stream is lost.
-async fn load_and_follow<V: View>(
-    source: &Source,
-    mirror: &mut Mirror<V>,
+/// What outlives a stream.
+struct Line {
+    mongo: Arc<Mongo>,
+    collection: String,
+    /// Of a client that is in use.
+    database: Option<Database>,
+    /// Where the next stream goes on: behind all that has been applied. `None`: everything has to be loaded.
+    place: Option<Position>,
+    /// Of the next load.
     reason: LoadReason,
-) -> Lost {
-    match Follower::start(source, mirror, reason).await {
-        Ok((mut follower, mut replies)) => follower.run(mirror, &mut replies).await,
-        Err(error) => Lost::from(error),
+    /// How long a reply is waited for.
+    limit: Duration,
+}
+
+impl Line {
+    /// Loads the collection, unless a stream can go on where the last one was, and follows it until the stream is lost.
+    async fn follow<V: View>(&mut self, mirror: &mut Mirror<V>) -> Result<Infallible, Lost> {
+        let database = match &self.database {
+            Some(database) => database,
+            None => self.database.insert(self.mongo.connect().await?),
+        };
+        let source = Source::new(database, &self.collection, self.limit);
+        let mut session = source.session().await?;
+        let now = session.operation_time();
+        let from = self.place.clone().unwrap_or(Position::Time(now));
+        let stream = source.open_stream(&from).await?;
+        let (sender, replies) = mpsc::channel(WAITING_REPLIES);
+        // It ends when nobody listens to it any more.
+        tokio::spawn(pump(source.clone(), stream, from, sender));
+        let is_missing = !source.exists(&mut session).await?;
+        let caught_up = self.place.is_some();
+        if !caught_up {
+            source.load(mirror, &mut session, self.reason).await?;
+            self.reason = LoadReason::StreamLost;
+        }
+        let loaded_at = session.operation_time();
+        let place = &mut self.place;
+        let follower = Follower { source, session, loaded_at, caught_up, is_missing, place };
+        follower.run(mirror, replies).await
     }
 }
 
 /// Applies what the stream says to a mirror that has been loaded.
 struct Follower<'a> {
-    source: &'a Source,
+    source: Source,
     session: ClientSession,
     /// The time of the cluster when the load had ended.
     loaded_at: Option<Timestamp>,
     /// Whether every change up to the end of the load has been applied.
     caught_up: bool,
     is_missing: bool,
+    place: &'a mut Option<Position>,
 }
 
-impl<'a> Follower<'a> {
-    /// Opens the stream, then loads the collection.
-    async fn start<V: View>(
-        source: &'a Source,
-        mirror: &mut Mirror<V>,
-        reason: LoadReason,
-    ) -> mongodb::error::Result<(Self, mpsc::Receiver<Reply>)> {
-        let mut session = source.session().await?;
-        let from = Position::Time(session.operation_time());
-        let stream = source.open_stream(&from).await?;
-        let (sender, replies) = mpsc::channel(WAITING_REPLIES);
-        // It ends when nobody listens to it any more.
-        tokio::spawn(Pump::new(source.clone(), from, stream).run(sender));
-        let is_missing = !source.exists(&mut session).await?;
-        source.load(mirror, &mut session, reason).await?;
-        let loaded_at = session.operation_time();
-        Ok((Self { source, session, loaded_at, caught_up: false, is_missing }, replies))
-    }
-
+impl Follower<'_> {
     async fn run<V: View>(
-        &mut self,
+        mut self,
         mirror: &mut Mirror<V>,
-        replies: &mut mpsc::Receiver<Reply>,
-    ) -> Lost {
+        mut replies: Replies,
+    ) -> Result<Infallible, Lost> {
         loop {
             match tokio::time::timeout(LOOK_INTERVAL, replies.recv()).await {
                 // A stream that says nothing gets old.
                 Err(_) if self.caught_up => mirror.report(self.condition()),
                 Err(_) => {}
-                Ok(None) => return Lost("the reader of the stream has ended".to_owned()),
-                Ok(Some(reply)) => {
-                    if let Err(lost) = self.handle(mirror, reply, replies).await {
-                        return lost;
-                    }
-                }
+                Ok(None) => return Err(Lost::for_good("the reader of the stream has ended")),
+                Ok(Some(reply)) => self.handle(mirror, reply?, &mut replies).await?,
             }
         }
     }
 
-    /// Handles a reply and all that wait behind it, up to one fetch.
+    /// Handles a reply and those that wait behind it, up to one fetch.
     async fn handle<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
-        first: Reply,
-        replies: &mut mpsc::Receiver<Reply>,
+        mut reply: Reply,
+        replies: &mut Replies,
     ) -> Result<(), Lost> {
-        let mut changed: HashMap<DocumentKey, Bson> = HashMap::new();
-        let mut next = Some(first);
-        let mut seen_at = None;
+        let mut changed = self.take(&mut reply);
         let mut lost = None;
-        while let Some(reply) = next {
-            match reply {
-                Reply::Empty { at } => {
-                    seen_at = Some(at);
-                    self.caught_up = true;
+        while changed.len() < FETCHED_DOCUMENTS && lost.is_none() {
+            match replies.try_recv() {
+                Err(_) => break,
+                Ok(Err(reason)) => lost = Some(reason),
+                Ok(Ok(next)) => {
+                    reply = next;
+                    changed.extend(self.take(&mut reply));
                 }
-                Reply::Changed { id, cluster_time, at } => {
-                    seen_at = Some(at);
-                    self.caught_up |= cluster_time > self.loaded_at;
-                    if let Some(time) = cluster_time {
-                        self.session.advance_operation_time(time);
-                    }
-                    changed.insert(key_of(&id), id);
-                }
-                Reply::Lost(reason) => lost = Some(reason),
             }
-            let is_full = changed.len() >= FETCHED_DOCUMENTS || lost.is_some();
-            next = if is_full { None } else { replies.try_recv().ok() };
         }
         if !changed.is_empty() {
             self.apply(mirror, changed).await?;
@@ -257,44 +273,43 @@ impl<'a> Follower<'a> {
             let exists = self.source.exists(&mut self.session).await;
             self.is_missing = !exists.unwrap_or_default();
         }
-        if let Some(at) = seen_at.filter(|_| self.caught_up) {
-            mirror.current_as_of(at);
+        if self.caught_up {
+            *self.place = Some(reply.position);
+            mirror.current_as_of(reply.as_of);
             mirror.report(self.condition());
         }
         lost.map_or(Ok(()), Err)
     }
 
-    /// Fetches the changed documents and applies them. While the network is away it tries again for a while; what
-    /// else is refused is for a complete load to find out.
+    /// Takes the changes out of a reply.
+    fn take(&mut self, reply: &mut Reply) -> HashMap<DocumentKey, Bson> {
+        self.caught_up |= reply.changed.is_empty() || reply.changed_at > self.loaded_at;
+        if let Some(time) = reply.changed_at {
+            self.session.advance_operation_time(time);
+        }
+        std::mem::take(&mut reply.changed).into_iter().collect()
+    }
+
+    /// Fetches the changed documents and applies them.
     async fn apply<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
         mut changed: HashMap<DocumentKey, Bson>,
-    ) -> Result<(), Lost> {
+    ) -> mongodb::error::Result<()> {
         self.is_missing = false;
-        let mut pause = Pause::default();
-        let begun = Instant::now();
-        let documents = loop {
-            let ids = changed.values().cloned().collect();
-            match self.source.fetch(ids, mirror.view.projection(), &mut self.session).await {
-                Ok(documents) => break documents,
-                Err(error) if !stream::is_passing(&error) || begun.elapsed() > CLIENT_PATIENCE => {
-                    return Err(Lost::from(error));
-                }
-                Err(error) => {
-                    let note = format!("changes cannot be read: {}", error.kind);
-                    mirror.report(Condition::Degraded(vec![note]));
-                    pause.wait().await;
-                }
+        let ids = changed.values().cloned().collect();
+        let projection = mirror.view.projection();
+        let mut outcome: Changes<V> = Vec::with_capacity(changed.len());
+        let found = |key: DocumentKey, document: &RawDocument| {
+            if changed.remove(&key).is_some() {
+                mirror.put(&mut outcome, key, document);
             }
         };
-        let found = documents.iter().filter_map(|document| {
-            let key = DocumentKey::of(document)?;
-            changed.remove(&key);
-            Some(Change::Put(key, document))
-        });
-        let found: Vec<Change<'_>> = found.collect();
-        mirror.apply(found.into_iter().chain(changed.into_keys().map(Change::Removed)));
+        self.source.fetch(ids, projection, &mut self.session, found).await?;
+        for key in changed.into_keys() {
+            mirror.remove(&mut outcome, key);
+        }
+        mirror.apply(outcome);
         Ok(())
     }
 
@@ -307,13 +322,4 @@ impl<'a> Follower<'a> {
         }
         Condition::Ready
     }
-}
-
-fn key_of(id: &Bson) -> DocumentKey {
-    let mut wrapped = RawDocumentBuf::new();
-    match bson::RawBson::try_from(id.clone()) {
-        Ok(raw) => wrapped.append("_id", raw),
-        Err(_) => wrapped.append("_id", bson::RawBson::Null),
-    }
-    DocumentKey::of(&wrapped).expect("the document has just been given an _id")
 }

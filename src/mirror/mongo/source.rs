@@ -1,18 +1,17 @@
 //! What is asked of a collection: a stream of changed keys, all documents, some documents.
 
-use super::stream::Event;
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::{Mirror, View};
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use futures_util::TryStreamExt;
-use mongodb::change_stream::event::ResumeToken;
-use mongodb::change_stream::session::SessionChangeStream;
 use mongodb::error::Result;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
+use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Collection, Database};
 use std::io;
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// How long the server holds an empty reply of the stream: the freshness of an idle collection.
@@ -20,6 +19,12 @@ const MAX_AWAIT: Duration = Duration::from_millis(500);
 
 /// Documents in one batch of a complete load.
 const LOADED_BATCH: u32 = 10_000;
+
+/// Changes in one reply of the stream.
+const CHANGES_BATCH: u32 = 1000;
+
+/// Documents that are read before others have a turn, the request for the next batch among them: about a millisecond.
+const READ_AT_ONCE: usize = 256;
 
 /// A collection and its database.
 #[derive(Clone)]
@@ -31,14 +36,16 @@ pub(super) struct Source {
 }
 
 /// Where a stream begins.
+#[derive(Clone)]
 pub(super) enum Position {
     Time(Option<Timestamp>),
-    Behind(ResumeToken),
+    /// Behind what this resume token stands for.
+    Behind(RawDocumentBuf),
 }
 
 /// A stream of changes, in a session whose operation time tells how far it is behind.
 pub(super) struct Stream {
-    pub(super) events: SessionChangeStream<Event>,
+    cursor: SessionRawBatchCursor,
     pub(super) session: ClientSession,
 }
 
@@ -60,33 +67,35 @@ impl Source {
         Ok(session)
     }
 
+    /// Opens it as an aggregation like any other: the driver's own streams are opened again behind our back, without
+    /// end where the server refuses every read of them.
     pub(super) async fn open_stream(&self, from: &Position) -> Result<Stream> {
         let mut session = self.session().await?;
-        let keys_only = doc! { "$project": { "operationType": 1, "documentKey": 1, "clusterTime": 1, "ns": 1 } };
-        let mut watch = self
+        let from = match from {
+            Position::Time(Some(time)) => doc! { "startAtOperationTime": time },
+            Position::Time(None) => doc! {},
+            Position::Behind(token) => doc! { "resumeAfter": token.to_document()? },
+        };
+        let keys_only = doc! { "operationType": 1, "documentKey": 1, "clusterTime": 1 };
+        let aggregate = self
             .collection
-            .watch()
-            .pipeline([keys_only])
+            .aggregate([doc! { "$changeStream": from }, doc! { "$project": keys_only }])
+            .batch_size(CHANGES_BATCH)
             .max_await_time(MAX_AWAIT)
             .read_concern(ReadConcern::majority())
-            .selection_criteria(primary());
-        watch = match from {
-            Position::Time(Some(time)) => watch.start_at_operation_time(*time),
-            Position::Time(None) => watch,
-            Position::Behind(token) => watch.resume_after(token.clone()),
-        };
-        let events = self.in_time(watch.session(&mut session).into_future()).await?.with_type();
-        Ok(Stream { events, session })
+            .selection_criteria(primary())
+            .session(&mut session);
+        let cursor = self.in_time(aggregate.batch()).await?;
+        Ok(Stream { cursor, session })
     }
 
-    /// What the stream says next, if anything. After an error it is of no more use.
-    pub(super) async fn next(&self, stream: &mut Stream) -> Result<Option<Event>> {
-        let Stream { events, session } = stream;
-        let event = self.in_time(Box::pin(events.next_if_any(session))).await?;
-        if event.is_none() && !events.is_alive() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream has ended").into());
-        }
-        Ok(event)
+    /// The next reply of the stream, which may be empty. After an error the stream is of no more use.
+    pub(super) async fn next(&self, stream: &mut Stream) -> Result<RawBatch> {
+        let mut replies = stream.cursor.stream(&mut stream.session);
+        let reply = self.in_time(replies.try_next()).await?;
+        reply.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the stream has ended").into()
+        })
     }
 
     pub(super) async fn exists(&self, session: &mut ClientSession) -> Result<bool> {
@@ -123,43 +132,50 @@ impl Source {
         &self,
         projection: Document,
         session: &mut ClientSession,
-        mut see: impl FnMut(DocumentKey, &RawDocument),
+        see: impl FnMut(DocumentKey, &RawDocument),
     ) -> Result<()> {
-        let aggregate = self
-            .collection
-            .aggregate([doc! { "$project": projection }])
-            .batch_size(LOADED_BATCH)
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(primary())
-            .session(&mut *session);
-        let mut cursor = self.in_time(aggregate.into_future()).await?;
-        while self.in_time(cursor.advance(session)).await? {
-            let document = cursor.current();
-            if let Some(key) = DocumentKey::of(document) {
-                see(key, document);
-            }
-        }
-        Ok(())
+        self.read(vec![doc! { "$project": projection }], LOADED_BATCH, session, see).await
     }
 
-    /// The documents that there are among these.
+    /// Shows the documents that there are among these.
     pub(super) async fn fetch(
         &self,
         ids: Vec<Bson>,
         projection: Document,
         session: &mut ClientSession,
-    ) -> Result<Vec<RawDocumentBuf>> {
-        let pipeline =
-            [doc! { "$match": { "_id": { "$in": ids } } }, doc! { "$project": projection }];
+        see: impl FnMut(DocumentKey, &RawDocument),
+    ) -> Result<()> {
+        // Batches hold more than were asked for, so that there is but one.
+        let batch_size = u32::try_from(ids.len() + 1).unwrap_or(LOADED_BATCH);
+        let those = doc! { "$match": { "_id": { "$in": ids } } };
+        self.read(vec![those, doc! { "$project": projection }], batch_size, session, see).await
+    }
+
+    /// Shows what a pipeline gives. The next batch is on its way while one is read.
+    async fn read(
+        &self,
+        pipeline: Vec<Document>,
+        batch_size: u32,
+        session: &mut ClientSession,
+        mut see: impl FnMut(DocumentKey, &RawDocument),
+    ) -> Result<()> {
         let aggregate = self
             .collection
             .aggregate(pipeline)
+            .batch_size(batch_size)
             .read_concern(ReadConcern::majority())
             .selection_criteria(primary())
-            .session(&mut *session)
-            .with_type::<RawDocumentBuf>();
-        let mut cursor = self.in_time(aggregate.into_future()).await?;
-        self.in_time(cursor.stream(session).try_collect()).await
+            .session(&mut *session);
+        let mut cursor = self.in_time(aggregate.batch()).await?;
+        let mut batches = cursor.stream(session);
+        let mut next = self.in_time(batches.try_next()).await?;
+        while let Some(batch) = next {
+            let following = self.in_time(batches.try_next());
+            let (following, read) = tokio::join!(following, read_batch(&batch, &mut see));
+            read?;
+            next = following?;
+        }
+        Ok(())
     }
 
     async fn in_time<T>(&self, reply: impl Future<Output = Result<T>>) -> Result<T> {
@@ -170,4 +186,20 @@ impl Source {
 
 fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+async fn read_batch(
+    batch: &RawBatch,
+    see: &mut impl FnMut(DocumentKey, &RawDocument),
+) -> Result<()> {
+    for (index, document) in batch.doc_slices()?.into_iter().enumerate() {
+        if index % READ_AT_ONCE == 0 {
+            yield_now().await;
+        }
+        let Some(document) = document?.as_document() else { continue };
+        if let Some(key) = DocumentKey::of(document) {
+            see(key, document);
+        }
+    }
+    Ok(())
 }

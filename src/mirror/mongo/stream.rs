@@ -1,26 +1,40 @@
 //! Reading the stream of changes, in a task of its own.
 
 use super::source::{Position, Source, Stream};
-use super::{CLIENT_PATIENCE, longer};
-use crate::pause::Pause;
-use bson::{Bson, Document, Timestamp};
+use crate::mirror::document::DocumentKey;
+use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
 use mongodb::error::{Error, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR};
+use mongodb::raw_batch_cursor::RawBatch;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Why a stream was given up.
-pub(super) struct Lost(pub(super) String);
+/// What the server says of a cursor that it has given up, or that somebody has ended.
+const CURSOR_IS_GONE: [i32; 2] = [43, 237];
+
+/// Why the stream, or what was read for it, was given up.
+pub(super) struct Lost {
+    pub(super) reason: String,
+    /// Whether another stream may go on where this one was.
+    pub(super) is_passing: bool,
+}
+
+impl Lost {
+    pub(super) fn for_good(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_passing: false }
+    }
+}
 
 impl From<Error> for Lost {
     fn from(error: Error) -> Self {
-        match *error.kind {
+        let reason = match *error.kind {
             ErrorKind::ServerSelection { ref message, .. } => {
                 tracing::debug!(%error, "no server was found");
-                Self(why_no_server(message).to_owned())
+                why_no_server(message).to_owned()
             }
-            ref kind => Self(without_command(&kind.to_string()).to_owned()),
-        }
+            ref kind => without_command(&kind.to_string()).to_owned(),
+        };
+        Self { reason, is_passing: is_passing(&error) }
     }
 }
 
@@ -40,123 +54,98 @@ fn why_no_server(message: &str) -> &'static str {
     }
 }
 
-/// One reply of the stream.
-pub(super) enum Reply {
-    /// Nothing new.
-    Empty {
-        at: Instant,
-    },
-    Changed {
-        id: Bson,
-        cluster_time: Option<Timestamp>,
-        /// The moment of the change, as well as it is known.
-        at: Instant,
-    },
-    Lost(Lost),
-}
-
-/// A change event, less all that we do not ask for.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Event {
-    operation_type: String,
-    document_key: Option<Document>,
-    cluster_time: Option<Timestamp>,
-}
-
-/// Reads a stream, which lives here alone: a read that is given up half-way leaves it unusable.
-pub(super) struct Pump {
-    source: Source,
-    /// Where the stream was opened.
-    from: Position,
-    stream: Stream,
-    replied_at: Instant,
-    first_limit: Duration,
-}
-
-impl Pump {
-    pub(super) fn new(source: Source, from: Position, stream: Stream) -> Self {
-        let first_limit = source.limit;
-        Self { source, from, stream, replied_at: Instant::now(), first_limit }
-    }
-
-    /// Reads until the stream is lost or nobody listens.
-    pub(super) async fn run(mut self, replies: mpsc::Sender<Reply>) {
-        loop {
-            let next = self.source.next(&mut self.stream).await;
-            let at = Instant::now();
-            let reply = match next {
-                Ok(event) => {
-                    self.replied_at = at;
-                    self.source.limit = self.first_limit;
-                    let now = self.stream.session.operation_time();
-                    event.map_or(Reply::Empty { at }, |event| reply_to(event, at, now))
-                }
-                Err(error) => match self.open_again(error, &replies).await {
-                    Ok(()) => continue,
-                    Err(lost) => Reply::Lost(lost),
-                },
-            };
-            let is_last = matches!(reply, Reply::Lost(_));
-            if replies.send(reply).await.is_err() || is_last {
-                return;
-            }
-        }
-    }
-
-    /// Opens the stream from where it was. The driver has tried that once; if it failed, its stream may be at an end without
-    /// saying so.
-    async fn open_again(
-        &mut self,
-        mut error: Error,
-        replies: &mpsc::Sender<Reply>,
-    ) -> Result<(), Lost> {
-        if let Some(token) = self.stream.events.resume_token() {
-            self.from = Position::Behind(token);
-        }
-        let mut pause = Pause::default();
-        loop {
-            let is_given_up = self.replied_at.elapsed() > CLIENT_PATIENCE || replies.is_closed();
-            if is_given_up || !is_passing(&error) {
-                return Err(Lost::from(error));
-            }
-            tracing::debug!(%error, "stream interrupted");
-            pause.wait().await;
-            self.source.limit = longer(self.source.limit);
-            match self.source.open_stream(&self.from).await {
-                Ok(stream) => {
-                    self.stream = stream;
-                    return Ok(());
-                }
-                Err(next) => error = next,
-            }
-        }
-    }
-}
-
-/// `now` is the time of the cluster at `at`: a stream that lags behind tells of changes that are older than their coming.
-fn reply_to(event: Event, at: Instant, now: Option<Timestamp>) -> Reply {
-    let Event { operation_type, document_key, cluster_time } = event;
-    let behind = match (now, cluster_time) {
-        (Some(now), Some(then)) => now.time.saturating_sub(then.time),
-        _ => 0,
-    };
-    let at = at.checked_sub(Duration::from_secs(behind.into())).unwrap_or(at);
-    match document_key.and_then(|mut key| key.remove("_id")) {
-        Some(id) => Reply::Changed { id, cluster_time, at },
-        // drop, rename, dropDatabase, invalidate
-        None => Reply::Lost(Lost(format!("the collection had a {operation_type}"))),
-    }
-}
-
-/// Whether the same may succeed in a moment: the network or the primary is away. Any other error of the server is one from which
-/// the driver could not resume, whatever the stream says of itself.
-pub(super) fn is_passing(error: &Error) -> bool {
-    let is_of_the_network = matches!(
-        *error.kind,
+/// Whether the same may succeed in a moment: the network or the primary is away, or the cursor alone is gone. Any other error of
+/// the server speaks of the place in the stream.
+fn is_passing(error: &Error) -> bool {
+    match *error.kind {
         ErrorKind::Io(_)
-            | ErrorKind::ServerSelection { .. }
-            | ErrorKind::ConnectionPoolCleared { .. }
-    );
-    is_of_the_network || error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR)
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::ConnectionPoolCleared { .. } => true,
+        ErrorKind::Command(ref command) if CURSOR_IS_GONE.contains(&command.code) => true,
+        _ => error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR),
+    }
+}
+
+/// One reply of the stream.
+pub(super) struct Reply {
+    /// The documents that have changed, each with its `_id`.
+    pub(super) changed: Vec<(DocumentKey, Bson)>,
+    /// The cluster's time of the last change.
+    pub(super) changed_at: Option<Timestamp>,
+    /// The moment of which the collection is known behind this reply, as well as that can be told.
+    pub(super) as_of: Instant,
+    /// Where a stream goes on behind this reply.
+    pub(super) position: Position,
+}
+
+/// The replies of a stream that are still to be applied, the reason for its end as the last.
+pub(super) type Replies = mpsc::Receiver<Result<Reply, Lost>>;
+
+/// Reads a stream until it is lost or nobody listens. It lives here alone: a read that is given up half-way leaves it
+/// unusable.
+pub(super) async fn pump(
+    source: Source,
+    mut stream: Stream,
+    mut position: Position,
+    replies: mpsc::Sender<Result<Reply, Lost>>,
+) {
+    // The first reply comes at once; that it is empty does not say that there is nothing.
+    let mut is_first = true;
+    loop {
+        let reply = match source.next(&mut stream).await {
+            Ok(batch) => reply_of(&batch, stream.session.operation_time(), &position),
+            Err(error) => Err(Lost::from(error)),
+        };
+        if let Ok(reply) = &reply {
+            position = reply.position.clone();
+            if std::mem::take(&mut is_first) && reply.changed.is_empty() {
+                continue;
+            }
+        }
+        let is_lost = reply.is_err();
+        if replies.send(reply).await.is_err() || is_lost {
+            return;
+        }
+    }
+}
+
+/// `now` is the cluster's time: a stream that lags behind tells of changes that are older than their coming.
+fn reply_of(batch: &RawBatch, now: Option<Timestamp>, before: &Position) -> Result<Reply, Lost> {
+    let as_of = Instant::now();
+    let position = token_behind(batch)?.map_or_else(|| before.clone(), Position::Behind);
+    let mut reply = Reply { changed: Vec::new(), changed_at: None, as_of, position };
+    for event in batch.doc_slices().map_err(Lost::from)? {
+        let Some(event) = event.map_err(unreadable)?.as_document() else { continue };
+        reply.changed.push(changed_document(event)?);
+        reply.changed_at = event.get_timestamp("clusterTime").ok();
+    }
+    if let (Some(now), Some(then)) = (now, reply.changed_at) {
+        let behind = Duration::from_secs(now.time.saturating_sub(then.time).into());
+        reply.as_of = as_of.checked_sub(behind).unwrap_or(as_of);
+    }
+    Ok(reply)
+}
+
+/// The token that stands behind the last event of a reply, or as far as the server has looked for more.
+fn token_behind(batch: &RawBatch) -> Result<Option<RawDocumentBuf>, Lost> {
+    let cursor = batch.as_raw_document().get_document("cursor").map_err(unreadable)?;
+    let token = cursor.get("postBatchResumeToken").map_err(unreadable)?;
+    Ok(token.and_then(RawBsonRef::as_document).map(RawDocument::to_owned))
+}
+
+/// The document that an event tells of.
+fn changed_document(event: &RawDocument) -> Result<(DocumentKey, Bson), Lost> {
+    let Ok(key) = event.get_document("documentKey") else {
+        // drop, rename, dropDatabase, invalidate
+        let kind = event.get_str("operationType").unwrap_or("change of an unknown kind");
+        return Err(Lost::for_good(format!("the collection had a {kind}")));
+    };
+    let id = key.get("_id").map_err(unreadable)?;
+    let id = id.ok_or_else(|| Lost::for_good("the stream tells of a document without _id"))?;
+    let bson = Bson::try_from(id.to_raw_bson()).map_err(unreadable)?;
+    Ok((DocumentKey::from_bson(id), bson))
+}
+
+fn unreadable<E>(_: E) -> Lost {
+    Lost::for_good("what the stream says cannot be read")
 }

@@ -27,7 +27,7 @@ impl Mongo {
         let mut findings = Findings::default();
         let set = match self.survey_server(&mut findings).await {
             Ok(set) => set,
-            Err(Lost(reason)) => {
+            Err(Lost { reason, .. }) => {
                 findings.fact("server", self.settings.servers());
                 findings.fault(format!("cannot be used: {reason}"));
                 return findings;
@@ -67,7 +67,7 @@ async fn survey_collection<V: View>(
 ) {
     let source = Source::new(database, name, LIMIT);
     let mut refused = |right: &str, lost: Lost| {
-        findings.fault(format!("collection {name} ({right}): {}", lost.0));
+        findings.fault(format!("collection {name} ({right}): {}", lost.reason));
     };
     let mut session = match source.session().await {
         Ok(session) => session,

@@ -51,7 +51,7 @@ async fn a_client_that_gets_no_further_is_replaced_and_nothing_is_loaded_again()
     let mut mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
-    let app = App::build().mongo(&database).start().await;
+    let app = App::build().mongo(&database).config(patiently).start().await;
     let mut edits = Edits::default();
     edits.make(&database).await;
     edits.arrive(&app, &database).await;
@@ -68,7 +68,7 @@ async fn a_client_that_gets_no_further_is_replaced_and_nothing_is_loaded_again()
 
 #[tokio::test]
 async fn a_reader_that_the_oplog_has_left_behind_loads_everything() {
-    let mongo = Mongo::start().await;
+    let mongo = Mongo::start_with_short_oplog().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
     let app = App::build().mongo(&database).config(patiently).start().await;
@@ -86,7 +86,7 @@ async fn a_reader_that_the_oplog_has_left_behind_loads_everything() {
 
 #[tokio::test]
 async fn an_outage_that_was_longer_than_the_oplog_leads_to_a_load() {
-    let mongo = Mongo::start().await;
+    let mongo = Mongo::start_with_short_oplog().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
     let (app, proxy) = behind_proxy(&mongo, &database).await;

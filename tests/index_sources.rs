@@ -174,6 +174,23 @@ async fn what_is_no_document_in_a_file_stops_no_other() {
 }
 
 #[tokio::test]
+async fn of_a_document_that_comes_twice_the_last_counts() {
+    let app = App::start().await;
+    let good = workflow("wf_1", "org_a", "wh_twice");
+    let malformed = json!({ "_id": "wf_1", "organizationId": "org_a", "nodes": "none" });
+    let mark = |webhook: &str| workflow("wf_mark", "org_a", webhook);
+    let mut documents = Documents::two_organizations();
+    documents.workflows = vec![malformed.clone(), good.clone(), mark("wh_good_last")];
+    app.replace_documents(&documents);
+    comes_to(&app, "wh_good_last", 1).await;
+    assert_eq!(app.webhook("wh_twice").send().await.matched(), 1);
+    documents.workflows = vec![good, malformed, mark("wh_malformed_last")];
+    app.replace_documents(&documents);
+    comes_to(&app, "wh_malformed_last", 1).await;
+    comes_to(&app, "wh_twice", 0).await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_broken_at_the_start_is_waited_for() {
     let app = App::start().await;
     let mut config = app.hookgate.config.clone();

@@ -179,18 +179,25 @@ impl<V: View> Mirror<V> {
     /// Takes one document into a load.
     fn load(&mut self, load: &mut Load<V>, key: &DocumentKey, document: &RawDocument) {
         load.documents += 1;
-        if let Some(record) = self.record_of(key, document) {
-            self.view.load(&mut load.view, key, record);
+        match self.record_of(key, document) {
+            Some(record) => {
+                load.malformed.remove(key);
+                self.view.load(&mut load.view, key, record);
+            }
+            None => {
+                load.malformed.insert(key.clone());
+            }
         }
     }
 
     fn begin_load(&self) -> Load<V> {
-        Load { view: self.view.begin_load(), documents: 0 }
+        Load { view: self.view.begin_load(), documents: 0, malformed: HashSet::new() }
     }
 
     /// Publishes a load in place of all there was.
     fn finish_load(&mut self, load: Load<V>, reason: LoadReason) {
         self.view.finish_load(load.view);
+        self.view.apply(load.malformed.into_iter().map(|key| (key, None)).collect());
         self.metrics.index_load(V::COLLECTION, reason).increment(1);
         tracing::info!(
             collection = Self::NAME,
@@ -287,4 +294,6 @@ impl<V: View> Mirror<V> {
 struct Load<V: View> {
     view: V::Load,
     documents: usize,
+    /// A document that comes twice, since it was moved meanwhile, may have been good before.
+    malformed: HashSet<DocumentKey>,
 }

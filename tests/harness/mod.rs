@@ -31,7 +31,7 @@
 //! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::board` |
 //! | [`calls`] | [`calls::Calls`]: many calls of the official `Queue`, of any release, in one process |
 //! | [`official`] | [`official::Official`]: each supported release with its worker, `pause()` and `resume()` |
-//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `start_uninitiated`, `start_standalone`, `freeze`, `thaw`, `restart`, `restart_alone`, `roll_oplog`, `database()` (fresh name) with `insert(documents)`, `rename`; `document(json)` |
+//! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `start_uninitiated`, `start_standalone`, `freeze`, `thaw`, `restart`, `restart_alone`, `start_with_short_oplog` with `roll_oplog`, `database()` (fresh name) with `insert(documents)`, `rename`; `document(json)` |
 //! | [`mongo_faults`] | `mongo.fail(&["getMore"], doc! { "errorCode": 286 })`: commands of Hookgate fail until `end`; `hit(n)` |
 //! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
 //! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |

@@ -151,6 +151,14 @@ impl Mongo {
         .await;
     }
 
+    /// One whose oplog is cut off behind each second's checkpoint, and not behind each minute's.
+    pub async fn start_with_short_oplog() -> Self {
+        let mut mongo = Self::start().await;
+        mongo.restart_as_member(&["--syncdelay", "1"]).await;
+        mongo.writable().await;
+        mongo
+    }
+
     /// Writes until nothing of what was written before is left in the oplog.
     pub async fn roll_oplog(&self) {
         let client = self.client().await;

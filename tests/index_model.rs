@@ -29,7 +29,9 @@ use tokio::time::Instant;
 /// No history is begun any more after this time; one takes some seconds.
 const TIME: Duration = Duration::from_secs(45);
 const HISTORIES: u8 = 8;
-const STEPS: usize = 40;
+const STEPS: usize = 48;
+/// A complete load would cover up what has gone wrong before.
+const STEPS_BETWEEN_LOOKS: usize = 6;
 
 const ORGANIZATIONS: [&str; 2] = ["org_a", "org_b"];
 const WEBHOOKS: usize = 5;
@@ -58,10 +60,10 @@ fn step() -> impl Strategy<Value = Step> {
     let (id, organization) = (0..IDS, 0..ORGANIZATIONS.len());
     let codes = select(vec![286, 280, 136, 260, 43, 50, 189]);
     prop_oneof![
-        12 => (id.clone(), organization.clone(), vec(0..WEBHOOKS, 0..4))
+        16 => (id.clone(), organization.clone(), vec(0..WEBHOOKS, 0..4))
             .prop_map(|(id, organization, webhooks)| Step::Put(id, organization, webhooks)),
-        5 => id.clone().prop_map(Step::Delete),
-        6 => (id.clone(), organization).prop_map(|(id, organization)| Step::Move(id, organization)),
+        8 => id.clone().prop_map(Step::Delete),
+        8 => (id.clone(), organization).prop_map(|(id, organization)| Step::Move(id, organization)),
         1 => id.prop_map(Step::Swap),
         1 => Just(Step::Drop),
         1 => Just(Step::Restart),
@@ -106,11 +108,13 @@ async fn run(steps: Vec<Step>) -> BTreeSet<String> {
     let is_over = AtomicBool::new(false);
     let history = async {
         let mut world = World { mongo, database, proxy };
-        for step in steps {
-            world.take(step).await;
-        }
         let gone: Vec<String> = (0..WEBHOOKS).map(webhook).collect();
-        agrees(&app, &world.database, &gone).await;
+        for some in steps.chunks(STEPS_BETWEEN_LOOKS) {
+            for step in some {
+                world.take(step.clone()).await;
+            }
+            agrees(&app, &world.database, &gone).await;
+        }
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(history, watch(&app, &is_over));

@@ -128,8 +128,9 @@ async fn a_broken_file_leaves_the_last_good_one_in_force() {
     for broken in texts.iter().chain(&half_broken) {
         app.replace_documents_text(broken);
         until(&format!("{broken:?} is told"), async || {
-            let (status, report) = app.hookgate.readiness().await;
-            assert_eq!(status, 200);
+            // On a busy machine there may be a reason of Redis.
+            let (_, report) = app.hookgate.readiness().await;
+            assert!(!names(&report["reasons"], "workflows"), "{report}");
             names(&report["degraded"], "workflows")
         })
         .await;

@@ -135,19 +135,19 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
         collection,
         database: None,
         place: None,
+        has_advanced: false,
         reason: LoadReason::Start,
         limit: REPLY_LIMIT,
     };
     let mut pause = Pause::default();
     let mut advanced_at = Instant::now();
     loop {
-        let before = mirror.freshness.as_of();
+        line.has_advanced = false;
         let Err(lost) = line.follow(&mut mirror).await;
         if !lost.is_passing {
             line.place = None;
         }
-        let has_advanced = mirror.freshness.as_of() > before;
-        if has_advanced {
+        if line.has_advanced {
             advanced_at = Instant::now();
             line.limit = REPLY_LIMIT;
             pause.reset();
@@ -157,7 +157,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
         if line.place.is_none() || advanced_at.elapsed() > CLIENT_PATIENCE {
             line.database = None;
         }
-        if has_advanced && line.place.is_some() {
+        if line.has_advanced && line.place.is_some() {
             // Nobody need know of it, if the next attempt succeeds.
             tracing::debug!(collection = line.collection, reason = lost.reason, "interrupted");
         } else {
@@ -183,6 +183,8 @@ struct Line {
     database: Option<Database>,
     /// Where the next stream goes on: behind all that has been applied. `None`: everything has to be loaded.
     place: Option<Position>,
+    /// Whether the last stream has told anything.
+    has_advanced: bool,
     /// Of the next load.
     reason: LoadReason,
     /// How long a reply is waited for.
@@ -197,6 +199,7 @@ impl Line {
             None => self.database.insert(self.mongo.connect().await?),
         };
         let source = Source::new(database, &self.collection, self.limit);
+        let begun = Instant::now();
         let mut session = source.session().await?;
         let now = session.operation_time();
         let from = self.place.clone().unwrap_or(Position::Time(now));
@@ -209,10 +212,12 @@ impl Line {
         if !caught_up {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;
+            // Whatever was changed before has been read.
+            mirror.current_as_of(begun);
         }
         let loaded_at = session.operation_time();
-        let place = &mut self.place;
-        let follower = Follower { source, session, loaded_at, caught_up, is_missing, place };
+        let line = self;
+        let follower = Follower { source, session, loaded_at, caught_up, is_missing, line };
         follower.run(mirror, replies).await
     }
 }
@@ -226,7 +231,7 @@ struct Follower<'a> {
     /// Whether every change up to the end of the load has been applied.
     caught_up: bool,
     is_missing: bool,
-    place: &'a mut Option<Position>,
+    line: &'a mut Line,
 }
 
 impl Follower<'_> {
@@ -274,7 +279,8 @@ impl Follower<'_> {
             self.is_missing = !exists.unwrap_or_default();
         }
         if self.caught_up {
-            *self.place = Some(reply.position);
+            self.line.place = Some(reply.position);
+            self.line.has_advanced = true;
             mirror.current_as_of(reply.as_of);
             mirror.report(self.condition());
         }

@@ -234,14 +234,14 @@ async fn both_sizes_are_bounded() {
 
 #[tokio::test]
 async fn a_bomb_costs_no_more_than_its_limit() {
+    let bombs = ENCODINGS.map(|encoding| (encoding, bomb(encoding)));
     let app = App::with(|config| {
         config.set("server.workers", 2);
     })
     .await;
     assert_eq!(send(&app, "gzip", gzip(BODY.as_bytes())).await.matched(), 1);
     let before = peak(&app);
-    for encoding in ENCODINGS {
-        let bomb = bomb(encoding);
+    for (encoding, bomb) in bombs {
         assert!(bomb.len() <= 1 << 20, "{encoding}: {} bytes are refused as they are", bomb.len());
         let mut calls = JoinSet::new();
         for _ in 0..8 {
@@ -276,20 +276,18 @@ fn peak(app: &App) -> u64 {
 
 #[tokio::test]
 async fn decoding_does_not_hold_up_others() {
+    let bombs = ENCODINGS.map(|encoding| (encoding, bomb(encoding)));
     let app = App::with(|config| {
         config.set("server.workers", 1).set("server.max_body", "64MiB");
         config.set("limits.in_flight_bytes", "1GiB");
     })
     .await;
-    let mut large: Vec<_> = ENCODINGS
-        .map(|encoding| tokio::spawn(call(&app, encoding, bomb(encoding)).send()))
-        .into_iter()
-        .collect();
+    let large = bombs.map(|(encoding, bomb)| tokio::spawn(call(&app, encoding, bomb).send()));
     let in_flight = async || app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]);
     until("large bodies are decoded", async || in_flight().await >= 1.0).await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(large.iter().any(|call| !call.is_finished()), "decoded before anything else was done");
-    for call in large.drain(..) {
+    for call in large {
         call.await.expect("no panic").assert_rejected(413, "payload_too_large");
     }
 }

@@ -10,6 +10,10 @@ const SECRET: &str = "s3cr3t-Zq7Mark";
 /// A file, and behind a line `---` variables of the environment, one a line.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    // A fuzzer learns what is looked for, and names a key so.
+    if text.contains(SECRET) {
+        return;
+    }
     let (file, environment) = text.split_once("\n---\n").unwrap_or((text, ""));
     let Ok(mut file) = toml::from_str::<Table>(file) else { return };
     let mut environment: Vec<(String, String)> = environment

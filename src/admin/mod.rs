@@ -23,6 +23,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+/// What both listeners serve, for programs; held to the code by `tests/openapi.rs`.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -102,8 +105,9 @@ impl Admin {
             "/livez" | "/healthz" | "/health" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readyz(),
             "/metrics" => page(StatusCode::OK, PROMETHEUS_TEXT, self.render_metrics()),
+            "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI.to_owned()),
             "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::page(self)),
-            _ => text(StatusCode::NOT_FOUND, "try /, /livez, /readyz or /metrics\n"),
+            _ => text(StatusCode::NOT_FOUND, "try /, /livez, /readyz, /metrics or /openapi.json\n"),
         }
     }
 

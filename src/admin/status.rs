@@ -29,7 +29,8 @@ pub(super) fn page(admin: &Admin) -> String {
         push(&mut page, format_args!("<tr><td>{name}<td>{}", escape(&value)));
     }
     page.push_str(
-        "</table><p><a href=/readyz>/readyz</a> <a href=/livez>/livez</a> <a href=/metrics>/metrics</a></html>\n",
+        "</table><p><a href=/readyz>/readyz</a> <a href=/livez>/livez</a> <a href=/metrics>/metrics</a> \
+         <a href=/openapi.json>/openapi.json</a></html>\n",
     );
     page
 }

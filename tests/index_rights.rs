@@ -63,7 +63,7 @@ async fn a_user_without_rights_is_told_until_they_are_given() {
     let expected = ["workflows", "users"].into_iter().flat_map(|collection| {
         ["changeStream", "find"].map(|right| format!("collection {collection} ({right}): "))
     });
-    for (fault, expected) in faults.iter().zip(expected.collect::<Vec<_>>()) {
+    for (fault, expected) in faults.iter().zip(expected) {
         let fault = fault.as_str().expect("a text");
         assert!(fault.starts_with(&expected), "{expected}: {fault}");
         assert!(fault.ends_with("not authorized on engine"), "{fault}");

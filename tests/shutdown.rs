@@ -185,7 +185,8 @@ async fn a_rolling_restart_loses_nothing() {
     load.more_accepted(50).await;
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
+    // A new one shares the port from its first moment on, and says 503 until it is ready.
+    assert_eq!(verdict.unknown, 0, "{verdict}");
 }
 
 #[tokio::test]

@@ -89,9 +89,7 @@ impl App {
         let mut background = JoinSet::new();
         let admin_shutdown = self.start_admin()?;
         self.start_health(&mut background);
-        if !self.config.auth.jwt.has_keys() {
-            tracing::warn!("auth.jwt has no key: every token is refused, only API keys work");
-        }
+        self.config.auth.jwt.warn_without_keys();
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         background.spawn(never(authenticator.follow_keys()));
@@ -105,6 +103,8 @@ impl App {
             admission: Arc::clone(&admission),
             authenticator: Arc::clone(&authenticator),
             queue: self.config.queue.clone(),
+            max_body: self.config.server.body.max_body,
+            api_keys_enabled: self.config.auth.api_keys_enabled,
             metrics: Arc::clone(&self.metrics),
         };
         background.spawn(never(reload.follow(hangups)));

@@ -24,6 +24,9 @@ pub struct Reload {
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
     pub queue: QueueSettings,
+    /// `server.max_body` and `auth.api_key.enabled`, which stay as they are and which others depend on.
+    pub max_body: usize,
+    pub api_keys_enabled: bool,
     pub metrics: Arc<Metrics>,
 }
 
@@ -31,16 +34,34 @@ impl Reload {
     /// Reads the configuration at every SIGHUP. Never ends.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
-            match Config::load(&self.path) {
+            let loaded = Config::load(&self.path).and_then(|config| self.fitting(config));
+            match loaded {
                 Ok(config) => self.take_up(config),
                 Err(faults) => self.refuse(&faults),
             }
         }
     }
 
+    /// What takes effect at once must also be sound beside what does not.
+    fn fitting(&self, config: Config) -> Result<Config, Vec<Fault>> {
+        let fault =
+            |key: &str, message: &str| Fault { key: key.to_owned(), message: message.to_owned() };
+        let mut faults = Vec::new();
+        if config.admission.in_flight_bytes < self.max_body {
+            let message = "is less than the server.max_body that holds until a restart";
+            faults.push(fault("limits.in_flight_bytes", message));
+        }
+        if !self.api_keys_enabled && !config.auth.jwt.has_keys() {
+            let message =
+                "no key for tokens, and API keys are off until a restart: nobody could call";
+            faults.push(fault("auth.jwt", message));
+        }
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
     fn refuse(&self, faults: &[Fault]) {
         for Fault { key, message } in faults {
-            tracing::error!(key, message, "fault in the configuration");
+            tracing::error!(key, reason = message, "fault in the configuration");
         }
         tracing::error!("SIGHUP: nothing has changed, since the configuration has faults");
         self.metrics.config_reload(ReloadResult::Refused).increment(1);
@@ -53,6 +74,7 @@ impl Reload {
             changed.into_iter().partition(is_at_once);
         self.log.reload(&config.telemetry);
         self.admission.reload(&config.admission);
+        config.auth.jwt.warn_without_keys();
         self.authenticator.reload(config.auth.jwt);
         self.queue.reload_job_options(&config.queue);
         for key in &at_once {

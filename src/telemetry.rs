@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -32,6 +33,10 @@ impl TelemetrySettings {
         let log: String = section.value("log", "info".to_owned());
         if let Err(error) = EnvFilter::try_new(&log) {
             section.fault("log", format!("not a level or filter: {error}"));
+        } else if let Some(word) = log.split(',').map(str::trim).find(|part| is_no_level(part)) {
+            // It would be the name of a part of the program, and silence all others.
+            let message = format!("{word:?} is no level: off, error, warn, info, debug or trace");
+            section.fault("log", message);
         }
         Self { log, format: section.value("format", Format::Json) }
     }
@@ -60,6 +65,13 @@ impl TelemetrySettings {
         };
         started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
     }
+}
+
+/// A word alone that is not a level.
+fn is_no_level(part: &str) -> bool {
+    !part.is_empty()
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && part.parse::<LevelFilter>().is_err()
 }
 
 /// What people read needs no microseconds.

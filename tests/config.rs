@@ -44,6 +44,8 @@ fn all_faults_are_told_at_once_each_with_its_key() {
         priority = 1
         [quue]
         name = "a"
+        [telemetry]
+        log = "warning"
     "#;
     let expected = [
         "auth.jwt.algorithms",
@@ -57,6 +59,7 @@ fn all_faults_are_told_at_once_each_with_its_key() {
         "server.max_body",
         "server.workers",
         "surplus",
+        "telemetry.log",
     ];
     let found = faults(text);
     assert_eq!(found.keys().collect::<Vec<_>>(), expected);

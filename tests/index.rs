@@ -308,7 +308,7 @@ async fn matched(app: &App, credential: &str, webhook: &str, count: u64) {
 /// Sooner or later.
 async fn matches(app: &App, credential: &str, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
-        app.webhook(webhook).bearer(credential).send().await.matched() == count
+        app.webhook(webhook).bearer(credential).send().await.has_matched(count)
     })
     .await;
 }
@@ -317,7 +317,8 @@ async fn matches(app: &App, credential: &str, webhook: &str, count: u64) {
 async fn answers(app: &App, credential: &str, status: u16) {
     until(&format!("{credential} is answered {status}"), async || {
         let reply = app.webhook("wh_any").bearer(credential).send().await;
-        assert!([202, 401].contains(&reply.status), "{}", reply.text());
+        // 503: a load that has not caught up denies nothing.
+        assert!([202, 401, 503].contains(&reply.status), "{}", reply.text());
         reply.status == status
     })
     .await;

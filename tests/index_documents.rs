@@ -336,7 +336,7 @@ async fn matched_by(app: &App, key: &str, webhook: &str, count: u64) {
 /// Sooner or later, with `key_a`.
 async fn matches(app: &App, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
-        app.webhook(webhook).send().await.matched() == count
+        app.webhook(webhook).send().await.has_matched(count)
     })
     .await;
 }

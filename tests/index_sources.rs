@@ -269,7 +269,7 @@ async fn the_names_of_fields_hold_for_a_file_too() {
 /// Sooner or later, with `key_a`.
 async fn comes_to(app: &App, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
-        app.webhook(webhook).send().await.matched() == count
+        app.webhook(webhook).send().await.has_matched(count)
     })
     .await;
 }

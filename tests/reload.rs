@@ -58,6 +58,25 @@ async fn a_faulty_configuration_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
+async fn what_would_not_fit_what_stays_is_refused() {
+    let mut app = App::start().await;
+    let config = &mut app.hookgate.config;
+    config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+    app.hookgate.reload().await;
+    assert!(app.hookgate.log().contains("limits.in_flight_bytes"));
+    assert_eq!(reloads(&app).await, ["0", "1"]);
+
+    let app = App::with(|config| {
+        config.set("auth.api_key.enabled", false);
+    });
+    let mut app = app.await;
+    app.hookgate.config.remove("auth.jwt.secrets").set("auth.api_key.enabled", true);
+    app.hookgate.reload().await;
+    assert_eq!(reloads(&app).await, ["0", "1"]);
+    assert_eq!(app.webhook("wh_1").bearer(&token(SECRET)).send().await.status, 202);
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_named_and_no_secret_is() {
     let mut app = App::start().await;
     let config = &mut app.hookgate.config;

@@ -48,9 +48,6 @@ impl OrganizationSettings {
             u32::try_from(count).ok().and_then(NonZeroU32::new)
         };
         let (per_second, burst) = (count("requests_per_second"), count("burst"));
-        if per_second.is_none() && burst.is_some() {
-            section.fault("burst", "says nothing without requests_per_second");
-        }
         let in_flight_share = section.value("in_flight_share", 1.0);
         if !(in_flight_share > 0.0 && in_flight_share <= 1.0) {
             section.fault("in_flight_share", "not above 0 and at most 1");
@@ -69,7 +66,7 @@ impl OrganizationSettings {
 #[error("the organization is over its limit")]
 pub struct OverLimit {
     pub limit: Limit,
-    /// Requests: of a burst, or in flight.
+    /// Requests: within the window, or in flight.
     pub quota: u32,
     /// In which the quota is there anew; of a limit on what is in flight there is none.
     pub window: Option<Duration>,
@@ -139,9 +136,13 @@ impl Organizations {
         }
     }
 
-    /// These limits from now on, and every burst anew.
+    /// These limits from now on, and every burst anew, if they are others.
     pub(super) fn reload(&self, settings: OrganizationSettings, in_flight_requests: usize) {
-        self.current.store(Arc::new(Current::new(settings, in_flight_requests)));
+        let next = Current::new(settings, in_flight_requests);
+        let current = self.current.load();
+        if (current.settings, current.most_in_flight) != (settings, next.most_in_flight) {
+            self.current.store(Arc::new(next));
+        }
     }
 
     /// Takes one request for an organization, unless that would be one too many. The share is `None` where it has no
@@ -190,7 +191,8 @@ impl Organizations {
         let second = self.epoch.elapsed().as_secs() + 1;
         if self.logged.swap(second, Ordering::Relaxed) != second {
             let limit = over.limit.word();
-            tracing::warn!(%organization, limit, dry_run, "organization is over its limit");
+            let organization = organization.as_str();
+            tracing::warn!(organization, limit, dry_run, "organization is over its limit");
         }
     }
 
@@ -221,11 +223,16 @@ fn over_rate(
     organization: &OrganizationId,
 ) -> Option<OverLimit> {
     let not_until = limiter.check_key(organization).err()?;
-    let (per_second, burst) = (f64::from(rate.per_second.get()), f64::from(rate.burst.get()));
+    let (per_second, burst) = (rate.per_second.get(), rate.burst.get());
+    // Windows are whole seconds: a burst that does not fill them would tell another rate.
+    let (quota, window) = match burst / per_second {
+        window if window > 0 && burst.is_multiple_of(per_second) => (burst, window),
+        _ => (per_second, 1),
+    };
     Some(OverLimit {
         limit: Limit::Rate,
-        quota: rate.burst.get(),
-        window: Some(Duration::from_secs_f64(burst / per_second)),
+        quota,
+        window: Some(Duration::from_secs(window.into())),
         retry_after: not_until.wait_time_from(DefaultClock::default().now()),
     })
 }

@@ -46,12 +46,12 @@ impl Callers {
     }
 
     pub(super) fn user(&self, user: &UserId) -> Known {
-        self.users.read(Key::of(user.as_str()), |users| self.known(users))
+        self.known(&self.users, Key::of(user.as_str()))
     }
 
     pub(super) fn api_key(&self, key: &str) -> Known {
         let digest = digest_of(key.as_bytes());
-        self.owners.read(Key::of(&digest), |owners| self.known(owners))
+        self.known(&self.owners, Key::of(&digest))
     }
 
     pub fn freshness(&self) -> &Arc<Freshness> {
@@ -63,12 +63,17 @@ impl Callers {
         [(USERS, Arc::clone(&self.users)), (OWNERS, Arc::clone(&self.owners))]
     }
 
-    fn known(&self, accounts: Option<Postings<'_>>) -> Known {
-        match accounts {
-            Some(accounts) => known(accounts).unwrap_or(Known::Nobody),
-            None if self.freshness.can_deny() => Known::Nobody,
-            None => Known::Unknown,
-        }
+    fn known(&self, map: &Sharded, key: Key<'_>) -> Known {
+        let look =
+            || map.read(key, |accounts| accounts.map(|all| known(all).unwrap_or(Known::Nobody)));
+        // A miss may have been seen before what was asked how current it is: so once more.
+        look().unwrap_or_else(|| {
+            let could_deny = self.freshness.can_deny();
+            look().unwrap_or_else(|| {
+                let can_deny = could_deny && self.freshness.can_deny();
+                if can_deny { Known::Nobody } else { Known::Unknown }
+            })
+        })
     }
 }
 

@@ -66,6 +66,12 @@ impl JwtSettings {
         !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
     }
 
+    pub fn warn_without_keys(&self) {
+        if !self.has_keys() {
+            tracing::warn!("auth.jwt has no key: every token is refused, only API keys work");
+        }
+    }
+
     pub(super) fn jwks_file(&self) -> Option<&Path> {
         self.jwks.as_ref().map(|jwks| jwks.path.as_path())
     }

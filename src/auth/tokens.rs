@@ -72,7 +72,7 @@ impl Tokens {
                     Ok(()) => was_fine = true,
                     Err(message) if was_fine => {
                         was_fine = false;
-                        tracing::warn!(path = %file.path().display(), message, "JWK set not readable, the last good one stays");
+                        tracing::warn!(path = %file.path().display(), reason = message, "JWK set not readable, the last good one stays");
                     }
                     Err(_) => {}
                 }

@@ -105,9 +105,9 @@ impl Answering {
         if let Rest::Small(body) = rest {
             let activity = Arc::clone(&self.activity);
             tokio::spawn(async move {
-                unread::skip(body).await;
+                let is_all = unread::skip(body).await;
                 // Unless the next request has begun by then, it is waited for.
-                if activity.phase() == Phase::Refused {
+                if is_all && activity.phase() == Phase::Refused {
                     activity.enter(Phase::Idle);
                 }
             });

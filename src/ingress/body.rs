@@ -19,8 +19,11 @@ use tokio::time::{Instant, timeout_at};
 /// for its tables, and more of them at a time would be no faster.
 const DECODERS: usize = 2;
 
-/// Memory that is got for a body beyond what has arrived of it.
+/// Memory that is got for a body beyond what has arrived of it, if its length was announced; ...
 const AHEAD: usize = 64 << 10;
+
+/// ... and if nobody has said how much there is of it.
+const UNANNOUNCED: usize = 4 << 10;
 
 /// The keys of `[server]` that concern bodies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +93,8 @@ impl BodyReader {
         let slot = timeout_at(deadline, self.decoders.acquire()).await;
         let slot = slot.map_err(|_| Rejection::Overloaded)?;
         let _slot = slot.expect("the semaphore is never closed");
-        decoding::decode(encoding, &collected, max_body, permit).await
+        let decoded = decoding::decode(encoding, &collected, max_body, permit);
+        timeout_at(deadline, decoded).await.map_err(|_| Rejection::Overloaded)?
     }
 }
 
@@ -141,8 +145,11 @@ async fn collect(
             return Err(too_large(max_body));
         }
         // What was announced may never come.
-        let missing = announced.map_or(AHEAD, |bytes| bytes.saturating_sub(collected.len()));
-        collected.reserve(missing.min(collected.len().max(AHEAD)));
+        let room = match announced {
+            Some(bytes) => bytes.saturating_sub(collected.len()).min(collected.len().max(AHEAD)),
+            None => collected.len().max(UNANNOUNCED),
+        };
+        collected.reserve(room);
         collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())

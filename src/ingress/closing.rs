@@ -38,7 +38,8 @@ pub(super) enum Decision {
 #[derive(Debug)]
 pub(super) struct Closing {
     version: Version,
-    old_at: Instant,
+    /// `None`: it has been told, or asked.
+    old_at: Option<Instant>,
     stage: Stage,
     drained_at: Option<Instant>,
     is_asked: bool,
@@ -49,7 +50,7 @@ impl Closing {
         let age = limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         Self {
             version,
-            old_at: Instant::now() + age,
+            old_at: Some(Instant::now() + age),
             stage: Stage::Serving,
             drained_at: None,
             is_asked: false,
@@ -81,6 +82,8 @@ impl Closing {
             Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
                 Decision::Drop
             }
+            // A head that has begun is answered first, and its answer is the last one.
+            Phase::Head if self.version == Version::Http1 => self.tell_age(now, activity),
             Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle if self.is_leaving() => {
                 self.ask()
             }
@@ -89,8 +92,23 @@ impl Closing {
                 Decision::Drop
             }
             Phase::Refused | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
-            _ if now >= self.old_at && !self.is_asked => self.ask(),
-            _ => Decision::Wait,
+            _ => self.tell_age(now, activity),
+        }
+    }
+
+    /// An old connection of HTTP/1.1 is left to its next answer, which says that it closes: hyper would close it at
+    /// once, whatever its caller is about to send.
+    fn tell_age(&mut self, now: Instant, activity: &Activity) -> Decision {
+        if self.is_asked || self.old_at.is_none_or(|old_at| now < old_at) {
+            return Decision::Wait;
+        }
+        self.old_at = None;
+        match self.version {
+            Version::Http1 => {
+                activity.make_last();
+                Decision::Wait
+            }
+            Version::Http2 => self.ask(),
         }
     }
 
@@ -122,7 +140,7 @@ impl Closing {
             Phase::Refused | Phase::Idle if !self.is_asked => since + limits.idle_timeout,
             Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,
         };
-        let due = if self.is_asked { due } else { due.min(self.old_at) };
+        let due = self.old_at.filter(|_| !self.is_asked).map_or(due, |old_at| due.min(old_at));
         due.min(now + soonest).max(now + Duration::from_millis(1))
     }
 }

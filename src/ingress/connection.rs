@@ -138,9 +138,10 @@ impl Host {
     > + use<> {
         let (ingress, activity) = (Arc::clone(&self.ingress), Arc::clone(activity));
         service_fn(move |request| {
-            let ingress = Arc::clone(&ingress);
-            let mut answering = activity.answer();
+            let (ingress, activity) = (Arc::clone(&ingress), Arc::clone(&activity));
             async move {
+                // Not before it has its turn: until then the end of the connection is held back.
+                let mut answering = activity.answer();
                 let Answer { mut response, rest } = ingress.respond(request).await;
                 if version == Version::Http1 {
                     if answering.is_last() {

@@ -93,7 +93,7 @@ impl Ingress {
                 Answer { response: response::accepted(&accepted, &id), rest: Rest::Nothing }
             }
             Ok(Success::Preview(preview)) => {
-                observation.end(Outcome::Accepted, StatusCode::OK, None);
+                observation.end(Outcome::Accepted, StatusCode::OK, Some(preview.matched_count));
                 Answer { response: response::preview(&preview, &id), rest: Rest::Nothing }
             }
             Err(rejection) => {
@@ -135,7 +135,8 @@ impl Ingress {
         let webhook = Webhook::parse(&body)?;
         drop(body);
         if route == Route::Preview {
-            let preview = Preview::of(&self.triggers, caller.organization(), &webhook.id)?;
+            let organization = caller.organization();
+            let preview = Preview::of(&self.triggers, &self.queue, organization, &webhook)?;
             return Ok(Success::Preview(preview));
         }
         let enqueue = Enqueue {

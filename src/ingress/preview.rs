@@ -1,18 +1,25 @@
 //! What a webhook would start, for who asks why it has started nothing.
 
-use crate::ids::{OrganizationId, WebhookId};
-use crate::triggers::{TriggerIndex, Unknown};
+use super::Webhook;
+use super::rejection::Rejection;
+use crate::ids::OrganizationId;
+use crate::queue::{EnqueueError, Queue};
+use crate::triggers::TriggerIndex;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+/// Workflows that are switched off and named; there may be any number of them.
+const INACTIVE: usize = 1000;
 
 /// The answer, as it is sent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Preview {
     webhook_id: String,
-    matched_count: usize,
+    pub(super) matched_count: usize,
     workflows: Vec<Started>,
-    /// Switched off.
+    /// Switched off; the first of them.
     inactive: Vec<NotStarted>,
     /// Milliseconds since the index was known to be as the database is.
     index_age_ms: u64,
@@ -32,21 +39,26 @@ struct NotStarted {
 }
 
 impl Preview {
+    /// Refused as the webhook itself would be, if it would start too much.
     pub(super) fn of(
         triggers: &TriggerIndex,
+        queue: &Queue,
         organization: &OrganizationId,
-        webhook: &WebhookId,
-    ) -> Result<Self, Unknown> {
-        let workflows: Vec<Started> = triggers.matching(organization, webhook, |matches| {
+        Webhook { id: webhook, payload }: &Webhook,
+    ) -> Result<Self, Rejection> {
+        let bytes = payload.iter().map(Bytes::len).sum();
+        let workflows = triggers.matching(organization, webhook, |matches| {
+            queue.check_size(matches.len(), bytes)?;
             let started = matches.map(|each| Started {
                 workflow_id: each.workflow.as_str().to_owned(),
                 node_ids: RawValue::from_string(each.node_ids.to_owned())
                     .expect("it was written as JSON"),
             });
-            started.collect()
-        })?;
+            Ok::<Vec<Started>, EnqueueError>(started.collect())
+        })??;
         let inactive = triggers.inactive(organization, webhook, |matches| {
             matches
+                .take(INACTIVE)
                 .map(|each| NotStarted { workflow_id: each.workflow.as_str().to_owned() })
                 .collect()
         });

@@ -125,7 +125,7 @@ fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
     let name = over.limit.word();
     let window = window.map_or_else(
         || "qu=\"concurrent-requests\"".to_owned(),
-        |window| format!("w={}", window.as_secs_f64().ceil().max(1.0)),
+        |window| format!("w={}", window.as_secs()),
     );
     let fields = [
         ("ratelimit-policy", format!("\"{name}\";q={quota};{window}")),

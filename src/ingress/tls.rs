@@ -162,7 +162,7 @@ impl Tls {
                     // Two files are never replaced at one moment: what is wrong for a single look
                     // is a change under way.
                     if failures == 2 {
-                        tracing::warn!(key = %format!("server.tls.{blamed}"), message, "certificate cannot be used, the last good one stays");
+                        tracing::warn!(key = %format!("server.tls.{blamed}"), reason = message, "certificate cannot be used, the last good one stays");
                         let note = format!(
                             "server.tls.{blamed} cannot be used, the last good certificate stays"
                         );

@@ -56,18 +56,21 @@ impl Rest {
     }
 }
 
-/// Reads the rest of a body away. Dropped before its end, it closes the connection.
-pub(super) async fn skip(mut body: Incoming) {
+/// Reads the rest of a body away, and answers whether that was all of it. Dropped before its end, it closes the
+/// connection.
+pub(super) async fn skip(mut body: Incoming) -> bool {
     let mut left = SMALL;
     let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-            let Some(rest) = left.checked_sub(bytes) else { break };
+            let Some(rest) = left.checked_sub(bytes) else { return false };
             left = rest;
         }
+        true
     };
     // Out of time is as good as over the limit.
-    let _ = tokio::time::timeout(PATIENCE, reading).await;
+    tokio::time::timeout(PATIENCE, reading).await.unwrap_or(false)
 }
 
 /// Reads away what still comes on a connection whose sending half has been closed, until the caller

@@ -73,8 +73,9 @@ pub struct Freshness {
     epoch: Instant,
     /// Milliseconds from the epoch to the moment whose state is published, plus one; 0 is never.
     as_of: AtomicU64,
-    /// Whether what is published is a snapshot, which may have been taken in the middle of a change.
-    is_snapshot: AtomicBool,
+    /// Whether what is published may have been read in the middle of a change: a snapshot, or a load that has not caught
+    /// up yet. What moved from one document to another meanwhile may be in neither.
+    may_be_torn: AtomicBool,
     max_staleness: Duration,
 }
 
@@ -87,7 +88,7 @@ impl Freshness {
         Arc::new(Self {
             epoch,
             as_of: AtomicU64::new(0),
-            is_snapshot: AtomicBool::new(false),
+            may_be_torn: AtomicBool::new(false),
             max_staleness,
         })
     }
@@ -107,12 +108,12 @@ impl Freshness {
     /// Whether what is not found is not there: what is found may be served however old it is, but only a
     /// mirror that is current can say that there is nothing.
     pub fn can_deny(&self) -> bool {
-        let is_snapshot = self.is_snapshot.load(Ordering::Acquire);
-        !is_snapshot && self.age().is_some_and(|age| age <= self.max_staleness)
+        let may_be_torn = self.may_be_torn.load(Ordering::Acquire);
+        !may_be_torn && self.age().is_some_and(|age| age <= self.max_staleness)
     }
 
     fn set_snapshot(&self, taken_at: SystemTime) {
-        self.is_snapshot.store(true, Ordering::Release);
+        self.may_be_torn.store(true, Ordering::Release);
         let age = taken_at.elapsed().unwrap_or_default();
         self.set_as_of(Instant::now().checked_sub(age).unwrap_or(self.epoch));
     }
@@ -120,7 +121,7 @@ impl Freshness {
     /// Says of which moment the published state is.
     pub fn set(&self, as_of: Instant) {
         self.set_as_of(as_of);
-        self.is_snapshot.store(false, Ordering::Release);
+        self.may_be_torn.store(false, Ordering::Release);
     }
 
     /// Rises with the moment whose state is published; 0 is never.
@@ -223,6 +224,16 @@ impl<V: View> Mirror<V> {
     /// Applies changes and publishes the outcome.
     fn apply(&mut self, changes: Changes<V>) {
         self.view.apply(changes);
+    }
+
+    /// Says that what is about to be published may have been read in the middle of a change.
+    fn tear(&self) {
+        self.freshness.may_be_torn.store(true, Ordering::Release);
+    }
+
+    /// Says that there is a load, which was begun at that moment and has not caught up with what was changed meanwhile.
+    fn loaded_as_of(&self, moment: Instant) {
+        self.freshness.set_as_of(moment);
     }
 
     /// Says that what is published is the state of the source at that moment.

@@ -268,7 +268,8 @@ impl Queue {
         batcher.expect("there is at least one batcher")
     }
 
-    fn check_size(&self, matches: usize, payload: usize) -> Result<(), EnqueueError> {
+    /// Refuses what one request may not start: so many matches, of a payload of so many bytes.
+    pub fn check_size(&self, matches: usize, payload: usize) -> Result<(), EnqueueError> {
         let QueueSettings { max_matches, max_fanout_bytes, .. } = *self.settings;
         let bytes = matches.saturating_mul(payload);
         if matches > max_matches || bytes > max_fanout_bytes {

@@ -134,12 +134,25 @@ impl TriggerIndex {
         read: impl FnOnce(Matches<'_>) -> R,
     ) -> Result<R, Unknown> {
         let key = key(organization, webhook);
-        self.triggers.read(key, |postings| {
-            if postings.is_none() && !self.freshness.can_deny() {
-                return Err(Unknown);
-            }
-            Ok(read(Matches(postings)))
-        })
+        let mut read = Some(read);
+        let mut look = || {
+            self.triggers.read(key, |postings| {
+                let postings = postings?;
+                read.take().map(|read| read(Matches(Some(postings))))
+            })
+        };
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        // What was looked into may have been replaced before it was asked how current it is: so once more.
+        let could_deny = self.freshness.can_deny();
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        match read {
+            Some(read) if could_deny && self.freshness.can_deny() => Ok(read(Matches(None))),
+            _ => Err(Unknown),
+        }
     }
 
     /// Reads the workflows that would be started if they were switched on.

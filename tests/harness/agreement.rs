@@ -33,7 +33,7 @@ pub async fn agrees(app: &App, database: &TestDatabase, gone: &[String]) {
 /// Waits until this webhook matches so many workflows.
 pub async fn comes_to(app: &App, key: &str, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
-        app.webhook(webhook).bearer(key).send().await.matched() == count
+        app.webhook(webhook).bearer(key).send().await.has_matched(count)
     })
     .await;
 }

@@ -194,6 +194,11 @@ impl Reply {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Whether it was taken with so many matches: an index that cannot say yet is asked again.
+    pub fn has_matched(&self, count: u64) -> bool {
+        self.status == 202 && self.matched() == count
+    }
+
     /// `matchedCount` of a 202; any other answer is a failure.
     pub fn matched(&self) -> u64 {
         assert_eq!(self.status, 202, "expected 202: {}", self.text());

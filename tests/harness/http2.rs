@@ -64,7 +64,9 @@ impl Streams {
     /// How the connection ended, once it has.
     pub async fn closed(self) -> Result<(), h2::Error> {
         drop(self.sender);
-        self.connection.await.expect("a task that does not panic")
+        let ended = self.connection.await.expect("a task that does not panic");
+        // What we still send behind the end may be answered with a reset.
+        ended.or_else(|error| if error.is_io() { Ok(()) } else { Err(error) })
     }
 
     /// Whether it has ended.

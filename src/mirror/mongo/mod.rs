@@ -212,12 +212,12 @@ impl Line {
         if !caught_up {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;
-            // Whatever was changed before has been read.
-            mirror.current_as_of(begun);
+            mirror.loaded_as_of(begun);
         }
-        let loaded_at = session.operation_time();
+        let (loaded_at, loaded_by) = (session.operation_time(), Instant::now());
         let line = self;
-        let follower = Follower { source, session, loaded_at, caught_up, is_missing, line };
+        let follower =
+            Follower { source, session, loaded_at, loaded_by, caught_up, is_missing, line };
         follower.run(mirror, replies).await
     }
 }
@@ -228,6 +228,8 @@ struct Follower<'a> {
     session: ClientSession,
     /// The time of the cluster when the load had ended.
     loaded_at: Option<Timestamp>,
+    /// The same by our own clock: what came before may have been said before.
+    loaded_by: Instant,
     /// Whether every change up to the end of the load has been applied.
     caught_up: bool,
     is_missing: bool,
@@ -289,7 +291,11 @@ impl Follower<'_> {
 
     /// Takes the changes out of a reply.
     fn take(&mut self, reply: &mut Reply) -> HashMap<DocumentKey, Bson> {
-        self.caught_up |= reply.changed.is_empty() || reply.changed_at > self.loaded_at;
+        let is_behind = match reply.changed_at {
+            Some(changed_at) => Some(changed_at) > self.loaded_at,
+            None => reply.as_of > self.loaded_by,
+        };
+        self.caught_up |= is_behind;
         if let Some(time) = reply.changed_at {
             self.session.advance_operation_time(time);
         }

@@ -123,6 +123,8 @@ impl Source {
         let take =
             |key: DocumentKey, document: &RawDocument| mirror.load(&mut load, &key, document);
         self.read_all(projection, session, take).await?;
+        // It was read batch by batch.
+        mirror.tear();
         mirror.finish_load(load, reason);
         Ok(())
     }

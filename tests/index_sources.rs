@@ -184,7 +184,8 @@ async fn of_a_document_that_comes_twice_the_last_counts() {
     documents.workflows = vec![malformed.clone(), good.clone(), mark("wh_good_last")];
     app.replace_documents(&documents);
     comes_to(&app, "wh_good_last", 1).await;
-    assert_eq!(app.webhook("wh_twice").send().await.matched(), 1);
+    // The load is swapped in piece by piece.
+    comes_to(&app, "wh_twice", 1).await;
     documents.workflows = vec![good, malformed, mark("wh_malformed_last")];
     app.replace_documents(&documents);
     comes_to(&app, "wh_malformed_last", 1).await;

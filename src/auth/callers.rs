@@ -70,7 +70,7 @@ impl Callers {
         look().unwrap_or_else(|| {
             let could_deny = self.freshness.can_deny();
             look().unwrap_or_else(|| {
-                let can_deny = could_deny && self.freshness.can_deny();
+                let can_deny = could_deny && !self.freshness.may_be_torn();
                 if can_deny { Known::Nobody } else { Known::Unknown }
             })
         })

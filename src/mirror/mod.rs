@@ -108,8 +108,12 @@ impl Freshness {
     /// Whether what is not found is not there: what is found may be served however old it is, but only a
     /// mirror that is current can say that there is nothing.
     pub fn can_deny(&self) -> bool {
-        let may_be_torn = self.may_be_torn.load(Ordering::Acquire);
-        !may_be_torn && self.age().is_some_and(|age| age <= self.max_staleness)
+        !self.may_be_torn() && self.age().is_some_and(|age| age <= self.max_staleness)
+    }
+
+    /// Whether what is published may have been read in the middle of a change.
+    pub fn may_be_torn(&self) -> bool {
+        self.may_be_torn.load(Ordering::Acquire)
     }
 
     fn set_snapshot(&self, taken_at: SystemTime) {

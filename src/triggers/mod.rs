@@ -150,7 +150,7 @@ impl TriggerIndex {
             return Ok(found);
         }
         match read {
-            Some(read) if could_deny && self.freshness.can_deny() => Ok(read(Matches(None))),
+            Some(read) if could_deny && !self.freshness.may_be_torn() => Ok(read(Matches(None))),
             _ => Err(Unknown),
         }
     }

@@ -64,16 +64,10 @@ impl Callers {
     }
 
     fn known(&self, map: &Sharded, key: Key<'_>) -> Known {
-        let look =
-            || map.read(key, |accounts| accounts.map(|all| known(all).unwrap_or(Known::Nobody)));
-        // A miss may have been seen before what was asked how current it is: so once more.
-        look().unwrap_or_else(|| {
-            let could_deny = self.freshness.can_deny();
-            look().unwrap_or_else(|| {
-                let can_deny = could_deny && !self.freshness.may_be_torn();
-                if can_deny { Known::Nobody } else { Known::Unknown }
-            })
-        })
+        let found = self.freshness.look(|| {
+            map.read(key, |accounts| accounts.map(|all| known(all).unwrap_or(Known::Nobody)))
+        });
+        found.map_or(Known::Unknown, |found| found.unwrap_or(Known::Nobody))
     }
 }
 

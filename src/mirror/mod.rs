@@ -67,6 +67,10 @@ pub trait View: Send + 'static {
     fn apply(&mut self, changes: Vec<(DocumentKey, Option<Self::Record>)>);
 }
 
+/// Nothing was found, and the mirror is not loaded yet or not current enough to say that there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotKnown;
+
 /// How current a mirror is. Written by its follower, read by everybody.
 #[derive(Debug)]
 pub struct Freshness {
@@ -111,8 +115,20 @@ impl Freshness {
         !self.may_be_torn() && self.age().is_some_and(|age| age <= self.max_staleness)
     }
 
-    /// Whether what is published may have been read in the middle of a change.
-    pub fn may_be_torn(&self) -> bool {
+    /// Looks for something; `Ok(None)`: it is not there, `Err`: nobody can say. What was looked into first may have been
+    /// replaced before it was asked how current it is: so once more behind that.
+    pub fn look<R>(&self, mut look: impl FnMut() -> Option<R>) -> Result<Option<R>, NotKnown> {
+        if let Some(found) = look() {
+            return Ok(Some(found));
+        }
+        let could_deny = self.can_deny();
+        match look() {
+            None if !could_deny || self.may_be_torn() => Err(NotKnown),
+            found => Ok(found),
+        }
+    }
+
+    fn may_be_torn(&self) -> bool {
         self.may_be_torn.load(Ordering::Acquire)
     }
 

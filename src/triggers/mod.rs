@@ -135,22 +135,15 @@ impl TriggerIndex {
     ) -> Result<R, Unknown> {
         let key = key(organization, webhook);
         let mut read = Some(read);
-        let mut look = || {
+        let found = self.freshness.look(|| {
             self.triggers.read(key, |postings| {
                 let postings = postings?;
                 read.take().map(|read| read(Matches(Some(postings))))
             })
-        };
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        // What was looked into may have been replaced before it was asked how current it is: so once more.
-        let could_deny = self.freshness.can_deny();
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        match read {
-            Some(read) if could_deny && !self.freshness.may_be_torn() => Ok(read(Matches(None))),
+        });
+        match (found, read) {
+            (Ok(Some(found)), _) => Ok(found),
+            (Ok(None), Some(read)) => Ok(read(Matches(None))),
             _ => Err(Unknown),
         }
     }

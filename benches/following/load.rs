@@ -72,7 +72,7 @@ fn drain(workflows: &Workflows) {
     assert_eq!(count, workflows.count);
 }
 
-fn drain_batches(workflows: &Workflows) {
+pub fn drain_batches(workflows: &Workflows) {
     let count = new_runtime().block_on(async {
         let collection = of_own_client(workflows).await;
         let mut batches = projected(&collection).batch().await.unwrap();

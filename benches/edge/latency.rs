@@ -26,15 +26,15 @@ pub async fn measure(slow_callers: usize) {
     })
     .await;
     let address = app.hookgate.address();
-    round(address, Duration::from_secs(2)).await;
+    round(address, REQUEST, PAUSE, Duration::from_secs(2)).await;
     println!("honest requests of {HONEST} callers, milliseconds\n");
     println!("| | requests | p50 | p99 |\n|---|--:|--:|--:|");
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
-        let alone = round(address, ROUND).await;
+        let alone = round(address, REQUEST, PAUSE, ROUND).await;
         row("alone", &alone);
         let slow = SlowCallers::start(address, slow_callers, DRIBBLE).await;
-        let beside = round(address, ROUND).await;
+        let beside = round(address, REQUEST, PAUSE, ROUND).await;
         row(&format!("beside {slow_callers} slow callers"), &beside);
         let (opened, closed) = (slow.fates.opened.load(Ordering::Relaxed), slow.fates.closed());
         assert!(opened - closed >= slow_callers as u64 * 9 / 10, "{:?}", slow.fates);
@@ -47,8 +47,13 @@ pub async fn measure(slow_callers: usize) {
     println!("\nratio of the p99s: {ratios:.2?}, median {:.2}", ratios[ROUNDS / 2]);
 }
 
-/// Latencies in milliseconds, in order.
-async fn round(address: SocketAddr, length: Duration) -> Vec<f64> {
+/// Latencies in milliseconds, in order, of callers who are all accepted.
+pub async fn round(
+    address: SocketAddr,
+    request: &'static str,
+    pause: Duration,
+    length: Duration,
+) -> Vec<f64> {
     let mut callers = JoinSet::new();
     let end = Instant::now() + length;
     for _ in 0..HONEST {
@@ -57,10 +62,10 @@ async fn round(address: SocketAddr, length: Duration) -> Vec<f64> {
             let mut latencies = Vec::new();
             while Instant::now() < end {
                 let begun = Instant::now();
-                connection.send(REQUEST).await;
+                connection.send(request).await;
                 assert_eq!(connection.reply().await.expect("an answer").status, 202);
                 latencies.push(begun.elapsed().as_secs_f64() * 1e3);
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
             latencies
         });
@@ -71,11 +76,11 @@ async fn round(address: SocketAddr, length: Duration) -> Vec<f64> {
 }
 
 /// The latency that so many of a hundred do not exceed.
-fn at(sorted: &[f64], percent: usize) -> f64 {
+pub fn at(sorted: &[f64], percent: usize) -> f64 {
     sorted[sorted.len() * percent / 100]
 }
 
-fn row(what: &str, latencies: &[f64]) {
+pub fn row(what: &str, latencies: &[f64]) {
     let (p50, p99) = (at(latencies, 50), at(latencies, 99));
     println!("| {what} | {} | {p50:.2} | {p99:.2} |", latencies.len());
 }

@@ -1,8 +1,8 @@
-//! What callers cost who do nothing: memory of an idle connection, beside a bare hyper server, and what
-//! thousands of slow ones do to the latency of honest requests.
+//! What callers cost others: memory of an idle connection, beside a bare hyper server, and what thousands of slow
+//! ones, and an organization far over its limit, do to the latency of honest requests.
 //!
 //! ```text
-//! cargo bench --bench edge                          about two minutes, and the build before it
+//! cargo bench --bench edge                          about five minutes, and the build before it
 //! cargo bench --bench edge -- --connections 2000    as many as the limit of open files allows
 //! ```
 //!
@@ -19,6 +19,7 @@
 mod bare;
 mod idle;
 mod latency;
+mod neighbour;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 
@@ -43,5 +44,6 @@ fn main() {
         harness::slow::allow_open_files();
         idle::measure(connections).await;
         latency::measure(connections).await;
+        neighbour::measure().await;
     });
 }

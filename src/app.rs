@@ -89,7 +89,7 @@ impl App {
         let mut background = JoinSet::new();
         let admin_shutdown = self.start_admin()?;
         self.start_health(&mut background);
-        self.config.auth.jwt.warn_without_keys();
+        self.config.auth.jwt.warn();
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         background.spawn(never(authenticator.follow_keys()));

@@ -50,6 +50,9 @@ impl Reload {
         if config.admission.in_flight_bytes < self.max_body {
             let message = "is less than the server.max_body that holds until a restart";
             faults.push(fault("limits.in_flight_bytes", message));
+        } else if config.admission.largest_body() < self.max_body {
+            let message = "leaves less of limits.in_flight_bytes than the server.max_body that holds until a restart";
+            faults.push(fault("limits.organization.in_flight_share", message));
         }
         if !self.api_keys_enabled && !config.auth.jwt.has_keys() {
             let message =
@@ -74,8 +77,11 @@ impl Reload {
             changed.into_iter().partition(is_at_once);
         self.log.reload(&config.telemetry);
         self.admission.reload(&config.admission);
-        config.auth.jwt.warn_without_keys();
-        self.authenticator.reload(config.auth.jwt);
+        config.auth.jwt.warn();
+        // With the same keys, the tokens that they have verified are still good.
+        if at_once.iter().any(|key| key.starts_with("auth.jwt.")) {
+            self.authenticator.reload(config.auth.jwt);
+        }
         self.queue.reload_job_options(&config.queue);
         for key in &at_once {
             self.given.take_over(key, &config.given);

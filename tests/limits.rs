@@ -2,6 +2,7 @@
 
 mod harness;
 
+use futures_util::stream;
 use harness::wait::{until, until_some};
 use harness::{App, Config, Reply};
 use std::time::Duration;
@@ -80,6 +81,39 @@ async fn one_organization_cannot_hold_all_there_is() {
         assert_eq!(reply.expect("an answer").status, 202);
     }
     assert_eq!(of_a(&app).await.status, 202, "what was held has been given back");
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn one_organization_cannot_hold_all_the_bytes_there_are() {
+    let app = App::with(|config| {
+        config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "1MiB");
+        config.set("limits.organization.in_flight_share", 0.25);
+        config.set("queue.enqueue_timeout", "30s");
+    })
+    .await;
+    let large = format!("{{\"webhookId\":\"wh_1\",\"pad\":\"{}\"}}", "x".repeat(60_000));
+    app.redis.freeze();
+    let mut held = JoinSet::new();
+    for n in 1..=4 {
+        held.spawn(app.post(&*large).send());
+        until("it is held", async || in_flight(&app).await >= f64::from(n)).await;
+    }
+    for call in [app.post(&*large), app.post([]).pieces(stream::iter([Ok(large.clone().into())]))] {
+        let refused = call.send().await;
+        refused.assert_rejected(429, "rate_limited");
+        let policy = "\"in_flight_bytes\";q=262144;qu=\"content-bytes\"";
+        assert_eq!(header(&refused, "ratelimit-policy"), policy);
+        assert_eq!(header(&refused, "ratelimit"), "\"in_flight_bytes\";r=0;t=1");
+    }
+    held.spawn(app.webhook("wh_1").send());
+    held.spawn(app.post(&*large).bearer("key_b").send());
+    until("small ones and the other organization's", async || in_flight(&app).await >= 6.0).await;
+    app.redis.thaw();
+    while let Some(reply) = held.join_next().await {
+        assert_eq!(reply.expect("an answer").status, 202);
+    }
+    assert_eq!(app.post(large).send().await.status, 202, "what was held has been given back");
     app.assert_accounting().await;
 }
 

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::config::SECRET;
-use harness::keys::hmac;
+use harness::keys::{KeyPair, hmac};
 use harness::raw::Connection;
 use harness::tokens::{claims, sign};
 use harness::wait::until;
@@ -70,9 +70,16 @@ async fn what_would_not_fit_what_stays_is_refused() {
         config.set("auth.api_key.enabled", false);
     });
     let mut app = app.await;
+    let config = &mut app.hookgate.config;
+    config.set("limits.in_flight_bytes", "10MiB").set("limits.organization.in_flight_share", 0.05);
+    app.hookgate.reload().await;
+    assert!(app.hookgate.log().contains("limits.organization.in_flight_share"));
+    assert_eq!(reloads(&app).await, ["0", "1"]);
+    let config = &mut app.hookgate.config;
+    config.remove("limits.in_flight_bytes").remove("limits.organization.in_flight_share");
     app.hookgate.config.remove("auth.jwt.secrets").set("auth.api_key.enabled", true);
     app.hookgate.reload().await;
-    assert_eq!(reloads(&app).await, ["0", "1"]);
+    assert_eq!(reloads(&app).await, ["0", "2"]);
     assert_eq!(app.webhook("wh_1").bearer(&token(SECRET)).send().await.status, 202);
 }
 
@@ -116,6 +123,29 @@ async fn a_secret_is_read_again_from_its_file() {
     app.webhook("wh_1").bearer(&old).send().await.assert_rejected(401, "invalid_token");
     assert_eq!(app.webhook("wh_1").bearer(&new).send().await.status, 202);
     assert!(app.hookgate.log().contains("auth.jwt.secret_files"));
+}
+
+#[tokio::test]
+async fn a_public_key_is_read_again_from_its_file() {
+    let build = App::build();
+    let [old, new] = [Algorithm::ES256; 2].map(KeyPair::for_algorithm);
+    let file = build.file("key.pem", &old.public_pem);
+    let path = file.clone();
+    let app = build.config(|config| {
+        config.set("auth.jwt.algorithms", vec!["ES256"]);
+        config.set("auth.jwt.public_key_files", vec![file]);
+    });
+    let app = app.start().await;
+    let [of_old, of_new] = [&old, &new].map(|pair| {
+        let key = pair.encoding_key(Algorithm::ES256);
+        sign(&claims("org_a", "u"), Algorithm::ES256, &key)
+    });
+    assert_eq!(app.webhook("wh_1").bearer(&of_old).send().await.status, 202);
+    std::fs::write(path, &new.public_pem).expect("a file of ours");
+    app.hookgate.reload().await;
+    app.webhook("wh_1").bearer(&of_old).send().await.assert_rejected(401, "invalid_token");
+    assert_eq!(app.webhook("wh_1").bearer(&of_new).send().await.status, 202);
+    assert!(app.hookgate.log().contains("changed=[\"auth.jwt.public_key_files "));
 }
 
 #[tokio::test]

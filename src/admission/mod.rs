@@ -4,12 +4,14 @@
 //! the [`Permit`] is dropped, wherever the request has got to by then.
 
 mod organization;
+mod share;
 
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
 pub use organization::OverLimit;
-use organization::{OrganizationSettings, Organizations, Share};
+use organization::{OrganizationSettings, Organizations};
+use share::{Amount, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,12 +34,25 @@ impl AdmissionSettings {
             organization: OrganizationSettings::read(&mut section.section("organization")),
         }
     }
+
+    /// The largest body for which one organization has room.
+    pub fn largest_body(&self) -> usize {
+        self.organization.share_of(self.in_flight_bytes)
+    }
+
+    fn in_flight(&self) -> Amount {
+        Amount { requests: self.in_flight_requests, bytes: self.in_flight_bytes }
+    }
 }
 
-/// A bound of the process is reached.
+/// A bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too much is in flight")]
-pub struct Overloaded;
+pub enum NoRoom {
+    #[error("too much is in flight")]
+    Overloaded,
+    #[error("the organization is over its limit")]
+    OverLimit(OverLimit),
+}
 
 /// The bounds and what is taken of them.
 #[derive(Debug)]
@@ -58,7 +73,7 @@ impl Admission {
             bytes: AtomicUsize::new(0),
             organizations: Arc::new(Organizations::new(
                 settings.organization,
-                settings.in_flight_requests,
+                settings.in_flight(),
                 Arc::clone(metrics),
             )),
         })
@@ -68,11 +83,11 @@ impl Admission {
     pub fn reload(&self, settings: &AdmissionSettings) {
         self.most_requests.store(settings.in_flight_requests, Ordering::Relaxed);
         self.most_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
-        self.organizations.reload(settings.organization, settings.in_flight_requests);
+        self.organizations.reload(settings.organization, settings.in_flight());
     }
 
     /// Lets one more request in, unless that would be one too many.
-    pub fn admit(self: &Arc<Self>) -> Result<Permit, Overloaded> {
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, NoRoom> {
         take(&self.requests, 1, &self.most_requests)?;
         Ok(Permit { admission: Arc::clone(self), bytes: 0, share: None })
     }
@@ -94,25 +109,34 @@ pub struct Permit {
 
 impl Permit {
     /// Takes this request out of what its organization may take.
-    pub fn take_share(&mut self, organization: &OrganizationId) -> Result<(), OverLimit> {
+    pub fn take_share(&mut self, organization: &OrganizationId) -> Result<(), NoRoom> {
         self.share = self.admission.organizations.take(organization)?;
         Ok(())
     }
 
     /// Takes `bytes` more for this request.
-    pub fn hold(&mut self, bytes: usize) -> Result<(), Overloaded> {
-        take(&self.admission.bytes, bytes, &self.admission.most_bytes)?;
+    pub fn hold(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let admission = &self.admission;
+        take(&admission.bytes, bytes, &admission.most_bytes)?;
         self.bytes += bytes;
+        if let Some(share) = &mut self.share {
+            // What has been taken of the process comes back with the permit: the request is over.
+            admission.organizations.hold(share, bytes)?;
+        }
         Ok(())
     }
 
     /// Takes `bytes` in place of all that this request holds: a body has become jobs.
-    pub fn hold_instead(&mut self, bytes: usize) -> Result<(), Overloaded> {
+    pub fn hold_instead(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if let Some(more) = bytes.checked_sub(self.bytes) {
             return self.hold(more);
         }
-        self.admission.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        let less = self.bytes - bytes;
+        self.admission.bytes.fetch_sub(less, Ordering::Relaxed);
         self.bytes = bytes;
+        if let Some(share) = &mut self.share {
+            share.give_back(less);
+        }
         Ok(())
     }
 }
@@ -126,13 +150,13 @@ impl Drop for Permit {
 
 /// Adds first and takes back if that was too much: one atomic operation where all is well. Two
 /// requests that meet at the bound may both be refused; the bound itself is never passed.
-fn take(taken: &AtomicUsize, amount: usize, bound: &AtomicUsize) -> Result<(), Overloaded> {
+fn take(taken: &AtomicUsize, amount: usize, bound: &AtomicUsize) -> Result<(), NoRoom> {
     let bound = bound.load(Ordering::Relaxed);
     if taken.fetch_add(amount, Ordering::Relaxed).saturating_add(amount) <= bound {
         return Ok(());
     }
     taken.fetch_sub(amount, Ordering::Relaxed);
-    Err(Overloaded)
+    Err(NoRoom::Overloaded)
 }
 
 #[cfg(test)]
@@ -154,11 +178,11 @@ mod tests {
         let mut second = admission.admit().unwrap();
         assert!(admission.admit().is_err());
         first.hold(60).unwrap();
-        assert_eq!(second.hold(41), Err(Overloaded));
+        assert_eq!(second.hold(41), Err(NoRoom::Overloaded));
         second.hold(40).unwrap();
         first.hold_instead(30).unwrap();
         second.hold_instead(70).unwrap();
-        assert_eq!(second.hold_instead(71), Err(Overloaded));
+        assert_eq!(second.hold_instead(71), Err(NoRoom::Overloaded));
         drop(first);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
         second.hold(30).unwrap();

@@ -1,11 +1,12 @@
-//! What one organization may take: requests a second, and a share of those in flight. So one that sends too much
+//! What one organization may take: requests a second, and a share of what is in flight. So one that sends too much
 //! leaves the others what is theirs.
 
+use super::NoRoom;
+use super::share::{Amount, InFlight, Share};
 use crate::ids::OrganizationId;
 use crate::metrics::{Limit, Metrics};
 use crate::settings::Section;
 use arc_swap::ArcSwap;
-use dashmap::{DashMap, Entry};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
@@ -29,7 +30,7 @@ const SHARE_RETRY: Duration = Duration::from_secs(1);
 pub(super) struct OrganizationSettings {
     /// `None`: no limit.
     rate: Option<Rate>,
-    /// Of `limits.in_flight_requests`, above 0; 1: no limit.
+    /// Of `limits.in_flight_requests` and `limits.in_flight_bytes`, above 0; 1: no limit.
     in_flight_share: f64,
     /// What is over a limit is counted and logged, and goes on.
     dry_run: bool,
@@ -59,6 +60,16 @@ impl OrganizationSettings {
             dry_run: section.value("dry_run", false),
         }
     }
+
+    /// What one organization may have of so much, at least 1.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of what is far below 2^52"
+    )]
+    pub(super) fn share_of(&self, all: usize) -> usize {
+        ((all as f64 * self.in_flight_share) as usize).max(1)
+    }
 }
 
 /// An organization has what it may take.
@@ -66,8 +77,8 @@ impl OrganizationSettings {
 #[error("the organization is over its limit")]
 pub struct OverLimit {
     pub limit: Limit,
-    /// Requests: within the window, or in flight.
-    pub quota: u32,
+    /// Requests within the window, or requests or bytes in flight.
+    pub quota: usize,
     /// In which the quota is there anew; of a limit on what is in flight there is none.
     pub window: Option<Duration>,
     pub retry_after: Duration,
@@ -85,8 +96,7 @@ impl OverLimit {
 #[derive(Debug)]
 pub(super) struct Organizations {
     current: ArcSwap<Current>,
-    /// Of each organization that has any.
-    in_flight: DashMap<OrganizationId, u32>,
+    in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     epoch: Instant,
     /// Seconds after the epoch in which an organization was last logged, plus one.
@@ -97,25 +107,23 @@ pub(super) struct Organizations {
 struct Current {
     settings: OrganizationSettings,
     /// `None`: no limit.
-    most_in_flight: Option<u32>,
+    most_in_flight: Option<Amount>,
     rate: Option<(Rate, DefaultKeyedRateLimiter<OrganizationId>)>,
 }
 
 impl Current {
-    fn new(settings: OrganizationSettings, in_flight_requests: usize) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of what is at most a million"
-        )]
-        let share = (in_flight_requests as f64 * settings.in_flight_share) as u32;
+    fn new(settings: OrganizationSettings, in_flight: Amount) -> Self {
+        let share = Amount {
+            requests: settings.share_of(in_flight.requests),
+            bytes: settings.share_of(in_flight.bytes),
+        };
         let limiter = |rate: Rate| {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
             (rate, RateLimiter::dashmap(quota))
         };
         Self {
             settings,
-            most_in_flight: (settings.in_flight_share < 1.0).then_some(share.max(1)),
+            most_in_flight: (settings.in_flight_share < 1.0).then_some(share),
             rate: settings.rate.map(limiter),
         }
     }
@@ -124,12 +132,12 @@ impl Current {
 impl Organizations {
     pub(super) fn new(
         settings: OrganizationSettings,
-        in_flight_requests: usize,
+        in_flight: Amount,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            current: ArcSwap::from_pointee(Current::new(settings, in_flight_requests)),
-            in_flight: DashMap::new(),
+            current: ArcSwap::from_pointee(Current::new(settings, in_flight)),
+            in_flight: Arc::default(),
             metrics,
             epoch: Instant::now(),
             logged: AtomicU64::new(0),
@@ -137,8 +145,8 @@ impl Organizations {
     }
 
     /// These limits from now on, and every burst anew, if they are others.
-    pub(super) fn reload(&self, settings: OrganizationSettings, in_flight_requests: usize) {
-        let next = Current::new(settings, in_flight_requests);
+    pub(super) fn reload(&self, settings: OrganizationSettings, in_flight: Amount) {
+        let next = Current::new(settings, in_flight);
         let current = self.current.load();
         if (current.settings, current.most_in_flight) != (settings, next.most_in_flight) {
             self.current.store(Arc::new(next));
@@ -147,41 +155,39 @@ impl Organizations {
 
     /// Takes one request for an organization, unless that would be one too many. The share is `None` where it has no
     /// limit.
-    pub(super) fn take(
-        self: &Arc<Self>,
-        organization: &OrganizationId,
-    ) -> Result<Option<Share>, OverLimit> {
+    pub(super) fn take(&self, organization: &OrganizationId) -> Result<Option<Share>, NoRoom> {
         let current = self.current.load();
-        let share = current.most_in_flight.map(|most| self.share(organization, most));
+        let share = current.most_in_flight.map(|most| {
+            let (share, taken) = self.in_flight.begin(organization);
+            (share, in_flight(Limit::InFlight, taken.requests, most.requests))
+        });
         let over = match &share {
             Some((_, Some(over))) => Some(*over),
             _ => current.rate.as_ref().and_then(|rate| over_rate(rate, organization)),
         };
-        if let Some(over) = over {
-            self.tell(organization, over, current.settings.dry_run);
-            if !current.settings.dry_run {
-                return Err(over);
-            }
-        }
+        self.refuse(&current.settings, organization, over)?;
         Ok(share.map(|(share, _)| share))
     }
 
-    /// One more in flight, and whether that is one too many.
-    fn share(
-        self: &Arc<Self>,
+    /// Takes so many bytes more for a request, unless its organization would have too much.
+    pub(super) fn hold(&self, share: &mut Share, bytes: usize) -> Result<(), NoRoom> {
+        let current = self.current.load();
+        let taken = share.add(bytes).bytes;
+        let most = current.most_in_flight;
+        let over = most.and_then(|most| in_flight(Limit::InFlightBytes, taken, most.bytes));
+        self.refuse(&current.settings, share.organization(), over)
+    }
+
+    /// Refuses what is over a limit, unless that is to be tried out only.
+    fn refuse(
+        &self,
+        settings: &OrganizationSettings,
         organization: &OrganizationId,
-        most: u32,
-    ) -> (Share, Option<OverLimit>) {
-        let mut taken = self.in_flight.entry(organization.clone()).or_insert(0);
-        *taken += 1;
-        let over = OverLimit {
-            limit: Limit::InFlight,
-            quota: most,
-            window: None,
-            retry_after: SHARE_RETRY,
-        };
-        let over = (*taken > most).then_some(over);
-        (Share { organizations: Arc::clone(self), organization: organization.clone() }, over)
+        over: Option<OverLimit>,
+    ) -> Result<(), NoRoom> {
+        let Some(over) = over else { return Ok(()) };
+        self.tell(organization, over, settings.dry_run);
+        if settings.dry_run { Ok(()) } else { Err(NoRoom::OverLimit(over)) }
     }
 
     fn tell(&self, organization: &OrganizationId, over: OverLimit, dry_run: bool) {
@@ -212,10 +218,16 @@ impl Organizations {
         if limiter.len() > most {
             tracing::warn!("too many organizations call to remember how much: all begin anew");
             let most_in_flight = current.most_in_flight;
-            let anew = Current::new(current.settings, 0);
+            let anew = Current::new(current.settings, Amount::default());
             self.current.store(Arc::new(Current { most_in_flight, ..anew }));
         }
     }
+}
+
+/// Whether so much in flight is too much.
+fn in_flight(limit: Limit, taken: usize, most: usize) -> Option<OverLimit> {
+    let over = OverLimit { limit, quota: most, window: None, retry_after: SHARE_RETRY };
+    (taken > most).then_some(over)
 }
 
 fn over_rate(
@@ -231,30 +243,10 @@ fn over_rate(
     };
     Some(OverLimit {
         limit: Limit::Rate,
-        quota,
+        quota: usize::try_from(quota).unwrap_or(usize::MAX),
         window: Some(Duration::from_secs(window.into())),
         retry_after: not_until.wait_time_from(DefaultClock::default().now()),
     })
-}
-
-/// One request of those that an organization has in flight. Given back on drop.
-#[derive(Debug)]
-pub(super) struct Share {
-    organizations: Arc<Organizations>,
-    organization: OrganizationId,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut taken) =
-            self.organizations.in_flight.entry(self.organization.clone())
-        {
-            *taken.get_mut() -= 1;
-            if *taken.get() == 0 {
-                taken.remove();
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -266,23 +258,37 @@ mod tests {
         let mut settings = Settings::new(text.parse().unwrap(), std::iter::empty());
         let read = OrganizationSettings::read(&mut settings.section("limits.organization"));
         assert_eq!(settings.into_faults(), []);
-        Arc::new(Organizations::new(read, 10, Metrics::new("v", "c").unwrap()))
+        let most = Amount { requests: 10, bytes: 1000 };
+        Arc::new(Organizations::new(read, most, Metrics::new("v", "c").unwrap()))
     }
 
     fn id(number: usize) -> OrganizationId {
         OrganizationId::new(&format!("org_{number}")).unwrap()
     }
 
+    fn refused<T>(taken: &Result<T, NoRoom>) -> (Limit, usize) {
+        match taken {
+            Err(NoRoom::OverLimit(over)) => (over.limit, over.quota),
+            _ => panic!("it was taken, or refused for another reason"),
+        }
+    }
+
     #[test]
     fn a_share_is_counted_while_it_is_held_and_forgotten_behind_it() {
         let all = organizations("[limits.organization]\nin_flight_share = 0.25");
-        let held = [all.take(&id(1)).unwrap(), all.take(&id(1)).unwrap()];
-        let over = all.take(&id(1)).unwrap_err();
-        assert_eq!((over.limit, over.quota), (Limit::InFlight, 2));
-        assert!(all.take(&id(2)).is_ok());
-        assert_eq!(all.in_flight.len(), 1);
+        let mut held = [all.take(&id(1)).unwrap(), all.take(&id(1)).unwrap()].map(Option::unwrap);
+        assert_eq!(refused(&all.take(&id(1))), (Limit::InFlight, 2));
+        let mut other = all.take(&id(2)).unwrap().unwrap();
+        all.hold(&mut held[0], 200).unwrap();
+        all.hold(&mut held[1], 50).unwrap();
+        all.hold(&mut other, 250).unwrap();
+        held[0].give_back(10);
+        all.hold(&mut held[1], 10).unwrap();
+        assert_eq!(refused(&all.hold(&mut held[1], 1)), (Limit::InFlightBytes, 250));
+        drop(other);
+        assert_eq!(all.in_flight.organizations(), 1);
         drop(held);
-        assert!(all.in_flight.is_empty());
+        assert_eq!(all.in_flight.organizations(), 0);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Bytes of a secret of which a warning is not worth a line: those of HS256's digest (RFC 7518 3.2).
+const SHORTEST_SECRET: usize = 32;
+
 /// The section `[auth.jwt]`.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
@@ -33,7 +36,8 @@ impl JwtSettings {
         }
         let mut public_keys = Vec::new();
         for path in section.value("public_key_files", Vec::<PathBuf>::new()) {
-            match read_public_key(&path) {
+            let pem = section.file("public_key_files", &path);
+            match pem.and_then(|pem| public_key(&pem, &path)) {
                 Ok(key) => public_keys.push(key),
                 Err(message) => section.fault("public_key_files", message),
             }
@@ -66,9 +70,26 @@ impl JwtSettings {
         !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
     }
 
-    pub fn warn_without_keys(&self) {
+    /// What is worth a look in them.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         if !self.has_keys() {
-            tracing::warn!("auth.jwt has no key: every token is refused, only API keys work");
+            let note = "auth.jwt has no key: every token is refused, only API keys work";
+            warnings.push(note.to_owned());
+        }
+        let is_short = |secret: &Secret| secret.reveal().len() < SHORTEST_SECRET;
+        if self.secrets.iter().any(is_short) {
+            warnings.push(format!(
+                "auth.jwt has a secret of less than {SHORTEST_SECRET} bytes, which can be guessed from a token"
+            ));
+        }
+        warnings
+    }
+
+    /// Says it in the log.
+    pub fn warn(&self) {
+        for warning in self.warnings() {
+            tracing::warn!("{warning}");
         }
     }
 
@@ -243,7 +264,9 @@ pub fn mint(
         algorithm.ok_or_else(|| anyhow::anyhow!("auth.jwt.algorithms has no HMAC algorithm"))?;
     let secret = settings.secrets.first();
     let secret = secret.ok_or_else(|| {
-        anyhow::anyhow!("auth.jwt.secrets is empty; there is nothing to sign with")
+        anyhow::anyhow!(
+            "auth.jwt has neither secrets nor secret_files; there is nothing to sign with"
+        )
     })?;
     let now = jsonwebtoken::get_current_timestamp();
     let mut claims = Map::new();
@@ -301,12 +324,11 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-fn read_public_key(path: &PathBuf) -> Result<Key, String> {
-    let pem =
-        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let decoding = DecodingKey::from_rsa_pem(&pem)
-        .or_else(|_| DecodingKey::from_ec_pem(&pem))
-        .or_else(|_| DecodingKey::from_ed_pem(&pem))
+fn public_key(pem: &str, path: &Path) -> Result<Key, String> {
+    let pem = pem.as_bytes();
+    let decoding = DecodingKey::from_rsa_pem(pem)
+        .or_else(|_| DecodingKey::from_ec_pem(pem))
+        .or_else(|_| DecodingKey::from_ed_pem(pem))
         .map_err(|_| format!("{} is no public key of RSA, EC or Ed25519 in PEM", path.display()))?;
     Ok(Key { decoding, id: None, algorithm: None })
 }

@@ -2,7 +2,7 @@
 
 use super::decoding::Undecodable;
 use super::webhook::WebhookError;
-use crate::admission::{OverLimit, Overloaded};
+use crate::admission::{NoRoom, OverLimit};
 use crate::auth::AuthError;
 use crate::metrics::Outcome;
 use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
@@ -180,15 +180,12 @@ impl Rejection {
     }
 }
 
-impl From<Overloaded> for Rejection {
-    fn from(_: Overloaded) -> Self {
-        Self::Overloaded
-    }
-}
-
-impl From<OverLimit> for Rejection {
-    fn from(over: OverLimit) -> Self {
-        Self::RateLimited(over)
+impl From<NoRoom> for Rejection {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Overloaded => Self::Overloaded,
+            NoRoom::OverLimit(over) => Self::RateLimited(over),
+        }
     }
 }
 
@@ -225,7 +222,7 @@ impl From<InvalidIdempotencyKey> for Rejection {
 impl From<EnqueueError> for Rejection {
     fn from(error: EnqueueError) -> Self {
         match error {
-            EnqueueError::Full => Self::Overloaded,
+            EnqueueError::NoRoom(no_room) => no_room.into(),
             EnqueueError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             EnqueueError::TooLarge { matches, max_matches, bytes, max_bytes } => {
                 Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes }

@@ -4,6 +4,7 @@ use super::preview::Preview;
 use super::rejection::Rejection;
 use crate::admission::OverLimit;
 use crate::ids::{RequestId, WebhookId};
+use crate::metrics::Limit;
 use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -121,14 +122,15 @@ pub(super) fn rejected(
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.
 fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
-    let OverLimit { quota, window, .. } = over;
-    let name = over.limit.word();
-    let window = window.map_or_else(
-        || "qu=\"concurrent-requests\"".to_owned(),
-        |window| format!("w={}", window.as_secs()),
-    );
+    let OverLimit { limit, quota, window, .. } = over;
+    let name = limit.word();
+    let of = match limit {
+        Limit::Rate => format!("w={}", window.unwrap_or_default().as_secs()),
+        Limit::InFlight => "qu=\"concurrent-requests\"".to_owned(),
+        Limit::InFlightBytes => "qu=\"content-bytes\"".to_owned(),
+    };
     let fields = [
-        ("ratelimit-policy", format!("\"{name}\";q={quota};{window}")),
+        ("ratelimit-policy", format!("\"{name}\";q={quota};{of}")),
         ("ratelimit", format!("\"{name}\";r=0;t={seconds}")),
     ];
     for (name, value) in fields {

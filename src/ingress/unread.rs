@@ -6,6 +6,7 @@
 //! over unread bytes takes the answer with it.
 
 use super::rejection::Rejection;
+use crate::metrics::Limit;
 use http_body_util::BodyExt;
 use hyper::Version;
 use hyper::body::{Body, Incoming};
@@ -50,7 +51,11 @@ impl Rest {
             _ if head.headers.contains_key(EXPECT) => false,
             Some(bytes) => bytes <= SMALL,
             // Nobody has said how much more there is of it.
-            None => !matches!(rejection, Rejection::Overloaded | Rejection::PayloadTooLarge { .. }),
+            None => match rejection {
+                Rejection::Overloaded | Rejection::PayloadTooLarge { .. } => false,
+                Rejection::RateLimited(over) => over.limit != Limit::InFlightBytes,
+                _ => true,
+            },
         };
         if is_small { Self::Small(body) } else { Self::Large }
     }

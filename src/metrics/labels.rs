@@ -77,6 +77,7 @@ labels!(
     Limit {
         Rate = "rate",
         InFlight = "in_flight",
+        InFlightBytes = "in_flight_bytes",
     }
 );
 

@@ -19,7 +19,7 @@ pub use idempotency::{Idempotency, IdempotencySettings, InvalidIdempotencyKey};
 pub use job::{Jobs, Match, Request, TraceContext};
 pub use survey::survey;
 
-use crate::admission::Permit;
+use crate::admission::{NoRoom, Permit};
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
@@ -177,8 +177,8 @@ pub struct Added {
 /// Why the jobs of a request were not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnqueueError {
-    #[error("too much is waiting for the queue")]
-    Full,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error("the idempotency key was used for another body")]
     IdempotencyKeyReused,
     #[error("{matches} jobs of {bytes} bytes in all are too large for one request")]
@@ -245,7 +245,7 @@ impl Queue {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
-        permit.hold_instead(jobs.bytes).map_err(|_| EnqueueError::Full)?;
+        permit.hold_instead(jobs.bytes)?;
         self.next_batcher().add(jobs, deadline, permit).await
     }
 

@@ -2,7 +2,7 @@
 
 use super::Section;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// A value that is never printed.
@@ -58,22 +58,24 @@ impl Section<'_> {
     }
 
     /// Reads a secret from a file, less the line break at its end.
-    fn read_secret(&mut self, key: &str, path: &PathBuf) -> Option<Secret> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() {
-                    self.fault(key, format!("{} is empty", path.display()));
-                    return None;
-                }
-                let name = format!("{} {}", self.path_of(key), path.display());
-                self.settings.given.add(&name, Value::String(text.to_owned()));
-                Some(Secret(text.to_owned()))
+    fn read_secret(&mut self, key: &str, path: &Path) -> Option<Secret> {
+        let secret = self.file(key, path).and_then(|text| {
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                return Err(format!("{} is empty", path.display()));
             }
-            Err(error) => {
-                self.fault(key, format!("cannot read {}: {error}", path.display()));
-                None
-            }
-        }
+            Ok(Secret(text.to_owned()))
+        });
+        secret.map_err(|message| self.fault(key, message)).ok()
+    }
+
+    /// What is in a file that `key` names, or what is to be said of the key. It counts as given: with other contents the
+    /// key is not as it was.
+    pub fn file(&mut self, key: &str, path: &Path) -> Result<String, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let name = format!("{} {}", self.path_of(key), path.display());
+        self.settings.given.add(&name, Value::String(text.clone()));
+        Ok(text)
     }
 }

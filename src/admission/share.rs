@@ -1,0 +1,71 @@
+//! What each organization has in flight.
+
+use crate::ids::OrganizationId;
+use dashmap::{DashMap, Entry};
+use std::sync::Arc;
+
+/// Requests in flight, and the bytes they hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) requests: usize,
+    pub(super) bytes: usize,
+}
+
+/// Of every organization that has anything in flight.
+#[derive(Debug, Default)]
+pub(super) struct InFlight(DashMap<OrganizationId, Amount>);
+
+impl InFlight {
+    /// One more request. Comes back with what its organization has then.
+    pub(super) fn begin(self: &Arc<Self>, organization: &OrganizationId) -> (Share, Amount) {
+        let mut amount = self.0.entry(organization.clone()).or_default();
+        amount.requests += 1;
+        let organization = organization.clone();
+        (Share { in_flight: Arc::clone(self), organization, bytes: 0 }, *amount)
+    }
+
+    #[cfg(test)]
+    pub(super) fn organizations(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// One request of those that an organization has in flight. Given back on drop.
+#[derive(Debug)]
+pub(super) struct Share {
+    in_flight: Arc<InFlight>,
+    organization: OrganizationId,
+    bytes: usize,
+}
+
+impl Share {
+    pub(super) fn organization(&self) -> &OrganizationId {
+        &self.organization
+    }
+
+    /// So many bytes more. Comes back with what the organization has then.
+    pub(super) fn add(&mut self, bytes: usize) -> Amount {
+        let mut amount = self.in_flight.0.entry(self.organization.clone()).or_default();
+        self.bytes += bytes;
+        amount.bytes += bytes;
+        *amount
+    }
+
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        let mut amount = self.in_flight.0.entry(self.organization.clone()).or_default();
+        self.bytes -= bytes;
+        amount.bytes -= bytes;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut amount) = self.in_flight.0.entry(self.organization.clone()) {
+            amount.get_mut().requests -= 1;
+            amount.get_mut().bytes -= self.bytes;
+            if amount.get().requests == 0 {
+                amount.remove();
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod harness;
 
 use std::time::Duration;
 
+use harness::app::Builder;
 use harness::redis::rights_of_the_readme;
 use harness::wait::until;
 use harness::{App, Redis};
@@ -174,15 +175,18 @@ async fn a_key_that_is_in_the_way_of_one_request_does_not_touch_others() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_jobs_alone_is_told_in_its_own_words() {
+async fn a_right_that_is_missing_is_told_before_there_is_a_job() {
     for right in ["incrby", "hset", "lpush"] {
-        let app = app_with_rights(&format!("+@all -{right}")).await;
+        let app = app_with_rights(&format!("+@all -{right}")).await.start_unready().await;
+        let sentence = format!("this user may not {} bull:", right.to_uppercase());
+        until("it is told", async || readiness(&app).await.contains(&sentence)).await;
+        until("it is logged", async || app.hookgate.log().contains(&sentence)).await;
+        assert_eq!(app.hookgate.readiness().await.0, 503);
+        until("workflows are loaded", async || {
+            app.webhook("wh_1").send().await.code() == "queue_unavailable"
+        })
+        .await;
         app.webhook("wh_1").send().await.assert_not_enqueued("none");
-        app.hookgate.unready().await;
-        let told = readiness(&app).await;
-        assert!(told.contains("refuses jobs: "), "{right}: {told}");
-        assert!(told.contains("user executing the script can't run"), "{right}: {told}");
-        assert!(app.hookgate.log().contains("refuses jobs: "));
         assert_errors(&app, "auth").await;
         app.redis.queue().assert_empty().await;
         let () = app.redis.query(cmd("ACL").arg(&["SETUSER", "some", &format!("+{right}")])).await;
@@ -193,8 +197,15 @@ async fn a_redis_that_refuses_jobs_alone_is_told_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn a_right_without_which_jobs_are_taken_degrades() {
+    let app = app_with_rights("+@all -zadd").await.start().await;
+    until("it is told", async || readiness(&app).await.contains("workers are not woken")).await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
 async fn a_redis_that_may_not_be_asked_about_itself_takes_jobs() {
-    let app = app_with_rights("+@all -info").await;
+    let app = app_with_rights("+@all -info").await.start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(readiness(&app).await.contains("may not be asked for INFO"));
 }
@@ -209,10 +220,10 @@ async fn ids_that_can_no_longer_be_told_apart_are_not_given_out() {
     assert_eq!(app.redis.queue().only_job().await.id, "9007199254740991");
 }
 
-async fn app_with_rights(rights: &str) -> App {
+async fn app_with_rights(rights: &str) -> Builder {
     let redis = Redis::start().await;
     let address = redis.allow("secret", &format!("~* {rights}")).await;
-    App::build().redis(redis).redis_address(&address).start().await
+    App::build().redis(redis).redis_address(&address)
 }
 
 #[tokio::test]

@@ -10,8 +10,10 @@ mod keys;
 mod link;
 mod options;
 mod producer;
+mod rights;
 mod script;
 mod session;
+mod state;
 mod survey;
 
 pub use health::{Health, watch};

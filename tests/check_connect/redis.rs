@@ -125,7 +125,7 @@ async fn of_redis_6_rights_are_not_known() {
     let (code, report) = check_connect(&config(&redis.url())).await;
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["redis"]["missing_rights"], Value::Null);
-    assert!(report["redis"]["warnings"].to_string().contains("asked for rights"), "{report}");
+    assert!(report["redis"]["warnings"].to_string().contains("from version 7.0 on"), "{report}");
     assert_eq!(report["redis"]["jobs_waiting"], 0);
 }
 

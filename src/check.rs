@@ -4,6 +4,7 @@ use crate::auth::{Callers, UsersView};
 use crate::config::Config;
 use crate::findings::Findings;
 use crate::metrics::Metrics;
+use crate::mirror::file;
 use crate::mirror::mongo::Mongo;
 use crate::queue;
 use crate::settings::Fault;
@@ -15,14 +16,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What was found. The names of its members are for scripts, and stay.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     config: String,
     ok: bool,
     /// Of the configuration.
     faults: Vec<Fault>,
+    /// What is worth a look in a configuration without faults.
+    warnings: Vec<String>,
     /// Keys that the environment sets.
     from_environment: BTreeSet<String>,
+    triggers_file: Option<Findings>,
     mongodb: Option<Findings>,
     redis: Option<Findings>,
 }
@@ -30,21 +34,30 @@ pub struct Report {
 impl Report {
     /// Of a configuration alone.
     pub fn new(path: &Path, config: &Result<Config, Vec<Fault>>) -> Self {
-        let (faults, from_environment) = match config {
-            Ok(config) => (Vec::new(), config.from_environment.clone()),
-            Err(faults) => (faults.clone(), BTreeSet::new()),
-        };
-        let (config, ok) = (path.display().to_string(), faults.is_empty());
-        Self { config, ok, faults, from_environment, mongodb: None, redis: None }
+        let mut report = Self { config: path.display().to_string(), ..Self::default() };
+        match config {
+            Ok(config) => {
+                report.ok = true;
+                report.warnings = config.auth.jwt.warnings();
+                report.from_environment.clone_from(&config.from_environment);
+            }
+            Err(faults) => report.faults.clone_from(faults),
+        }
+        report
     }
 
-    /// Looks at Redis, and at MongoDB if documents come from there.
+    /// Looks at Redis, and where documents come from.
     pub async fn connect(&mut self, config: &Config) {
-        let (mongodb, redis) =
-            tokio::join!(Box::pin(look_at_mongodb(config)), Box::pin(queue::survey(&config.queue)));
-        self.mongodb = mongodb;
+        let (documents, redis) = tokio::join!(
+            Box::pin(look_at_documents(config)),
+            Box::pin(queue::survey(&config.queue))
+        );
+        self.ok = documents.are_good() && redis.are_good();
         self.redis = Some(redis);
-        self.ok = [&self.mongodb, &self.redis].into_iter().flatten().all(Findings::are_good);
+        match config.triggers.source {
+            Source::File => self.triggers_file = Some(documents),
+            Source::MongoDb => self.mongodb = Some(documents),
+        }
     }
 
     /// Whether nothing was found that would not work.
@@ -53,35 +66,45 @@ impl Report {
     }
 }
 
-async fn look_at_mongodb(config: &Config) -> Option<Findings> {
-    if config.triggers.source != Source::MongoDb {
-        return None;
-    }
-    // The views are asked only to read; nobody looks into their indexes.
+async fn look_at_documents(config: &Config) -> Findings {
+    // Nobody looks into the indexes of these views.
     let metrics = Metrics::new("check", "check").expect("the buckets are constants");
     let staleness = config.triggers.max_staleness;
     let index = TriggerIndex::new(staleness);
-    let workflows = WorkflowsView::new(&config.triggers, &index, Arc::clone(&metrics));
+    let mut workflows = WorkflowsView::new(&config.triggers, &index, Arc::clone(&metrics));
     let callers = Arc::new(Callers::new(staleness));
-    let users = UsersView::new(config.users.clone(), &callers, metrics);
-    let workflows = (config.triggers.collection.as_str(), &workflows);
-    let users = (config.users.collection.as_str(), &users);
-    Some(Mongo::new(config.mongodb.clone()).survey(workflows, users).await)
+    let mut users = UsersView::new(config.users.clone(), &callers, metrics);
+    match config.triggers.source {
+        Source::File => file::survey(&config.triggers.file, &mut workflows, &mut users),
+        Source::MongoDb => {
+            let workflows = (config.triggers.collection.as_str(), &mut workflows);
+            let users = (config.users.collection.as_str(), &mut users);
+            Mongo::new(config.mongodb.clone()).survey(workflows, users).await
+        }
+    }
 }
 
 /// For people.
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, faults, from_environment, mongodb, redis, .. } = self;
+        let Self { config, faults, warnings, from_environment, .. } = self;
         if !faults.is_empty() {
             write!(formatter, "{config}: {} fault(s)", faults.len())?;
             return faults.iter().try_for_each(|fault| write!(formatter, "\n  {fault}"));
         }
         write!(formatter, "{config}: no faults")?;
+        for warning in warnings {
+            write!(formatter, "\n  warning: {warning}")?;
+        }
         for key in from_environment {
             write!(formatter, "\n  {key} is set by the environment")?;
         }
-        for (name, findings) in [("MongoDB", mongodb), ("Redis", redis)] {
+        let parts = [
+            ("triggers.file", &self.triggers_file),
+            ("MongoDB", &self.mongodb),
+            ("Redis", &self.redis),
+        ];
+        for (name, findings) in parts {
             if let Some(findings) = findings {
                 write!(formatter, "\n{name}\n{}", findings.to_string().trim_end())?;
             }

@@ -153,7 +153,11 @@ fn report(argument: &ConfigArgument, faults: Vec<Fault>) -> String {
 }
 
 fn say(text: &str) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{text}")
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 fn say_error(text: &str) {

@@ -8,8 +8,10 @@ mod rights;
 #[path = "check_connect/redis.rs"]
 mod redis_server;
 
+use harness::documents::user;
 use harness::hookgate::{check, check_connect};
 use harness::mongo::{Mongo, TestDatabase};
+use harness::scratch::Scratch;
 use harness::{Config, Documents, Redis, mongo, ports};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
@@ -118,6 +120,41 @@ async fn faults_of_the_configuration_are_told_as_json_too() {
     assert_eq!(keys, ["server.body_timeout", "server.workers", "surplus"]);
     assert_eq!(faults[0]["message"], "1ms is not within 100ms and 10m");
     assert_eq!(report["redis"], Value::Null, "nobody is asked");
+}
+
+#[tokio::test]
+async fn a_file_is_looked_at_like_a_database() {
+    let redis = Redis::start().await;
+    let directory = Scratch::new("check");
+    let mut documents = Documents::two_organizations();
+    documents.workflows.push(json!({ "_id": "wf_broken", "organizationId": "o", "nodes": 1 }));
+    documents.users.push(user("user_2", "org_b", "key_a"));
+    let file = directory.write("workflows.json", documents.to_json());
+    let mut config = Config::new();
+    config.set("queue.redis", redis.url()).set("auth.jwt.secrets", vec!["short"]);
+    config.set("triggers.file", file.to_str().expect("a path of text"));
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["mongodb"]), (0, &Value::Null), "{report}");
+    let found = &report["triggers_file"];
+    assert_eq!(found["workflows"]["left_out"], 1);
+    assert_eq!(found["workflows"]["reasons"], json!(["wf_broken: nodes is not an array"]));
+    let warnings = json!([
+        "1 documents of collection workflows are left out",
+        "1 API keys belong to users of several organizations, and are refused",
+    ]);
+    assert_eq!(found["warnings"], warnings);
+    assert!(report["warnings"][0].as_str().is_some_and(|text| text.contains("32 bytes")));
+
+    directory.write("workflows.json", "{");
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(
+        (code, &report["triggers_file"]["faults"][0]),
+        (1, &json!("not JSON: EOF while parsing an object at line 1 column 1"))
+    );
+    std::fs::remove_file(file).expect("it was there");
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(code, 1);
+    assert!(report["triggers_file"]["faults"].to_string().contains("cannot be read"), "{report}");
 }
 
 fn base(redis: &Redis) -> Config {

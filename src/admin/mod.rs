@@ -39,7 +39,7 @@ pub struct AdminSettings {
 
 impl AdminSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
-        Self { listen: section.value("listen", SocketAddr::from(([127, 0, 0, 1], 9464))) }
+        Self { listen: section.address("listen", ([127, 0, 0, 1], 9464).into()) }
     }
 }
 

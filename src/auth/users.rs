@@ -225,6 +225,16 @@ impl View for UsersView {
         self.look_for_conflicts(shared);
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let conflicts = self.conflicts.len();
+        let note = || {
+            format!(
+                "{conflicts} API keys belong to users of several organizations, and are refused"
+            )
+        };
+        (conflicts > 0).then(note).into_iter().collect()
+    }
+
     fn restore(&mut self, snapshot: &Snapshot) {
         let mut load = self.begin_load();
         for (name, table) in [(USERS, &mut load.users), (OWNERS, &mut load.owners)] {

@@ -45,7 +45,7 @@ impl ServerSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let second = Duration::from_secs(1);
         Self {
-            listen: section.value("listen", SocketAddr::from(([0, 0, 0, 0], 2212))),
+            listen: section.address("listen", ([0, 0, 0, 0], 2212).into()),
             workers: section.count("workers", 0, 0..=1024),
             max_connections: section.count("max_connections", 20_000, 1..=1_000_000),
             body: BodySettings::read(section),

@@ -1,14 +1,16 @@
 //! The same documents from a JSON file, which is followed for changes.
 
 use super::document::{DocumentKey, Malformed};
+use super::survey::Survey;
 use super::{Mirror, View};
+use crate::findings::Findings;
 use crate::lifecycle::Condition;
 use crate::metrics::{Collection, LoadReason};
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
 use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::time::Instant;
 
 /// Keeps a mirror as the file has it: `{"workflows": [...], "users": [...]}`. Never ends.
@@ -54,6 +56,36 @@ fn refresh<V: View>(
         }
     }
     mirror.finish_load(load, reason);
+    Ok(())
+}
+
+/// Looks at the file once, for `hookgate check`.
+pub fn survey<W: View, U: View>(path: &Path, workflows: &mut W, users: &mut U) -> Findings {
+    let mut findings = Findings::default();
+    findings.fact("file", path.display().to_string());
+    let json = std::fs::read(path).context("cannot be read");
+    let seen = json.and_then(|json| {
+        survey_collection(&json, workflows, &mut findings)?;
+        survey_collection(&json, users, &mut findings)
+    });
+    if let Err(error) = seen {
+        findings.fault(format!("{error:#}"));
+    }
+    findings
+}
+
+fn survey_collection<V: View>(
+    json: &[u8],
+    view: &mut V,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let name = V::COLLECTION.word();
+    let documents = documents(json, name)?;
+    let mut survey = Survey::new(view);
+    for (key, document) in &documents {
+        survey.see(key, document.as_deref().map_err(Clone::clone));
+    }
+    survey.finish(name, Some(true), findings);
     Ok(())
 }
 

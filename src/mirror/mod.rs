@@ -13,6 +13,7 @@ pub mod mongo;
 pub mod shard;
 pub mod sharded;
 pub mod snapshot;
+mod survey;
 pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};
@@ -62,6 +63,11 @@ pub trait View: Send + 'static {
 
     /// Puts what a snapshot holds in place of all there was.
     fn restore(&mut self, snapshot: &Snapshot);
+
+    /// What is worth a look in what was loaded.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Applies changes, one of each document: what it comes to now, or that there is nothing of it any more.
     fn apply(&mut self, changes: Vec<(DocumentKey, Option<Self::Record>)>);

@@ -12,6 +12,7 @@ pub use secret::Secret;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::{Table, Value};
@@ -235,6 +236,15 @@ impl Section<'_> {
         }
     }
 
+    /// Where to listen.
+    pub fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
+        let text = self.value(key, default.to_string());
+        text.parse().unwrap_or_else(|_| {
+            self.fault(key, "not an address; write it like \"0.0.0.0:2212\" or \"[::]:2212\"");
+            default
+        })
+    }
+
     /// A text that must not be empty.
     pub fn name(&mut self, key: &str, default: &str) -> String {
         let name: String = self.value(key, default.to_owned());
@@ -346,10 +356,22 @@ fn first_line(error: &toml::de::Error) -> String {
     let first = message.lines().next().unwrap_or_default();
     match first.split_once("invalid type: ") {
         Some((_, rest)) => match rest.split_once(", expected ") {
-            Some((_, expected)) => format!("wrong type, expected {expected}"),
+            Some((_, expected)) => format!("wrong type, expected {}", in_words(expected)),
             None => "wrong type".to_owned(),
         },
         None => first.to_owned(),
+    }
+}
+
+/// A type as people call it who do not write Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "i64" | "u64" | "u32" | "usize" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        other => other,
     }
 }
 

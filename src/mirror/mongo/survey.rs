@@ -6,23 +6,20 @@ use super::stream::Lost;
 use crate::findings::Findings;
 use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
+use crate::mirror::survey::Survey;
 use bson::{Document, RawDocument, doc};
 use mongodb::Database;
-use serde_json::json;
 use std::time::Duration;
 
 /// How long one operation may take: a person waits for it.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Malformed documents that are named.
-const NAMED: usize = 10;
-
 impl Mongo {
     /// Asks the server what it is, opens the streams of both collections and reads all of them, as the service does.
     pub async fn survey<W: View, U: View>(
         &self,
-        workflows: (&str, &W),
-        users: (&str, &U),
+        workflows: (&str, &mut W),
+        users: (&str, &mut U),
     ) -> Findings {
         let mut findings = Findings::default();
         let set = match self.survey_server(&mut findings).await {
@@ -34,8 +31,8 @@ impl Mongo {
             }
         };
         if let Some(database) = set {
-            survey_collection(&database, "workflows", workflows, &mut findings).await;
-            survey_collection(&database, "users", users, &mut findings).await;
+            survey_collection(&database, workflows, &mut findings).await;
+            survey_collection(&database, users, &mut findings).await;
         }
         findings
     }
@@ -61,8 +58,7 @@ impl Mongo {
 
 async fn survey_collection<V: View>(
     database: &Database,
-    role: &'static str,
-    (name, view): (&str, &V),
+    (name, view): (&str, &mut V),
     findings: &mut Findings,
 ) {
     let source = Source::new(database, name, LIMIT);
@@ -79,33 +75,11 @@ async fn survey_collection<V: View>(
     }
     // It takes any right at all in the database, and is no need of the service.
     let exists = source.exists(&mut session).await.ok();
-    let mut documents = 0_u64;
-    let mut left_out = 0_u64;
-    let mut reasons = Vec::new();
-    let read = |key: DocumentKey, document: &RawDocument| {
-        documents += 1;
-        if let Err(malformed) = view.read(document) {
-            left_out += 1;
-            if reasons.len() < NAMED {
-                reasons.push(format!("{key}: {malformed}"));
-            }
-        }
-    };
-    if let Err(error) = source.read_all(view.projection(), &mut session, read).await {
+    let projection = view.projection();
+    let mut survey = Survey::new(view);
+    let see = |key: DocumentKey, document: &RawDocument| survey.see(&key, Ok(document));
+    if let Err(error) = source.read_all(projection, &mut session, see).await {
         return refused("find", error.into());
     }
-    if exists == Some(false) {
-        findings.warning(format!("collection {name} does not exist, and is served as empty"));
-    }
-    if left_out > 0 {
-        findings.warning(format!("{left_out} documents of collection {name} are left out"));
-    }
-    let found = json!({
-        "collection": name,
-        "exists": exists,
-        "documents": documents,
-        "left_out": left_out,
-        "reasons": reasons,
-    });
-    findings.fact(role, found);
+    survey.finish(name, exists, findings);
 }

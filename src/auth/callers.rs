@@ -64,9 +64,7 @@ impl Callers {
     }
 
     fn known(&self, map: &Sharded, key: Key<'_>) -> Known {
-        let found = self.freshness.look(|| {
-            map.read(key, |accounts| accounts.map(|all| known(all).unwrap_or(Known::Nobody)))
-        });
+        let found = map.look(key, &self.freshness, |accounts| accounts.and_then(known));
         found.map_or(Known::Unknown, |found| found.unwrap_or(Known::Nobody))
     }
 }

@@ -121,19 +121,6 @@ impl Freshness {
         !self.may_be_torn() && self.age().is_some_and(|age| age <= self.max_staleness)
     }
 
-    /// Looks for something; `Ok(None)`: it is not there, `Err`: nobody can say. What was looked into first may have been
-    /// replaced before it was asked how current it is: so once more behind that.
-    pub fn look<R>(&self, mut look: impl FnMut() -> Option<R>) -> Result<Option<R>, NotKnown> {
-        if let Some(found) = look() {
-            return Ok(Some(found));
-        }
-        let could_deny = self.can_deny();
-        match look() {
-            None if !could_deny || self.may_be_torn() => Err(NotKnown),
-            found => Ok(found),
-        }
-    }
-
     fn may_be_torn(&self) -> bool {
         self.may_be_torn.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@
 
 use super::key::Key;
 use super::shard::{Postings, Shard, ShardBuilder, Stored};
+use super::{Freshness, NotKnown};
 use arc_swap::ArcSwapAny;
 use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
@@ -44,6 +45,30 @@ impl Sharded {
         let hash = self.hash(&key);
         let stored = self.at(hash.shard()).load();
         read(Shard::of(&stored).find(hash.tag(), key))
+    }
+
+    /// Reads what is under a key, or that there is nothing, if the mirror can deny it. What was looked into first may have
+    /// been replaced before it was asked how current it is: so once more behind that, if it has.
+    pub fn look<R>(
+        &self,
+        key: Key<'_>,
+        freshness: &Freshness,
+        read: impl FnOnce(Option<Postings<'_>>) -> R,
+    ) -> Result<R, NotKnown> {
+        let hash = self.hash(&key);
+        let shard = self.at(hash.shard());
+        let before = shard.load();
+        if let Some(found) = Shard::of(&before).find(hash.tag(), key) {
+            return Ok(read(Some(found)));
+        }
+        let could_deny = freshness.can_deny();
+        let behind = shard.load();
+        if before.as_ptr() != behind.as_ptr()
+            && let Some(found) = Shard::of(&behind).find(hash.tag(), key)
+        {
+            return Ok(read(Some(found)));
+        }
+        if could_deny && !freshness.may_be_torn() { Ok(read(None)) } else { Err(NotKnown) }
     }
 
     /// Shows every key with what is under it.

@@ -13,7 +13,7 @@ use crate::mirror::shard::Postings;
 use crate::mirror::sharded::Sharded;
 use crate::mirror::snapshot::Snapshot;
 use crate::mirror::writer::{Changes, Entry, Writer};
-use crate::mirror::{Freshness, View};
+use crate::mirror::{Freshness, NotKnown, View};
 use crate::settings::Section;
 use bson::{Document, RawDocument};
 pub use document::WorkflowRecord;
@@ -134,18 +134,8 @@ impl TriggerIndex {
         read: impl FnOnce(Matches<'_>) -> R,
     ) -> Result<R, Unknown> {
         let key = key(organization, webhook);
-        let mut read = Some(read);
-        let found = self.freshness.look(|| {
-            self.triggers.read(key, |postings| {
-                let postings = postings?;
-                read.take().map(|read| read(Matches(Some(postings))))
-            })
-        });
-        match (found, read) {
-            (Ok(Some(found)), _) => Ok(found),
-            (Ok(None), Some(read)) => Ok(read(Matches(None))),
-            _ => Err(Unknown),
-        }
+        let found = self.triggers.look(key, &self.freshness, |postings| read(Matches(postings)));
+        found.map_err(|NotKnown| Unknown)
     }
 
     /// Reads the workflows that would be started if they were switched on.

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# For scripts that start servers and end them again: they source this file, at the root of the repository.
+#
+# $scratch is a directory for their files. It is gone when the script ends, and so is whatever it has started.
+
+declare -A pids=()
+started=() # names, the latest first
+scratch=$(mktemp -d)
+
+# start NAME COMMAND…   runs it with its output in NAME.log.
+# In a process group of its own, so that Ctrl-C reaches this script alone, which then stops the parts in order.
+# The kernel ends it with this script, should that be killed without a chance to clean up.
+start() {
+  set -m
+  setpriv --pdeathsig TERM "${@:2}" </dev/null >"$scratch/$1.log" 2>&1 &
+  set +m
+  pids[$1]=$!
+  started=("$1" "${started[@]}")
+}
+
+alive() { kill -0 "${pids[$1]}" 2>/dev/null; }
+
+# stop NAME   asks it to end, insists after ten seconds, and returns its exit code. Nothing the second time.
+stop() {
+  local tries=0 code=0
+  if [ -z "${pids[$1]}" ]; then return; fi
+  kill -TERM "${pids[$1]}" 2>/dev/null || true
+  while alive "$1"; do
+    if ((++tries == 100)); then kill -KILL "${pids[$1]}"; fi
+    sleep 0.1
+  done
+  wait "${pids[$1]}" 2>/dev/null || code=$?
+  pids[$1]=
+  return "$code"
+}
+
+clean_up() {
+  trap '' INT TERM
+  for name in "${started[@]}"; do stop "$name" || true; done
+  rm -rf "$scratch"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# fail WHY   what went wrong stands last, where a terminal shows it.
+fail() {
+  for log in "$scratch"/*.log; do
+    [ -e "$log" ] || continue
+    echo "--- the end of what $(basename "$log" .log) said"
+    tail -n 15 "$log" | cut -c 1-300
+  done >&2
+  echo "$(basename "$0"): $*" >&2
+  exit 1
+}
+
+# wait_for WHAT COMMAND…   until the command succeeds, for at most 30 seconds and while all parts live.
+wait_for() {
+  local deadline=$((SECONDS + 30))
+  until "${@:2}" >/dev/null 2>&1; do
+    for name in "${started[@]}"; do alive "$name" || fail "$name has ended while waiting for $1"; done
+    ((SECONDS < deadline)) || fail "waited 30 seconds in vain for $1"
+    sleep 0.1
+  done
+}
+
+# free_ports COUNT   prints them. The sockets are held at once, so that the ports differ.
+free_ports() {
+  python3 -c '
+import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(s.getsockname()[1] for s in sockets))' "$1"
+}
+
+# build_hookgate   sets $hookgate to the optimised program.
+build_hookgate() {
+  echo "$(basename "$0"): building Hookgate (minutes the first time)"
+  cargo build --release
+  # For whoever sources this file.
+  # shellcheck disable=SC2034
+  hookgate=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/release/hookgate
+}

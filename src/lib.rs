@@ -27,6 +27,7 @@ pub mod admin;
 pub mod app;
 pub mod check;
 pub mod config;
+pub mod health;
 pub mod reload;
 
 pub mod admission;

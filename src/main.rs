@@ -6,8 +6,8 @@ use hookgate::app::{self, Ended};
 use hookgate::auth;
 use hookgate::check::Report;
 use hookgate::config::Config;
+use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
-use hookgate::settings::Fault;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +42,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Asks a running service on this machine whether it lives (/livez); exit code 0 or 1
+    Health(ConfigArgument),
     /// Mints a token with the first configured secret, for trying things out
     Token {
         #[command(flatten)]
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
         Command::Check { config, connect, json } => check(&config.config, connect, json),
+        Command::Health(argument) => ask_health(&argument),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -85,12 +88,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
-    let config = match Config::load(&argument.config) {
+    let config = match load(argument) {
         Ok(config) => config,
-        Err(faults) => {
-            say_error(&report(argument, faults));
-            return Ok(ExitCode::from(EXIT_CONFIGURATION));
-        }
+        Err(code) => return Ok(code),
     };
     let log = config.telemetry.start()?;
     tracing::info!(version = hookgate::BUILD, config = %argument.config.display(), "hookgate starts");
@@ -117,18 +117,25 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn ask_health(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+    let config = match load(argument) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    health::ask(config.admin.listen)?;
+    say("ok")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn token(
     argument: &ConfigArgument,
     organization: &str,
     user: &str,
     ttl: Duration,
 ) -> anyhow::Result<ExitCode> {
-    let config = match Config::load(&argument.config) {
+    let config = match load(argument) {
         Ok(config) => config,
-        Err(faults) => {
-            say_error(&report(argument, faults));
-            return Ok(ExitCode::from(EXIT_CONFIGURATION));
-        }
+        Err(code) => return Ok(code),
     };
     match mint(&config, organization, user, ttl) {
         Ok(token) => {
@@ -148,8 +155,12 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
     auth::mint(&config.auth.jwt, &user, &organization, ttl)
 }
 
-fn report(argument: &ConfigArgument, faults: Vec<Fault>) -> String {
-    Report::new(&argument.config, &Err(faults)).to_string()
+/// The configuration, or what to exit with when its faults have been told.
+fn load(argument: &ConfigArgument) -> Result<Config, ExitCode> {
+    Config::load(&argument.config).map_err(|faults| {
+        say_error(&Report::new(&argument.config, &Err(faults)).to_string());
+        ExitCode::from(EXIT_CONFIGURATION)
+    })
 }
 
 fn say(text: &str) -> std::io::Result<()> {

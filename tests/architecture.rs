@@ -20,6 +20,7 @@ const GROUND: &[&str] = &[
 /// Each module, and what it may import besides itself. A module that is not here fails the test.
 const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("descriptors", &[]),
+    ("health", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
     ("log_rate", &[]),

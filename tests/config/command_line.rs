@@ -1,6 +1,7 @@
 //! The other commands, and what the process ends with.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
@@ -8,7 +9,7 @@ use std::process::Output;
 use super::harness::hookgate::{command, run};
 use super::harness::process::Process;
 use super::harness::scratch::Scratch;
-use super::harness::{App, Config};
+use super::harness::{App, Config, Hookgate, ports};
 use super::stdout;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -73,6 +74,47 @@ fn wrong_usage_ends_with_2() {
     }
 }
 
+#[tokio::test]
+async fn health_says_whether_the_service_lives() {
+    let files = Scratch::new("health");
+    let ask = |config: &Config| {
+        let file = files.write("hookgate.toml", config.to_string());
+        command(&["health", "--config"]).arg(file).output().expect("the binary runs")
+    };
+    // One that is not ready lives.
+    let mut config = Config::new();
+    let nobody = format!("redis://127.0.0.1:{}/0", ports::free());
+    config.set("queue.redis", nobody).set("triggers.file", "config/workflows.json");
+    let hookgate = Hookgate::start_unready(config.clone()).await;
+    let output = ask(&config);
+    assert_eq!((output.status.code(), stdout(&output).trim()), (Some(0), "ok"), "{output:?}");
+    // All addresses: it can be asked at 127.0.0.1, and does not listen on [::1].
+    let port = hookgate.admin_address().port();
+    for (all, code) in [("0.0.0.0", 0), ("[::]", 1)] {
+        config.set("admin.listen", format!("{all}:{port}"));
+        let output = ask(&config);
+        assert_eq!(output.status.code(), Some(code), "{all}: {output:?}");
+    }
+
+    hookgate.kill9().await;
+    let output = ask(&hookgate.config);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/livez"), "{output:?}");
+
+    // Somebody else at the port, who says no.
+    let other = TcpListener::bind(hookgate.admin_address()).expect("the port is free again");
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().expect("a connection");
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request);
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").expect("it listens");
+    });
+    let output = ask(&hookgate.config);
+    answering.join().expect("it has answered");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("answers HTTP/1.1 503"), "{output:?}");
+}
+
 #[test]
 fn a_token_for_nobody_ends_with_2() {
     let long = "x".repeat(257);
@@ -105,6 +147,7 @@ fn faults_end_every_command_with_2() {
     for line in [
         &["check", "--config", file][..],
         &["serve", "--config", file],
+        &["health", "--config", file],
         &["token", "--organization", "a", "--user", "b", "--config", file],
     ] {
         let output = run(line);

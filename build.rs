@@ -1,12 +1,14 @@
 //! Tells the program which commit it is built from.
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]);
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).or_else(told_commit);
     println!("cargo::rustc-env=HOOKGATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=HOOKGATE_COMMIT");
     for file in ["HEAD", "logs/HEAD"] {
         // A path that is not there would count as changed at every build.
         if let Some(path) =
@@ -15,6 +17,12 @@ fn main() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
+}
+
+/// Where there is no repository, as in the build of an image, whoever builds may say.
+#[expect(clippy::disallowed_methods, reason = "a build is configured by its environment")]
+fn told_commit() -> Option<String> {
+    env::var("HOOKGATE_COMMIT").ok()
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -280,7 +280,7 @@ fn unknown_variables_and_bad_values_of_the_environment_are_refused() {
 
 #[test]
 fn the_shipped_files_have_no_faults() {
-    for file in ["config/hookgate.toml", "config/dev.toml"] {
+    for file in ["config/hookgate.toml", "config/dev.toml", "config/compose/hookgate.toml"] {
         let output = run(&["check", "--config", file]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }

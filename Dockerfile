@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1.7
+# Hookgate in an image of Debian's libraries and nothing else of ours.
+#
+#   docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) --tag hookgate .
+#
+# Bases are named by exact version. To pin what they contain too, put the digest behind the tag, as
+# "docker buildx imagetools inspect debian:12.12-slim" prints it: debian:12.12-slim@sha256:….
+
+FROM rust:1.95.0-slim-bookworm AS build
+WORKDIR /build
+COPY . .
+ARG COMMIT=unknown
+# Crates and what was built of them stay in caches between builds; they are no part of any image.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/build/target,sharing=locked \
+    HOOKGATE_COMMIT=$COMMIT cargo build --release --locked --bin hookgate \
+    && install target/release/hookgate /hookgate
+
+FROM debian:12.12-slim
+# The authorities by which TLS to Redis and MongoDB is checked.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /hookgate /usr/local/bin/hookgate
+# A number, so that Kubernetes' runAsNonRoot can see that it is not root's.
+USER 65532:65532
+WORKDIR /etc/hookgate
+ENV HOOKGATE_CONFIG=/etc/hookgate/hookgate.toml
+EXPOSE 2212 9464
+# Whether it lives, not whether it is ready: that is /readyz, for load balancers.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["hookgate", "health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["hookgate"]
+CMD ["serve"]

@@ -1,0 +1,108 @@
+//! What operators are handed besides the program: alerts, the image, the check that every 202 has landed.
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use harness::scratch::Scratch;
+use harness::{App, Redis};
+use redis::cmd;
+use serde_json::{Value, json};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn promtool_finds_the_alerts_in_order_and_sees_them_fire() {
+    let files = Path::new(ROOT).join("config/prometheus");
+    for (what, file) in
+        [(["check", "config"], "prometheus.yml"), (["test", "rules"], "alerts_test.yml")]
+    {
+        let output = Command::new("promtool").args(what).arg(files.join(file)).output();
+        let output = output.expect("promtool is on the path");
+        assert!(output.status.success(), "{what:?}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn alerts_ask_for_metrics_that_there_are() {
+    let app = App::start().await;
+    let metrics = app.hookgate.metrics().await;
+    let known: BTreeSet<&str> = metrics.names().collect();
+    let alerts = fs::read_to_string(Path::new(ROOT).join("config/prometheus/alerts.yml"));
+    let alerts = alerts.expect("it is there");
+    let words = alerts.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+    let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("hookgate_")).collect();
+    assert!(asked.len() > 5, "only {asked:?} were found: is the file still read?");
+    let unknown: Vec<_> = asked.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn what_the_image_is_built_from_is_a_whole_package() {
+    let context = Scratch::new("context");
+    let list = fs::read_to_string(Path::new(ROOT).join(".dockerignore")).expect("it is there");
+    for name in list.lines().filter_map(|line| line.strip_prefix('!')) {
+        symlink(Path::new(ROOT).join(name), context.join(name)).expect("a file of the repository");
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"]);
+    let output = cargo.current_dir(context.path()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn what_has_not_landed_or_has_twice_is_found() {
+    let app = App::start().await;
+    let mut answers = Vec::new();
+    for serial in 0..4 {
+        let id = format!("run-{serial}");
+        let body = json!({ "webhookId": "wh_1", "landed": id }).to_string();
+        let matched = app.post(body).send().await.matched();
+        answers.push(json!({ "id": id, "code": "accepted", "matched": matched }));
+    }
+    let files = Scratch::new("landed");
+    let file = files.write("answers.jsonl", lines(&answers));
+    let judged = judge(&file, &app.redis);
+    assert_eq!(judged.status.code(), Some(0), "{judged:?}");
+
+    let key = |id: &str| app.redis.queue().key(id);
+    let _: u64 = app.redis.query(cmd("DEL").arg(key("1"))).await;
+    let _: u64 = app.redis.query(cmd("COPY").arg(key("2")).arg(key("1000"))).await;
+    answers[2] = json!({ "id": "run-2", "code": "overloaded", "enqueued": "none" });
+    let file = files.write("answers.jsonl", lines(&answers));
+    let judged = judge(&file, &app.redis);
+    let said = String::from_utf8_lossy(&judged.stdout);
+    assert_eq!(judged.status.code(), Some(1), "{judged:?}");
+    for fault in ["missing: 1\n    run-0", "twice: 1\n    run-1", "refused: 1\n    run-2"] {
+        assert!(said.contains(fault), "{fault} is not in {said}");
+    }
+    assert!(!said.contains("run-3"), "{said}");
+}
+
+#[test]
+fn answers_of_which_none_was_accepted_prove_nothing() {
+    let files = Scratch::new("landed");
+    let file = files.write("answers.jsonl", "{\"id\":\"run-0\",\"code\":\"invalid_token\"}\n");
+    let mut node = Command::new("node");
+    let output = node.arg(script()).arg(&file).args(["--consumed", "/dev/null"]).output();
+    assert_eq!(output.expect("node runs").status.code(), Some(1));
+}
+
+fn lines(answers: &[Value]) -> String {
+    let lines: Vec<String> = answers.iter().map(Value::to_string).collect();
+    lines.join("\n")
+}
+
+fn judge(answers: &Path, redis: &Redis) -> Output {
+    let mut node = Command::new("node");
+    node.arg(script()).arg(answers).args(["--redis", &redis.url()]);
+    node.output().expect("node runs")
+}
+
+fn script() -> PathBuf {
+    Path::new(ROOT).join("loadtest/landed.mjs")
+}

@@ -4,9 +4,9 @@
 #   docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) --tag hookgate .
 #
 # Bases are named by exact version. To pin what they contain too, put the digest behind the tag, as
-# "docker buildx imagetools inspect debian:12.12-slim" prints it: debian:12.12-slim@sha256:….
+# "docker buildx imagetools inspect debian:13.8-slim" prints it: debian:13.8-slim@sha256:….
 
-FROM rust:1.95.0-slim-bookworm AS build
+FROM rust:1.95.0-slim-trixie AS build
 WORKDIR /build
 COPY . .
 ARG COMMIT=unknown
@@ -16,7 +16,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     HOOKGATE_COMMIT=$COMMIT cargo build --release --locked --bin hookgate \
     && install target/release/hookgate /hookgate
 
-FROM debian:12.12-slim
+FROM debian:13.8-slim
 # The authorities by which TLS to Redis and MongoDB is checked.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /hookgate /usr/local/bin/hookgate

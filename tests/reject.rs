@@ -5,7 +5,10 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use harness::App;
 use harness::http::{PATH, Reply};
 use harness::raw::Connection;
@@ -58,6 +61,53 @@ async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
         connection.send(body).await;
         assert_is_kept(&app, &mut connection, &reply, "64 KiB").await;
     }
+}
+
+/// That a body in chunks has been read to its end does not show in its length.
+#[tokio::test]
+async fn a_refusal_behind_a_body_in_chunks_costs_no_connection() {
+    let app = small_app().await;
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    let is_told_by_the_body = |row: &Row| {
+        let is_about_size = row.code == "payload_too_large";
+        [400, 413, 422].contains(&row.status) && !is_about_size
+    };
+    let mut rows: Vec<(Row, bool)> = Vec::new();
+    for asks_first in [false, true] {
+        let told = refusals::rows(&app).into_iter().filter(is_told_by_the_body);
+        rows.extend(told.map(|row| (row, asks_first)));
+    }
+    rows.push((decoded_too_large(&app), false));
+    assert!(rows.len() > 70, "{}", rows.len());
+    for (row, asks_first) in rows {
+        let (head, body) = row.call.to_http1();
+        let head = String::from_utf8(head).expect("text");
+        let (before, after) = head.split_once("Content-Length: ").expect("a length");
+        let (_, after) = after.split_once("\r\n").expect("an end of it");
+        let expect = if asks_first { "Expect: 100-continue\r\n" } else { "" };
+        connection.send(format!("{before}Transfer-Encoding: chunked\r\n{expect}{after}")).await;
+        if asks_first {
+            let interim = connection.reply().await.expect(row.what);
+            assert_eq!(interim.status, 100, "{}", interim.text());
+        }
+        if !body.is_empty() {
+            let length = format!("{:x}\r\n", body.len());
+            connection.send([length.as_bytes(), &body, b"\r\n"].concat()).await;
+        }
+        connection.send("0\r\n\r\n").await;
+        let reply = connection.reply().await.expect(row.what);
+        assert_envelope(&reply, row.status, row.code, row.what);
+        assert_is_kept(&app, &mut connection, &reply, row.what).await;
+    }
+}
+
+/// Small as it is sent, and larger than the limit as it is decoded.
+fn decoded_too_large(app: &App) -> Row {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(padded(1025).as_bytes()).expect("memory");
+    let body = encoder.finish().expect("memory");
+    let call = app.post(body).header("content-encoding", "gzip");
+    Row { what: "larger when decoded", call, status: 413, code: "payload_too_large" }
 }
 
 #[tokio::test]

@@ -3,13 +3,12 @@
 use super::decoding;
 use super::encoding::{Encoding, Encodings};
 use super::rejection::Rejection;
+use super::unread::Reading;
 use super::webhook::WebhookError;
 use crate::admission::Permit;
 use crate::settings::Section;
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -65,12 +64,12 @@ impl BodyReader {
     pub(super) fn announced(
         &self,
         headers: &HeaderMap,
-        body: &Incoming,
+        body: &Reading,
     ) -> Result<Announced, Rejection> {
         let deadline = Instant::now() + self.settings.timeout;
         check_type(headers)?;
         let encoding = self.settings.encodings.of(headers)?;
-        let bytes = body.size_hint().exact();
+        let bytes = body.announced();
         let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if bytes.is_some_and(|bytes| bytes > self.settings.max_body) {
             return Err(too_large(self.settings.max_body));
@@ -81,7 +80,7 @@ impl BodyReader {
     /// Reads the whole body, and decodes it; its bytes are held by the permit.
     pub(super) async fn read(
         &self,
-        body: &mut Incoming,
+        body: &mut Reading,
         announced: Announced,
         permit: &mut Permit,
     ) -> Result<Bytes, Rejection> {
@@ -123,7 +122,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 async fn collect(
-    body: &mut Incoming,
+    body: &mut Reading,
     announced: Option<usize>,
     max_body: usize,
     permit: &mut Permit,

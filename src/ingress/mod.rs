@@ -47,7 +47,7 @@ use response::{Accepted, X_REQUEST_ID};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
-use unread::Rest;
+use unread::{Reading, Rest};
 
 /// What a request comes to that is not refused.
 enum Success {
@@ -76,7 +76,8 @@ pub(crate) struct Answer {
 impl Ingress {
     /// Answers a request and counts how it ended.
     pub(crate) async fn respond(&self, request: Request<Incoming>) -> Answer {
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let mut body = Reading::new(body);
         if head::is_malformed(&head) {
             return Answer { response: response::malformed(), rest: Rest::Large };
         }
@@ -117,7 +118,7 @@ impl Ingress {
     async fn accept(
         &self,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut Reading,
         id: &RequestId,
         observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {

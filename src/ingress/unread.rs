@@ -1,4 +1,4 @@
-//! What is left of a body when its request has been refused.
+//! A body as it is read, and what is left of it when its request has been refused.
 //!
 //! hyper closes a connection on which a body was not read to its end. A small rest is read away
 //! instead, so that a caller with an expired token keeps its connection. Where more is left, the
@@ -7,9 +7,10 @@
 
 use super::rejection::Rejection;
 use crate::metrics::Limit;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Version;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use std::mem::MaybeUninit;
@@ -28,6 +29,31 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a caller may send without looking at the answer it was given.
 const BLIND_BYTES: usize = 64 << 20;
 
+/// A body, and whether all of it has been read: of one in chunks hyper does not tell.
+#[derive(Debug)]
+pub(super) struct Reading {
+    body: Incoming,
+    has_ended: bool,
+}
+
+impl Reading {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self { body, has_ended: false }
+    }
+
+    /// Bytes by Content-Length, where there is one.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next piece; `None` behind the last.
+    pub(super) async fn frame(&mut self) -> Option<hyper::Result<Frame<Bytes>>> {
+        let frame = self.body.frame().await;
+        self.has_ended |= frame.is_none();
+        frame
+    }
+}
+
 /// What is left.
 #[derive(Debug)]
 pub(super) enum Rest {
@@ -40,9 +66,10 @@ pub(super) enum Rest {
 
 impl Rest {
     /// Looks at the body of a request that is about to be answered with this.
-    pub(super) fn of(head: &Parts, body: Incoming, rejection: &Rejection) -> Self {
+    pub(super) fn of(head: &Parts, body: Reading, rejection: &Rejection) -> Self {
+        let Reading { body, has_ended } = body;
         // HTTP/2 ends the one stream by itself.
-        if body.is_end_stream() || head.version > Version::HTTP_11 {
+        if has_ended || body.is_end_stream() || head.version > Version::HTTP_11 {
             return Self::Nothing;
         }
         let is_small = match body.size_hint().upper() {

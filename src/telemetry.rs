@@ -2,9 +2,12 @@
 
 use crate::settings::Section;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::Mutex;
+use std::thread;
 use std::time::SystemTime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -43,7 +46,7 @@ impl TelemetrySettings {
 
     /// Starts logging for the rest of the process.
     pub fn start(&self) -> anyhow::Result<Log> {
-        let output = Mutex::new(Output { format: self.format, lost: 0 });
+        let output = Mutex::new(Output { format: self.format, lost: 0, is_torn: false });
         let filter = EnvFilter::try_new(&self.log)?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output);
         let started = match self.format {
@@ -63,8 +66,26 @@ impl TelemetrySettings {
                 builder.try_init().map(|()| log)
             }
         };
-        started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+        let log = started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
+        panic::set_hook(Box::new(log_panic));
+        Ok(log)
     }
+}
+
+/// A panic as a line of the log. A text that was put together may hold what a caller has sent: only fixed ones are told.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload().downcast_ref::<&'static str>();
+    let place = panic.location().map(ToString::to_string);
+    let thread = thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    tracing::error!(
+        text,
+        place,
+        thread = thread.name(),
+        backtrace = backtrace.map(tracing::field::display),
+        "panic"
+    );
 }
 
 /// A word alone that is not a level.
@@ -108,15 +129,17 @@ impl fmt::Debug for Log {
 struct Output {
     format: Format,
     lost: u64,
+    /// Whether the last line that went out has no end.
+    is_torn: bool,
 }
 
 impl Write for Output {
     /// Takes a whole line, as the subscriber gives it.
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        if self.lost > 0 && try_write(self.note().as_bytes()) {
+        if self.lost > 0 && self.try_write(self.note().as_bytes()) {
             self.lost = 0;
         }
-        if self.lost > 0 || !try_write(line) {
+        if self.lost > 0 || !self.try_write(line) {
             self.lost += 1;
         }
         Ok(line.len())
@@ -130,23 +153,37 @@ impl Write for Output {
 impl Output {
     fn note(&self) -> String {
         let message = format!("{} lines of the log were lost: nobody read it", self.lost);
+        let end_of_torn = if self.is_torn { "\n" } else { "" };
         match self.format {
-            Format::Json => format!("{{\"level\":\"WARN\",\"message\":\"{message}\"}}\n"),
-            Format::Text => format!("WARN {message}\n"),
+            Format::Json => {
+                format!("{end_of_torn}{{\"level\":\"WARN\",\"message\":\"{message}\"}}\n")
+            }
+            Format::Text => format!("{end_of_torn}WARN {message}\n"),
         }
+    }
+
+    /// Whether all of it went out without waiting.
+    fn try_write(&mut self, text: &[u8]) -> bool {
+        let written = write_at_once(text);
+        if written > 0 {
+            self.is_torn = written < text.len();
+        }
+        written == text.len()
     }
 }
 
-/// Whether all of it went out without waiting.
-fn try_write(text: &[u8]) -> bool {
+/// Writes what goes out without waiting, and answers how many bytes that were.
+fn write_at_once(text: &[u8]) -> usize {
     let stdout = rustix::stdio::stdout();
-    text.chunks(PIECE).all(|mut piece| {
+    let mut rest = text;
+    while !rest.is_empty() {
         let mut ready = [PollFd::new(&stdout, PollFlags::OUT)];
-        let is_ready = poll(&mut ready, Some(&Timespec::default())) == Ok(1);
-        while let (true, false) = (is_ready, piece.is_empty()) {
-            let Ok(written) = rustix::io::write(stdout, piece) else { return false };
-            piece = piece.get(written..).unwrap_or_default();
+        if poll(&mut ready, Some(&Timespec::default())) != Ok(1) {
+            break;
         }
-        is_ready
-    })
+        let piece = rest.get(..PIECE).unwrap_or(rest);
+        let Ok(written) = rustix::io::write(stdout, piece) else { break };
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    text.len() - rest.len()
 }

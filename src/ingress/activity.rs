@@ -56,7 +56,7 @@ impl Activity {
     pub(super) fn phase(&self) -> Phase {
         let word = self.word.load(Ordering::Relaxed);
         let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
-        phase.unwrap_or(Phase::Head)
+        phase.expect("only phases are put into the word")
     }
 
     /// When the phase began; while answering, when the one before it did.

@@ -5,41 +5,27 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
-use crate::ingress::{self, BodyReader, Ingress, Listener, ServerSettings, Service, Tls};
-use crate::lifecycle::{self, Condition, Readiness, Reporter, Shutdown, Stage, StopSignals};
+use crate::ingress::{BodyReader, Ingress, Listener, Service, Tls};
+use crate::lifecycle::{self, Readiness, Shutdown, Stage, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
 use crate::mirror::snapshot::{Snapshot, Snapshots, SourceId};
 use crate::mirror::{Mirror, file};
 use crate::queue::{self, Health, Queue};
 use crate::reload::Reload;
+use crate::supervisor::Supervisor;
 use crate::telemetry::Log;
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
+use crate::workers::{self, Ended, Parts, WorkerRuntime, new_runtime};
 use anyhow::Context;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
 
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
-
-/// How long the batchers may go on when the time for the drain is over.
-const LAST_FLUSH: Duration = Duration::from_secs(2);
-
-/// How the process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// As asked, and every 202 is in Redis.
-    Clean,
-    /// Told twice, or out of time: requests may have been cut off.
-    CutShort,
-}
 
 /// Runs the service until it is told to stop. The configuration is read again from its file when that is asked for.
 pub fn run(config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
@@ -69,7 +55,7 @@ impl App {
         let admin_listener = std::net::TcpListener::bind(admin_address)
             .with_context(|| format!("cannot listen on admin.listen {admin_address}"))?;
         admin_listener.set_nonblocking(true)?;
-        let listeners = bind(&config.server)?;
+        let listeners = workers::bind(&config.server)?;
         Ok(Self {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
@@ -86,15 +72,15 @@ impl App {
         let mut signals = StopSignals::new()?;
         let hangups = lifecycle::hangups()?;
         let process = self.readiness.part("process");
-        let mut background = JoinSet::new();
-        let admin_shutdown = self.start_admin()?;
-        self.start_health(&mut background);
+        let (supervisor, mut failures) = Supervisor::new();
+        let admin_shutdown = self.start_admin(&supervisor)?;
+        self.start_health(&supervisor);
         self.config.auth.jwt.warn();
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
-        background.spawn(never(authenticator.follow_keys()));
-        self.start_mirrors(&mut background);
-        background.spawn(never(upkeep(Arc::clone(&self.metrics))));
+        supervisor.spawn("token keys", authenticator.follow_keys());
+        self.start_mirrors(&supervisor);
+        supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
         let admission = Admission::new(&self.config.admission, &self.metrics);
         let reload = Reload {
             path,
@@ -107,39 +93,41 @@ impl App {
             api_keys_enabled: self.config.auth.api_keys_enabled,
             metrics: Arc::clone(&self.metrics),
         };
-        background.spawn(never(reload.follow(hangups)));
-        background.spawn(never(admission.prune()));
+        supervisor.spawn("reload", reload.follow(hangups));
+        supervisor.spawn("limits", admission.prune());
 
         let tls = self.config.server.tls.clone().map(Tls::new).transpose()?;
         if let Some(tls) = &tls {
             let follow = Arc::clone(tls).follow_files(self.readiness.part("tls"));
-            background.spawn(never(follow));
+            supervisor.spawn("certificate", follow);
         }
 
         let shutdown = Shutdown::default();
-        let mut workers =
-            self.start_workers(&authenticator, &admission, tls.as_ref(), &shutdown)?;
-        process.set(Condition::Ready);
+        let parts =
+            self.workers((&authenticator, &admission), tls.as_ref(), &shutdown, &supervisor)?;
+        let (mut workers, port) = workers::start(parts)?;
+        let server = &self.config.server;
 
         tokio::select! {
             signal = signals.next() => tracing::info!(signal, "stopping"),
-            ended = background.join_next() => return Err(fault_of(ended)),
-            _ = workers.recv() => anyhow::bail!("a worker has ended by itself"),
+            failure = failures.next() => return Err(failure.into()),
+            () = workers.end() => anyhow::bail!("a worker has ended by itself"),
+            Err(error) = port.open_when_ready(server, &process) => return Err(error),
         }
         let ended = tokio::select! {
-            ended = drain(&self.config.server, &process, &shutdown, &mut workers) => ended,
+            ended = workers.drain(server, &process, &shutdown) => ended,
+            failure = failures.next() => return Err(failure.into()),
             signal = signals.next() => {
                 tracing::warn!(signal, "told again, stopping at once");
                 return Ok(Ended::CutShort);
             }
         };
-        background.shutdown().await;
         admin_shutdown.enter(Stage::Cut);
         tracing::info!(clean = ended == Ended::Clean, "stopped");
         Ok(ended)
     }
 
-    fn start_admin(&self) -> anyhow::Result<Shutdown> {
+    fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
         let shutdown = Shutdown::default();
         let admin = Admin {
             metrics: Arc::clone(&self.metrics),
@@ -153,23 +141,26 @@ impl App {
         let listener = self.admin_listener.try_clone()?;
         tracing::info!(address = %listener.local_addr()?, "admin listens");
         let runtime = new_runtime()?;
-        let serving = admin::serve(listener, admin, shutdown.watch());
-        thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(serving) {
+        let stopping = shutdown.watch();
+        let serving = async {
+            if let Err(error) = admin::serve(listener, admin, stopping).await {
                 tracing::error!(%error, "admin port has failed");
             }
-        })?;
+        };
+        let serving = supervisor.clone().keep("admin", serving);
+        thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serving))?;
         Ok(shutdown)
     }
 
-    fn start_health(&self, background: &mut JoinSet<anyhow::Error>) {
+    fn start_health(&self, supervisor: &Supervisor) {
         let settings = Arc::new(self.config.queue.clone());
         let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
-        let watch = queue::watch(settings, health, self.readiness.part("redis"), metrics);
-        background.spawn(never(watch));
+        let reporter = self.readiness.part("redis");
+        let watch = queue::watch(settings, health, reporter, metrics, supervisor.clone());
+        supervisor.spawn("health of Redis", watch);
     }
 
-    fn start_mirrors(&self, background: &mut JoinSet<anyhow::Error>) {
+    fn start_mirrors(&self, supervisor: &Supervisor) {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
         let mut workflows = Mirror::new(
@@ -186,8 +177,8 @@ impl App {
         );
         match triggers.source {
             Source::File => {
-                background.spawn(never(file::follow(triggers.file.clone(), workflows)));
-                background.spawn(never(file::follow(triggers.file.clone(), users)));
+                supervisor.spawn("workflows", file::follow(triggers.file.clone(), workflows));
+                supervisor.spawn("users", file::follow(triggers.file.clone(), users));
             }
             Source::MongoDb => {
                 if let Some(snapshots) = self.snapshots() {
@@ -202,14 +193,14 @@ impl App {
                             tracing::warn!(%file, error = format!("{error:#}"), "snapshot refused");
                         }
                     }
-                    background.spawn(never(snapshots.keep()));
+                    supervisor.spawn("snapshots", snapshots.keep());
                 }
                 let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
                 let follow =
                     mongo::follow(Arc::clone(&mongo), triggers.collection.clone(), workflows);
-                background.spawn(never(Box::pin(follow)));
+                supervisor.spawn("workflows", Box::pin(follow));
                 let follow = mongo::follow(mongo, self.config.users.collection.clone(), users);
-                background.spawn(never(Box::pin(follow)));
+                supervisor.spawn("users", Box::pin(follow));
             }
         }
     }
@@ -231,150 +222,55 @@ impl App {
         })
     }
 
-    /// Starts the workers: a thread, a runtime and a listener each. What comes back tells of each
-    /// that has ended, and closes when all have.
-    fn start_workers(
+    /// What the workers are made of.
+    fn workers(
         &mut self,
-        authenticator: &Arc<Authenticator>,
-        admission: &Arc<Admission>,
+        (authenticator, admission): (&Arc<Authenticator>, &Arc<Admission>),
         tls: Option<&Arc<Tls>>,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<mpsc::Receiver<()>> {
-        let open = descriptors::room_for(self.config.server.max_connections);
-        let open = Arc::new(Semaphore::new(open));
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Vec<Parts>> {
         let listeners = std::mem::take(&mut self.listeners);
-        let runtimes = (0..listeners.len())
-            .map(|_| WorkerRuntime::new())
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let queues = self.start_queues(&runtimes);
+        let runtimes = listeners.iter().map(|_| WorkerRuntime::new());
+        let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
+        let queues = self.start_queues(&runtimes, supervisor);
+        let settings = &self.config.server;
+        let places = descriptors::room_for(settings.max_connections, runtimes.len(), queues.len());
+        let open = Arc::new(Semaphore::new(places));
         let workers = runtimes.len();
-        let (ended, ends) = mpsc::channel(workers);
-        for (index, (listener, runtime)) in listeners.into_iter().zip(runtimes).enumerate() {
+        let worker = |(index, (listener, runtime))| {
             let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
-            let queue = own.reduce(Queue::and).context("there is at least one queue")?;
-            let ingress = Arc::new(Ingress {
+            let ingress = Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
-                bodies: BodyReader::new(self.config.server.body.clone()),
+                bodies: BodyReader::new(settings.body.clone()),
                 metrics: Arc::clone(&self.metrics),
-                queue,
+                queue: own.reduce(Queue::and).context("there is at least one queue")?,
                 triggers: Arc::clone(&self.triggers),
-            });
+            };
             let service = Service {
-                ingress,
-                settings: self.config.server.clone(),
+                ingress: Arc::new(ingress),
+                settings: settings.clone(),
                 tls: tls.map(Arc::clone),
                 open: Arc::clone(&open),
                 stopping: shutdown.watch(),
             };
-            let worker = Worker { listener, service, _end: WorkerEnd(ended.clone()) };
-            thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || worker.run(runtime))?;
-        }
-        Ok(ends)
+            Ok(Parts { listener, service, runtime })
+        };
+        listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
     }
 
     /// Opens the connections to Redis, shared out over the runtimes of the workers.
-    fn start_queues(&self, runtimes: &[WorkerRuntime]) -> Vec<Queue> {
+    fn start_queues(&self, runtimes: &[WorkerRuntime], supervisor: &Supervisor) -> Vec<Queue> {
         let settings = Arc::new(self.config.queue.clone());
         let connections =
             if settings.connections == 0 { runtimes.len() } else { settings.connections };
-        let start = |runtime: &WorkerRuntime| {
-            let _entered = runtime.runtime.enter();
-            Queue::start(&settings, &self.health, &self.metrics, &runtime.queue_tasks)
+        let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
+            let _entered = runtime.enter();
+            Queue::start(&settings, &self.health, &self.metrics, queue_tasks, supervisor)
         };
         runtimes.iter().cycle().take(connections).map(start).collect()
     }
-}
-
-/// A worker's runtime, and the batchers that live on it.
-struct WorkerRuntime {
-    runtime: Runtime,
-    queue_tasks: TaskTracker,
-}
-
-impl WorkerRuntime {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { runtime: new_runtime()?, queue_tasks: TaskTracker::new() })
-    }
-}
-
-struct Worker {
-    listener: Listener,
-    service: Service,
-    _end: WorkerEnd,
-}
-
-/// Says that a worker has ended, however it ended.
-struct WorkerEnd(mpsc::Sender<()>);
-
-impl Drop for WorkerEnd {
-    fn drop(&mut self) {
-        // There is room for each worker's; that nobody listens any more is no harm.
-        let _ = self.0.try_send(());
-    }
-}
-
-impl Worker {
-    fn run(self, WorkerRuntime { runtime, queue_tasks }: WorkerRuntime) {
-        runtime.block_on(async {
-            let connections = TaskTracker::new();
-            // The ingress goes with it, so that only connections hold the queue from then on.
-            let served = ingress::serve(self.listener, self.service, connections.clone()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "worker cannot accept");
-            }
-            connections.close();
-            connections.wait().await;
-            queue_tasks.close();
-            queue_tasks.wait().await;
-        });
-    }
-}
-
-/// Stops the workers: no longer ready, no longer accepting, finishing, flushed.
-async fn drain(
-    settings: &ServerSettings,
-    process: &Reporter,
-    shutdown: &Shutdown,
-    workers: &mut mpsc::Receiver<()>,
-) -> Ended {
-    process.set(Condition::NotReady("draining".to_owned()));
-    shutdown.enter(Stage::Leaving);
-    tokio::time::sleep(settings.drain_delay).await;
-    shutdown.enter(Stage::Draining);
-    if tokio::time::timeout(settings.drain_timeout, all_ended(workers)).await.is_ok() {
-        return Ended::Clean;
-    }
-    tracing::warn!("out of time, open connections are closed");
-    shutdown.enter(Stage::Cut);
-    // Callers are gone now; what the batchers still hold gets a last chance to reach Redis.
-    let _ = tokio::time::timeout(LAST_FLUSH, all_ended(workers)).await;
-    Ended::CutShort
-}
-
-async fn all_ended(workers: &mut mpsc::Receiver<()>) {
-    while workers.recv().await.is_some() {}
-}
-
-/// One listener for each worker, all on one port.
-fn bind(settings: &ServerSettings) -> anyhow::Result<Vec<Listener>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = if settings.workers == 0 { cores } else { settings.workers };
-    let context = || format!("cannot listen on server.listen {}", settings.listen);
-    let first = Listener::bind(settings.listen).with_context(context)?;
-    let address: SocketAddr = first.address()?;
-    tracing::info!(%address, workers, "ingress listens");
-    let mut listeners = vec![first];
-    for _ in 1..workers {
-        listeners.push(Listener::bind(address).with_context(context)?);
-    }
-    Ok(listeners)
-}
-
-fn new_runtime() -> anyhow::Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {
@@ -382,19 +278,5 @@ async fn upkeep(metrics: Arc<Metrics>) {
     loop {
         ticks.tick().await;
         metrics.upkeep();
-    }
-}
-
-/// A task that goes on for ever; that it has ended is a fault.
-async fn never(task: impl Future<Output = ()>) -> anyhow::Error {
-    task.await;
-    anyhow::anyhow!("a background task has ended")
-}
-
-fn fault_of(ended: Option<Result<anyhow::Error, tokio::task::JoinError>>) -> anyhow::Error {
-    match ended {
-        Some(Ok(error)) => error,
-        Some(Err(error)) => anyhow::Error::new(error).context("a background task has failed"),
-        None => anyhow::anyhow!("there are no background tasks"),
     }
 }

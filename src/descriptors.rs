@@ -2,14 +2,20 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Not for callers: Redis, MongoDB, operators, files.
+/// Not for callers: MongoDB, operators, files.
 const RESERVED: usize = 128;
 
+/// Of a worker: its listener, and what its runtime waits with.
+const OF_WORKER: usize = 6;
+
+/// Of a connection to Redis: the next one is made while the last is being closed, and Sentinel asked which that is.
+const OF_REDIS_CONNECTION: usize = 4;
+
 /// Raises the limit of this process as far as it may be raised, and answers for how many of the
-/// `wanted` connections there is room.
+/// `wanted` connections there is room beside so many workers and connections to Redis.
 ///
 /// Without a bound, callers alone could take every descriptor, and Redis could not be reached again.
-pub fn room_for(wanted: usize) -> usize {
+pub fn room_for(wanted: usize, workers: usize, redis_connections: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
@@ -17,7 +23,8 @@ pub fn room_for(wanted: usize) -> usize {
     // None: no limit.
     let open_files =
         open_files.map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(wanted));
-    let room = open_files - RESERVED.min(open_files / 2);
+    let reserved = RESERVED + OF_WORKER * workers + OF_REDIS_CONNECTION * redis_connections;
+    let room = open_files - reserved.min(open_files / 2);
     if room < wanted {
         tracing::warn!(
             open_files,

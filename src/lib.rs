@@ -29,9 +29,11 @@ pub mod check;
 pub mod config;
 pub mod health;
 pub mod reload;
+pub mod workers;
 
 pub mod admission;
 pub mod descriptors;
+pub mod failpoint;
 pub mod findings;
 pub mod ids;
 pub mod lifecycle;
@@ -39,6 +41,7 @@ pub mod log_rate;
 pub mod metrics;
 pub mod pause;
 pub mod settings;
+pub mod supervisor;
 pub mod telemetry;
 pub mod watched_file;
 

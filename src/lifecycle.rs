@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+
+/// How often a part that waits for the others looks at them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What one part of the program says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +88,19 @@ impl Reporter {
         let is_new = parts.get(self.name) != Some(&condition);
         parts.insert(self.name, condition);
         is_new
+    }
+
+    /// Waits until every other part is ready.
+    pub async fn others_ready(&self) {
+        while !self.are_others_ready() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn are_others_ready(&self) -> bool {
+        let parts = self.readiness.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = parts.iter().filter(|(name, _)| **name != self.name);
+        others.all(|(_, condition)| !matches!(condition, Condition::NotReady(_)))
     }
 }
 
@@ -194,6 +211,7 @@ mod tests {
         assert!(!redis.set(Condition::Ready));
         assert!(redis.set(Condition::NotReady("gone".to_owned())));
         assert_eq!(readiness.report().reasons, ["redis: gone"]);
+        assert!(redis.are_others_ready() && !index.are_others_ready());
     }
 
     #[test]

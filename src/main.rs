@@ -2,12 +2,13 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use hookgate::app::{self, Ended};
+use hookgate::app;
 use hookgate::auth;
 use hookgate::check::Report;
 use hookgate::config::Config;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
+use hookgate::workers::Ended;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// What every part may use.
 const GROUND: &[&str] = &[
     "admission",
+    "failpoint",
     "findings",
     "ids",
     "lifecycle",
@@ -14,12 +15,14 @@ const GROUND: &[&str] = &[
     "metrics",
     "pause",
     "settings",
+    "supervisor",
     "watched_file",
 ];
 
 /// Each module, and what it may import besides itself. A module that is not here fails the test.
 const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("descriptors", &[]),
+    ("failpoint", &[]),
     ("health", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
@@ -27,6 +30,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("metrics", &[]),
     ("pause", &[]),
     ("settings", &[]),
+    ("supervisor", &[&["failpoint"]]),
     ("watched_file", &[]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
@@ -43,6 +47,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
     ("check", &[GROUND, &["auth", "config", "mirror", "queue", "triggers"]]),
+    ("workers", &[&["ingress", "lifecycle"]]),
     ("reload", &[&["admission", "metrics", "settings"], &["auth", "config", "queue", "telemetry"]]),
     (
         "app",
@@ -50,7 +55,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
             GROUND,
             &["descriptors"],
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
-            &["reload"],
+            &["reload", "workers"],
         ],
     ),
 ];

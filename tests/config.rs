@@ -14,7 +14,7 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 
-use harness::hookgate::{command, run};
+use harness::hookgate::{Surroundings, command, run};
 use harness::keys::hmac;
 use harness::scratch::Scratch;
 use harness::tokens::{claims, sign};
@@ -237,7 +237,9 @@ async fn the_environment_goes_before_the_file() {
         ("HOOKGATE__AUTH__JWT__SECRETS", "[\"first-secret-from-outside\", \"second\"]"),
         ("HOOKGATE__AUTH__JWT__USER_CLAIMS", "sub"),
     ];
-    let mut hookgate = Hookgate::start_with_env(config, &variables).await;
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let surroundings = Surroundings { variables, ..Surroundings::default() };
+    let mut hookgate = Hookgate::start_in(config, surroundings).await;
     hookgate.ready().await;
     hookgate.config.set("server.listen", listen.as_str());
 

@@ -5,10 +5,11 @@ mod harness;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use harness::hookgate::Surroundings;
 use harness::ledger::{self, Answer, Ledger, Load};
 use harness::raw::Connection;
 use harness::wait::until;
-use harness::{App, Config, Hookgate};
+use harness::{App, Config, Hookgate, Redis};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
@@ -185,8 +186,38 @@ async fn a_rolling_restart_loses_nothing() {
     load.more_accepted(50).await;
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    // A new one shares the port from its first moment on, and says 503 until it is ready.
-    assert_eq!(verdict.unknown, 0, "{verdict}");
+    // A new one shares the port from the moment on at which it is ready.
+    assert_eq!(verdict.nothing + verdict.unknown + verdict.not_sent, 0, "{verdict}");
+}
+
+#[tokio::test]
+async fn the_port_is_closed_until_it_is_ready_or_has_waited_long_enough() {
+    let redis = Redis::start().await;
+    redis.kill9().await;
+    let mut app = App::build().redis(redis).start_unready().await;
+    app.webhook("wh_1").send().await.assert_rejected(503, "queue_unavailable");
+    let mut config = app.hookgate.config.clone();
+    config.set("server.listen", format!("127.0.0.1:{}", harness::ports::free()));
+    config.set("admin.listen", format!("127.0.0.1:{}", harness::ports::free()));
+    config.set("server.start_timeout", "1h");
+    let patient = Hookgate::start_in(config.clone(), Surroundings::default()).await;
+    until("Redis alone is missing, and the port waits for it", async || {
+        let (_, report) = patient.readiness().await;
+        let reasons = report["reasons"].to_string();
+        reasons.contains("redis: ") && reasons.contains("process: ") && !reasons.contains("users: ")
+    })
+    .await;
+    assert!(TcpStream::connect(patient.address()).await.is_err(), "it is closed");
+    app.redis.restart().await;
+    patient.ready().await;
+    assert!(TcpStream::connect(patient.address()).await.is_ok(), "it is open when it says so");
+    patient.kill9().await;
+
+    // A stop does not wait for it.
+    app.redis.kill9().await;
+    let patient = Hookgate::start_in(config, Surroundings::default()).await;
+    assert!(TcpStream::connect(patient.address()).await.is_err(), "it is closed");
+    assert_eq!(patient.terminate().await, 0);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
 use hookgate::queue::{Health, IdempotencySettings, Match, Queue, QueueSettings, Request};
 use hookgate::settings::Settings;
+use hookgate::supervisor::Supervisor;
 use tokio_util::task::TaskTracker;
 
 use crate::harness;
@@ -59,7 +60,8 @@ impl Ours {
         assert!(faults.is_empty(), "{faults:?}");
         let metrics = Metrics::new("bench", "bench").unwrap();
         let health = Arc::new(Health::default());
-        let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new());
+        let (supervisor, _) = Supervisor::new();
+        let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor);
         let admission = Admission::new(&limits, &metrics);
         Self { queue, metrics, admission }
     }

@@ -8,6 +8,7 @@ use super::activity::{Activity, Watched};
 use super::closing::{Closing, ConnectionLimits, Decision, Version};
 use super::tls::{self, TlsAcceptor};
 use super::{Answer, Ingress};
+use crate::failpoint;
 use crate::lifecycle::Stopping;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -143,6 +144,7 @@ impl Host {
                 // Not before it has its turn: until then the end of the connection is held back.
                 let mut answering = activity.answer();
                 let Answer { mut response, rest } = ingress.respond(request).await;
+                failpoint::pass("connection");
                 if version == Version::Http1 {
                     if answering.is_last() {
                         let close = HeaderValue::from_static("close");

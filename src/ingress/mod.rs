@@ -29,6 +29,7 @@ pub use webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
+use crate::failpoint;
 use crate::ids::RequestId;
 use crate::metrics::{Metrics, Outcome};
 use crate::queue::Request as Enqueue;
@@ -133,6 +134,7 @@ impl Ingress {
         permit.take_share(caller.organization())?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
+        failpoint::pass("request");
         let webhook = Webhook::parse(&body)?;
         drop(body);
         if route == Route::Preview {

@@ -4,7 +4,9 @@ use super::closing::ConnectionLimits;
 use super::connection::Host;
 use super::tls::{Tls, TlsSettings};
 use super::{BodySettings, Ingress};
+use crate::failpoint;
 use crate::lifecycle::{Stage, Stopping};
+use crate::metrics::Metrics;
 use crate::settings::Section;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::poll_fn;
@@ -35,6 +37,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     pub body: BodySettings,
     connection: ConnectionLimits,
+    /// At the start: how long the port stays closed for want of readiness.
+    pub start_timeout: Duration,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     /// Without it: HTTP/1.1 in the clear.
@@ -58,6 +62,7 @@ impl ServerSettings {
                 idle_timeout: section.duration("idle_timeout", "75s", second / 10..=3600 * second),
                 max_age: section.duration("max_connection_age", "5m", second..=86_400 * second),
             },
+            start_timeout: section.duration("start_timeout", "30s", Duration::ZERO..=3600 * second),
             drain_delay: section.duration("drain_delay", "0s", Duration::ZERO..=600 * second),
             drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
             tls: TlsSettings::read(&mut section.section("tls")),
@@ -79,8 +84,12 @@ impl Listener {
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
         Ok(Self { socket })
+    }
+
+    /// From now on connections come in.
+    pub fn listen(&self) -> io::Result<()> {
+        self.socket.listen(BACKLOG)
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -149,6 +158,7 @@ impl Acceptor {
     }
 
     async fn serve_or_pause(&mut self, connection: io::Result<Connection>) {
+        failpoint::pass("worker");
         match connection {
             Ok((stream, _)) => {
                 // Beyond the bound one connection per worker waits here and the rest in the kernel.
@@ -170,11 +180,29 @@ impl Acceptor {
         // Fails only on a connection that is gone already.
         let _ = stream.set_nodelay(true);
         let host = Arc::clone(&self.host);
+        let place = Place::take(&host.ingress.metrics, permit);
         self.host.tasks.spawn(async move {
-            host.ingress.metrics.connections.increment(1.0);
+            let _place = place;
             host.serve(stream).await;
-            host.ingress.metrics.connections.decrement(1.0);
-            drop(permit);
         });
+    }
+}
+
+/// What a connection takes of the bound, for as long as it is there: it is given back however its task ends.
+struct Place {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
+        metrics.connections.increment(1.0);
+        Self { metrics: Arc::clone(metrics), _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.decrement(1.0);
     }
 }

@@ -8,6 +8,7 @@ use super::job::Jobs;
 use super::{Added, EnqueueError, Enqueued, QueueSettings};
 use crate::admission::Permit;
 use crate::settings::Section;
+use crate::supervisor::Supervisor;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -70,6 +71,7 @@ impl Batcher {
         settings: &Arc<QueueSettings>,
         delivery: Delivery,
         tasks: &TaskTracker,
+        supervisor: &Supervisor,
     ) -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -84,7 +86,7 @@ impl Batcher {
             carried: None,
             tasks: tasks.clone(),
         };
-        tasks.spawn(worker.run());
+        tasks.spawn(supervisor.clone().watch("batcher", worker.run()));
         Self { waiting }
     }
 

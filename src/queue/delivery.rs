@@ -9,6 +9,7 @@ use super::producer::Producer;
 use super::script::{AddJobs, Copy, Failure, Fate};
 use super::session::{CallError, Session};
 use super::{Added, EnqueueError, Enqueued, QueueSettings};
+use crate::failpoint;
 use crate::metrics::{Metrics, RedisError};
 use crate::pause::Pause;
 use fred::types::Value;
@@ -58,25 +59,22 @@ enum Next {
 }
 
 impl Delivery {
-    /// Connects to Redis, as a new producer.
-    pub(super) fn start(
+    /// Over this link, as a new producer.
+    pub(super) fn new(
         settings: &Arc<QueueSettings>,
+        link: Link,
         health: &Arc<Health>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let producer = Producer::new();
         Self {
             add_jobs: AddJobs::new(settings, &producer),
-            link: Link::start(settings),
+            link,
             producer,
             settings: Arc::clone(settings),
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
         }
-    }
-
-    pub(super) fn link(&self) -> Link {
-        self.link.clone()
     }
 
     /// Takes a batch to Redis and answers those who wait for it together.
@@ -91,6 +89,7 @@ impl Delivery {
         let jobs: usize = requests.iter().map(|jobs| jobs.heads.len()).sum();
         self.metrics.redis.batch_jobs.record(jobs as f64);
         let result = self.settle(&requests, deadline).await;
+        failpoint::pass("delivery");
         drop(slot);
         self.metrics.redis.call_duration.record(begun.elapsed());
         match result {

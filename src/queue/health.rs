@@ -8,6 +8,7 @@ use super::state::State;
 use crate::lifecycle::{Condition, Reporter};
 use crate::log_rate::LogRate;
 use crate::metrics::{Metrics, RedisError};
+use crate::supervisor::Supervisor;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,8 +151,9 @@ pub async fn watch(
     health: Arc<Health>,
     reporter: Reporter,
     metrics: Arc<Metrics>,
+    supervisor: Supervisor,
 ) {
-    let mut link = Link::start(&settings);
+    let mut link = Link::start(&settings, &supervisor);
     // The first verdict is not spoken while connections are being made.
     let soon = Instant::now() + settings.patience();
     let links = health.links().clone();

@@ -4,6 +4,7 @@ use super::QueueSettings;
 use super::session::Session;
 use crate::log_rate::LogRate;
 use crate::pause::Pause;
+use crate::supervisor::Supervisor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,11 +34,12 @@ struct News {
 
 impl Link {
     /// Connects, and connects again, on the runtime of the caller, until every clone is dropped.
-    pub(super) fn start(settings: &Arc<QueueSettings>) -> Self {
+    pub(super) fn start(settings: &Arc<QueueSettings>, supervisor: &Supervisor) -> Self {
         let (sender, sessions) = watch::channel(None);
         let news = News { server: settings.servers(), cause: "not connected yet".to_owned() };
         let news = Arc::new(Mutex::new(news));
-        tokio::spawn(keep_connected(Arc::clone(settings), sender, Arc::clone(&news)));
+        let connecting = keep_connected(Arc::clone(settings), sender, Arc::clone(&news));
+        tokio::spawn(supervisor.clone().watch("link", connecting));
         Self { sessions, news }
     }
 

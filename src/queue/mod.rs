@@ -25,10 +25,12 @@ use crate::admission::{NoRoom, Permit};
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
+use crate::supervisor::Supervisor;
 use arc_swap::ArcSwap;
 use batcher::{BatchSettings, Batcher};
 use delivery::Delivery;
 use keys::QueueName;
+use link::Link;
 use options::JobOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -207,13 +209,16 @@ impl Queue {
         health: &Arc<Health>,
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
+        supervisor: &Supervisor,
     ) -> Self {
-        let delivery = Delivery::start(settings, health, metrics);
-        health.add(delivery.link());
+        let link = Link::start(settings, supervisor);
+        health.add(link.clone());
+        let delivery = Delivery::new(settings, link, health, metrics);
+        let batcher = Batcher::start(settings, delivery, tasks, supervisor);
         Self {
             settings: Arc::clone(settings),
             health: Arc::clone(health),
-            batchers: vec![Batcher::start(settings, delivery, tasks)],
+            batchers: vec![batcher],
             turn: Arc::default(),
         }
     }

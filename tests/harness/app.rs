@@ -7,7 +7,7 @@ use reqwest::ClientBuilder;
 
 use super::config::Config;
 use super::documents::Documents;
-use super::hookgate::Hookgate;
+use super::hookgate::{Hookgate, Surroundings, open_at_once};
 use super::http::{Call, Caller, Reply};
 use super::mongo::TestDatabase;
 use super::raw::raw;
@@ -15,6 +15,9 @@ use super::redis::Redis;
 use super::scratch::Scratch;
 use super::tls::Authority;
 use super::wait::until;
+
+/// Where files are that ask Hookgate to panic.
+const FAILPOINTS: &str = "failpoints";
 
 /// A running Hookgate with a Redis of its own.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ impl App {
             files: Scratch::new("app"),
             redis: None,
             redis_address: None,
+            surroundings: Surroundings::default(),
             client: None,
         }
     }
@@ -74,6 +78,11 @@ impl App {
         std::fs::rename(new, self.documents_file()).expect("both in our own directory");
     }
 
+    /// Has Hookgate panic once when it next comes by this place in its code.
+    pub fn panic_at(&self, place: &str) {
+        self.files.write(&format!("{FAILPOINTS}/{place}"), "");
+    }
+
     pub fn documents_file(&self) -> PathBuf {
         self.files.join("workflows.json")
     }
@@ -103,6 +112,7 @@ pub struct Builder {
     files: Scratch,
     redis: Option<Redis>,
     redis_address: Option<String>,
+    surroundings: Surroundings,
     /// For TLS. On the heap: it is large, and every test holds one.
     client: Option<Box<ClientBuilder>>,
 }
@@ -151,6 +161,25 @@ impl Builder {
         })
     }
 
+    /// A variable of Hookgate's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.surroundings.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A limit of the system, as `prlimit` takes it: `--nofile=256:256`.
+    pub fn limit(mut self, limit: &str) -> Self {
+        self.surroundings.limits.push(limit.to_owned());
+        self
+    }
+
+    /// Lets [`App::panic_at`] work.
+    pub fn failpoints(self) -> Self {
+        let directory = self.files.join(FAILPOINTS);
+        std::fs::create_dir(&directory).expect("our own directory");
+        self.variable("HOOKGATE_FAILPOINTS", directory.to_str().expect("a path of text"))
+    }
+
     /// A file that the configuration may name; gives its path as text.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         self.files.write(name, content).to_str().expect("a path of text").to_owned()
@@ -158,13 +187,19 @@ impl Builder {
 
     /// Starts and waits until ready.
     pub async fn start(self) -> App {
-        let app = self.start_unready().await;
+        let app = self.launch().await;
         app.hookgate.ready().await;
         app
     }
 
-    /// Starts and waits until it lives.
-    pub async fn start_unready(mut self) -> App {
+    /// Starts and waits until its port is open, which it is before it is ready.
+    pub async fn start_unready(self) -> App {
+        let app = self.config(open_at_once).launch().await;
+        app.hookgate.open().await;
+        app
+    }
+
+    async fn launch(mut self) -> App {
         let redis = match self.redis.take() {
             Some(redis) => redis,
             None => Redis::start().await,
@@ -173,7 +208,7 @@ impl Builder {
         self.config.set("triggers.file", file);
         let address = self.redis_address.unwrap_or_else(|| redis.url());
         self.config.set("queue.redis", address);
-        let hookgate = Hookgate::start_unready(self.config).await;
+        let hookgate = Hookgate::start_in(self.config, self.surroundings).await;
         let caller = match self.client {
             Some(client) => Caller::over_tls(hookgate.address(), *client),
             None => Caller::new(hookgate.address()),

@@ -1,11 +1,13 @@
 //! The real binary.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use super::confidential;
 use super::config::Config;
@@ -21,13 +23,18 @@ pub fn program() -> &'static Path {
 
 /// A command line of the binary, in an environment without any variable of ours.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    let mut command = without_variables(program());
+    command.args(arguments);
+    command
+}
+
+fn without_variables(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("HOOKGATE") {
             command.env_remove(name);
         }
     }
-    command.args(arguments);
     command
 }
 
@@ -58,28 +65,41 @@ pub struct Hookgate {
     // Dropped before the directory, in which its log lies.
     process: Process,
     directory: Scratch,
+    surroundings: Surroundings,
     client: reqwest::Client,
+}
+
+/// What a process is started in, beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Of the environment.
+    pub variables: Vec<(String, String)>,
+    /// As `prlimit` takes them: `--nofile=256:256`.
+    pub limits: Vec<String>,
 }
 
 impl Hookgate {
     /// Starts and waits until `/readyz` says yes.
     pub async fn start(config: Config) -> Self {
-        let hookgate = Self::start_unready(config).await;
+        let hookgate = Self::start_in(config, Surroundings::default()).await;
         hookgate.ready().await;
         hookgate
     }
 
-    /// Starts and waits until `/livez` answers.
-    pub async fn start_unready(config: Config) -> Self {
-        Self::start_with_env(config, &[]).await
+    /// Starts and waits until the port is open, which it is before it is ready.
+    pub async fn start_unready(mut config: Config) -> Self {
+        open_at_once(&mut config);
+        let hookgate = Self::start_in(config, Surroundings::default()).await;
+        hookgate.open().await;
+        hookgate
     }
 
-    /// As [`Hookgate::start_unready`], with environment variables.
-    pub async fn start_with_env(config: Config, variables: &[(&str, &str)]) -> Self {
+    /// Starts and waits until `/livez` answers.
+    pub async fn start_in(config: Config, surroundings: Surroundings) -> Self {
         let directory = Scratch::new("hookgate");
-        let process = launch(&config, &directory, variables);
+        let process = launch(&config, &directory, &surroundings);
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let hookgate = Self { config, process, directory, client };
+        let hookgate = Self { config, process, directory, surroundings, client };
         until_some("/livez answers", async || {
             assert!(hookgate.process.exit_code().is_none(), "hookgate ended: {}", hookgate.log());
             hookgate.client.get(hookgate.admin_url("/livez")).send().await.ok()
@@ -95,6 +115,11 @@ impl Hookgate {
             self.try_readiness().await.is_some_and(|(status, _)| status == StatusCode::OK)
         })
         .await;
+    }
+
+    /// Waits until the port is open.
+    pub async fn open(&self) {
+        until("the port is open", async || TcpStream::connect(self.address()).await.is_ok()).await;
     }
 
     /// Waits until `/readyz` says no.
@@ -166,14 +191,20 @@ impl Hookgate {
 
     /// Kills it if it runs, starts it again with `self.config`, and waits until it is ready.
     pub async fn restart(&mut self) {
-        self.restart_unready().await;
+        self.relaunch().await;
         self.ready().await;
     }
 
-    /// As [`Hookgate::restart`], and waits until it lives.
+    /// As [`Hookgate::restart`], and waits until the port is open, which it is before it is ready.
     pub async fn restart_unready(&mut self) {
+        open_at_once(&mut self.config);
+        self.relaunch().await;
+        self.open().await;
+    }
+
+    async fn relaunch(&mut self) {
         self.process.kill9().await;
-        self.process = launch(&self.config, &self.directory, &[]);
+        self.process = launch(&self.config, &self.directory, &self.surroundings);
         until("/livez answers", async || {
             self.client.get(self.admin_url("/livez")).send().await.is_ok()
         })
@@ -186,14 +217,22 @@ impl Hookgate {
     }
 }
 
+/// Opens the port whether all is ready or not.
+pub fn open_at_once(config: &mut Config) {
+    config.set("server.start_timeout", "0s");
+}
+
 fn write(config: &Config, directory: &Scratch) -> PathBuf {
     config.secrets().iter().for_each(|secret| confidential::credential(secret));
     directory.write("hookgate.toml", config.to_string())
 }
 
-fn launch(config: &Config, directory: &Scratch, variables: &[(&str, &str)]) -> Process {
+fn launch(config: &Config, directory: &Scratch, surroundings: &Surroundings) -> Process {
     let file = write(config, directory);
-    let mut command = command(&["serve", "--config"]);
-    command.arg(file).env("RUST_BACKTRACE", "1").envs(variables.iter().copied());
+    let Surroundings { variables, limits } = surroundings;
+    // It becomes the program, under the same pid.
+    let mut command = without_variables("prlimit");
+    command.args(limits).arg("--").arg(program()).args(["serve", "--config"]).arg(file);
+    command.env("RUST_BACKTRACE", "1").envs(variables.iter().cloned());
     Process::start("hookgate", &command, &directory.join("hookgate.log"))
 }

@@ -13,8 +13,8 @@
 //!
 //! | module | offers |
 //! |---|---|
-//! | [`app`] | [`App`]: `start`, `with(change)`, `build()` with `documents`, `config`, `redis`, `mongo`, `file`; `post`, `webhook`, `raw`, `replace_documents`, `assert_accounting` |
-//! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_with_env`, `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `check`, `check_connect` and `run(&["token", …])` for the other commands |
+//! | [`app`] | [`App`]: `start`, `with(change)`, `build()` with `documents`, `config`, `redis`, `mongo`, `file`, `variable`, `limit`, `failpoints`; `post`, `webhook`, `raw`, `panic_at`, `replace_documents`, `assert_accounting` |
+//! | [`hookgate`] | [`Hookgate`]: `start`, `start_unready`, `start_in` (variables, limits), `ready`, `unready`, `readiness`, `metrics`, `terminate` (SIGTERM, exit code), `kill9`, `restart`, `process().signal("INT")`, `log`; `check`, `check_connect` and `run(&["token", …])` for the other commands |
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for shapes that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: what is refused and how, whatever the transport; `assert_envelope` |

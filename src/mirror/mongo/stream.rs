@@ -1,6 +1,7 @@
 //! Reading the stream of changes, in a task of its own.
 
 use super::source::{Position, Source, Stream};
+use crate::failpoint;
 use crate::mirror::document::DocumentKey;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
 use mongodb::error::{Error, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR};
@@ -92,6 +93,7 @@ pub(super) async fn pump(
     // The first reply comes at once; that it is empty does not say that there is nothing.
     let mut is_first = true;
     loop {
+        failpoint::pass("stream");
         let reply = match source.next(&mut stream).await {
             Ok(batch) => reply_of(&batch, stream.session.operation_time(), &position),
             Err(error) => Err(Lost::from(error)),

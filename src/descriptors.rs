@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Not for callers: MongoDB, operators, files.
 const RESERVED: usize = 128;
 
-/// Of a worker: its listener, and what its runtime waits with.
+/// Of a worker: its listener, what its runtime waits with, and the connection in its hand when all places are taken.
 const OF_WORKER: usize = 6;
 
 /// Of a connection to Redis: the next one is made while the last is being closed, and Sentinel asked which that is.

@@ -158,11 +158,35 @@ fn limit_open_files(pid: u32, files: usize) {
 
 #[tokio::test]
 async fn connections_leave_descriptors_for_others() {
-    let mut app = App::start().await;
-    app.hookgate.config.set("server.max_connections", 1_000_000);
-    app.hookgate.restart().await;
-    assert!(app.hookgate.log().contains("leaves no room for server.max_connections"));
+    const WORKERS: u32 = 40;
+    const FILES: usize = 1200;
+    let app = App::build().limit(&format!("--nofile={FILES}:{FILES}")).config(|config| {
+        config.set("server.workers", WORKERS).set("server.max_connections", 1_000_000);
+        config.set("server.header_timeout", "10m");
+    });
+    let app = app.start().await;
+    let log = app.hookgate.log();
+    let told = log.lines().find(|line| line.contains("leaves no room for server.max_connections"));
+    let (_, places) = told.expect("a warning").rsplit_once("connections=").expect("a number");
+    let places: usize = places.parse().expect("a number");
+    // All places are taken, and each worker has one more connection in its hand.
+    let mut callers = Vec::new();
+    for _ in 0..places + 2 * WORKERS as usize {
+        callers.push(Connection::open(app.hookgate.address()).await);
+    }
+    until("all places are taken", async || {
+        app.hookgate.metrics().await.sum("hookgate_connections") == places as f64
+    })
+    .await;
+    // There are descriptors for all connections to Redis to be made anew at once.
+    app.redis.freeze();
+    app.hookgate.unready().await;
+    app.redis.thaw();
+    app.hookgate.ready().await;
+    callers.truncate(places / 2);
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let errors = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
+    assert_eq!(errors, 0.0);
 }
 
 #[tokio::test]

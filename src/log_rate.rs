@@ -14,7 +14,7 @@ pub struct LogRate {
 }
 
 impl LogRate {
-    pub fn new(most: u32, span: Duration) -> Self {
+    pub const fn new(most: u32, span: Duration) -> Self {
         Self { most, span, began: None, asked: 0 }
     }
 

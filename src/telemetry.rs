@@ -1,14 +1,15 @@
 //! Logs: one line per event on standard output.
 
+use crate::log_rate::LogRate;
 use crate::settings::Section;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -74,6 +75,10 @@ impl TelemetrySettings {
 
 /// A panic as a line of the log. A text that was put together may hold what a caller has sent: only fixed ones are told.
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    static RATE: Mutex<LogRate> = Mutex::new(LogRate::new(10, Duration::from_secs(1)));
+    if !RATE.lock().unwrap_or_else(PoisonError::into_inner).allows() {
+        return;
+    }
     let text = panic.payload().downcast_ref::<&'static str>();
     let place = panic.location().map(ToString::to_string);
     let thread = thread::current();
@@ -100,7 +105,9 @@ struct Milliseconds;
 
 impl FormatTime for Milliseconds {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", humantime::format_rfc3339_millis(SystemTime::now()))
+        // A clock that has never been set may stand before 1970, which has no such form.
+        let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
+        write!(writer, "{}", humantime::format_rfc3339_millis(now))
     }
 }
 

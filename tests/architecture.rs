@@ -34,7 +34,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("watched_file", &[]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
-    ("telemetry", &[&["settings"]]),
+    ("telemetry", &[&["log_rate", "settings"]]),
     ("mirror", &[GROUND]),
     // These three never see each other.
     ("auth", &[GROUND, &["mirror"]]),

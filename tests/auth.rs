@@ -5,6 +5,9 @@ mod harness;
 #[path = "auth/api_keys.rs"]
 mod api_keys;
 
+#[path = "auth/attacks.rs"]
+mod attacks;
+
 #[path = "auth/remembered.rs"]
 mod remembered;
 

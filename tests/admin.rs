@@ -3,12 +3,18 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use harness::ledger::{self, Answer, Load};
+use harness::metrics::Metrics;
+use harness::raw::{Connection, raw};
 use harness::wait::{until, until_some};
 use harness::{App, Config, Hookgate, Redis, ports};
 use redis::cmd;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn the_process_lives_whatever_else_is_away() {
@@ -127,6 +133,68 @@ async fn operators_are_answered_while_redis_is_frozen() {
     // As a timeout or as a lost connection, whichever is noticed first.
     let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
     assert!((errors - 1.0).abs() < f64::EPSILON, "{errors}");
+}
+
+/// More connections than it takes at a time, and none of them says anything.
+#[tokio::test]
+async fn operators_are_answered_beside_connections_that_say_nothing() {
+    let app = App::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Connection::open(app.hookgate.admin_address()).await);
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", app.hookgate.process().pid()));
+    assert!(open.expect("its descriptors").count() < 100, "not all of them are taken");
+    // A new one is taken at the latest when those have said nothing for long enough.
+    let answer = raw(app.hookgate.admin_address(), "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+/// As fast as eight callers can, while jobs come in and Redis goes and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
+    let mut app = App::build().documents(ledger::documents()).start().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut operators = JoinSet::new();
+    for _ in 0..8 {
+        let (is_over, urls) = (
+            Arc::clone(&is_over),
+            ["/readyz", "/metrics"].map(|path| app.hookgate.admin_url(path)),
+        );
+        operators.spawn(async move {
+            let client = reqwest::Client::new();
+            let (mut asked, mut requests, mut answers) = (0, 0.0, BTreeSet::new());
+            while !is_over.load(Ordering::Relaxed) {
+                let [ready, metrics] = &urls;
+                let answer = client.get(ready).send().await.expect("an answer");
+                answers.insert(answer.status().as_u16());
+                let page = client.get(metrics).send().await.expect("an answer");
+                let page = Metrics::parse(&page.text().await.expect("text"));
+                let counted = page.sum("hookgate_requests_total");
+                assert!(counted >= requests, "{counted} after {requests}");
+                requests = counted;
+                asked += 1;
+            }
+            (asked, answers)
+        });
+    }
+    let load = Load::start(&app.caller);
+    load.more_accepted(100).await;
+    let refused = |answer: &Answer| !matches!(answer, Answer::Accepted { .. });
+    assert_eq!(load.ledger().count(refused), 0, "nobody is refused for their sake");
+    app.redis.kill9().await;
+    app.hookgate.unready().await;
+    load.more_refused(50).await;
+    app.redis.restart().await;
+    app.hookgate.ready().await;
+    load.more_accepted(100).await;
+    is_over.store(true, Ordering::Relaxed);
+    for (asked, answers) in operators.join_all().await {
+        assert!(asked > 10 && answers == BTreeSet::from([200, 503]), "{asked} {answers:?}");
+    }
+    load.stop().await;
+    app.assert_accounting().await;
 }
 
 /// Nobody listens where it looks for Redis, and its file is not there.

@@ -5,6 +5,7 @@ mod harness;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use harness::hookgate::program;
@@ -41,8 +42,8 @@ async fn a_line_that_is_torn_is_ended_before_the_next() {
     let mut page = [0; PAGE];
     piped.reader.read_exact(&mut page).expect("the pipe is full");
     // The fault that it tells of is longer than a page.
-    piped.config.set(&"long".repeat(PAGE), 1);
-    piped.directory.write("hookgate.toml", piped.config.to_string());
+    piped.other.config.set(&"long".repeat(PAGE), 1);
+    piped.other.write();
     piped.hang_up("refused").await;
     let torn = piped.read();
     assert!(torn.contains("longlong") && !torn.ends_with('\n'), "{torn}");
@@ -53,12 +54,60 @@ async fn a_line_that_is_torn_is_ended_before_the_next() {
     assert!(log.lines().nth(1).is_some_and(|line| line.contains("were lost")), "{log}");
 }
 
+#[tokio::test]
+async fn a_log_on_a_full_disk_stops_nobody() {
+    let app = App::start().await;
+    let other = Other::of(&app, "debug");
+    let process = other.launch(Path::new("/dev/full"));
+    other.serves().await;
+    process.signal("TERM");
+    assert_eq!(process.wait().await, 0);
+}
+
+/// A second Hookgate beside that of an app.
+struct Other {
+    config: Config,
+    directory: Scratch,
+}
+
+impl Other {
+    fn of(app: &App, level: &str) -> Self {
+        let mut config = app.hookgate.config.clone();
+        config.set("server.listen", format!("127.0.0.1:{}", ports::free()));
+        config.set("admin.listen", format!("127.0.0.1:{}", ports::free()));
+        config.set("telemetry.log", level);
+        let other = Self { config, directory: Scratch::new("log") };
+        other.write();
+        other
+    }
+
+    fn write(&self) {
+        self.directory.write("hookgate.toml", self.config.to_string());
+    }
+
+    /// Starts it with its log going there.
+    fn launch(&self, log: &Path) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"exec "$1" serve --config "$2" 1<>"$3""#, "sh"]);
+        command.arg(program()).arg(self.directory.join("hookgate.toml")).arg(log);
+        Process::start("hookgate", &command, &self.directory.join("log"))
+    }
+
+    async fn serves(&self) {
+        let address = self.config.text("server.listen").parse().expect("an address");
+        let caller = Caller::new(address);
+        until("it serves", async || {
+            caller.webhook("wh_1").try_send().await.is_ok_and(|reply| reply.status == 202)
+        })
+        .await;
+    }
+}
+
 /// A Hookgate that writes its log into a pipe, which is full before the first line.
 struct Piped {
-    config: Config,
+    other: Other,
     reader: File,
     process: Process,
-    directory: Scratch,
     _app: App,
 }
 
@@ -66,31 +115,18 @@ impl Piped {
     /// Starts it and waits until it serves.
     async fn start(level: &str) -> Self {
         let app = App::start().await;
-        let mut config = app.hookgate.config.clone();
-        let listen = format!("127.0.0.1:{}", ports::free());
-        config.set("server.listen", listen.as_str());
-        config.set("admin.listen", format!("127.0.0.1:{}", ports::free()));
-        config.set("telemetry.log", level);
-        let directory = Scratch::new("log");
-        let file = directory.write("hookgate.toml", config.to_string());
-        let pipe = directory.join("pipe");
+        let other = Other::of(&app, level);
+        let pipe = other.directory.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
         // For both ways, so that neither end waits for the other.
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
         let both_ways =
             OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(&pipe);
-        let mut command = Command::new("sh");
-        command.args(["-c", r#"exec "$1" serve --config "$2" 1<>"$3""#, "sh"]);
-        command.arg(program()).arg(file).arg(&pipe);
         let mut reader = both_ways.expect("a pipe");
         fill(&mut reader);
-        let process = Process::start("hookgate", &command, &directory.join("log"));
-        let caller = Caller::new(listen.parse().expect("an address"));
-        until("it serves", async || {
-            caller.webhook("wh_1").try_send().await.is_ok_and(|reply| reply.status == 202)
-        })
-        .await;
-        Self { config, reader, process, directory, _app: app }
+        let process = other.launch(&pipe);
+        other.serves().await;
+        Self { other, reader, process, _app: app }
     }
 
     /// What is there to be read.
@@ -105,7 +141,7 @@ impl Piped {
     async fn hang_up(&self, result: &str) {
         self.process.signal("HUP");
         let counted = format!("hookgate_config_reloads_total{{result=\"{result}\"}} 1");
-        let metrics = format!("http://{}/metrics", self.config.text("admin.listen"));
+        let metrics = format!("http://{}/metrics", self.other.config.text("admin.listen"));
         until("the configuration was read again", async || {
             let page = reqwest::get(&metrics).await.expect("an answer").text().await;
             page.is_ok_and(|page| page.contains(&counted))

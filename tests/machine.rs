@@ -110,9 +110,9 @@ async fn a_full_disk_costs_the_snapshot_alone() {
 async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
     let clock = Clock::new("+0");
     let app = clock.app().await;
-    let begin = now();
+    let start = now();
     let with = async |serial: usize, change: Value| {
-        let mut claims = json!({ "organizationId": "org_a", "sub": "u", "exp": begin + 90_000 });
+        let mut claims = json!({ "organizationId": "org_a", "sub": "u", "exp": start + 90_000 });
         claims["jti"] = json!(serial);
         claims.as_object_mut().expect("an object").extend(change.as_object().expect("one").clone());
         app.webhook("wh_1").bearer(&token(&claims)).send().await
@@ -133,9 +133,9 @@ async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
     {
         clock.set(clock_says);
         // One that is seen again and again, one that is new, and one that has begun half an hour ago.
-        let remembered = with(0, json!({ "exp": begin + 1800 })).await;
-        let new = with(serial, json!({ "exp": begin + 1800 })).await;
-        let begun = with(serial, json!({ "nbf": begin - 1800 })).await;
+        let remembered = with(0, json!({ "exp": start + 1800 })).await;
+        let new = with(serial, json!({ "exp": start + 1800 })).await;
+        let begun = with(serial, json!({ "nbf": start - 1800 })).await;
         for (reply, is_refused) in [(remembered, is_late), (new, is_late), (begun, is_early)] {
             if is_refused {
                 reply.assert_rejected(401, "expired_token");

@@ -9,7 +9,7 @@ use harness::hookgate::Surroundings;
 use harness::ledger::{self, Answer, Ledger, Load};
 use harness::raw::Connection;
 use harness::wait::until;
-use harness::{App, Config, Hookgate, Redis};
+use harness::{App, Config, Hookgate, Mongo, Redis};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
@@ -166,6 +166,26 @@ async fn with_everything_gone_it_ends_all_the_same() {
     assert_eq!(idle.closed().await, b"");
     app.redis.thaw();
     app.redis.queue().assert_empty().await;
+}
+
+#[tokio::test]
+async fn with_everything_going_under_load_it_tells_no_lies_and_ends() {
+    let mongo = Mongo::start().await;
+    let database = mongo.database().await;
+    database.insert(&ledger::documents()).await;
+    let app = App::build().mongo(&database).config(|config| {
+        config.set("queue.enqueue_timeout", "1s");
+    });
+    let app = app.start().await;
+    let load = Load::start(&app.caller);
+    load.more_accepted(100).await;
+    mongo.kill9().await;
+    app.redis.freeze();
+    app.hookgate.process().signal("TERM");
+    assert_eq!(app.hookgate.process().wait().await, 0);
+    load.more("not sent", 10, |answer| *answer == Answer::NotSent).await;
+    app.redis.thaw();
+    load.stop().await.judge(&app.redis).await.assert_sound();
 }
 
 /// The next process takes over the port before the last one leaves it.

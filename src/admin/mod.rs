@@ -20,7 +20,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 /// What both listeners serve, for programs; held to the code by `tests/openapi.rs`.
@@ -30,6 +31,9 @@ const OPENAPI: &str = include_str!("openapi.json");
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at a time. They come out of the descriptors that are kept from callers; the others wait.
+const MOST_CONNECTIONS: usize = 64;
 
 /// The section `[admin]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +66,18 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut log_rate = LogRate::new(1, Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {
             () = stopping.reached(Stage::Cut) => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 let admin = admin.clone();
                 tasks.spawn(async move {
+                    let _place = place;
                     let service = service_fn(move |request| {
                         let response = admin.respond(&request);
                         async move { Ok::<_, Infallible>(response) }
@@ -92,6 +98,16 @@ pub async fn serve(
             }
         }
     }
+}
+
+/// The next connection, when there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place.expect("the semaphore is never closed")))
 }
 
 impl Admin {

@@ -111,3 +111,20 @@ impl Hash {
         u16::from_be_bytes([high, low])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who chooses ids cannot choose them so that they all fall together.
+    #[test]
+    fn no_two_maps_hash_alike() {
+        let hashes = |map: &Sharded| {
+            let keys = (0..64).map(|serial| format!("wh_{serial}"));
+            keys.map(|key| map.hasher.hash_one(key.as_bytes())).collect::<Vec<u64>>()
+        };
+        let (one, other) = (Sharded::default(), Sharded::default());
+        assert_ne!(hashes(&one), hashes(&other));
+        assert_eq!(hashes(&one), hashes(&one.empty_beside()));
+    }
+}

@@ -1,9 +1,12 @@
 // What such services are today: Express, a look-up in MongoDB for each request, BullMQ.
+import { createSecretKey } from "node:crypto";
 import express from "express";
 import jwt from "jsonwebtoken";
 import { MongoClient } from "mongodb";
 import { accepted, enqueue, listeners } from "./jobs.mjs";
 import { onEveryCore } from "./processes.mjs";
+
+const secret = createSecretKey(process.env.JWT_SECRET, "utf8"); // of a text it would try first whether it is a public key
 
 onEveryCore(async () => {
   const client = await MongoClient.connect(process.env.MONGODB_URI);
@@ -13,7 +16,7 @@ onEveryCore(async () => {
   function authenticate(request, response, next) {
     try {
       const token = (request.headers.authorization ?? "").replace(/^Bearer /, "");
-      request.caller = jwt.verify(token, process.env.JWT_SECRET, { algorithms: ["HS256"] });
+      request.caller = jwt.verify(token, secret, { algorithms: ["HS256"] });
     } catch {
       return response.status(401).json({ success: false, code: "invalid_token" });
     }

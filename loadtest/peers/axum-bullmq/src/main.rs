@@ -43,13 +43,15 @@ async fn main() -> anyhow::Result<()> {
         workflows: Workflows::read(&set("WORKFLOWS")?)?,
         queue: open_queue(set("REDIS_URL")?).await?,
     };
-    let router = Router::new()
-        .route("/api/webhook/workflow", post(accept))
-        .with_state(Arc::new(service));
+    let router =
+        Router::new().route("/api/webhook/workflow", post(accept)).with_state(Arc::new(service));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", set("PORT")?.parse()?)).await?;
-    Ok(axum::serve(axum::serve::ListenerExt::tap_io(listener, |stream| {
-        let _ = stream.set_nodelay(true);
-    }), router)
+    Ok(axum::serve(
+        axum::serve::ListenerExt::tap_io(listener, |stream| {
+            let _ = stream.set_nodelay(true);
+        }),
+        router,
+    )
     .await?)
 }
 

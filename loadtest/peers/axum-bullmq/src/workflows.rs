@@ -19,7 +19,8 @@ struct File {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    _id: String,
+    #[serde(rename = "_id")]
+    id: String,
     organization_id: String,
     enabled: bool,
     nodes: Vec<Node>,
@@ -52,18 +53,22 @@ impl Workflows {
     fn insert(&mut self, document: Document) {
         let mut node_ids: HashMap<String, Vec<String>> = HashMap::new();
         for node in document.nodes {
-            if let ("WebhookTrigger", Some(webhook)) = (node.r#type.as_str(), node.data.webhook_id) {
+            if let ("WebhookTrigger", Some(webhook)) = (node.r#type.as_str(), node.data.webhook_id)
+            {
                 node_ids.entry(webhook).or_default().push(node.id);
             }
         }
         let webhooks = self.0.entry(document.organization_id).or_default();
         for (webhook, node_ids) in node_ids {
-            let workflow = Workflow { id: document._id.clone(), node_ids };
+            let workflow = Workflow { id: document.id.clone(), node_ids };
             webhooks.entry(webhook).or_default().push(workflow);
         }
     }
 
     pub fn matching(&self, organization: &str, webhook: &str) -> &[Workflow] {
-        self.0.get(organization).and_then(|webhooks| webhooks.get(webhook)).map_or(&[], Vec::as_slice)
+        self.0
+            .get(organization)
+            .and_then(|webhooks| webhooks.get(webhook))
+            .map_or(&[], Vec::as_slice)
     }
 }

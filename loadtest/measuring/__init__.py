@@ -1,0 +1,7 @@
+"""How loadtest/compare and loadtest/curves measure."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOADTEST = ROOT / "loadtest"
+TOOLS = ROOT / ".tools"

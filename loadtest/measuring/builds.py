@@ -1,0 +1,28 @@
+"""Whatever a run needs and this machine lacks: tools by scripts/setup, programs by cargo."""
+
+import os
+import subprocess
+
+from . import LOADTEST, ROOT, TOOLS
+from .processes import Failed
+from .progress import say
+
+
+def prepare(needs_peers=True):
+    # Where setup puts Node if the distribution's is too old.
+    os.environ["PATH"] = f"{TOOLS / 'node/bin'}:{os.environ['PATH']}"
+    # They would override the files that candidates are started with.
+    for name in [name for name in os.environ if name.startswith("HOOKGATE_")]:
+        del os.environ[name]
+    say("installing what is missing (scripts/setup loadtest)")
+    _run("scripts/setup", "loadtest")
+    say("building Hookgate (minutes the first time)")
+    _run("cargo", "build", "--release", "--locked")
+    if needs_peers:
+        say("building its peers (minutes the first time)")
+        _run("cargo", "build", "--release", "--locked", cwd=LOADTEST / "peers")
+
+
+def _run(*command, cwd=ROOT):
+    if subprocess.run(command, cwd=cwd, check=False).returncode != 0:
+        raise Failed(f"{' '.join(command)} has failed; see above")

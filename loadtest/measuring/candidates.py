@@ -1,0 +1,127 @@
+"""Who is measured: Hookgate, and what it is measured beside."""
+
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Callable
+
+from . import LOADTEST, ROOT
+from .processes import Process, free_ports, wait_until
+from .servers import DATABASE
+from .webhooks import SECRET, WEBHOOK_PATH
+
+PEERS = LOADTEST / "peers"
+
+
+@dataclass
+class Surroundings:
+    """What a candidate is started in."""
+
+    directory: object
+    redis_url: str
+    workflows: object = None
+    """The file for those that hold workflows in memory."""
+    mongodb_uri: str = None
+    settings: dict = field(default_factory=dict)
+    """Hookgate's, by section, beyond what it needs to find its surroundings."""
+
+
+@dataclass
+class Candidate:
+    name: str
+    title: str
+    command: Callable
+    """Of port and surroundings: the command line, and its environment."""
+    enqueues: bool = True
+    uses_mongodb: bool = False
+
+    def start(self, surroundings):
+        return Server(self, surroundings)
+
+
+class Server(Process):
+    """A candidate that runs."""
+
+    def __init__(self, candidate, surroundings):
+        (self.port,) = free_ports(1)
+        command, environment = candidate.command(self.port, surroundings)
+        super().__init__(candidate.name, command, surroundings.directory, environment)
+        self.enqueues = candidate.enqueues
+
+    def url(self):
+        return f"http://127.0.0.1:{self.port}{WEBHOOK_PATH}"
+
+    def post(self, credential, body):
+        """Status and text of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+            connection.request("POST", WEBHOOK_PATH, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def wait_until_ready(self, credential, body, seconds=60):
+        """Until it takes webhooks; what it has added by then is for the caller to flush."""
+
+        def takes_it():
+            try:
+                return self.post(credential, body)[0] == 202
+            except (OSError, http.client.HTTPException):
+                return False
+
+        wait_until(f"{self.name} to take webhooks", takes_it, self, seconds)
+
+
+def hookgate(port, surroundings):
+    (admin,) = free_ports(1)
+    settings = {
+        "server": {"listen": f"127.0.0.1:{port}"},
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "auth.jwt": {"secrets": [SECRET]},
+        "queue": {"redis": surroundings.redis_url},
+        "triggers": {"source": "file", "file": str(surroundings.workflows)},
+    }
+    if surroundings.mongodb_uri:
+        settings["triggers"] = {"source": "mongodb"}
+        settings["mongodb"] = {"uri": surroundings.mongodb_uri, "database": DATABASE}
+    for section, values in surroundings.settings.items():
+        settings[section] = {**settings.get(section, {}), **values}
+    config = surroundings.directory / "hookgate.toml"
+    config.write_text(_toml(settings))
+    return [ROOT / "target/release/hookgate", "serve", "--config", config], {}
+
+
+def _toml(sections):
+    """JSON's texts, numbers and lists of them are TOML's too."""
+    lines = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _peer(*command):
+    def start(port, surroundings):
+        environment = {
+            "PORT": str(port),
+            "REDIS_URL": surroundings.redis_url,
+            "JWT_SECRET": SECRET,
+            "WORKFLOWS": str(surroundings.workflows),
+            "MONGODB_URI": surroundings.mongodb_uri or "",
+            "MONGODB_DATABASE": DATABASE,
+            "NODE_ENV": "production",
+        }
+        return command, environment
+
+    return start
+
+
+FLOOR = Candidate("floor", "bare hyper (the floor)", _peer(PEERS / "target/release/floor"), enqueues=False)
+HOOKGATE = Candidate("hookgate", "Hookgate", hookgate, uses_mongodb=True)
+AXUM = Candidate("axum-bullmq", "axum + bullmq-official", _peer(PEERS / "target/release/axum-bullmq"))
+FASTIFY = Candidate("fastify", "Fastify + BullMQ", _peer("node", PEERS / "node/fastify.mjs"))
+EXPRESS = Candidate("express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"), uses_mongodb=True)
+
+ALL = [FLOOR, HOOKGATE, AXUM, FASTIFY, EXPRESS]

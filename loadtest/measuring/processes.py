@@ -1,0 +1,127 @@
+"""Processes that are started here and end with this one, and what they cost by /proc."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Failed(Exception):
+    """Something that makes going on senseless; told without a traceback."""
+
+
+def free_ports(count):
+    """Ports that nobody listens on; held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_until(what, condition, process, seconds=60):
+    """Until the condition gives something, which is returned; fails when the process ends or time is out."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        process.assert_running(what)
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {seconds} s in vain for {what}\n{process.log_end()}")
+        time.sleep(0.05)
+
+
+class Process:
+    """A server. Its output goes to a file, and it ends with the `with` block, or with this program."""
+
+    def __init__(self, name, command, directory, environment=None, cwd=None):
+        self.name = name
+        self.log = Path(directory) / f"{name}.log"
+        # In a session of its own, so that Ctrl-C reaches this program alone, which then ends the rest.
+        with open(self.log, "wb") as log:
+            self.popen = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.popen.terminate()
+        try:
+            self.popen.wait(15)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+
+    def assert_running(self, what):
+        if self.popen.poll() is not None:
+            raise Failed(f"{self.name} has ended while waiting for {what}\n{self.log_end()}")
+
+    def log_end(self):
+        lines = self.log.read_text(errors="replace").splitlines()[-15:]
+        return "\n".join(line[:300] for line in lines)
+
+    def cpu_seconds(self):
+        """CPU time of it and its children so far."""
+        return sum(stat.cpu_seconds for stat in self._tree())
+
+    def peak_memory(self):
+        """Bytes at the most so far; of several processes the sum, in which what they share counts each time."""
+        return sum(_memory(stat.pid, "VmHWM") for stat in self._tree())
+
+    def memory(self):
+        """Bytes as of now, likewise."""
+        return sum(_memory(stat.pid, "VmRSS") for stat in self._tree())
+
+    def _tree(self):
+        children = {}
+        stats = {stat.pid: stat for stat in _all_stats()}
+        for stat in stats.values():
+            children.setdefault(stat.parent, []).append(stat.pid)
+        tree, rest = [], [self.popen.pid]
+        while rest:
+            pid = rest.pop()
+            if pid in stats:
+                tree.append(stats[pid])
+            rest.extend(children.get(pid, []))
+        return tree
+
+
+class _Stat:
+    """A line of /proc/PID/stat."""
+
+    def __init__(self, pid, text):
+        # The name stands in parentheses and may hold anything.
+        fields = text.rpartition(")")[2].split()
+        self.pid = pid
+        self.parent = int(fields[1])
+        user, system = int(fields[11]), int(fields[12])
+        self.cpu_seconds = (user + system) / TICKS_PER_SECOND
+
+
+def _all_stats():
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            yield _Stat(int(name), Path(f"/proc/{name}/stat").read_text())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # has ended since it was listed
+
+
+def _memory(pid, field):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024

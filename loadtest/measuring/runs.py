@@ -1,0 +1,90 @@
+"""One measured run: load on a server, and what it has cost whom."""
+
+import time
+from dataclasses import asdict, dataclass
+
+from . import checks, machine
+from .generators import Found
+
+# Without a new job for so long, no request is under way any more.
+_SETTLED_SECONDS = 0.5
+
+
+@dataclass
+class Run:
+    """A row of the raw results. Costs are in microseconds of CPU time."""
+
+    load_average: float
+    """Of the minute before."""
+    found: Found
+    server_cost: float
+    """Of a request."""
+    redis_cost: float
+    """Of a job; 0 without jobs."""
+    mongodb_cost: float
+    """Of a request."""
+    others: float
+    """Cores that were busy with what is neither load nor loaded."""
+    jobs: int
+    memory: int
+    """Bytes of the server behind the run."""
+    fault: str = None
+    """Why it does not count."""
+    asked_rate: float = None
+    """Of requests a second, in the open loop."""
+
+    def to_json(self):
+        return {**asdict(self), "rate": self.found.rate}
+
+
+class Bench:
+    """The servers around the one that is loaded."""
+
+    def __init__(self, redis, mongodb=None):
+        self.redis = redis
+        self.mongodb = mongodb
+
+    def run(self, server, generate, matches):
+        """`generate` takes the server's address; each request starts so many workflows."""
+        self._settled_jobs()  # whoever has warmed it up may have left in the middle
+        self.redis.flush()
+        load_average = machine.load_average()
+        before = self._spent(server)
+        found = generate(server.url())
+        after = self._spent(server)
+        jobs = self._settled_jobs()
+        server_time, redis_time, mongodb_time, generator_time, busy = (b - a for a, b in zip(before, after))
+        others = busy - server_time - redis_time - mongodb_time - generator_time
+        return Run(
+            load_average=load_average,
+            found=found,
+            server_cost=_microseconds(server_time, found.accepted),
+            redis_cost=_microseconds(redis_time, jobs),
+            mongodb_cost=_microseconds(mongodb_time, found.accepted),
+            others=max(0.0, others / found.seconds),
+            jobs=jobs,
+            memory=server.memory(),
+            fault=checks.fault_of_run(found, jobs, matches),
+        )
+
+    def _settled_jobs(self):
+        """How many there are once all is done that was under way when the generator left."""
+        jobs = self.redis.jobs()
+        while True:
+            time.sleep(_SETTLED_SECONDS)
+            before, jobs = jobs, self.redis.jobs()
+            if jobs == before:
+                return jobs
+
+    def _spent(self, server):
+        return (
+            server.cpu_seconds(),
+            self.redis.cpu_seconds(),
+            self.mongodb.cpu_seconds() if self.mongodb else 0.0,
+            machine.seconds_of_ended_children(),
+            machine.busy_seconds(),
+        )
+
+
+def _microseconds(seconds, count):
+    return seconds * 1e6 / count if count else 0.0

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -11,6 +12,8 @@ from .servers import DATABASE
 from .webhooks import SECRET, WEBHOOK_PATH
 
 PEERS = LOADTEST / "peers"
+
+IDLE_SECONDS = 0.5
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Server(Process):
             connection.close()
 
     def wait_until_ready(self, credential, body, seconds=60):
-        """Until it takes webhooks; what it has added by then is for the caller to flush."""
+        """Until it takes webhooks and has nothing else to do; what it has added by then is for the caller to flush."""
 
         def takes_it():
             try:
@@ -71,7 +74,13 @@ class Server(Process):
             except (OSError, http.client.HTTPException):
                 return False
 
+        def is_idle():
+            before = self.cpu_seconds()
+            time.sleep(IDLE_SECONDS)
+            return self.cpu_seconds() - before < IDLE_SECONDS / 10
+
         wait_until(f"{self.name} to take webhooks", takes_it, self, seconds)
+        wait_until(f"{self.name} to come to rest", is_idle, self, seconds)
 
 
 def hookgate(port, surroundings):
@@ -122,6 +131,8 @@ FLOOR = Candidate("floor", "bare hyper (the floor)", _peer(PEERS / "target/relea
 HOOKGATE = Candidate("hookgate", "Hookgate", hookgate, uses_mongodb=True)
 AXUM = Candidate("axum-bullmq", "axum + bullmq-official", _peer(PEERS / "target/release/axum-bullmq"))
 FASTIFY = Candidate("fastify", "Fastify + BullMQ", _peer("node", PEERS / "node/fastify.mjs"))
-EXPRESS = Candidate("express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"), uses_mongodb=True)
+EXPRESS = Candidate(
+    "express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"), uses_mongodb=True
+)
 
 ALL = [FLOOR, HOOKGATE, AXUM, FASTIFY, EXPRESS]

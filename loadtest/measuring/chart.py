@@ -79,7 +79,7 @@ class _Scale:
     def __init__(self, values, begin, end, is_log=False):
         self.is_log = is_log
         self.begin, self.end = begin, end
-        values = [value for value in values if value is not None]
+        values = [value for value in values if value] or [1]
         if is_log:
             self.low = 10 ** math.floor(math.log10(min(values)) + 1e-9)
             self.high = 10 ** math.ceil(math.log10(max(values)) - 1e-9)
@@ -87,8 +87,8 @@ class _Scale:
                 self.high *= 10
         else:
             self.low = 0
-            self.step = _round_step(max(values) or 1)
-            self.high = self.step * math.ceil(max(values) / self.step - 1e-9) or self.step
+            self.step = _round_step(max(values))
+            self.high = self.step * math.ceil(max(values) / self.step - 1e-9)
 
     def place(self, value):
         if self.is_log:
@@ -109,16 +109,13 @@ def _round_step(largest):
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor * 9 >= largest)
 
 
-def bars(path, title, subtitle, unit, series, rows, stacked=False):
-    """Rows are (name, [(value, low, high) or None for each of the series]); stacked: on one bar, with their sum."""
-    left, right, top = 210, 90, 110
-    thickness = 18
-    row_height = (1 if stacked else len(series)) * (thickness + 3) + 16
+def bars(path, title, subtitle, unit, series, rows):
+    """Rows are (name, [(value, low, high) or None for each of the series])."""
+    left, right, top, thickness = 210, 90, 110, 18
+    row_height = len(series) * (thickness + 3) + 16
     bottom = top + len(rows) * row_height
     svg = _Svg(bottom + 56)
-    known = [[cell for cell in cells if cell] for _, cells in rows]
-    largest = [sum(cell[0] for cell in cells) if stacked else max((cell[2] for cell in cells), default=0) for cells in known]
-    scale = _Scale(largest, left, WIDTH - right)
+    scale = _Scale([cell[2] for _, cells in rows for cell in cells if cell], left, WIDTH - right)
     for tick in scale.ticks():
         svg.line(scale.place(tick), top - 8, scale.place(tick), bottom)
         svg.text(scale.place(tick), bottom + 18, number(tick), 11, "middle", _FAINT)
@@ -127,21 +124,9 @@ def bars(path, title, subtitle, unit, series, rows, stacked=False):
     for index, (name, cells) in enumerate(rows):
         y = top + index * row_height
         svg.text(left - 10, y + (row_height - 16) / 2 + 4, name, 13, "end")
-        if stacked:
-            _stacked_bar(svg, scale, cells, y, thickness)
-        else:
-            _grouped_bars(svg, scale, cells, y, thickness)
+        _grouped_bars(svg, scale, cells, y, thickness)
     svg.line(left, top - 8, left, bottom, _FAINT)
     svg.write(path, title, subtitle)
-
-
-def _stacked_bar(svg, scale, cells, y, thickness):
-    reached = 0
-    for colour, cell in zip(COLOURS, cells):
-        value = cell[0] if cell else 0
-        svg.rect(scale.place(reached), y, scale.place(value) - scale.place(0), thickness, colour)
-        reached += value
-    svg.text(scale.place(reached) + 8, y + 14, number(reached), 12)
 
 
 def _grouped_bars(svg, scale, cells, y, thickness):
@@ -173,7 +158,7 @@ def dots(path, title, subtitle, unit, series, rows):
         svg.text(left - 10, y + 4, name, 13, "end")
         places = [scale.place(cell[0]) for cell in cells if cell]
         if not places:
-            svg.text(left + 8, y + 4, "not reached", 12, colour=_FAINT)
+            svg.text(left + 8, y + 4, "–", 12, colour=_FAINT)
             continue
         svg.line(min(places), y, max(places), y, _FAINT, 1.5)
         for place, cell in enumerate(cells):
@@ -197,7 +182,9 @@ def lines(path, title, subtitle, x_label, y_label, series, log_x=True, log_y=Fal
     else:
         x_scale = _Scale(places, left + 20, WIDTH - right - 20)
         x_scale.high = max(places)
-    y_scale = _Scale([point[3] for point in points] + ([point[2] for point in points] if log_y else []), bottom, top, log_y)
+    y_scale = _Scale(
+        [point[3] for point in points] + ([point[2] for point in points] if log_y else []), bottom, top, log_y
+    )
     for tick in y_scale.ticks():
         svg.line(left, y_scale.place(tick), WIDTH - right, y_scale.place(tick))
         svg.text(left - 8, y_scale.place(tick) + 4, number(tick), 11, "end", _FAINT)
@@ -213,5 +200,17 @@ def lines(path, title, subtitle, x_label, y_label, series, log_x=True, log_y=Fal
         for x, value, low, high in all_points:
             svg.line(x_scale.place(x), y_scale.place(low), x_scale.place(x), y_scale.place(high), colour, 1.5)
             svg.circle(x_scale.place(x), y_scale.place(value), colour)
-            svg.text(x_scale.place(x), y_scale.place(value) - 10, number(value), 11, "middle")
+    for x in places:
+        values = sorted((value for at, value, *_ in points if at == x), reverse=True)
+        _label(svg, x_scale.place(x), [(y_scale.place(value), value) for value in values])
     svg.write(path, title, subtitle)
+
+
+def _label(svg, x, points):
+    """Numbers above their points, or below them where there is no room; where there is none at all the axis has to do."""
+    taken = []
+    for y, value in points:
+        room = [at for at in (y - 10, y + 19) if all(abs(at - other) >= 13 for other in taken)]
+        if room:
+            svg.text(x, room[0], number(value), 11, "middle")
+            taken.append(room[0])

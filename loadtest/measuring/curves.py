@@ -28,10 +28,6 @@ class Point:
     round_trip: float = None
     """Milliseconds to Redis, by a proxy; without it directly."""
 
-    @property
-    def key(self):
-        return (str(self.x), self.series)
-
 
 class Data:
     """Writes what the points need into a directory, when a curve has its turn."""
@@ -120,7 +116,9 @@ def workers(data, _options):
     request = (Signer().token(organization(0), USER), webhooks.body(webhook(0)))
     file = data.workflows("workers", webhooks.workflows(1000, 10))
     return [
-        Point(count, [request], file, f"{connections} connections", connections, settings={"server": {"workers": count}})
+        Point(
+            count, [request], file, f"{connections} connections", connections, settings={"server": {"workers": count}}
+        )
         for count in [1, 2]
         for connections in [8, 64, 512]
     ]

@@ -1,13 +1,10 @@
 """What loadtest/compare has found, for people: tables and charts."""
 
-from . import chart
+from . import report_charts
 from .candidates import AXUM, EXPRESS, FASTIFY, FLOOR, HOOKGATE
 from .chart import number
+from .plan import CONNECTIONS, ORGANIZATIONS, SHARES, TRIGGERS
 from .results import mongodb_cost, p50, p99, p999, rate, redis_cost, server_cost, summary_of
-
-TRIGGERS = 1000
-CONNECTIONS = [64, 512]
-SHARES = [0.5, 0.8]
 
 # A generator that sends less than this of what was asked has not held the rate.
 _HELD = 0.98
@@ -15,12 +12,12 @@ _HELD = 0.98
 _METHOD = f"""Made by `loadtest/compare`; [README.md](README.md) tells how to read it and how to repeat it.
 
 Everyone gets the same webhook: a body of 150 bytes, a token signed by HS256, one workflow that it starts, among
-{TRIGGERS:,} workflows of 10 organizations. Redis, MongoDB, the generator and whoever is measured share this machine. Redis keeps
-nothing on disk, for all alike, and is emptied before each run. In each round everyone has a turn with a process of its own, warmed up.
-Figures are medians over the rounds, with the least and the most behind them; ratios are medians of the ratios within a round.
-CPU time is that of all processes of a server, from `/proc`. A run counts only if there are as many jobs in Redis
-as there were answers 202: exactly for oha and k6; wrk stops listening in the middle, so that for it there may be one job
-more for each connection."""
+{TRIGGERS:,} workflows of {ORGANIZATIONS} organizations. Redis, MongoDB, the generator and whoever is measured share this
+machine. Redis keeps nothing on disk, for all alike, and is emptied before each run. In each round everyone has a turn with a
+process of its own, warmed up. Figures are medians over the rounds, with the least and the most in parentheses; ratios are
+medians of the ratios within a round. CPU time is that of all processes of a server, from `/proc`. A run counts only if there
+are as many jobs in Redis as there were answers 202: exactly for oha and k6; wrk stops listening in the middle, so that for
+it there may be one job more for each connection."""
 
 
 def write(target, results, candidates, description):
@@ -38,14 +35,14 @@ def write(target, results, candidates, description):
     ]
     target.mkdir(parents=True, exist_ok=True)
     (target / "report.md").write_text("\n\n".join(sections) + "\n")
-    _charts(target / "charts", results, candidates)
+    report_charts.draw(target / "charts", results, candidates)
 
 
 def _machine(description):
     versions = ", ".join(f"{name} {version}" for name, version in description["versions"].items())
     return (
-        f"{description['cpu']}, {description['memory']}, {description['system']}. Hookgate {description['commit']}. {versions}. "
-        f"{description['rounds']} rounds, {description['seconds']} seconds a run."
+        f"{description['cpu']}, {description['memory']}, {description['system']}. Hookgate {description['commit']}. "
+        f"{versions}. {description['rounds']} rounds, {description['seconds']} seconds a run."
     )
 
 
@@ -125,20 +122,24 @@ class _Tables:
                         ratio(self._ratio(candidate, FLOOR, connections, server_cost)),
                         spread(self.results.summary(key, redis_cost)) if candidate.enqueues else "–",
                         spread(self.results.summary(key, mongodb_cost)) if candidate is EXPRESS else "–",
-                        spread(self.memory(candidate)),
+                        spread(summary_of(self.results.memory_of(candidate.name))),
                     ]
                 )
-        columns = ["closed loop (wrk)", "connections", "requests/s", "of the floor", "server CPU, µs/request", "of the floor"]
+        columns = [
+            "closed loop (wrk)",
+            "connections",
+            "requests/s",
+            "of the floor",
+            "server CPU, µs/request",
+            "of the floor",
+        ]
         columns += ["Redis CPU, µs/job", "MongoDB CPU, µs/request", "peak memory, MiB"]
         note = (
             "Memory is that of the whole turn; of several processes it is the sum. "
-            "Hookgate's CPU time has all of it: TLS, metrics, limits and following MongoDB included."
+            "Hookgate's CPU time has all of the process: its metrics, limits and log, and the following of MongoDB."
         )
         images = [f"![{name}](charts/{name}.svg)" for name in ("throughput", "cost", "memory")]
         return ["## As fast as answers come", table(columns, rows), note, "\n".join(images)]
-
-    def memory(self, candidate):
-        return summary_of(size / 2**20 for size in self.results.memory.get(candidate.name, {}).values())
 
     def against_each(self):
         others = [candidate for candidate in self.candidates if candidate is not HOOKGATE]
@@ -158,12 +159,21 @@ class _Tables:
         for candidate in self.candidates:
             for share in SHARES:
                 rows += [self._open_row(candidate, name, candidate.name, share) for name in ("oha", "k6")]
-        columns = ["open loop", "with", "of its maximum", "asked, requests/s", "held", "p50, ms", "p99, ms", "p99.9, ms"]
+        columns = [
+            "open loop",
+            "with",
+            "of its maximum",
+            "asked, requests/s",
+            "held",
+            "p50, ms",
+            "p99, ms",
+            "p99.9, ms",
+        ]
         note = (
-            "oha counts latency from when a request was due. k6 leaves a request out when none of its connections is free, and counts "
-            "from when it was sent. “Held” is what was answered of what was asked: below 98 % the latencies are those of a "
-            "generator or a server out of breath, and say nothing of a server that has time. A request costs k6 many times what it "
-            "costs the server, so that it cannot hold the rates of the fast ones here."
+            "oha counts latency from when a request was due. k6 leaves a request out when none of its connections is free, "
+            "and counts from when it was sent. “Held” is what was answered of what was asked: below 98 % the latencies are "
+            "those of a generator or a server out of breath, and say nothing of a server that has time. A request costs k6 "
+            "many times what it costs the server, so that it cannot hold the rates of the fast ones on few cores."
         )
         return ["## At a constant rate", table(columns, rows), note, "![latency](charts/latency.svg)"]
 
@@ -198,9 +208,14 @@ class _Tables:
             faults = sum(run.fault is not None for run in runs)
             rows.append([candidate.title, len(runs), spread(load, 1), spread(others, 2), faults])
         columns = ["", "runs", "load average before", "cores busy with others", "do not count"]
-        faults = [f"- {' '.join(map(str, key))}, round {round_}: {fault}" for key, round_, fault in self.results.faults()]
+        faults = [
+            f"- {' '.join(map(str, key))}, round {round_}: {fault}" for key, round_, fault in self.results.faults()
+        ]
         parts = ["## How quiet the machine was", table(columns, rows)]
-        note = "The load average is that of the minute before, and so mostly that of the run before; each run's own is in `report.json`."
+        note = (
+            "The load average is that of the minute before, and so mostly that of the run before; each run's own is in "
+            "`report.json`."
+        )
         return [*parts, note, *(["Runs that do not count:\n\n" + "\n".join(faults)] if faults else [])]
 
 
@@ -208,46 +223,3 @@ def held_share(results, key):
     """Of the rate that was asked, what was answered; the median."""
     summary = results.summary(key, lambda run: run.found.rate / run.asked_rate)
     return summary and summary[0]
-
-
-def _charts(target, results, candidates):
-    def rows(measure, who=candidates):
-        keys = [[(candidate.name, "wrk", connections) for connections in CONNECTIONS] for candidate in who]
-        return [(each.title, [results.summary(key, measure) for key in row]) for each, row in zip(who, keys)]
-
-    at = [f"{connections} connections" for connections in CONNECTIONS]
-    subtitle = "One webhook of 150 bytes, HS256, one job each; the machine is shared with wrk and Redis"
-    chart.bars(target / "throughput.svg", "Requests a second", subtitle, "requests/s, more is better", at, rows(rate))
-    costs = [(candidate.title, [_cost(results, candidate, each) for each in (server_cost, redis_cost, mongodb_cost)]) for candidate in candidates]
-    chart.bars(
-        target / "cost.svg",
-        "CPU time of a request",
-        f"At {CONNECTIONS[-1]} connections, all processes of the server together",
-        "µs of CPU time, less is better",
-        ["server", "Redis", "MongoDB"],
-        costs,
-        stacked=True,
-    )
-    memory = [(each.title, [summary_of(size / 2**20 for size in results.memory.get(each.name, {}).values())]) for each in candidates]
-    chart.bars(target / "memory.svg", "Peak memory", f"Over a turn with up to {CONNECTIONS[-1]} connections", "MiB, less is better", ["all processes"], memory)
-    latencies = []
-    for candidate in candidates:
-        key = (candidate.name, "oha", candidate.name, SHARES[0])
-        latencies.append((f"{candidate.title}"[:28], [results.summary(key, each) for each in (p50, p99, p999)]))
-        if candidate is FLOOR and HOOKGATE in candidates:
-            key = (FLOOR.name, "oha", HOOKGATE.name, SHARES[0])
-            latencies.append(("the floor at Hookgate's rate", [results.summary(key, each) for each in (p50, p99, p999)]))
-    chart.dots(
-        target / "latency.svg",
-        "Latency at half of one's own maximum",
-        "oha at a constant rate, counted from when a request was due",
-        "milliseconds (logarithmic), less is better",
-        ["p50", "p99", "p99.9"],
-        latencies,
-    )
-
-
-def _cost(results, candidate, measure):
-    if measure is mongodb_cost and candidate is not EXPRESS:
-        return None
-    return results.summary((candidate.name, "wrk", CONNECTIONS[-1]), measure)

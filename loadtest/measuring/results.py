@@ -5,7 +5,7 @@ from statistics import median
 
 
 class Results:
-    """Runs by a key such as ("hookgate", "wrk", 64) and the round. Those with a fault are kept, and count for nothing."""
+    """Runs by a key such as ("hookgate", "wrk", 64) and the round. Those with a fault are kept and count for nothing."""
 
     def __init__(self):
         self.runs = {}
@@ -16,6 +16,10 @@ class Results:
 
     def add_memory(self, name, round_, size):
         self.memory.setdefault(name, {})[round_] = size
+
+    def memory_of(self, name):
+        """MiB, of all rounds."""
+        return [size / 2**20 for size in self.memory.get(name, {}).values()]
 
     def values(self, key, measure):
         """By round."""

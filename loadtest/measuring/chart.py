@@ -111,7 +111,7 @@ def _round_step(largest):
 
 def bars(path, title, subtitle, unit, series, rows):
     """Rows are (name, [(value, low, high) or None for each of the series])."""
-    left, right, top, thickness = 210, 90, 110, 18
+    left, right, top, thickness = 230, 90, 110, 18
     row_height = len(series) * (thickness + 3) + 16
     bottom = top + len(rows) * row_height
     svg = _Svg(bottom + 56)
@@ -207,7 +207,7 @@ def lines(path, title, subtitle, x_label, y_label, series, log_x=True, log_y=Fal
 
 
 def _label(svg, x, points):
-    """Numbers above their points, or below them where there is no room; where there is none at all the axis has to do."""
+    """Numbers above their points, or below where there is no room; where there is none at all the axis has to do."""
     taken = []
     for y, value in points:
         room = [at for at in (y - 10, y + 19) if all(abs(at - other) >= 13 for other in taken)]

@@ -3,11 +3,11 @@
 from .figures import Figures
 from .results import p50, p99, rate, redis_cost, server_cost
 
-_METHOD = """Made by `loadtest/curves`: Hookgate alone, configured as shipped but for what a curve is along. wrk (one thread),
-Redis and Hookgate share the machine, so that no figure is what Hookgate could do on a machine of its own; what they show is
-the shape. Unless a curve says otherwise: 64 connections, bodies of 150 bytes, a token signed by HS256, one match, 1,000
-workflows, which come from a file. Medians over the rounds, with the least and the most in parentheses and as thin lines in the
-charts. Every run was held against the number of jobs in Redis."""
+_METHOD = """Made by `loadtest/curves`: Hookgate alone, configured as shipped but for what a curve is along. wrk (one
+thread), Redis and Hookgate share the machine, so that no figure is what Hookgate could do on a machine of its own;
+what they show is the shape. Unless a curve says otherwise: 64 connections, bodies of 150 bytes, a token signed by
+HS256, one match, 1,000 workflows, which come from a file. Medians over the rounds, with the least and the most in
+parentheses and as thin lines in the charts. Every run was held against the number of jobs in Redis."""
 
 
 def write(target, results, points_of, description):
@@ -52,8 +52,8 @@ def _matches(figures):
     first, last = figures.xs[0], figures.xs[-1]
     mine, redis, jobs = (figures.ends(each) for each in (_server_cost_of_job, redis_cost, _jobs_a_second))
     sentence = (
-        f"A request that starts {last} workflows costs Hookgate {mine[1]} µs and Redis {redis[1]} µs for each job, where one "
-        f"that starts {first} costs {mine[0]} and {redis[0]} µs: {jobs[1]} jobs a second instead of {jobs[0]}."
+        f"A request that starts {last} workflows costs Hookgate {mine[1]} µs and Redis {redis[1]} µs for each job, "
+        f"where one that starts {first} costs {mine[0]} and {redis[0]} µs: {jobs[1]} jobs a second, not {jobs[0]}."
     )
     texts = (
         "What a job costs, by matches of its request",
@@ -71,8 +71,8 @@ def _bodies(figures):
     sizes = [_size(x) for x in figures.xs]
     mine, redis, rates = (figures.ends(each) for each in (server_cost, redis_cost, rate))
     sentence = (
-        f"A body of {sizes[-1]} costs Hookgate {mine[1]} µs and Redis {redis[1]} µs, where one of {sizes[0]} costs {mine[0]} and "
-        f"{redis[0]} µs; {rates[1]} and {rates[0]} requests a second are taken."
+        f"A body of {sizes[-1]} costs Hookgate {mine[1]} µs and Redis {redis[1]} µs, where one of {sizes[0]} costs "
+        f"{mine[0]} and {redis[0]} µs; {rates[1]} and {rates[0]} requests a second are taken."
     )
     texts = (
         "What a request costs, by the size of its body",
@@ -96,8 +96,9 @@ def _triggers(figures):
     first, last = figures.xs[0], figures.xs[-1]
     costs, rates, sizes = (figures.ends(each) for each in (server_cost, rate, _memory))
     sentence = (
-        f"With {last:,} triggers instead of {first:,} a request costs {costs[1]} instead of {costs[0]} µs, and {rates[1]} instead of "
-        f"{rates[0]} requests a second are taken; the process has {sizes[1]} instead of {sizes[0]} MiB."
+        f"With {last:,} triggers instead of {first:,} a request costs {costs[1]} instead of {costs[0]} µs, and "
+        f"{rates[1]} instead of {rates[0]} requests a second are taken; the process has {sizes[1]} instead of "
+        f"{sizes[0]} MiB."
     )
     axis = "workflows with a webhook each"
     texts = ("Requests a second, by triggers in memory", "10,000 requests for any of them in turn", axis, "requests/s")
@@ -117,9 +118,9 @@ def _organizations(figures):
     first, last = figures.xs[0], figures.xs[-1]
     costs, rates = (figures.ends(each) for each in (server_cost, rate))
     sentence = (
-        f"With {last:,} organizations that call instead of {first} a request costs {costs[1]} instead of {costs[0]} µs, and "
-        f"{rates[1]} instead of {rates[0]} requests a second are taken. Of 100,000 tokens not all are remembered, "
-        f"and what is not is verified anew."
+        f"With {last:,} organizations that call instead of {first} a request costs {costs[1]} instead of {costs[0]} "
+        f"µs, and {rates[1]} instead of {rates[0]} requests a second are taken. Of 100,000 tokens not all are "
+        f"remembered, and what is not is verified anew."
     )
     texts = (
         "Requests a second, by organizations that call",
@@ -136,28 +137,27 @@ def _credentials(figures):
     costs = {x: figures.at(x, server_cost) for x in figures.xs}
     each = ", ".join(f"{x} {cost[0]:.1f} µs" for x, cost in costs.items() if cost)
     sentence = (
-        f"A request costs by credential: {each}. A signature is verified once for a token and remembered, so that what is left "
-        f"of the algorithms is the length of their tokens."
+        f"A request costs by credential: {each}. A signature is verified once for a token and remembered, so that what "
+        f"is left of the algorithms is the length of their tokens."
     )
     texts = ("Requests a second, by credential", "One caller with one credential", "requests/s, more is better")
     image = figures.bars_chart(texts, ["Hookgate"], [(x, [figures.at(x, rate)]) for x in figures.xs])
     return ["## Credentials", sentence, image, figures.table("credential", _REQUESTS | _LATENCIES)]
 
 
+_SHARED = "cores that are shared with wrk and Redis"
+
+
 def _workers(figures):
     growth = ", ".join(f"{figures.growth(rate, series)} at {series}" for series in figures.series)
     sentence = (
-        f"Two workers take so many times the requests of one, on {_shared()}: {growth}. With few connections a batch is small, and "
-        f"two connections to Redis make it smaller still."
+        f"Two workers take so many times the requests of one, on {_SHARED}: {growth}. Each has a connection to Redis "
+        f"of its own, so that two make smaller batches, which cost Redis more."
     )
-    texts = ("Requests a second, by workers", f"On {_shared()}", "requests/s, more is better")
+    texts = ("Requests a second, by workers", f"On {_SHARED}", "requests/s, more is better")
     rows = [(_count(x), [figures.at(x, rate, series) for series in figures.series]) for x in figures.xs]
     image = figures.bars_chart(texts, figures.series, rows)
     return ["## Workers", sentence, image, figures.table("workers", _REQUESTS | _JOBS | _LATENCIES, _count)]
-
-
-def _shared():
-    return "cores that are shared with wrk and Redis"
 
 
 def _count(workers):
@@ -168,8 +168,9 @@ def _round_trips(figures):
     first, last = figures.xs[0], figures.xs[-1]
     few, many = ((series, figures.ends(rate, series)) for series in figures.series)
     sentence = (
-        f"With {last} ms to Redis instead of {first}, {few[0]} bring {few[1][1]} requests a second instead of {few[1][0]}, since each waits "
-        f"for its answer, and {many[0]} bring {many[1][1]} instead of {many[1][0]}: what waits shares the calls."
+        f"With {last} ms to Redis instead of {first}, {few[0]} bring {few[1][1]} requests a second instead of "
+        f"{few[1][0]}, since each waits for its answer, and {many[0]} bring {many[1][1]} instead of {many[1][0]}: what "
+        f"waits shares the calls."
     )
     axis = {"log_x": False, "x_ticks": {x: f"{x} ms" for x in figures.xs}}
     texts = (

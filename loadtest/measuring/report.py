@@ -12,12 +12,12 @@ _HELD = 0.98
 _METHOD = f"""Made by `loadtest/compare`; [README.md](README.md) tells how to read it and how to repeat it.
 
 Everyone gets the same webhook: a body of 150 bytes, a token signed by HS256, one workflow that it starts, among
-{TRIGGERS:,} workflows of {ORGANIZATIONS} organizations. Redis, MongoDB, the generator and whoever is measured share this
-machine. Redis keeps nothing on disk, for all alike, and is emptied before each run. In each round everyone has a turn with a
-process of its own, warmed up. Figures are medians over the rounds, with the least and the most in parentheses; ratios are
-medians of the ratios within a round. CPU time is that of all processes of a server, from `/proc`. A run counts only if there
-are as many jobs in Redis as there were answers 202: exactly for oha and k6; wrk stops listening in the middle, so that for
-it there may be one job more for each connection."""
+{TRIGGERS:,} workflows of {ORGANIZATIONS} organizations. Redis, MongoDB, the generator and whoever is measured share
+this machine. Redis keeps nothing on disk, for all alike, and is emptied before each run. In each round everyone has a
+turn with a process of its own, warmed up. Figures are medians over the rounds, with the least and the most in
+parentheses; ratios are medians of the ratios within a round. CPU time is that of all processes of a server, from
+`/proc`. A run counts only if there are as many jobs in Redis as there were answers 202: exactly for oha and k6; wrk
+stops listening in the middle, so that for it there may be one job more for each connection."""
 
 
 def write(target, results, candidates, description):
@@ -52,7 +52,7 @@ def spread(summary, digits=None):
         return "–"
 
     def show(value):
-        return number(value) if digits is None else f"{value:.{digits}f}"
+        return number(value) if digits is None or value < 0.1 else f"{value:.{digits}f}"
 
     median, least, most = map(show, summary)
     return median if least == most else f"{median} ({least}–{most})"
@@ -170,10 +170,11 @@ class _Tables:
             "p99.9, ms",
         ]
         note = (
-            "oha counts latency from when a request was due. k6 leaves a request out when none of its connections is free, "
-            "and counts from when it was sent. “Held” is what was answered of what was asked: below 98 % the latencies are "
-            "those of a generator or a server out of breath, and say nothing of a server that has time. A request costs k6 "
-            "many times what it costs the server, so that it cannot hold the rates of the fast ones on few cores."
+            "oha counts latency from when a request was due. k6 leaves a request out when none of its connections is "
+            "free, and counts from when it was sent. “Held” is what was answered of what was asked: below 98 % the "
+            "latencies are those of a generator or a server out of breath, and say nothing of a server that has time. "
+            "A request costs k6 many times what it costs the server, so that it cannot hold the rates of the fast ones "
+            "on few cores."
         )
         return ["## At a constant rate", table(columns, rows), note, "![latency](charts/latency.svg)"]
 

@@ -5,7 +5,7 @@ from statistics import median
 
 
 class Results:
-    """Runs by a key such as ("hookgate", "wrk", 64) and the round. Those with a fault are kept and count for nothing."""
+    """Runs by a key such as ("hookgate", "wrk", 64) and the round. Those with a fault are kept, but never counted."""
 
     def __init__(self):
         self.runs = {}

@@ -6,7 +6,7 @@ import { Redis } from "ioredis";
 const JOB = "workflow";
 
 const queue = new Queue("workflow-runner", {
-  connection: new Redis(process.env.REDIS_URL, { enableAutoPipelining: process.env.AUTO_PIPELINING === "yes" }),
+  connection: new Redis(process.env.REDIS_URL, { enableAutoPipelining: process.env.AUTO_PIPELINING !== "no" }),
   defaultJobOptions: {
     attempts: 3,
     backoff: { type: "exponential", delay: 1000 },

@@ -6,6 +6,9 @@ from .chart import number
 from .plan import CONNECTIONS, ORGANIZATIONS, SHARES, TRIGGERS
 from .results import mongodb_cost, p50, p99, p999, rate, redis_cost, server_cost, summary_of
 
+# Cores that others may take of a run before the report warns of it.
+_DISTURBED = 0.2
+
 # A generator that sends less than this of what was asked has not held the rate.
 _HELD = 0.98
 
@@ -26,6 +29,7 @@ def write(target, results, candidates, description):
         "# Hookgate beside what people would use instead",
         _METHOD,
         _machine(description),
+        *tables.warning(),
         *tables.targets(),
         *tables.closed_loop(),
         *tables.against_each(),
@@ -72,6 +76,16 @@ class _Tables:
     def __init__(self, results, candidates):
         self.results = results
         self.candidates = candidates
+
+    def warning(self):
+        runs = [run for runs in self.results.runs.values() for run in runs.values()]
+        disturbed = sum(run.others > _DISTURBED for run in runs)
+        if not disturbed:
+            return []
+        return [
+            f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than {_DISTURBED} "
+            f"cores; see the last table."
+        ]
 
     def targets(self):
         """Only for those who were there."""

@@ -2,12 +2,13 @@
 
 mod harness;
 
+use harness::config::patient;
 use harness::http2::Streams;
-use harness::ledger::{self, Answer, Load};
 use harness::raw::Connection;
 use harness::tls::Authority;
 use harness::wait::until;
 use harness::{App, Config};
+use tokio::net::TcpStream;
 
 const WEBHOOK: &str = "POST /api/webhook/workflow HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key_a\r\n\
     Content-Length: 20\r\n\r\n{\"webhookId\":\"wh_1\"}";
@@ -21,6 +22,8 @@ async fn during_the_drain_delay_an_answer_says_that_its_connection_closes() {
     assert_eq!((reply.matched(), reply.header("connection")), (1, None));
     app.hookgate.process().signal("TERM");
     app.hookgate.unready().await;
+    let (_, readiness) = app.hookgate.readiness().await;
+    assert_eq!(readiness["ready"], false, "{readiness}");
     // One that idles is served once more, and so is one that is new; a refusal says it too.
     let mut new = Connection::open(app.hookgate.address()).await;
     for connection in [&mut waiting, &mut new] {
@@ -33,6 +36,7 @@ async fn during_the_drain_delay_an_answer_says_that_its_connection_closes() {
     assert_eq!((refused.status, refused.header("connection")), (404, Some("close")));
     assert_eq!(app.hookgate.process().exit_code(), None, "it is the delay that we have seen");
     assert_eq!(app.hookgate.process().wait().await, 0);
+    assert!(TcpStream::connect(app.hookgate.address()).await.is_err());
     assert_eq!(app.redis.queue().waiting().await.len(), 3);
 }
 
@@ -97,31 +101,7 @@ async fn stopping_with_open_streams_loses_nothing() {
     assert_eq!(app.redis.queue().waiting().await.len(), 10);
 }
 
-#[tokio::test]
-async fn sigterm_under_load_over_http_2_loses_nothing() {
-    let authority = Authority::new();
-    let app = App::build().documents(ledger::documents()).tls(&authority).start().await;
-    let load = Load::start(&app.caller);
-    load.more_accepted(100).await;
-    app.hookgate.process().signal("TERM");
-    assert_eq!(app.hookgate.process().wait().await, 0);
-    load.more("not sent", 10, |answer| *answer == Answer::NotSent).await;
-    let verdict = load.stop().await.judge(&app.redis).await;
-    verdict.assert_sound();
-    assert_eq!(verdict.promised_jobs, verdict.standing_jobs, "{verdict}");
-    assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
-}
-
 /// There is time to look around before the port closes.
 fn leisurely(config: &mut Config) {
     config.set("server.drain_delay", "8s");
-}
-
-/// Nothing but the end of a request ends the wait for it while a test has patience.
-fn patient(config: &mut Config) {
-    config.set("queue.enqueue_timeout", "1m");
-    config.set("server.body_timeout", "10m");
-    config.set("server.header_timeout", "10m");
-    config.set("server.idle_timeout", "10m");
-    config.set("server.drain_timeout", "10m");
 }

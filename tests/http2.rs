@@ -3,11 +3,13 @@
 mod harness;
 
 use bytes::Bytes;
+use harness::App;
+use harness::config::patient;
 use harness::http2::{Frame, Frames, Streams, kind};
+use harness::refusals::{self, Row, assert_envelope, small_app_from};
 use harness::tls::Authority;
 use harness::wait::until;
-use harness::{App, Config};
-use hyper::{Method, Version};
+use hyper::Version;
 
 #[tokio::test]
 async fn one_connection_serves_many_requests_at_once() {
@@ -32,40 +34,23 @@ async fn one_connection_serves_many_requests_at_once() {
 #[tokio::test]
 async fn every_refusal_has_its_answer_and_leaves_the_connection() {
     let authority = Authority::new();
-    let app = App::build()
-        .tls(&authority)
-        .config(|config| {
-            config.set("server.max_body", "64KiB");
-        })
-        .start()
-        .await;
-    let large = vec![b' '; 1 << 20];
+    let app = small_app_from(App::build().tls(&authority)).await;
     let in_pieces = |count: usize| {
-        let pieces = (0..count).map(|_| Ok(Bytes::from(vec![b' '; 16 << 10])));
+        let pieces = (0..count).map(|_| Ok(Bytes::from(vec![b' '; 256])));
         futures_util::stream::iter(pieces)
     };
-    let get = |path: &str| app.caller.call(Method::GET, path);
-    let calls = [
-        (app.webhook("wh_1").without("authorization"), 401, "missing_credentials"),
-        (app.webhook("wh_1").bearer("nobody"), 401, "invalid_api_key"),
-        (app.post(large.clone()).bearer("nobody"), 401, "invalid_api_key"),
-        (get("/"), 404, "not_found"),
-        (get(harness::http::PATH), 405, "method_not_allowed"),
-        (app.webhook("wh_1").header("content-type", "text/plain"), 415, "unsupported_media_type"),
-        (app.post(large), 413, "payload_too_large"),
-        (app.post("").pieces(in_pieces(64)), 413, "payload_too_large"),
-        (app.post("{"), 400, "invalid_json"),
-        (app.post("[]"), 400, "body_not_object"),
-        (app.post("{}"), 400, "missing_webhook_id"),
-        (app.webhook("wh_1").header("idempotency-key", ""), 400, "invalid_idempotency_key"),
-    ];
-    let count = calls.len();
-    for (call, status, code) in calls {
-        let reply = call.send().await;
-        reply.assert_rejected(status, code);
+    let mut rows = refusals::rows(&app);
+    let (status, code) = (413, "payload_too_large");
+    let call = app.post("").pieces(in_pieces(4096));
+    rows.push(Row { what: "in pieces", call, status, code });
+    let call = app.post(vec![b' '; 1 << 20]).bearer("nobody");
+    rows.push(Row { what: "large and unread", call, status: 401, code: "invalid_api_key" });
+    let count = rows.len();
+    for row in rows {
+        let reply = row.call.send().await;
+        assert_envelope(&reply, row.status, row.code, row.what);
         assert_eq!(reply.version, Version::HTTP_2);
         assert_eq!(reply.header("connection"), None);
-        assert!(reply.header("x-request-id").is_some());
     }
     app.redis.queue().assert_empty().await;
     // In pieces, and still within the bound.
@@ -211,12 +196,4 @@ async fn an_old_connection_is_asked_to_close_and_loses_nothing() {
 
 async fn in_flight(app: &App) -> f64 {
     app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[])
-}
-
-/// Nothing but what a test does ends a request or a connection.
-fn patient(config: &mut Config) {
-    config.set("queue.enqueue_timeout", "1m");
-    config.set("server.body_timeout", "10m");
-    config.set("server.header_timeout", "10m");
-    config.set("server.idle_timeout", "10m");
 }

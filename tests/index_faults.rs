@@ -39,10 +39,7 @@ async fn a_server_that_refuses_everything_with_any_error_is_asked_again() {
 
 /// For every error, with and without the label that lets the driver resume: both collections are changed while it lasts.
 async fn each_refusal_heals(commands: &[&str]) {
-    let mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&with_steady()).await;
-    let app = App::build().mongo(&database).start().await;
+    let (mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     for code in CODES {
         for labels in [vec![], vec!["ResumableChangeStreamError"]] {
@@ -65,10 +62,7 @@ async fn each_refusal_heals(commands: &[&str]) {
 /// like a collection in which nothing happens.
 #[tokio::test]
 async fn a_cursor_that_is_gone_and_cannot_be_replaced_is_not_taken_for_a_quiet_one() {
-    let mut mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&with_steady()).await;
-    let app = App::build().mongo(&database).start().await;
+    let (mut mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     for _ in 0..2 {
         let [set, point] =
@@ -89,10 +83,7 @@ async fn a_cursor_that_is_gone_and_cannot_be_replaced_is_not_taken_for_a_quiet_o
 
 #[tokio::test]
 async fn a_frozen_server_delays_changes_and_stops_no_request() {
-    let mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&with_steady()).await;
-    let app = App::build().mongo(&database).start().await;
+    let (mongo, database, app) = followed().await;
     mongo.freeze();
     let mut edits = Edits::default();
     let thaw = async {
@@ -129,10 +120,7 @@ async fn a_read_without_an_answer_is_not_waited_for() {
 
 /// Heartbeats are answered, so that the driver sees nothing wrong.
 async fn lost_answers_heal(command: &str) {
-    let mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&with_steady()).await;
-    let app = App::build().mongo(&database).start().await;
+    let (mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     let an_hour = doc! { "blockConnection": true, "blockTimeMS": 3_600_000 };
     let fault = mongo.fail_times(2, &[command], an_hour).await;
@@ -314,6 +302,15 @@ async fn a_change_of_nine_megabytes_is_followed_as_any_other() {
         &[("collection", "workflows"), ("reason", "stream_lost")],
     );
     assert_eq!(reloads.unwrap_or_default().to_string(), "0", "no reload was needed");
+}
+
+/// A MongoDB with [`with_steady`], and who follows it.
+async fn followed() -> (Mongo, TestDatabase, App) {
+    let mongo = Mongo::start().await;
+    let database = mongo.database().await;
+    database.insert(&with_steady()).await;
+    let app = App::build().mongo(&database).start().await;
+    (mongo, database, app)
 }
 
 /// The two organizations, and a workflow on `wh_steady` that no test touches.

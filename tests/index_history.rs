@@ -14,8 +14,7 @@ use mongodb::bson::doc;
 #[tokio::test]
 async fn what_changes_in_an_outage_is_fetched_and_nothing_else() {
     let mut mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(&mongo).await;
     let app = App::build().mongo(&database).start().await;
     let mut edits = Edits::default();
     for _ in 0..3 {
@@ -30,8 +29,7 @@ async fn what_changes_in_an_outage_is_fetched_and_nothing_else() {
 #[tokio::test]
 async fn what_changes_while_the_network_is_away_is_fetched_and_nothing_else() {
     let mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(&mongo).await;
     let (app, proxy) = behind_proxy(&mongo, &database).await;
     let mut edits = Edits::default();
     edits.make(&database).await;
@@ -49,8 +47,7 @@ async fn what_changes_while_the_network_is_away_is_fetched_and_nothing_else() {
 #[tokio::test]
 async fn a_client_that_gets_no_further_is_replaced_and_nothing_is_loaded_again() {
     let mut mongo = Mongo::start().await;
-    let database = mongo.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(&mongo).await;
     let app = App::build().mongo(&database).config(patiently).start().await;
     let mut edits = Edits::default();
     edits.make(&database).await;
@@ -69,8 +66,7 @@ async fn a_client_that_gets_no_further_is_replaced_and_nothing_is_loaded_again()
 #[tokio::test]
 async fn a_reader_that_the_oplog_has_left_behind_loads_everything() {
     let mongo = Mongo::start_with_short_oplog().await;
-    let database = mongo.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(&mongo).await;
     let app = App::build().mongo(&database).config(patiently).start().await;
     let mut edits = Edits::default();
     app.hookgate.process().signal("STOP");
@@ -87,8 +83,7 @@ async fn a_reader_that_the_oplog_has_left_behind_loads_everything() {
 #[tokio::test]
 async fn an_outage_that_was_longer_than_the_oplog_leads_to_a_load() {
     let mongo = Mongo::start_with_short_oplog().await;
-    let database = mongo.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(&mongo).await;
     let (app, proxy) = behind_proxy(&mongo, &database).await;
     cut_off(&app, &proxy).await;
     let mut edits = Edits::default();
@@ -103,8 +98,7 @@ async fn an_outage_that_was_longer_than_the_oplog_leads_to_a_load() {
 
 #[tokio::test]
 async fn a_collection_that_takes_the_place_of_a_live_one_is_followed() {
-    let database = Mongo::shared().await.database().await;
-    database.insert(&Documents::two_organizations()).await;
+    let database = filled(Mongo::shared().await).await;
     let app = App::build().mongo(&database).start().await;
     let mut gone = vec!["wh_1".to_owned()];
     for round in 1..=3 {
@@ -127,6 +121,12 @@ async fn a_collection_that_takes_the_place_of_a_live_one_is_followed() {
 /// What is looked at are changes, and a miss is to be one however long writing takes meanwhile.
 fn patiently(config: &mut Config) {
     config.set("triggers.max_staleness", "10m");
+}
+
+async fn filled(mongo: &Mongo) -> TestDatabase {
+    let database = mongo.database().await;
+    database.insert(&Documents::two_organizations()).await;
+    database
 }
 
 /// A service whose way to MongoDB can be cut.

@@ -267,18 +267,28 @@ fn lengths() -> Vec<Row> {
         (what, format!("{START}Host: a\r\n{fields}\r\n\r\n{body}").into_bytes(), fate)
     };
     let chunked = "Transfer-Encoding: chunked";
-    vec![
+    let no_lengths = ["20, 20", "+20", "-20", "0x14", "20.5", "18446744073709551636"]
+        .map(|length| row(length, &format!("Content-Length: {length}"), BODY, NoRequest(400)));
+    let no_encodings = [
+        "chunked, identity",
+        "identity, chunked",
+        "gzip, chunked",
+        "chunked, chunked",
+        "xchunked",
+        "\"chunked\"",
+        "chunked;a=b",
+        "identity",
+        "\x0bchunked",
+    ]
+    .map(|encoding| {
+        row(encoding, &format!("Transfer-Encoding: {encoding}"), CHUNKS, NoRequest(400))
+    });
+    let mut rows = vec![
         row("no length", "A: b", "", Refused(400, "invalid_json")),
         row("a length of nothing", "Content-Length: 0", "", Refused(400, "invalid_json")),
         row("the same length twice", "Content-Length: 20\r\nContent-Length: 20", BODY, Taken),
         row("two lengths", "Content-Length: 20\r\nContent-Length: 21", BODY, NoRequest(400)),
-        row("a list of lengths", "Content-Length: 20, 20", BODY, NoRequest(400)),
-        row("+20", "Content-Length: +20", BODY, NoRequest(400)),
-        row("-20", "Content-Length: -20", BODY, NoRequest(400)),
-        row("0x14", "Content-Length: 0x14", BODY, NoRequest(400)),
-        row("20 and a half", "Content-Length: 20.5", BODY, NoRequest(400)),
         row("an empty length", "Content-Length:", BODY, NoRequest(400)),
-        row("2^64 + 20", "Content-Length: 18446744073709551636", BODY, NoRequest(400)),
         row("2^64 - 1", "Content-Length: 18446744073709551615", BODY, NoRequest(431)),
         row(
             "a gigabyte",
@@ -299,18 +309,9 @@ fn lengths() -> Vec<Row> {
             TakenAndClosed,
         ),
         row("chunked", chunked, CHUNKS, Taken),
-        row("Chunked", "Transfer-Encoding: Chunked", CHUNKS, Taken),
-        row("chunked, identity", "Transfer-Encoding: chunked, identity", CHUNKS, NoRequest(400)),
-        row("identity, chunked", "Transfer-Encoding: identity, chunked", CHUNKS, NoRequest(400)),
-        row("gzip, chunked", "Transfer-Encoding: gzip, chunked", CHUNKS, NoRequest(400)),
-        row("chunked, chunked", "Transfer-Encoding: chunked, chunked", CHUNKS, NoRequest(400)),
-        row("chunked twice", &format!("{chunked}\r\n{chunked}"), CHUNKS, NoRequest(400)),
-        row("xchunked", "Transfer-Encoding: xchunked", CHUNKS, NoRequest(400)),
-        row("chunked in quotes", "Transfer-Encoding: \"chunked\"", CHUNKS, NoRequest(400)),
-        row("chunked with a parameter", "Transfer-Encoding: chunked;a=b", CHUNKS, NoRequest(400)),
-        row("identity", "Transfer-Encoding: identity", CHUNKS, NoRequest(400)),
         row("an empty encoding", "Transfer-Encoding:", CHUNKS, NoRequest(400)),
-        row("vertical tab", "Transfer-Encoding: \x0bchunked", CHUNKS, NoRequest(400)),
+        row("chunked twice", &format!("{chunked}\r\n{chunked}"), CHUNKS, NoRequest(400)),
+        row("Chunked", "Transfer-Encoding: Chunked", CHUNKS, Taken),
         row(
             "a name with an underscore",
             "Transfer_Encoding: chunked",
@@ -323,7 +324,10 @@ fn lengths() -> Vec<Row> {
                 .into_bytes(),
             NoRequest(400),
         ),
-    ]
+    ];
+    rows.extend(no_lengths);
+    rows.extend(no_encodings);
+    rows
 }
 
 fn chunks() -> Vec<Row> {
@@ -334,35 +338,24 @@ fn chunks() -> Vec<Row> {
     let end = "0\r\n\r\n";
     let extension = |length: usize| format!("14;{}\r\n{BODY}\r\n{end}", "x".repeat(length));
     let large = format!("800\r\n{}\r\n{end}", " ".repeat(0x800));
-    vec![
+    let broken = RefusedAndClosed(400, "invalid_json");
+    // The last is one that is longer than it says.
+    let no_sizes = ["xyz", "0x14", "-14", "10000000000000014", "13"]
+        .map(|size| row(size, &format!("{size}\r\n{BODY}\r\n{end}"), broken));
+    let mut rows = vec![
         row("one chunk", &format!("14\r\n{BODY}\r\n{end}"), Taken),
         row("leading zeros", &format!("00014\r\n{BODY}\r\n{end}"), Taken),
         row("an extension", &format!("14;a=\"b\"\r\n{BODY}\r\n{end}"), Taken),
-        row("an extension of 20 KB", &extension(20_000), RefusedAndClosed(400, "invalid_json")),
+        row("an extension of 20 KB", &extension(20_000), broken),
         row(
             "trailers",
             &format!("14\r\n{BODY}\r\n0\r\nContent-Length: 9\r\nHost: b\r\n\r\n"),
             Taken,
         ),
-        row("no size", &format!("\r\n{BODY}\r\n{end}"), RefusedAndClosed(400, "invalid_json")),
-        row(
-            "a size of letters",
-            &format!("xyz\r\n{BODY}\r\n{end}"),
-            RefusedAndClosed(400, "invalid_json"),
-        ),
-        row("0x14", &format!("0x14\r\n{BODY}\r\n{end}"), RefusedAndClosed(400, "invalid_json")),
-        row("-14", &format!("-14\r\n{BODY}\r\n{end}"), RefusedAndClosed(400, "invalid_json")),
-        row(
-            "2^64 + 0x14",
-            &format!("10000000000000014\r\n{BODY}\r\n{end}"),
-            RefusedAndClosed(400, "invalid_json"),
-        ),
-        row(
-            "a chunk that is longer",
-            &format!("13\r\n{BODY}\r\n{end}"),
-            RefusedAndClosed(400, "invalid_json"),
-        ),
-        row("bare LF", &format!("14\n{BODY}\n0\n\n"), RefusedAndClosed(400, "invalid_json")),
+        row("no size", &format!("\r\n{BODY}\r\n{end}"), broken),
+        row("bare LF", &format!("14\n{BODY}\n0\n\n"), broken),
         row("too large", &large, RefusedAndClosed(413, "payload_too_large")),
-    ]
+    ];
+    rows.extend(no_sizes);
+    rows
 }

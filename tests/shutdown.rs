@@ -5,16 +5,20 @@ mod harness;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use harness::config::patient;
 use harness::hookgate::Surroundings;
 use harness::ledger::{self, Answer, Ledger, Load};
 use harness::raw::Connection;
+use harness::tls::Authority;
 use harness::wait::until;
-use harness::{App, Config, Hookgate, Mongo, Redis};
+use harness::{App, Hookgate, Mongo, Redis};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
-    for signal in ["TERM", "INT"] {
-        let app = App::build().documents(ledger::documents()).start().await;
+    let authority = Authority::new();
+    for (signal, is_http2) in [("TERM", false), ("INT", false), ("TERM", true)] {
+        let build = App::build().documents(ledger::documents());
+        let app = if is_http2 { build.tls(&authority) } else { build }.start().await;
         let load = Load::start(&app.caller);
         load.more_accepted(100).await;
         app.hookgate.process().signal(signal);
@@ -76,23 +80,6 @@ async fn who_is_still_sending_is_answered_before_the_end() {
     assert_eq!(connection.closed().await.len(), 0);
     assert_eq!(app.hookgate.process().wait().await, 0);
     assert_eq!(app.redis.queue().only_job().await.payload_text(), "{\"late\":true}");
-}
-
-#[tokio::test]
-async fn during_the_drain_delay_it_is_not_ready_and_serves_new_connections() {
-    let app = App::with(|config| {
-        config.set("server.drain_delay", "6s");
-    })
-    .await;
-    app.hookgate.process().signal("TERM");
-    app.hookgate.unready().await;
-    let (_, readiness) = app.hookgate.readiness().await;
-    assert_eq!(readiness["ready"], false, "{readiness}");
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    assert_eq!(app.raw(webhook("{\"webhookId\":\"wh_1\"}")).await.matched(), 1);
-    assert_eq!(app.hookgate.process().wait().await, 0);
-    assert!(TcpStream::connect(app.hookgate.address()).await.is_err());
-    assert_eq!(app.redis.queue().waiting().await.len(), 2);
 }
 
 #[tokio::test]
@@ -326,15 +313,6 @@ async fn what_was_accepted_before_a_kill_stands_in_redis() {
     }
     load.more_accepted(60).await;
     load.stop().await.judge(&app.redis).await.assert_sound();
-}
-
-/// Nothing but the end of a request, or a second signal, ends the wait for it while a test has patience.
-fn patient(config: &mut Config) {
-    config.set("queue.enqueue_timeout", "1m");
-    config.set("server.body_timeout", "10m");
-    config.set("server.header_timeout", "10m");
-    config.set("server.idle_timeout", "10m");
-    config.set("server.drain_timeout", "10m");
 }
 
 /// Sends eight requests that Redis keeps waiting, and waits until all of them are in flight.

@@ -217,7 +217,7 @@ impl Soak {
             let call = self.app.caller.call(Method::POST, PREVIEW).bearer("key_a");
             let reply = call.header("content-type", "application/json").body(body.as_str()).send();
             let reply = reply.await;
-            reply.status == 200 && reply.json()["data"]["matchedCount"] == count
+            reply.status == 200 && reply.json().pointer("/data/matchedCount") == Some(&json!(count))
         })
         .await;
     }

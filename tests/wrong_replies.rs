@@ -69,14 +69,7 @@ async fn replies_in_the_wrong_order_acknowledge_nobody_else() {
     let (app, fake) = app().await;
     for round in 1..=5 {
         fake.answer_next("EVAL", Answer::Swapped);
-        let mut calls = JoinSet::new();
-        for _ in 0..20 {
-            calls.spawn(app.webhook("wh_1").send());
-        }
-        for reply in calls.join_all().await {
-            assert_eq!(reply.matched(), 1);
-        }
-        assert_eq!(app.redis.queue().waiting_ids().await.len(), round * 20);
+        twenty_at_once(&app, round).await;
     }
 }
 
@@ -112,14 +105,7 @@ async fn an_error_that_ends_the_connection_speaks_for_nobody_else() {
     for round in 1..=5 {
         // fred gives this error to every call on the connection, also to one whose reply is on its way.
         fake.answer_next("EVAL", Answer::instead("-CLUSTERDOWN The cluster is down\r\n"));
-        let mut calls = JoinSet::new();
-        for _ in 0..20 {
-            calls.spawn(app.webhook("wh_1").send());
-        }
-        for reply in calls.join_all().await {
-            assert_eq!(reply.matched(), 1);
-        }
-        assert_eq!(app.redis.queue().waiting_ids().await.len(), round * 20);
+        twenty_at_once(&app, round).await;
     }
 }
 
@@ -149,6 +135,18 @@ async fn a_server_that_refuses_to_wait_for_replicas_is_not_asked_again() {
     }
     assert_eq!(fake.calls_of("WAIT").len(), 5);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 5);
+}
+
+/// The `round`th twenty callers are all accepted, once each.
+async fn twenty_at_once(app: &App, round: usize) {
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(app.webhook("wh_1").send());
+    }
+    for reply in calls.join_all().await {
+        assert_eq!(reply.matched(), 1);
+    }
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), round * 20);
 }
 
 fn connections(fake: &FakeRedis) -> usize {

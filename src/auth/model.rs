@@ -10,10 +10,11 @@ use crate::ids::{OrganizationId, UserId};
 use crate::metrics::Metrics;
 use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
+use crate::mirror::steps::{Step, gauge, steps};
 use crate::settings::Settings;
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,14 +33,6 @@ struct User {
     keys: Vec<&'static str>,
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    /// Documents that are put or removed together.
-    Change(BTreeMap<u8, Option<User>>),
-    /// All there are from now on, of which some come twice.
-    Reload(Vec<(u8, User)>),
-}
-
 fn user() -> impl Strategy<Value = User> {
     // Mostly of one organization, so that keys that are shared are not all refused.
     let organization = prop_oneof![3 => Just(ORGANIZATIONS[0]), 1 => select(&ORGANIZATIONS[..])];
@@ -47,17 +40,9 @@ fn user() -> impl Strategy<Value = User> {
     fields.prop_map(|(organization, is_active, keys)| User { organization, is_active, keys })
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let change = prop::option::weighted(0.7, user());
-    prop_oneof![
-        6 => btree_map(0..DOCUMENTS, change, 1..5).prop_map(Step::Change),
-        1 => vec((0..DOCUMENTS, user()), 0..10).prop_map(Step::Reload),
-    ]
-}
-
 proptest! {
     #[test]
-    fn every_key_and_id_speaks_for_whom_documents_say(steps in vec(step(), 1..24)) {
+    fn every_key_and_id_speaks_for_whom_documents_say(steps in steps(DOCUMENTS, user())) {
         let metrics = Metrics::new("", "").unwrap();
         let callers = Arc::new(Callers::new(std::time::Duration::from_secs(30)));
         callers.freshness().set(Instant::now());
@@ -65,16 +50,11 @@ proptest! {
         let mut view = UsersView::new(settings, &callers, Arc::clone(&metrics));
         let mut model = Model::default();
         for step in steps {
-            match step {
-                Step::Change(changes) => {
-                    change(&mut view, &changes);
-                    model.change(changes);
-                }
-                Step::Reload(documents) => {
-                    reload(&mut view, &documents);
-                    model.0 = documents.into_iter().collect();
-                }
+            match &step {
+                Step::Change(changes) => change(&mut view, changes),
+                Step::Reload(documents) => reload(&mut view, documents),
             }
+            step.apply_to(&mut model.0);
             for key in KEYS {
                 prop_assert_eq!(callers.api_key(key), model.api_key(key), "{}", key);
             }
@@ -111,27 +91,15 @@ fn reload(view: &mut UsersView, documents: &[(u8, User)]) {
 
 /// API keys and those that are several organizations', as the metrics say.
 fn counts(metrics: &Metrics) -> (usize, usize) {
-    let page = metrics.render();
-    let gauge = |name: &str| {
-        let mut lines = page.lines().filter_map(|line| line.split_once(' '));
-        lines.find(|(each, _)| *each == name).unwrap().1.parse().unwrap()
-    };
-    (gauge("hookgate_index_api_keys"), gauge("hookgate_index_conflicting_api_keys"))
+    let names = ["hookgate_index_api_keys", "hookgate_index_conflicting_api_keys"];
+    let [keys, conflicting] = names.map(|name| gauge(metrics, name));
+    (keys, conflicting)
 }
 
 #[derive(Default)]
 struct Model(BTreeMap<u8, User>);
 
 impl Model {
-    fn change(&mut self, changes: BTreeMap<u8, Option<User>>) {
-        for (document, user) in changes {
-            match user {
-                Some(user) => self.0.insert(document, user),
-                None => self.0.remove(&document),
-            };
-        }
-    }
-
     fn api_key(&self, key: &str) -> Known {
         speaks(self.0.iter().filter(|(_, user)| user.keys.contains(&key)))
     }

@@ -13,6 +13,8 @@ pub mod mongo;
 pub mod shard;
 pub mod sharded;
 pub mod snapshot;
+#[cfg(test)]
+pub mod steps;
 mod survey;
 pub mod writer;
 

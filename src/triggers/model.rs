@@ -8,10 +8,11 @@ use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::Metrics;
 use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
+use crate::mirror::steps::{Step, gauge, steps};
 use crate::settings::Settings;
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,14 +35,6 @@ struct Workflow {
     webhooks: Vec<&'static str>,
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    /// Documents that are put or removed together.
-    Change(BTreeMap<u8, Option<Workflow>>),
-    /// All there are from now on, of which some come twice.
-    Reload(Vec<(u8, Workflow)>),
-}
-
 fn workflow() -> impl Strategy<Value = Workflow> {
     let webhooks = vec(select(&WEBHOOKS[..]), 0..6);
     let fields = (select(&ORGANIZATIONS[..]), prop::bool::weighted(0.9), webhooks);
@@ -52,30 +45,17 @@ fn workflow() -> impl Strategy<Value = Workflow> {
     })
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let change = prop::option::weighted(0.7, workflow());
-    prop_oneof![
-        6 => btree_map(0..DOCUMENTS, change, 1..6).prop_map(Step::Change),
-        1 => vec((0..DOCUMENTS, workflow()), 0..16).prop_map(Step::Reload),
-    ]
-}
-
 proptest! {
     #[test]
-    fn every_webhook_starts_what_documents_say(steps in vec(step(), 1..24)) {
+    fn every_webhook_starts_what_documents_say(steps in steps(DOCUMENTS, workflow())) {
         let mut index = Index::new();
         let mut model = Model::default();
         for step in steps {
-            match step {
-                Step::Change(changes) => {
-                    index.change(&changes);
-                    model.change(changes);
-                }
-                Step::Reload(documents) => {
-                    index.reload(&documents);
-                    model.0 = documents.into_iter().collect();
-                }
+            match &step {
+                Step::Change(changes) => index.change(changes),
+                Step::Reload(documents) => index.reload(documents),
             }
+            step.apply_to(&mut model.0);
             for is_active in [true, false] {
                 prop_assert_eq!(index.all(is_active), model.all(is_active));
             }
@@ -91,15 +71,6 @@ type Started = BTreeMap<(&'static str, &'static str), Vec<(String, String)>>;
 struct Model(BTreeMap<u8, Workflow>);
 
 impl Model {
-    fn change(&mut self, changes: BTreeMap<u8, Option<Workflow>>) {
-        for (document, workflow) in changes {
-            match workflow {
-                Some(workflow) => self.0.insert(document, workflow),
-                None => self.0.remove(&document),
-            };
-        }
-    }
-
     fn all(&self, is_active: bool) -> Started {
         keys()
             .map(|(organization, webhook)| {
@@ -186,12 +157,9 @@ impl Index {
 
     /// As the metrics say.
     fn counts(&self) -> (usize, usize) {
-        let page = self.metrics.render();
-        let gauge = |name: &str| {
-            let mut lines = page.lines().filter_map(|line| line.split_once(' '));
-            lines.find(|(each, _)| *each == name).unwrap().1.parse().unwrap()
-        };
-        (gauge("hookgate_index_triggers"), gauge("hookgate_index_workflows"))
+        let names = ["hookgate_index_triggers", "hookgate_index_workflows"];
+        let [triggers, workflows] = names.map(|name| gauge(&self.metrics, name));
+        (triggers, workflows)
     }
 }
 

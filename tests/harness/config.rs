@@ -104,6 +104,14 @@ impl fmt::Display for Config {
     }
 }
 
+/// Nothing but what a test does, or a second signal, ends a request, a connection or the process while it has patience.
+pub fn patient(config: &mut Config) {
+    config.set("queue.enqueue_timeout", "1m");
+    for limit in ["body_timeout", "header_timeout", "idle_timeout", "drain_timeout"] {
+        config.set(&format!("server.{limit}"), "10m");
+    }
+}
+
 /// The password in an address; a short one, which may be any word, as it stands there.
 fn password(address: &str) -> Option<String> {
     let (who, _) = address.split_once("://")?.1.rsplit_once('@')?;

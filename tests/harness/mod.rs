@@ -40,7 +40,7 @@
 //! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged ones, key pairs as PEM and JWK |
 //! | [`confidential`] | credentials and bodies of the tests, which no log of Hookgate may hold: looked for whenever one ends |
-//! | [`config`] | [`Config`]: TOML by key path |
+//! | [`config`] | [`Config`]: TOML by key path; `patient`, which ends nothing by itself |
 //! | [`metrics`] | Prometheus text, parsed |
 //! | [`process`], [`scratch`], [`ports`] | child processes and directories that cannot outlive the test process; free ports |
 //! | [`wait`] | `until(what, async || …)`: wait for a condition, never for a time |

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use super::app::Builder;
 use super::documents::workflow;
 use super::http::{Call, PATH, Reply};
 use super::tokens::{claims, now, token};
@@ -215,6 +216,11 @@ fn bodies(app: &App) -> Vec<Row> {
 /// `max_body` 1 KiB, `max_matches` 3, `max_fanout_bytes` 2 KiB; `wh_3` has three workflows, `wh_4` has four. The
 /// idempotency key `used` is.
 pub async fn small_app() -> App {
+    small_app_from(App::build()).await
+}
+
+/// The same, made of something else.
+pub async fn small_app_from(build: Builder) -> App {
     let mut documents = Documents::two_organizations();
     for count in [3, 4] {
         let ids = (0..count).map(|serial| format!("wf_{count}_{serial}"));
@@ -224,7 +230,7 @@ pub async fn small_app() -> App {
         config.set("server.max_body", "1KiB");
         config.set("queue.max_matches", 3).set("queue.max_fanout_bytes", "2KiB");
     };
-    let app = App::build().documents(documents).config(limits).start().await;
+    let app = build.documents(documents).config(limits).start().await;
     let first = app.webhook("wh_none").header("idempotency-key", "used").send().await;
     assert_eq!(first.matched(), 0);
     app

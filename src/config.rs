@@ -54,9 +54,6 @@ impl Config {
         if config.admission.in_flight_bytes < config.server.body.max_body {
             let message = "is less than server.max_body, so that the largest body never fits";
             settings.section("limits").fault("in_flight_bytes", message);
-        } else if config.admission.largest_body() < config.server.body.max_body {
-            let message = "leaves less of limits.in_flight_bytes than server.max_body, so that the largest body never fits";
-            settings.section("limits.organization").fault("in_flight_share", message);
         }
         config.given = settings.given().clone();
         config.from_environment.clone_from(settings.keys_from_environment());

@@ -50,9 +50,6 @@ impl Reload {
         if config.admission.in_flight_bytes < self.max_body {
             let message = "is less than the server.max_body that holds until a restart";
             faults.push(fault("limits.in_flight_bytes", message));
-        } else if config.admission.largest_body() < self.max_body {
-            let message = "leaves less of limits.in_flight_bytes than the server.max_body that holds until a restart";
-            faults.push(fault("limits.organization.in_flight_share", message));
         }
         if !self.api_keys_enabled && !config.auth.jwt.has_keys() {
             let message =

@@ -140,11 +140,14 @@ async fn a_file_is_looked_at_like_a_database() {
     assert_eq!(found["workflows"]["reasons"], json!(["wf_broken: nodes is not an array"]));
     let warnings = json!([
         "1 documents of collection workflows are left out",
-        "1 API keys belong to users of several organizations, and are refused",
+        "API keys of users of several organizations, which are refused: 1, such as those of user_1, user_2",
     ]);
     assert_eq!(found["warnings"], warnings);
     assert!(report["warnings"][0].as_str().is_some_and(|text| text.contains("32 bytes")));
 
+    directory.write("workflows.json", "{\"users\":[]}");
+    let (_, report) = check_connect(&config).await;
+    assert_eq!(report["triggers_file"]["workflows"]["exists"], false);
     directory.write("workflows.json", "{");
     let (code, report) = check_connect(&config).await;
     assert_eq!(

@@ -118,6 +118,19 @@ async fn one_organization_cannot_hold_all_the_bytes_there_are() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_alone_may_be_larger_than_its_share() {
+    let app = App::with(|config| {
+        config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "1MiB");
+        config.set("limits.organization.in_flight_share", 0.01);
+    })
+    .await;
+    let large = format!("{{\"webhookId\":\"wh_1\",\"pad\":\"{}\"}}", "x".repeat(60_000));
+    for _ in 0..3 {
+        assert_eq!(app.post(&*large).send().await.status, 202);
+    }
+}
+
+#[tokio::test]
 async fn limits_are_changed_without_a_restart() {
     let mut app = App::with(|config| slow_rate(config, 1)).await;
     refused(&app).await;
@@ -131,9 +144,9 @@ async fn limits_are_changed_without_a_restart() {
 #[tokio::test]
 async fn a_flood_of_one_organization_leaves_the_others_alone() {
     let app = App::with(|config| {
-        // Fewer than the flood would hold.
-        config.set("limits.in_flight_requests", 4);
-        config.set("limits.organization.in_flight_share", 0.5);
+        // Fewer than the flood would hold, and room for what is refused at the same moment.
+        config.set("limits.in_flight_requests", 10);
+        config.set("limits.organization.in_flight_share", 0.2);
         config.set("limits.organization.requests_per_second", 50);
         config.set("limits.organization.burst", 50);
     })

@@ -176,9 +176,12 @@ async fn a_key_that_is_in_the_way_of_one_request_does_not_touch_others() {
 
 #[tokio::test]
 async fn a_right_that_is_missing_is_told_before_there_is_a_job() {
-    for right in ["incrby", "hset", "lpush"] {
+    for right in ["incrby", "hset", "lpush", "eval"] {
         let app = app_with_rights(&format!("+@all -{right}")).await.start_unready().await;
-        let sentence = format!("this user may not {} bull:", right.to_uppercase());
+        let sentence = match right {
+            "eval" => "refuses EVAL: NOPERM".to_owned(),
+            _ => format!("this user may not {} bull:", right.to_uppercase()),
+        };
         until("it is told", async || readiness(&app).await.contains(&sentence)).await;
         until("it is logged", async || app.hookgate.log().contains(&sentence)).await;
         assert_eq!(app.hookgate.readiness().await.0, 503);

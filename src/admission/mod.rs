@@ -1,6 +1,6 @@
 //! How much may be in flight in the whole process: requests, and the bytes they hold.
 //!
-//! Plain atomics: nothing here waits. A refusal is a value, and what was taken is given back when
+//! Plain atomics, and short locks where an organization has a limit: nothing here waits for a request. A refusal is a value, and what was taken is given back when
 //! the [`Permit`] is dropped, wherever the request has got to by then.
 
 mod organization;
@@ -33,11 +33,6 @@ impl AdmissionSettings {
             in_flight_bytes: section.size("in_flight_bytes", "256MiB", (64 << 10)..=(64 << 30)),
             organization: OrganizationSettings::read(&mut section.section("organization")),
         }
-    }
-
-    /// The largest body for which one organization has room.
-    pub fn largest_body(&self) -> usize {
-        self.organization.share_of(self.in_flight_bytes)
     }
 
     fn in_flight(&self) -> Amount {
@@ -117,12 +112,13 @@ impl Permit {
     /// Takes `bytes` more for this request.
     pub fn hold(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let admission = &self.admission;
-        take(&admission.bytes, bytes, &admission.most_bytes)?;
-        self.bytes += bytes;
+        // Of its organization first: what is refused there takes nothing of the others. What it has got comes back with
+        // the permit, since its request is over.
         if let Some(share) = &mut self.share {
-            // What has been taken of the process comes back with the permit: the request is over.
             admission.organizations.hold(share, bytes)?;
         }
+        take(&admission.bytes, bytes, &admission.most_bytes)?;
+        self.bytes += bytes;
         Ok(())
     }
 

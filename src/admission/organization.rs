@@ -117,15 +117,16 @@ impl Current {
             requests: settings.share_of(in_flight.requests),
             bytes: settings.share_of(in_flight.bytes),
         };
+        Self::anew(settings, (settings.in_flight_share < 1.0).then_some(share))
+    }
+
+    /// Every organization has all of its burst.
+    fn anew(settings: OrganizationSettings, most_in_flight: Option<Amount>) -> Self {
         let limiter = |rate: Rate| {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
             (rate, RateLimiter::dashmap(quota))
         };
-        Self {
-            settings,
-            most_in_flight: (settings.in_flight_share < 1.0).then_some(share),
-            rate: settings.rate.map(limiter),
-        }
+        Self { settings, most_in_flight, rate: settings.rate.map(limiter) }
     }
 }
 
@@ -157,37 +158,38 @@ impl Organizations {
     /// limit.
     pub(super) fn take(&self, organization: &OrganizationId) -> Result<Option<Share>, NoRoom> {
         let current = self.current.load();
-        let share = current.most_in_flight.map(|most| {
-            let (share, taken) = self.in_flight.begin(organization);
-            (share, in_flight(Limit::InFlight, taken.requests, most.requests))
-        });
-        let over = match &share {
-            Some((_, Some(over))) => Some(*over),
-            _ => current.rate.as_ref().and_then(|rate| over_rate(rate, organization)),
+        let (mut share, over) = match current.most_in_flight {
+            None => (None, None),
+            Some(most) => {
+                let (share, taken) = self.in_flight.begin(organization);
+                (Some(share), in_flight(Limit::InFlight, taken.requests, most.requests))
+            }
         };
-        self.refuse(&current.settings, organization, over)?;
-        Ok(share.map(|(share, _)| share))
+        let over =
+            over.or_else(|| current.rate.as_ref().and_then(|rate| over_rate(rate, organization)));
+        if let Some(over) = over {
+            self.tell(organization, over, current.settings.dry_run);
+            if !current.settings.dry_run {
+                return Err(NoRoom::OverLimit(over));
+            }
+            share.as_mut().map(Share::set_told);
+        }
+        Ok(share)
     }
 
-    /// Takes so many bytes more for a request, unless its organization would have too much.
+    /// Takes so many bytes more for a request, unless its organization would have too much. A request that has all of
+    /// its organization's bytes is never refused: it could not be sent later either.
     pub(super) fn hold(&self, share: &mut Share, bytes: usize) -> Result<(), NoRoom> {
         let current = self.current.load();
         let taken = share.add(bytes).bytes;
-        let most = current.most_in_flight;
-        let over = most.and_then(|most| in_flight(Limit::InFlightBytes, taken, most.bytes));
-        self.refuse(&current.settings, share.organization(), over)
-    }
-
-    /// Refuses what is over a limit, unless that is to be tried out only.
-    fn refuse(
-        &self,
-        settings: &OrganizationSettings,
-        organization: &OrganizationId,
-        over: Option<OverLimit>,
-    ) -> Result<(), NoRoom> {
-        let Some(over) = over else { return Ok(()) };
-        self.tell(organization, over, settings.dry_run);
-        if settings.dry_run { Ok(()) } else { Err(NoRoom::OverLimit(over)) }
+        let Some(most) = current.most_in_flight.filter(|_| share.bytes() < taken) else {
+            return Ok(());
+        };
+        let Some(over) = in_flight(Limit::InFlightBytes, taken, most.bytes) else { return Ok(()) };
+        if !share.set_told() {
+            self.tell(share.organization(), over, current.settings.dry_run);
+        }
+        if current.settings.dry_run { Ok(()) } else { Err(NoRoom::OverLimit(over)) }
     }
 
     fn tell(&self, organization: &OrganizationId, over: OverLimit, dry_run: bool) {
@@ -217,9 +219,9 @@ impl Organizations {
         limiter.shrink_to_fit();
         if limiter.len() > most {
             tracing::warn!("too many organizations call to remember how much: all begin anew");
-            let most_in_flight = current.most_in_flight;
-            let anew = Current::new(current.settings, Amount::default());
-            self.current.store(Arc::new(Current { most_in_flight, ..anew }));
+            // Nobody else stores: limits are read again on the thread that prunes.
+            let anew = Current::anew(current.settings, current.most_in_flight);
+            self.current.store(Arc::new(anew));
         }
     }
 }
@@ -285,6 +287,7 @@ mod tests {
         held[0].give_back(10);
         all.hold(&mut held[1], 10).unwrap();
         assert_eq!(refused(&all.hold(&mut held[1], 1)), (Limit::InFlightBytes, 250));
+        all.hold(&mut other, 500).expect("nobody else of its organization has anything");
         drop(other);
         assert_eq!(all.in_flight.organizations(), 1);
         drop(held);

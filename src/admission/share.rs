@@ -21,7 +21,8 @@ impl InFlight {
         let mut amount = self.0.entry(organization.clone()).or_default();
         amount.requests += 1;
         let organization = organization.clone();
-        (Share { in_flight: Arc::clone(self), organization, bytes: 0 }, *amount)
+        let share = Share { in_flight: Arc::clone(self), organization, bytes: 0, is_told: false };
+        (share, *amount)
     }
 
     #[cfg(test)]
@@ -36,6 +37,8 @@ pub(super) struct Share {
     in_flight: Arc<InFlight>,
     organization: OrganizationId,
     bytes: usize,
+    /// Whether it was counted as over a limit.
+    is_told: bool,
 }
 
 impl Share {
@@ -43,18 +46,30 @@ impl Share {
         &self.organization
     }
 
+    /// Bytes of this request alone.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether this was set before.
+    pub(super) fn set_told(&mut self) -> bool {
+        std::mem::replace(&mut self.is_told, true)
+    }
+
     /// So many bytes more. Comes back with what the organization has then.
     pub(super) fn add(&mut self, bytes: usize) -> Amount {
-        let mut amount = self.in_flight.0.entry(self.organization.clone()).or_default();
         self.bytes += bytes;
-        amount.bytes += bytes;
-        *amount
+        self.in_flight.0.get_mut(&self.organization).map_or_else(Amount::default, |mut amount| {
+            amount.bytes += bytes;
+            *amount
+        })
     }
 
     pub(super) fn give_back(&mut self, bytes: usize) {
-        let mut amount = self.in_flight.0.entry(self.organization.clone()).or_default();
         self.bytes -= bytes;
-        amount.bytes -= bytes;
+        if let Some(mut amount) = self.in_flight.0.get_mut(&self.organization) {
+            amount.bytes -= bytes;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Bytes of a secret of which a warning is not worth a line: those of HS256's digest (RFC 7518 3.2).
+/// A secret of fewer bytes is warned of: it should have as many as the digest of HS256 (RFC 7518 3.2).
 const SHORTEST_SECRET: usize = 32;
 
 /// The section `[auth.jwt]`.
@@ -80,7 +80,7 @@ impl JwtSettings {
         let is_short = |secret: &Secret| secret.reveal().len() < SHORTEST_SECRET;
         if self.secrets.iter().any(is_short) {
             warnings.push(format!(
-                "auth.jwt has a secret of less than {SHORTEST_SECRET} bytes, which can be guessed from a token"
+                "auth.jwt has a secret of less than {SHORTEST_SECRET} bytes, which may be guessed from a token"
             ));
         }
         warnings
@@ -324,8 +324,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-fn public_key(pem: &str, path: &Path) -> Result<Key, String> {
-    let pem = pem.as_bytes();
+fn public_key(pem: &[u8], path: &Path) -> Result<Key, String> {
     let decoding = DecodingKey::from_rsa_pem(pem)
         .or_else(|_| DecodingKey::from_ec_pem(pem))
         .or_else(|_| DecodingKey::from_ed_pem(pem))

@@ -63,6 +63,9 @@ impl UsersSettings {
 /// How often it is logged that there are more conflicts: each change may bring one.
 const CONFLICTS_LOGGED: Duration = Duration::from_secs(10);
 
+/// Users with such keys that `hookgate check` names.
+const NAMED: usize = 10;
+
 /// Makes callers out of the documents of users.
 #[derive(Debug)]
 pub struct UsersView {
@@ -226,13 +229,25 @@ impl View for UsersView {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let conflicts = self.conflicts.len();
-        let note = || {
-            format!(
-                "{conflicts} API keys belong to users of several organizations, and are refused"
-            )
-        };
-        (conflicts > 0).then(note).into_iter().collect()
+        if self.conflicts.is_empty() {
+            return Vec::new();
+        }
+        let mut users = Vec::new();
+        for key in &self.conflicts {
+            self.callers.owners.read(Key::of(key), |accounts| {
+                let ids =
+                    accounts.into_iter().flatten().filter_map(|each| IdText::of(each.document));
+                users.extend(ids.map(|id| id.as_str().to_owned()));
+            });
+        }
+        users.sort();
+        users.dedup();
+        users.truncate(NAMED);
+        let count = self.conflicts.len();
+        let users = users.join(", ");
+        vec![format!(
+            "API keys of users of several organizations, which are refused: {count}, such as those of {users}"
+        )]
     }
 
     fn restore(&mut self, snapshot: &Snapshot) {

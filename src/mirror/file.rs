@@ -49,7 +49,7 @@ fn refresh<V: View>(
     let documents =
         documents(&json, Mirror::<V>::NAME).with_context(|| format!("cannot use {path}"))?;
     let mut load = mirror.begin_load();
-    for (key, document) in documents {
+    for (key, document) in documents.unwrap_or_default() {
         match document {
             Ok(document) => mirror.load(&mut load, &key, &document),
             Err(malformed) => mirror.leave_out(&key, &malformed),
@@ -82,10 +82,10 @@ fn survey_collection<V: View>(
     let name = V::COLLECTION.word();
     let documents = documents(json, name)?;
     let mut survey = Survey::new(view);
-    for (key, document) in &documents {
+    for (key, document) in documents.iter().flatten() {
         survey.see(key, document.as_deref().map_err(Clone::clone));
     }
-    survey.finish(name, Some(true), findings);
+    survey.finish(name, Some(documents.is_some()), findings);
     Ok(())
 }
 
@@ -93,7 +93,9 @@ fn survey_collection<V: View>(
 type Read = (DocumentKey, Result<RawDocumentBuf, Malformed>);
 
 /// The documents of one collection; `{"$oid": ...}` and the like are read as MongoDB exports them.
-fn documents(json: &[u8], collection: &str) -> anyhow::Result<Vec<Read>> {
+///
+/// `None`: there is no such collection.
+fn documents(json: &[u8], collection: &str) -> anyhow::Result<Option<Vec<Read>>> {
     let mut file: Value = serde_json::from_slice(json).context("not JSON")?;
     // A file is good or broken as a whole: the other collection of a broken one must not be taken.
     let is_array = |collection: &&Collection| {
@@ -102,9 +104,8 @@ fn documents(json: &[u8], collection: &str) -> anyhow::Result<Vec<Read>> {
     if let Some(broken) = Collection::ALL.iter().find(|collection| !is_array(collection)) {
         anyhow::bail!("{} is not an array", broken.word());
     }
-    let documents = match file.get_mut(collection).map(Value::take) {
-        Some(Value::Array(documents)) => documents,
-        _ => Vec::new(),
+    let Some(Value::Array(documents)) = file.get_mut(collection).map(Value::take) else {
+        return Ok(None);
     };
     let read = |(index, json)| {
         if let Some((key, document)) = document(json) {
@@ -113,7 +114,7 @@ fn documents(json: &[u8], collection: &str) -> anyhow::Result<Vec<Read>> {
         let place = format!("{collection}[{index}]");
         (DocumentKey::from_bson(RawBsonRef::String(&place)), Err(Malformed::Unreadable))
     };
-    Ok(documents.into_iter().enumerate().map(read).collect())
+    Ok(Some(documents.into_iter().enumerate().map(read).collect()))
 }
 
 fn document(json: Value) -> Option<(DocumentKey, RawDocumentBuf)> {

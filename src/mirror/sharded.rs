@@ -10,6 +10,7 @@ use super::shard::{Postings, Shard, ShardBuilder, Stored};
 use super::{Freshness, NotKnown};
 use arc_swap::ArcSwapAny;
 use hashbrown::DefaultHashBuilder;
+use std::cell::Cell;
 use std::hash::BuildHasher;
 
 /// With a million keys a shard has some sixty. Few in tests, so that keys meet.
@@ -55,20 +56,36 @@ impl Sharded {
         freshness: &Freshness,
         read: impl FnOnce(Option<Postings<'_>>) -> R,
     ) -> Result<R, NotKnown> {
+        let could_deny = Cell::new(false);
+        self.read_twice(
+            key,
+            || could_deny.set(freshness.can_deny()),
+            |found| match found {
+                None if !could_deny.get() || freshness.may_be_torn() => Err(NotKnown),
+                found => Ok(read(found)),
+            },
+        )
+    }
+
+    /// Reads what is under a key; where nothing is, once more behind `between`.
+    fn read_twice<R>(
+        &self,
+        key: Key<'_>,
+        between: impl FnOnce(),
+        read: impl FnOnce(Option<Postings<'_>>) -> R,
+    ) -> R {
         let hash = self.hash(&key);
         let shard = self.at(hash.shard());
         let before = shard.load();
         if let Some(found) = Shard::of(&before).find(hash.tag(), key) {
-            return Ok(read(Some(found)));
+            return read(Some(found));
         }
-        let could_deny = freshness.can_deny();
+        between();
         let behind = shard.load();
-        if before.as_ptr() != behind.as_ptr()
-            && let Some(found) = Shard::of(&behind).find(hash.tag(), key)
-        {
-            return Ok(read(Some(found)));
+        if before.as_ptr() == behind.as_ptr() {
+            return read(None);
         }
-        if could_deny && !freshness.may_be_torn() { Ok(read(None)) } else { Err(NotKnown) }
+        read(Shard::of(&behind).find(hash.tag(), key))
     }
 
     /// Shows every key with what is under it.
@@ -115,6 +132,8 @@ impl Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::writer::{Changes, Entry, Writer};
+    use std::sync::Arc;
 
     /// Who chooses ids cannot choose them so that they all fall together.
     #[test]
@@ -126,5 +145,22 @@ mod tests {
         let (one, other) = (Sharded::default(), Sharded::default());
         assert_ne!(hashes(&one), hashes(&other));
         assert_eq!(hashes(&one), hashes(&one.empty_beside()));
+    }
+    #[test]
+    fn what_is_put_between_two_looks_is_found_by_the_second() {
+        let map = Arc::<Sharded>::default();
+        let mut writer = Writer::new(Arc::clone(&map));
+        let mut put = |key: Key<'_>| {
+            let mut changes = Changes::default();
+            let entries = vec![Entry { key: key.to_bytes(), data: b"data".to_vec() }];
+            changes.put(b"document", entries);
+            writer.apply(changes);
+        };
+        let key = Key::of("key");
+        let is_found = |found: Option<Postings<'_>>| found.is_some();
+        assert!(!map.read_twice(key, || {}, is_found));
+        assert!(!map.read_twice(key, || put(Key::of("another")), is_found));
+        assert!(map.read_twice(key, || put(key), is_found));
+        assert!(map.read_twice(key, || panic!("it is there at once"), is_found));
     }
 }

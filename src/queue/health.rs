@@ -3,7 +3,7 @@
 use super::QueueSettings;
 use super::link::Link;
 use super::rights::Rights;
-use super::session::Session;
+use super::session::{CallError, Session};
 use super::state::State;
 use crate::lifecycle::{Condition, Reporter};
 use crate::log_rate::LogRate;
@@ -78,8 +78,11 @@ impl Health {
         let rights = tokio::time::timeout(settings.patience(), Rights::ask(session, settings));
         match rights.await {
             Ok(Ok(rights)) => condition.and(rights.condition()),
+            Ok(Err(CallError::Refused(error))) => {
+                condition.and(Condition::NotReady(format!("refuses EVAL: {}", error.details())))
+            }
             // That it does not answer is told by what was asked before or will be asked next.
-            Ok(Err(_)) | Err(_) => condition,
+            Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => condition,
         }
     }
 

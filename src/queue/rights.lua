@@ -1,14 +1,14 @@
 -- Says which of the rights that adding jobs takes the user of this connection has not. It only asks.
 --
 -- ARGV  1 wait  2 paused  3 meta  4 id  5 events  6 marker  7 active  8 record of a producer
---       9 record of an idempotency key  10 a job  11 "1" if replicas are waited for
+--       9 record of an idempotency key  10 a job  11 "1" if replicas are waited for  12 "1" if events are written
 -- There are no KEYS, since a call with one that this user may not touch would be refused as a whole.
 -- Reply the commands that are refused, with their keys; nil where Redis cannot be asked (before 7.0)
 
 local check = redis.acl_check_cmd
 if not check then return nil end
 
-local wait, paused, meta, id, events, marker, active, producer, idempotency, job, waits =
+local wait, paused, meta, id, events, marker, active, producer, idempotency, job, waits, writes_events =
   unpack(ARGV)
 local needed = {
   {'EVALSHA', string.rep('0', 40), '0'}, {'TIME'},
@@ -18,8 +18,9 @@ local needed = {
   {'EXISTS', paused}, {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},
   {'INCRBY', id, '1'}, {'HSET', job, 'name', ''}, {'DEL', job},
   {'LPUSH', wait, '1'}, {'LPUSH', paused, '1'},
-  {'ZADD', marker, '0', '0'}, {'XADD', events, '*', 'event', 'added'},
+  {'ZADD', marker, '0', '0'},
 }
+if writes_events == '1' then needed[#needed + 1] = {'XADD', events, '*', 'event', 'added'} end
 if waits == '1' then needed[#needed + 1] = {'WAIT', '0', '1'} end
 
 local is_key, missing = {}, {}

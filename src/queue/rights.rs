@@ -36,8 +36,9 @@ impl Rights {
         let keys = queue.script_keys().into_iter().chain(records).chain([job]);
         words.extend(keys.map(Value::from));
         words.push(Value::from_static_str(waits_for_replicas));
-        let reply: Value = session.call("EVAL", words).await?;
-        Ok(Self { missing: if reply.is_null() { None } else { reply.convert().ok() } })
+        words.push(Value::from_static_str(if settings.events { "1" } else { "0" }));
+        let missing = session.call("EVAL", words).await?;
+        Ok(Self { missing })
     }
 
     /// A sentence for each that is missing, and whether jobs are refused for it.

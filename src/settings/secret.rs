@@ -59,23 +59,25 @@ impl Section<'_> {
 
     /// Reads a secret from a file, less the line break at its end.
     fn read_secret(&mut self, key: &str, path: &Path) -> Option<Secret> {
-        let secret = self.file(key, path).and_then(|text| {
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Err(format!("{} is empty", path.display()));
-            }
-            Ok(Secret(text.to_owned()))
+        let secret = self.file(key, path).and_then(|bytes| match String::from_utf8(bytes) {
+            Ok(text) if text.is_empty() => Err(format!("{} is empty", path.display())),
+            Ok(text) => Ok(Secret(text)),
+            Err(_) => Err(format!("{} is no text in UTF-8", path.display())),
         });
         secret.map_err(|message| self.fault(key, message)).ok()
     }
 
-    /// What is in a file that `key` names, or what is to be said of the key. It counts as given: with other contents the
-    /// key is not as it was.
-    pub fn file(&mut self, key: &str, path: &Path) -> Result<String, String> {
-        let text = std::fs::read_to_string(path)
+    /// What is in a file that `key` names, less the line breaks at its end, or what is to be said of the key. It counts as
+    /// given: with other contents the key is not as it was.
+    pub fn file(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, String> {
+        let mut bytes = std::fs::read(path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        while bytes.ends_with(b"\n") || bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
         let name = format!("{} {}", self.path_of(key), path.display());
-        self.settings.given.add(&name, Value::String(text.clone()));
-        Ok(text)
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        self.settings.given.add(&name, Value::String(text));
+        Ok(bytes)
     }
 }

@@ -41,11 +41,14 @@ impl Config {
             });
             fault(path, &format!("is not TOML: line {line}: {}", error.message()))
         })?;
-        // A variable that is not Unicode is not one of ours.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self::read(Settings::new(table, environment))
+        Self::read(Settings::new(table, environment()))
+    }
+
+    /// What is certain of a service that runs already: its file may have been edited since it started, for
+    /// better or worse, its environment has not. Faults are its own affair.
+    pub fn admin_of_environment() -> AdminSettings {
+        let mut settings = Settings::new(toml::Table::new(), environment());
+        AdminSettings::read(&mut settings.section("admin"))
     }
 
     /// Reads settings, wherever they come from.
@@ -84,6 +87,12 @@ impl Config {
             from_environment: BTreeSet::new(),
         }
     }
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // A variable that is not Unicode is not one of ours.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn fault(path: &Path, message: &str) -> Vec<Fault> {

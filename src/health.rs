@@ -1,4 +1,4 @@
-//! `hookgate health`: whether the Hookgate of a configuration lives. For containers, which have no curl.
+//! `hookgate health`: whether the Hookgate that runs here lives. For containers, which have no curl.
 
 use anyhow::{Context, bail};
 use std::io::{Read, Write};

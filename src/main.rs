@@ -10,6 +10,7 @@ use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::workers::Ended;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,7 +45,11 @@ enum Command {
         json: bool,
     },
     /// Asks a running service on this machine whether it lives (/livez); exit code 0 or 1
-    Health(ConfigArgument),
+    Health {
+        /// Of its admin port; by default as the environment sets admin.listen, else 127.0.0.1:9464
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<SocketAddr>,
+    },
     /// Mints a token with the first configured secret, for trying things out
     Token {
         #[command(flatten)]
@@ -77,7 +82,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
         Command::Check { config, connect, json } => check(&config.config, connect, json),
-        Command::Health(argument) => ask_health(&argument),
+        Command::Health { address } => ask_health(address),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -118,12 +123,8 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn ask_health(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
-    let config = match load(argument) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    health::ask(config.admin.listen)?;
+fn ask_health(address: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    health::ask(address.unwrap_or_else(|| Config::admin_of_environment().listen))?;
     say("ok")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -56,12 +56,13 @@ fn the_version_names_the_commit() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let lines: [&[&str]; 9] = [
+    let lines: [&[&str]; 10] = [
         &[],
         &["sreve"],
         &["serve", "--surplus"],
         &["serve", "--config"],
         &["check", "surplus"],
+        &["health", "--address", "9464"],
         &["token", "--organization", "a"],
         &["token", "--user", "a"],
         &["token", "--organization", "a", "--user", "b", "--ttl", "soon"],
@@ -76,28 +77,26 @@ fn wrong_usage_ends_with_2() {
 
 #[tokio::test]
 async fn health_says_whether_the_service_lives() {
-    let files = Scratch::new("health");
-    let ask = |config: &Config| {
-        let file = files.write("hookgate.toml", config.to_string());
-        command(&["health", "--config"]).arg(file).output().expect("the binary runs")
+    let ask = |address: &str| {
+        command(&["health", "--address", address]).output().expect("the binary runs")
     };
     // One that is not ready lives.
     let mut config = Config::new();
     let nobody = format!("redis://127.0.0.1:{}/0", ports::free());
     config.set("queue.redis", nobody).set("triggers.file", "config/workflows.json");
-    let hookgate = Hookgate::start_unready(config.clone()).await;
-    let output = ask(&config);
+    let hookgate = Hookgate::start_unready(config).await;
+    let address = hookgate.admin_address().to_string();
+    let output = ask(&address);
     assert_eq!((output.status.code(), stdout(&output).trim()), (Some(0), "ok"), "{output:?}");
     // All addresses: it can be asked at 127.0.0.1, and does not listen on [::1].
     let port = hookgate.admin_address().port();
     for (all, code) in [("0.0.0.0", 0), ("[::]", 1)] {
-        config.set("admin.listen", format!("{all}:{port}"));
-        let output = ask(&config);
+        let output = ask(&format!("{all}:{port}"));
         assert_eq!(output.status.code(), Some(code), "{all}: {output:?}");
     }
 
     hookgate.kill9().await;
-    let output = ask(&hookgate.config);
+    let output = ask(&address);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("/livez"), "{output:?}");
 
@@ -109,10 +108,38 @@ async fn health_says_whether_the_service_lives() {
         let _ = stream.read(&mut request);
         stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").expect("it listens");
     });
-    let output = ask(&hookgate.config);
+    let output = ask(&address);
     answering.join().expect("it has answered");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("answers HTTP/1.1 503"), "{output:?}");
+}
+
+#[tokio::test]
+async fn health_asks_where_the_environment_has_the_admin_port_whatever_stands_in_the_file() {
+    let app = App::start().await;
+    let files = Scratch::new("health");
+    let listen = app.hookgate.admin_address().to_string();
+    let ask = |variable: &str, text: &str| {
+        let file = files.write("hookgate.toml", text);
+        let mut command = command(&["health"]);
+        command.env("HOOKGATE_CONFIG", file).env(variable, &listen);
+        command.output().expect("the binary runs")
+    };
+    // The service has been started with another file; SIGHUP would refuse these, and it would run on.
+    for text in ["[server]\nworkers = -1", "not TOML", "[admin]\nlisten = \"127.0.0.1:1\""] {
+        for variable in ["HOOKGATE__ADMIN__LISTEN", "hookgate__admin__listen"] {
+            let output = ask(variable, text);
+            assert_eq!(output.status.code(), Some(0), "{text}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn health_asks_the_default_admin_port_if_nothing_is_said() {
+    let output = run(&["health"]);
+    // Whatever answers there on this machine, if anything does.
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || told.contains("http://127.0.0.1:9464/livez"), "{output:?}");
 }
 
 #[test]
@@ -138,7 +165,7 @@ fn a_token_that_cannot_be_signed_ends_with_2() {
 }
 
 #[test]
-fn faults_end_every_command_with_2() {
+fn faults_end_every_command_that_reads_the_file_with_2() {
     let files = Scratch::new("faults");
     let mut config = Config::new();
     config.set("server.workers", -1);
@@ -147,7 +174,6 @@ fn faults_end_every_command_with_2() {
     for line in [
         &["check", "--config", file][..],
         &["serve", "--config", file],
-        &["health", "--config", file],
         &["token", "--organization", "a", "--user", "b", "--config", file],
     ] {
         let output = run(line);

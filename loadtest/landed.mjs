@@ -9,7 +9,8 @@
 //             prints them; other lines are passed over
 //
 // All jobs must still be there: in Redis none may have been removed yet (removeOnComplete).
-// Exit code 0: every 202 has all its jobs, none twice, and what was surely refused has none. 1: not so. 2: wrong usage.
+// Exit code 0: every 202 has all its jobs, none twice, and what was surely refused has none. 1: not so, or no 202 has promised a
+// job. 2: wrong usage.
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
@@ -35,10 +36,15 @@ async function readAnswers(file) {
   return answers;
 }
 
+/** Codes of the scenario for what Hookgate has not said: it may have accepted all the same. */
+const UNHEARD = ["no_answer", "not_hookgate"];
+
 function sureness({ code, enqueued }) {
   if (code === "accepted") return 2;
-  return enqueued === "unknown" ? 1 : 0;
+  return enqueued === "unknown" || UNHEARD.includes(code) ? 1 : 0;
 }
+
+const jobsDue = (answer) => (sureness(answer) === 2 ? answer.matched : 0);
 
 async function* jobsInRedis(flags) {
   const redis = connect(flags, 3);
@@ -105,7 +111,7 @@ function judge(answers, found) {
 function report(where, answers, found, faults) {
   const sure = [...answers.values()].map(sureness);
   const of = (level) => sure.filter((each) => each === level).length;
-  const due = [...answers.values()].reduce((sum, answer) => sum + (sureness(answer) === 2 ? answer.matched : 0), 0);
+  const due = [...answers.values()].reduce((sum, answer) => sum + jobsDue(answer), 0);
   const jobs = [...found.values()].flatMap((workflows) => [...workflows.values()]).reduce((sum, ids) => sum + ids.size, 0);
   const strangers = [...found.keys()].filter((webhook) => !answers.has(webhook)).length;
   const sum = [...faults.values()].reduce((sum, each) => sum + each.length, 0);
@@ -130,8 +136,8 @@ if (positionals.length !== 1) {
   process.exit(2);
 }
 const answers = await readAnswers(positionals[0]);
-if (![...answers.values()].some(({ code }) => code === "accepted")) {
-  console.error(`landed: no webhook was accepted in ${positionals[0]}, so that there is nothing to look for`);
+if (![...answers.values()].some((answer) => jobsDue(answer) > 0)) {
+  console.error(`landed: no 202 in ${positionals[0]} has promised a job, so that there is nothing to look for`);
   process.exit(1);
 }
 const jobs = flags.consumed ? objects(flags.consumed, ({ id, data }) => id && data) : jobsInRedis(flags);

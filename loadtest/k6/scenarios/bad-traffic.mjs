@@ -3,11 +3,12 @@
 import { check } from "k6";
 import encoding from "k6/encoding";
 import exec from "k6/execution";
-import { constant, number, p99Limit } from "../pace.mjs";
+import { constant, goodEnoughIn, number, quickIn } from "../pace.mjs";
 import { before, options as optionsOf, summaryOf } from "../summary.mjs";
 import { bodyOf, codeOf, isAccepted, nextTarget, send, webhook } from "../webhooks.mjs";
 
 const rate = number("RATE", 100);
+const goodRate = Math.ceil(rate / 2);
 const duration = __ENV.DURATION || "30s";
 /** server.max_body of the Hookgate that is asked, in bytes. */
 const maxBody = number("MAX_BODY", 1024 * 1024);
@@ -41,12 +42,12 @@ const EXPECTED = ["accepted", ...WRONGS.map(({ code }) => code)];
 export const options = optionsOf(
   {
     bad: constant(rate, duration, { exec: "bad" }),
-    good: constant(Math.ceil(rate / 2), duration, { exec: "good" }),
+    good: constant(goodRate, duration, { exec: "good" }),
   },
   {
-    "http_req_duration{scenario:good}": [`p(99)<${p99Limit}`],
-    "checks{scenario:good}": ["rate==1"],
-    "checks{scenario:bad}": ["rate==1"],
+    ...quickIn("good"),
+    ...goodEnoughIn("good", goodRate),
+    ...goodEnoughIn("bad", rate),
   },
 );
 export const setup = before;

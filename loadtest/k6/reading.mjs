@@ -4,10 +4,11 @@
 const MEANINGS = {
   queue_unavailable: () =>
     "Redis did not acknowledge in time, or refused. Look at /readyz and at hookgate_redis_errors_total by kind: timeout " +
-    "(Redis is overloaded, or its disk is slow at appendfsync), oom (maxmemory is reached), connection, readonly (a failover).",
+    "(Redis is overloaded, or its disk is slow at appendfsync), oom (maxmemory is reached), connection, readonly (a failover). " +
+    "Over queue.memory_watermark of its maxmemory (hookgate_redis_memory_ratio) all are refused: workers are too slow, or keep what is done.",
   overloaded: () =>
-    "A bound of Hookgate was reached: limits.in_flight_requests, limits.in_flight_bytes or queue.memory_watermark. If Redis is " +
-    "slow, that is the cause; raising the bound only makes the queue longer.",
+    "A bound of Hookgate was reached: limits.in_flight_requests or limits.in_flight_bytes. If Redis is slow, " +
+    "that is the cause; raising the bound only makes the queue longer.",
   rate_limited: () => "The organization is over [limits.organization]. Send with more organizations, or raise its limit.",
   index_unavailable: () => "Workflows or users are not loaded, or stale: look at /readyz, and at MongoDB behind it.",
   fanout_too_large: () => "One webhook starts more than queue.max_matches or queue.max_fanout_bytes allow.",

@@ -20,7 +20,9 @@ test("a good run has nothing to look at", () => {
 test("each refusal has its meaning", () => {
   const refused = (code) => only({ answers: { accepted: 90, [code]: 10 }, failedChecks: 10 });
   assert.match(refused("queue_unavailable"), /^10 x queue_unavailable: Redis did not acknowledge/);
+  assert.match(refused("queue_unavailable"), /Over queue\.memory_watermark/);
   assert.match(refused("overloaded"), /A bound of Hookgate/);
+  assert.doesNotMatch(refused("overloaded"), /memory_watermark/);
   assert.match(refused("expired_token"), /does not take the credential/);
   assert.match(refused("no_answer"), /address/);
   assert.match(refused("invalid_json"), /at fault/);

@@ -8,11 +8,14 @@ started=() # names, the latest first
 scratch=$(mktemp -d)
 
 # start NAME COMMAND…   runs it with its output in NAME.log.
+start() { start_in_sight "$@" >"$scratch/$1.log" 2>&1; }
+
+# start_in_sight NAME COMMAND…   runs it with its output where the script's own goes.
 # In a process group of its own, so that Ctrl-C reaches this script alone, which then stops the parts in order.
 # The kernel ends it with this script, should that be killed without a chance to clean up.
-start() {
+start_in_sight() {
   set -m
-  setpriv --pdeathsig TERM "${@:2}" </dev/null >"$scratch/$1.log" 2>&1 &
+  setpriv --pdeathsig TERM "${@:2}" </dev/null &
   set +m
   pids[$1]=$!
   started=("$1" "${started[@]}")
@@ -20,13 +23,23 @@ start() {
 
 alive() { kill -0 "${pids[$1]}" 2>/dev/null; }
 
-# stop NAME   asks it to end, insists after ten seconds, and returns its exit code. Nothing the second time.
+# finish NAME   waits until it has ended by itself, and returns its exit code.
+# In the background and waited for: while a command runs in the foreground, a script does not hear of signals.
+finish() {
+  local code=0
+  wait "${pids[$1]}" || code=$?
+  pids[$1]=
+  return "$code"
+}
+
+# stop NAME   asks it to end, and returns its exit code. Nothing the second time.
+# Insists after 40 seconds: Hookgate may take server.drain_timeout, which is 30.
 stop() {
   local tries=0 code=0
   if [ -z "${pids[$1]}" ]; then return; fi
   kill -TERM "${pids[$1]}" 2>/dev/null || true
   while alive "$1"; do
-    if ((++tries == 100)); then kill -KILL "${pids[$1]}"; fi
+    if ((++tries == 400)); then kill -KILL "${pids[$1]}"; fi
     sleep 0.1
   done
   wait "${pids[$1]}" 2>/dev/null || code=$?
@@ -54,11 +67,13 @@ fail() {
   exit 1
 }
 
-# wait_for WHAT COMMAND…   until the command succeeds, for at most 30 seconds and while all parts live.
+# wait_for WHAT COMMAND…   until the command succeeds, for at most 30 seconds and while all parts live that were not stopped.
 wait_for() {
   local deadline=$((SECONDS + 30))
   until "${@:2}" >/dev/null 2>&1; do
-    for name in "${started[@]}"; do alive "$name" || fail "$name has ended while waiting for $1"; done
+    for name in "${started[@]}"; do
+      [ -z "${pids[$name]}" ] || alive "$name" || fail "$name has ended while waiting for $1"
+    done
     ((SECONDS < deadline)) || fail "waited 30 seconds in vain for $1"
     sleep 0.1
   done

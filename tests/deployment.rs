@@ -1,6 +1,11 @@
-//! What operators are handed besides the program: alerts, the image, the check that every 202 has landed.
+//! What operators are handed besides the program: alerts, the image, compose.yaml, the check that every 202 has landed.
+
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 
 mod harness;
+
+#[path = "deployment/compose.rs"]
+mod compose;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,13 +88,40 @@ async fn what_has_not_landed_or_has_twice_is_found() {
     assert!(!said.contains("run-3"), "{said}");
 }
 
-#[test]
-fn answers_of_which_none_was_accepted_prove_nothing() {
+#[tokio::test]
+async fn what_a_proxy_answered_is_unsure() {
+    let app = App::start().await;
+    for id in ["run-0", "run-1"] {
+        let body = json!({ "webhookId": "wh_1", "landed": id }).to_string();
+        assert_eq!(app.post(body).send().await.matched(), 1);
+    }
+    let answers = [
+        json!({ "id": "run-0", "code": "accepted", "matched": 1 }),
+        json!({ "id": "run-1", "code": "not_hookgate" }),
+        json!({ "id": "run-2", "code": "no_answer" }),
+    ];
     let files = Scratch::new("landed");
-    let file = files.write("answers.jsonl", "{\"id\":\"run-0\",\"code\":\"invalid_token\"}\n");
-    let mut node = Command::new("node");
-    let output = node.arg(script()).arg(&file).args(["--consumed", "/dev/null"]).output();
-    assert_eq!(output.expect("node runs").status.code(), Some(1));
+    let judged = judge(&files.write("answers.jsonl", lines(&answers)), &app.redis);
+    assert_eq!(judged.status.code(), Some(0), "{judged:?}");
+    let said = String::from_utf8_lossy(&judged.stdout);
+    assert!(said.contains("1 accepted with 1 jobs, 2 unsure, 0 refused"), "{said}");
+}
+
+#[test]
+fn answers_of_which_none_promised_a_job_prove_nothing() {
+    let files = Scratch::new("landed");
+    for answer in [
+        json!({ "id": "run-0", "code": "invalid_token" }),
+        json!({ "id": "run-0", "code": "accepted", "matched": 0 }),
+    ] {
+        let file = files.write("answers.jsonl", lines(&[answer]));
+        let mut node = Command::new("node");
+        let output = node.arg(script()).arg(&file).args(["--consumed", "/dev/null"]).output();
+        let output = output.expect("node runs");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("nothing to look for"), "{said}");
+    }
 }
 
 fn lines(answers: &[Value]) -> String {

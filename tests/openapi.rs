@@ -10,9 +10,10 @@ mod document;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use document::{Cases, Document, TEXT, content, path, python};
+use document::{Cases, Document, TEXT, content, path};
 use harness::documents::workflow;
 use harness::process::Process;
+use harness::python::python;
 use harness::raw::raw;
 use harness::refusals::{self, small_app};
 use harness::scratch::Scratch;
@@ -313,7 +314,7 @@ async fn schemathesis_finds_no_fault_with_ours_nor_with_the_contract_before() {
 
 async fn schemathesis(document: &str, address: &str, only: &[&str]) {
     let scratch = Scratch::new("schemathesis");
-    let mut command = python();
+    let mut command = python("schemathesis");
     // The same requests at every run.
     command.env("PYTHONHASHSEED", "1").env("SCHEMATHESIS_HOOKS", path("webhook_ids.py"));
     command.current_dir(scratch.path()).args(["-m", "schemathesis.cli", "--config-file"]);

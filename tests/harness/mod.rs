@@ -43,6 +43,7 @@
 //! | [`config`] | [`Config`]: TOML by key path; `patient`, which ends nothing by itself |
 //! | [`metrics`] | Prometheus text, parsed |
 //! | [`process`], [`scratch`], [`ports`] | child processes and directories that cannot outlive the test process; free ports |
+//! | [`python`](mod@python) | `python(packages)`: Python with those of `.tools` |
 //! | [`wait`] | `until(what, async || …)`: wait for a condition, never for a time |
 //!
 //! Servers are killed when they are dropped, and also when the test process dies; their logs are shown when a test panics.
@@ -79,6 +80,7 @@ pub mod node;
 pub mod official;
 pub mod ports;
 pub mod process;
+pub mod python;
 pub mod queue;
 pub mod raw;
 pub mod raw_redis;

@@ -1,10 +1,10 @@
 //! The releases of BullMQ that Hookgate's jobs have to get along with.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::calls::Calls;
 use super::node::Worker;
+use super::python::python;
 use super::redis::Redis;
 
 /// A release of an official library, each with its worker, `pause()` and `resume()`.
@@ -30,7 +30,7 @@ impl Official {
                 Worker::start(redis, queue, &[&["--bullmq", package], flags].concat()).await
             }
             Self::Python => {
-                let mut command = python();
+                let mut command = script();
                 command.arg("work").args(flags);
                 Worker::start_as(command, redis, queue).await
             }
@@ -42,7 +42,7 @@ impl Official {
         match self {
             Self::Node(package) => calls.queue(package, redis, queue).manage(what).await,
             Self::Python => {
-                let mut command = tokio::process::Command::from(python());
+                let mut command = tokio::process::Command::from(script());
                 command.arg(what).args(["--redis", &redis.url(), "--queue", queue]);
                 let output = command.kill_on_drop(true).output().await.expect("python3");
                 let said = String::from_utf8_lossy(&output.stderr);
@@ -52,11 +52,8 @@ impl Official {
     }
 }
 
-fn python() -> Command {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let packages = root.join(".tools/python");
-    assert!(packages.join("bullmq").is_dir(), "no BullMQ for Python: run scripts/setup test");
-    let mut command = Command::new("python3");
-    command.env("PYTHONPATH", packages).arg(root.join("tests/bullmq/python.py"));
+fn script() -> Command {
+    let mut command = python("python");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bullmq/python.py"));
     command
 }

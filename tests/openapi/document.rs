@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hookgate::ingress::WEBHOOK_PATH;
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::harness::http::Reply;
+use super::harness::python::python;
 
 /// As it stands in the repository.
 pub(super) const TEXT: &str = include_str!("../../src/admin/openapi.json");
@@ -16,15 +17,6 @@ pub(super) const TEXT: &str = include_str!("../../src/admin/openapi.json");
 /// Beside this file.
 pub(super) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi").join(name)
-}
-
-/// With the packages of `requirements.txt`.
-pub(super) fn python() -> Command {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/schemathesis");
-    assert!(packages.join("schemathesis").is_dir(), "no schemathesis: run scripts/setup test");
-    let mut command = Command::new("python3");
-    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
 }
 
 #[derive(Debug)]
@@ -162,7 +154,7 @@ impl Cases {
     pub(super) fn judge(self, document: &Document) {
         let count = self.cases.len();
         let given = json!({ "document": document.root, "cases": self.cases }).to_string();
-        let mut command = python();
+        let mut command = python("schemathesis");
         command.arg(path("validate.py")).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("python3");

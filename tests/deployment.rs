@@ -1,6 +1,6 @@
 //! What operators are handed besides the program: alerts, the image, compose.yaml, the check that every 202 has landed.
 
-#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
+#![expect(clippy::panic, reason = "a test panics")]
 
 mod harness;
 

@@ -83,8 +83,8 @@ class _Tables:
         if not disturbed:
             return []
         return [
-            f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than {_DISTURBED} "
-            f"cores; see the last table."
+            f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than "
+            f"{_DISTURBED} cores; see the last table."
         ]
 
     def targets(self):

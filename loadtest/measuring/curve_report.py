@@ -1,6 +1,7 @@
 """What loadtest/curves has found: for each curve a sentence made of its figures, a chart or two, and a table."""
 
 from .figures import Figures
+from .report import warning
 from .results import p50, p99, rate, redis_cost, server_cost
 
 _METHOD = """Made by `loadtest/curves`: Hookgate alone, configured as shipped but for what a curve is along. wrk (one
@@ -12,7 +13,7 @@ parentheses and as thin lines in the charts. Every run was held against the numb
 
 def write(target, results, points_of, description):
     """`points_of`: the points of each curve that was measured, by its name."""
-    sections = ["# How Hookgate scales", _METHOD, _machine(description)]
+    sections = ["# How Hookgate scales", _METHOD, _machine(description), *warning(results)]
     for name, points in points_of.items():
         sections += _CURVES[name](Figures(name, results, points, target / "charts"))
     faults = [f"- {' '.join(map(str, key))}, round {round_}: {fault}" for key, round_, fault in results.faults()]
@@ -152,7 +153,7 @@ def _workers(figures):
     growth = ", ".join(f"{figures.growth(rate, series)} at {series}" for series in figures.series)
     sentence = (
         f"Two workers take so many times the requests of one, on {_SHARED}: {growth}. Each has a connection to Redis "
-        f"of its own, so that two make smaller batches, which cost Redis more."
+        f"of its own, so that with few connections two make smaller batches, which cost Redis more."
     )
     texts = ("Requests a second, by workers", f"On {_SHARED}", "requests/s, more is better")
     rows = [(_count(x), [figures.at(x, rate, series) for series in figures.series]) for x in figures.xs]

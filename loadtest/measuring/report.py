@@ -29,7 +29,7 @@ def write(target, results, candidates, description):
         "# Hookgate beside what people would use instead",
         _METHOD,
         _machine(description),
-        *tables.warning(),
+        *warning(results),
         *tables.targets(),
         *tables.closed_loop(),
         *tables.against_each(),
@@ -48,6 +48,18 @@ def _machine(description):
         f"{description['cpu']}, {description['memory']}, {description['system']}. Hookgate {description['commit']}. "
         f"{versions}. {description['rounds']} rounds, {description['seconds']} seconds a run."
     )
+
+
+def warning(results):
+    """For both reports, where what was measured may not be what it says."""
+    runs = [run for runs in results.runs.values() for run in runs.values()]
+    disturbed = sum(run.others > _DISTURBED for run in runs)
+    if not disturbed:
+        return []
+    return [
+        f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than {_DISTURBED} "
+        f"cores."
+    ]
 
 
 def spread(summary, digits=None):
@@ -76,16 +88,6 @@ class _Tables:
     def __init__(self, results, candidates):
         self.results = results
         self.candidates = candidates
-
-    def warning(self):
-        runs = [run for runs in self.results.runs.values() for run in runs.values()]
-        disturbed = sum(run.others > _DISTURBED for run in runs)
-        if not disturbed:
-            return []
-        return [
-            f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than "
-            f"{_DISTURBED} cores; see the last table."
-        ]
 
     def targets(self):
         """Only for those who were there."""

@@ -44,17 +44,17 @@ class Bench:
         self.redis = redis
         self.mongodb = mongodb
 
-    def run(self, server, generate, matches):
-        """`generate` takes the server's address; each request starts so many workflows."""
+    def run(self, server, generate, matches, line=None):
+        """`generate` takes the server's address; each request starts so many workflows. `line` is a proxy to Redis."""
         self._settled_jobs()  # whoever has warmed it up may have left in the middle
         self.redis.flush()
         load_average = machine.load_average()
-        before = self._spent(server)
+        before = self._spent(server, line)
         found = generate(server.url())
-        after = self._spent(server)
+        after = self._spent(server, line)
         jobs = self._settled_jobs()
-        server_time, redis_time, mongodb_time, generator_time, busy = (b - a for a, b in zip(before, after))
-        others = busy - server_time - redis_time - mongodb_time - generator_time
+        server_time, redis_time, mongodb_time, line_time, generator_time, busy = (b - a for a, b in zip(before, after))
+        others = busy - server_time - redis_time - mongodb_time - line_time - generator_time
         return Run(
             load_average=load_average,
             found=found,
@@ -76,11 +76,12 @@ class Bench:
             if jobs == before:
                 return jobs
 
-    def _spent(self, server):
+    def _spent(self, server, line):
         return (
             server.cpu_seconds(),
             self.redis.cpu_seconds(),
             self.mongodb.cpu_seconds() if self.mongodb else 0.0,
+            line.cpu_seconds() if line else 0.0,
             machine.seconds_of_ended_children(),
             machine.busy_seconds(),
         )

@@ -76,6 +76,8 @@ pub struct Surroundings {
     pub variables: Vec<(String, String)>,
     /// As `prlimit` takes them: `--nofile=256:256`.
     pub limits: Vec<String>,
+    /// What to start in place of the binary under test, if anything.
+    pub program: Vec<String>,
 }
 
 impl Hookgate {
@@ -229,10 +231,14 @@ fn write(config: &Config, directory: &Scratch) -> PathBuf {
 
 fn launch(config: &Config, directory: &Scratch, surroundings: &Surroundings) -> Process {
     let file = write(config, directory);
-    let Surroundings { variables, limits } = surroundings;
+    let Surroundings { variables, limits, program: other } = surroundings;
     // It becomes the program, under the same pid.
     let mut command = without_variables("prlimit");
-    command.args(limits).arg("--").arg(program()).args(["serve", "--config"]).arg(file);
+    command.args(limits).arg("--").args(other);
+    if other.is_empty() {
+        command.arg(program());
+    }
+    command.args(["serve", "--config"]).arg(file);
     command.env("RUST_BACKTRACE", "1").envs(variables.iter().cloned());
     Process::start("hookgate", &command, &directory.join("hookgate.log"))
 }

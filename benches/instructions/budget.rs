@@ -1,0 +1,87 @@
+//! What a request may cost.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Share of the budget by which a count may be off, either way: beyond it the budget is wrong, even if too high.
+const TOLERANCE: f64 = 0.03;
+
+/// Instructions of a request in each scenario, and with what they were counted.
+#[derive(serde::Deserialize)]
+pub struct Budget {
+    instructions: BTreeMap<String, u64>,
+    counted_with: BTreeMap<String, String>,
+}
+
+impl Budget {
+    pub fn of(counts: &[(&str, u64)]) -> Self {
+        let instructions = counts.iter().map(|(name, count)| ((*name).to_owned(), *count));
+        Self { instructions: instructions.collect(), counted_with: versions() }
+    }
+
+    pub fn read() -> Self {
+        toml::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap()
+    }
+
+    pub fn write(&self) {
+        let mut text = "# Written by scripts/instructions --update.\n\n[instructions]\n".to_owned();
+        for (name, count) in &self.instructions {
+            writeln!(text, "{name} = {count}").unwrap();
+        }
+        text.push_str("\n[counted_with]\n");
+        for (name, version) in &self.counted_with {
+            writeln!(text, "{name} = {version:?}").unwrap();
+        }
+        std::fs::write(file(), text).unwrap();
+    }
+
+    /// Prints counts beside the budget, and says what to do where they are not within it.
+    pub fn holds(&self, counts: &[(&str, u64)]) -> bool {
+        println!("| instructions of a request | budget | counted | |\n|---|--:|--:|--:|");
+        let mut holds = counts.len() == self.instructions.len();
+        for (name, count) in counts {
+            let budget = self.instructions.get(*name).copied().unwrap_or_default();
+            let off = *count as f64 / budget as f64 - 1.0;
+            println!("| {name} | {budget} | {count} | {:+.1} % |", off * 100.0);
+            holds &= off.abs() <= TOLERANCE;
+        }
+        if !holds {
+            self.explain();
+        }
+        holds
+    }
+
+    fn explain(&self) {
+        println!(
+            "\nOff by more than {} %. If that is what the change is worth, or has saved, scripts/instructions --update \
+             writes the budget anew.",
+            TOLERANCE * 100.0
+        );
+        for (name, here) in versions() {
+            let there = self.counted_with.get(&name).cloned().unwrap_or_default();
+            if here != there {
+                println!(
+                    "The budget was counted with {there}, and here is {here}: that alone may be the reason. \
+                     Write it anew without the change first."
+                );
+            }
+        }
+    }
+}
+
+/// Besides the source, these decide on the code.
+fn versions() -> BTreeMap<String, String> {
+    ["rustc", "cc", "ldd", "valgrind"]
+        .map(|name| {
+            let output = Command::new(name).arg("--version").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            (name.to_owned(), text.lines().next().unwrap_or_default().to_owned())
+        })
+        .into()
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/budget.toml"))
+}

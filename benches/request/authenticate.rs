@@ -1,0 +1,70 @@
+//! A token by algorithm, the first time and when it is remembered, and an API key.
+
+use crate::config::SECRET;
+use crate::keys::{KeyRing, jwk_set};
+use crate::{settings, tokens};
+use bson::rawdoc;
+use criterion::{BatchSize, Criterion, Throughput};
+use hookgate::auth::{AuthSettings, Authenticator, Callers, UsersSettings, UsersView};
+use hookgate::metrics::Metrics;
+use hookgate::mirror::View;
+use hookgate::mirror::document::DocumentKey;
+use jsonwebtoken::Algorithm;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tokens that an authenticator sees before it is replaced by one that has seen none.
+const TOKENS: usize = 100;
+
+pub fn measure(criterion: &mut Criterion) {
+    let keys = KeyRing::new();
+    let mut group = criterion.benchmark_group("authenticate");
+    group.throughput(Throughput::Elements(TOKENS as u64));
+    for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+        let key = keys.of(algorithm, SECRET);
+        let headers = (0..TOKENS).map(|user| {
+            let claims = tokens::claims("org_a", &format!("user_{user}"));
+            format!("Bearer {}", tokens::sign(&claims, algorithm, &key))
+        });
+        let headers: Vec<String> = headers.collect();
+        group.bench_function(format!("{algorithm:?}, first"), |bencher| {
+            let new = || authenticator(&keys, algorithm);
+            bencher.iter_batched(new, |new| all(&new, &headers), BatchSize::PerIteration);
+        });
+        let authenticator = authenticator(&keys, algorithm);
+        all(&authenticator, &headers);
+        group.bench_function(format!("{algorithm:?}, remembered"), |bencher| {
+            bencher.iter(|| all(&authenticator, &headers));
+        });
+    }
+    let authenticator = authenticator(&keys, Algorithm::HS256);
+    let headers = vec!["Bearer key_a".to_owned(); TOKENS];
+    group.bench_function("API key", |bencher| bencher.iter(|| all(&authenticator, &headers)));
+}
+
+fn all(authenticator: &Authenticator, headers: &[String]) {
+    for header in headers {
+        authenticator.authenticate(Some(header.as_bytes())).unwrap();
+    }
+}
+
+/// One that has seen no token yet, and knows one API key.
+fn authenticator(keys: &KeyRing, algorithm: Algorithm) -> Authenticator {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    std::fs::write(&file, jwk_set(&[keys.jwk(algorithm, SECRET, "key")])).unwrap();
+    let mut settings = settings(&format!(
+        "[auth.jwt]\nalgorithms = [\"{algorithm:?}\"]\njwks_file = {:?}\n",
+        file.to_str().unwrap()
+    ));
+    let auth = AuthSettings::read(&mut settings.section("auth"));
+    let users = UsersSettings::read(&mut settings.section("users"));
+    assert_eq!(settings.into_faults(), []);
+    let callers = Arc::new(Callers::new(Duration::from_secs(30)));
+    let mut view = UsersView::new(users, &callers, Metrics::new("", "").unwrap());
+    let user = rawdoc! { "_id": "user_a", "organizationId": "org_a", "apiKey": "key_a" };
+    let record = view.read(&user).unwrap();
+    view.apply(vec![(DocumentKey::of(&user).unwrap(), Some(record))]);
+    callers.freshness().set(tokio::time::Instant::now());
+    Authenticator::new(auth, callers)
+}

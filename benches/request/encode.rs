@@ -1,0 +1,61 @@
+//! The jobs of a request, as they go to Redis.
+
+use crate::body::body;
+use crate::{SIZES, settings};
+use bytes::Bytes;
+use criterion::{Criterion, Throughput};
+use hookgate::ids::{OrganizationId, RequestId, UserId};
+use hookgate::ingress::Webhook;
+use hookgate::metrics::Metrics;
+use hookgate::queue::{Health, IdempotencySettings, Match, Queue, QueueSettings, Request};
+use hookgate::supervisor::Supervisor;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio_util::task::TaskTracker;
+
+const MATCHES: [usize; 2] = [1, 100];
+
+pub fn measure(criterion: &mut Criterion) {
+    // Nothing runs in it, so that nobody connects to Redis.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let queue = queue();
+    let (organization, user) =
+        (OrganizationId::new("org_a").unwrap(), UserId::new("user_1").unwrap());
+    let id = RequestId::take_over_or_make(None);
+    let mut group = criterion.benchmark_group("encode");
+    for size in SIZES {
+        let webhook = Webhook::parse(&Bytes::from(body("wh_1", size))).unwrap();
+        for matches in MATCHES {
+            group.throughput(Throughput::Elements(matches as u64));
+            group.bench_function(format!("{size} for {matches}"), |bencher| {
+                bencher.iter(|| {
+                    let request = Request {
+                        id: &id,
+                        received_at: SystemTime::now(),
+                        organization: &organization,
+                        user: &user,
+                        webhook: &webhook.id,
+                        payload: webhook.payload.clone(),
+                        trace: None,
+                        idempotency: None,
+                    };
+                    let one =
+                        || Match { workflow: "665f1c2e9b3e4a0012ab34cd", node_ids: r#"["n1"]"# };
+                    queue.prepare(&request, (0..matches).map(|_| one())).unwrap()
+                });
+            });
+        }
+    }
+}
+
+fn queue() -> Queue {
+    let mut settings = settings("[queue]\nmax_fanout_bytes = \"512MiB\"\n");
+    let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
+    let queue = QueueSettings::read(&mut settings.section("queue"), idempotency);
+    assert_eq!(settings.into_faults(), []);
+    let metrics = Metrics::new("", "").unwrap();
+    let (supervisor, _) = Supervisor::new();
+    let (queue, health) = (Arc::new(queue), Arc::new(Health::default()));
+    Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor)
+}

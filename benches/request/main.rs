@@ -1,0 +1,52 @@
+//! What the steps of a request cost that are carried out in memory: authenticate, parse, match, encode.
+//!
+//! ```text
+//! cargo bench --bench request                    some minutes
+//! cargo bench --bench request -- authenticate    one step
+//! ```
+#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark that fails says so and ends"
+)]
+
+mod authenticate;
+mod encode;
+#[path = "../instructions/body.rs"]
+mod body;
+#[path = "../../tests/harness/config.rs"]
+#[expect(dead_code, reason = "it is made for the tests")]
+mod config;
+#[path = "../../tests/harness/keys.rs"]
+#[expect(dead_code, reason = "it is made for the tests")]
+mod keys;
+mod matching;
+mod parse;
+#[path = "../../tests/harness/ports.rs"]
+mod ports;
+#[path = "../../tests/harness/tokens.rs"]
+#[expect(dead_code, reason = "it is made for the tests")]
+mod tokens;
+#[path = "../index/triggers.rs"]
+#[expect(dead_code, reason = "it is made for another benchmark as well")]
+mod triggers;
+
+use criterion::{criterion_group, criterion_main};
+use hookgate::settings::Settings;
+use mimalloc::MiMalloc;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Bytes of a body.
+const SIZES: [usize; 4] = [150, 4 << 10, 64 << 10, 1 << 20];
+
+criterion_group!(steps, authenticate::measure, parse::measure, matching::measure, encode::measure);
+criterion_main!(steps);
+
+fn settings(toml: &str) -> Settings {
+    Settings::new(toml.parse().unwrap(), std::iter::empty())
+}

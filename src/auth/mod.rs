@@ -14,6 +14,7 @@ pub use users::{UserRecord, UsersLoad, UsersSettings, UsersView};
 use crate::ids::{OrganizationId, UserId};
 use crate::settings::Section;
 use callers::Known;
+use jwt::Claims;
 use std::sync::Arc;
 use tokens::Tokens;
 
@@ -85,11 +86,17 @@ impl Authenticator {
     /// Verifies the value of the `Authorization` header.
     pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
         let credential = authorization.and_then(bearer).ok_or(AuthError::MissingCredentials)?;
-        if is_token(credential) { self.by_token(credential) } else { self.by_api_key(credential) }
+        // What is remembered was a token, and need not be looked at again to tell.
+        if let Some(claims) = self.tokens.remembered(credential) {
+            self.by_claims(claims)
+        } else if is_token(credential) {
+            self.by_claims(self.tokens.verify(credential)?)
+        } else {
+            self.by_api_key(credential)
+        }
     }
 
-    fn by_token(&self, token: &str) -> Result<Caller, AuthError> {
-        let claims = self.tokens.verify(token)?;
+    fn by_claims(&self, claims: Claims) -> Result<Caller, AuthError> {
         let known = self.callers.user(&claims.user);
         match (claims.organization, known) {
             (_, Known::SwitchedOff) | (None, Known::Nobody) => {

@@ -1,16 +1,23 @@
 //! Tokens that were verified, so that a signature is computed once and not for every request.
 
 use super::AuthError;
-use super::callers::{KeyDigest, digest_of};
 use super::jwt::{Claims, JwtSettings, Verified, Verifier};
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
 use arc_swap::ArcSwap;
-use quick_cache::sync::Cache;
+use hashbrown::DefaultHashBuilder;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tokens that are remembered, of some 200 bytes each. Beyond it those go that are hardly used.
-const REMEMBERED: usize = 1 << 16;
+/// Of all tokens that are remembered. Beyond it those go that are hardly used.
+const REMEMBERED_BYTES: u64 = 32 << 20;
+
+/// Of one of them, besides its text.
+const BYTES_OF_ENTRY: u64 = 200;
+
+/// Of one of them as most are.
+const USUAL_BYTES: u64 = 400;
 
 /// Verifies tokens by the settings of now.
 #[derive(Debug)]
@@ -23,13 +30,29 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 struct Current {
     verifier: Verifier,
-    /// By the digest of the token, good ones only: who sends bad ones pays for each, and drives out none.
-    verified: Cache<KeyDigest, Verified>,
+    /// Good ones only: who sends bad ones pays for each, and drives out none.
+    verified: Cache<Box<str>, Verified, BySize, DefaultHashBuilder>,
 }
 
 impl Current {
     fn new(settings: JwtSettings) -> Self {
-        Self { verifier: Verifier::new(settings), verified: Cache::new(REMEMBERED) }
+        let verified = Cache::with(
+            usize::try_from(REMEMBERED_BYTES / USUAL_BYTES).unwrap_or_default(),
+            REMEMBERED_BYTES,
+            BySize,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { verifier: Verifier::new(settings), verified }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct BySize;
+
+impl Weighter<Box<str>, Verified> for BySize {
+    fn weight(&self, token: &Box<str>, _: &Verified) -> u64 {
+        token.len() as u64 + BYTES_OF_ENTRY
     }
 }
 
@@ -42,16 +65,16 @@ impl Tokens {
         self.current.store(Arc::new(Current::new(settings)));
     }
 
+    /// What a token says that was verified before and has not expired.
+    pub(super) fn remembered(&self, token: &str) -> Option<Claims> {
+        let verified = self.current.load().verified.get(token)?;
+        (verified.expires_at >= now()).then_some(verified.claims)
+    }
+
     pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         let current = self.current.load();
-        let digest = digest_of(token.as_bytes());
-        if let Some(verified) = current.verified.get(&digest)
-            && verified.expires_at >= now()
-        {
-            return Ok(verified.claims);
-        }
         let verified = current.verifier.verify(token)?;
-        current.verified.insert(digest, verified.clone());
+        current.verified.insert(token.into(), verified.clone());
         Ok(verified.claims)
     }
 

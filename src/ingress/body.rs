@@ -110,15 +110,19 @@ pub(super) struct Announced {
 /// JSON, or no word of what it is.
 fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_json = |value: &str| {
-        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        essence == "application/json"
-            || (essence.starts_with("application/") && essence.ends_with("+json"))
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json") || is_other_json(essence)
     };
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     if types.all(|value| value.to_str().is_ok_and(is_json)) {
         return Ok(());
     }
     Err(Rejection::UnsupportedMediaType)
+}
+
+fn is_other_json(essence: &str) -> bool {
+    let essence = essence.to_ascii_lowercase();
+    essence.starts_with("application/") && essence.ends_with("+json")
 }
 
 async fn collect(

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use observation::Observation;
@@ -49,6 +49,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 use unread::{Reading, Rest};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What a request comes to that is not refused.
 enum Success {
@@ -82,7 +86,7 @@ impl Ingress {
         if head::is_malformed(&head) {
             return Answer { response: response::malformed(), rest: Rest::Large };
         }
-        let id = RequestId::take_over_or_make(header(&head.headers, X_REQUEST_ID.as_str()));
+        let id = RequestId::take_over_or_make(header(&head.headers, &X_REQUEST_ID));
         let mut observation = Observation::begin(&self.metrics, &id);
         // A panic is a fault of ours: it costs this request, not its connection.
         let accepted = self.accept(&head, &mut body, &id, &mut observation);
@@ -126,7 +130,7 @@ impl Ingress {
         let received_at = SystemTime::now();
         let route = Route::of(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
-        let authorization = header(&head.headers, AUTHORIZATION.as_str());
+        let authorization = header(&head.headers, &AUTHORIZATION);
         let caller = self.authenticator.authenticate(authorization)?;
         observation.caller(&caller);
         let trace = trace_context(&head.headers);
@@ -170,7 +174,7 @@ impl Ingress {
         caller: &Caller,
         body: &[u8],
     ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
-        let mut keys = headers.get_all("idempotency-key").iter();
+        let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
         let Some(key) = keys.next() else { return Ok(None) };
         // Of several, none says which.
         let key = keys.next().map_or(key.as_bytes(), |_| &[]);
@@ -178,10 +182,10 @@ impl Ingress {
     }
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     headers.get(name).map(HeaderValue::as_bytes)
 }
 
 fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
-    TraceContext::new(header(headers, "traceparent")?, header(headers, "tracestate"))
+    TraceContext::new(header(headers, &TRACEPARENT)?, header(headers, &TRACESTATE))
 }

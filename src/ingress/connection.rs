@@ -97,6 +97,8 @@ impl Host {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
+            // Answers are small: one piece of memory costs less than a list of them.
+            .writev(false)
             .max_buf_size(HEAD_BYTES)
             .max_header_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(watched), self.service(&activity, Version::Http1));

@@ -19,6 +19,9 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// Room for the body of an answer as most are.
+const USUAL_BYTES: usize = 128;
+
 /// A webhook whose jobs are all in Redis.
 #[derive(Debug)]
 pub(super) struct Accepted {
@@ -27,22 +30,13 @@ pub(super) struct Accepted {
 }
 
 pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Bytes>> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Data<'a> {
-        webhook_id: &'a str,
-        matched_count: usize,
-    }
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        success: bool,
-        message: &'static str,
-        data: Data<'a>,
-    }
-    let data =
-        Data { webhook_id: accepted.webhook.as_str(), matched_count: accepted.added.matched };
-    let envelope = Envelope { success: true, message: "Webhook accepted", data };
-    let mut response = json(StatusCode::ACCEPTED, id, &envelope);
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    body.extend_from_slice(br#"{"success":true,"message":"Webhook accepted","data":{"webhookId":"#);
+    append(&mut body, accepted.webhook.as_str());
+    body.extend_from_slice(br#","matchedCount":"#);
+    append(&mut body, &accepted.added.matched);
+    body.extend_from_slice(b"}}");
+    let mut response = of_json(StatusCode::ACCEPTED, id, body);
     if accepted.added.is_repeated {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
@@ -141,7 +135,16 @@ fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
 }
 
 fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<Full<Bytes>> {
-    let body = serde_json::to_vec(body).expect("an answer has only texts and numbers");
+    let mut text = Vec::new();
+    append(&mut text, body);
+    of_json(status, id, text)
+}
+
+fn append<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(text, value).expect("an answer has only texts and numbers");
+}
+
+fn of_json(status: StatusCode, id: &RequestId, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();

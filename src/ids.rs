@@ -2,6 +2,8 @@
 
 use compact_str::CompactString;
 use std::fmt;
+use uuid::timestamp::context::ThreadLocalContext;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// The longest identifier that is taken, in bytes. `contract.md` 5 fixes it for webhook ids; the
 /// others share it, since an identifier that no request can name need not be kept.
@@ -59,6 +61,11 @@ id!(
     WebhookId
 );
 
+thread_local! {
+    /// What keeps those of a moment in their order. `Uuid::now_v7` has one behind a lock for all threads.
+    static LAST_MADE: ContextV7 = const { ContextV7::new() };
+}
+
 /// The identifier under which a request is found again in logs, answers and jobs.
 ///
 /// Up to 128 bytes of printable ASCII.
@@ -84,8 +91,9 @@ impl RequestId {
 
     /// A new identifier: UUID version 7, so that identifiers sort by time.
     fn make() -> Self {
-        let mut buffer = uuid::Uuid::encode_buffer();
-        Self(CompactString::new(uuid::Uuid::now_v7().as_simple().encode_lower(&mut buffer)))
+        let mut buffer = Uuid::encode_buffer();
+        let id = Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&LAST_MADE)));
+        Self(CompactString::new(id.as_simple().encode_lower(&mut buffer)))
     }
 
     pub fn as_str(&self) -> &str {

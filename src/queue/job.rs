@@ -5,6 +5,7 @@ use super::options::JobOptions;
 use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
 use bytes::Bytes;
 use serde::Serialize;
+use std::ops::Range;
 use std::time::SystemTime;
 
 /// A request whose jobs are to be added.
@@ -130,8 +131,9 @@ fn data<'a>(
     let count = matches.len();
     let mut buffer = Vec::with_capacity(count * 320 + request.payload_bytes() + 128);
     let mut ends = Vec::with_capacity(count);
+    let mut pieces = Pieces::default();
     for each in matches {
-        append_head(&mut buffer, request, &each);
+        append_head(&mut buffer, request, &each, &mut pieces);
         ends.push(buffer.len());
     }
     if count > 0 {
@@ -146,19 +148,50 @@ fn data<'a>(
     (begins.zip(&ends).map(|(begin, end)| buffer.slice(begin..*end)).collect(), tail)
 }
 
+/// What all heads of a request have in common: written for the first, and copied from there.
+#[derive(Default)]
+struct Pieces {
+    caller: Option<Range<usize>>,
+    webhook: Option<Range<usize>>,
+}
+
 /// The data of a job up to the payload.
-fn append_head(buffer: &mut Vec<u8>, request: &Request<'_>, each: &Match<'_, impl AsRef<str>>) {
+fn append_head(
+    buffer: &mut Vec<u8>,
+    request: &Request<'_>,
+    each: &Match<'_, impl AsRef<str>>,
+    pieces: &mut Pieces,
+) {
     buffer.extend_from_slice(br#"{"workflowId":"#);
     append_json(buffer, each.workflow.as_ref());
-    buffer.extend_from_slice(br#","organizationId":"#);
-    append_json(buffer, request.organization.as_str());
-    buffer.extend_from_slice(br#","userId":"#);
-    append_json(buffer, request.user.as_str());
-    buffer.extend_from_slice(br#","trigger":{"type":"WebhookTrigger","nodeIds":"#);
+    append_once(buffer, &mut pieces.caller, |buffer| {
+        buffer.extend_from_slice(br#","organizationId":"#);
+        append_json(buffer, request.organization.as_str());
+        buffer.extend_from_slice(br#","userId":"#);
+        append_json(buffer, request.user.as_str());
+        buffer.extend_from_slice(br#","trigger":{"type":"WebhookTrigger","nodeIds":"#);
+    });
     buffer.extend_from_slice(each.node_ids.as_bytes());
-    buffer.extend_from_slice(br#","webhookId":"#);
-    append_json(buffer, request.webhook.as_str());
-    buffer.extend_from_slice(br#","payload":"#);
+    append_once(buffer, &mut pieces.webhook, |buffer| {
+        buffer.extend_from_slice(br#","webhookId":"#);
+        append_json(buffer, request.webhook.as_str());
+        buffer.extend_from_slice(br#","payload":"#);
+    });
+}
+
+/// Copies a piece to the end, or writes it there if it is nowhere yet.
+fn append_once(
+    buffer: &mut Vec<u8>,
+    piece: &mut Option<Range<usize>>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    if let Some(piece) = piece {
+        buffer.extend_from_within(piece.clone());
+    } else {
+        let begin = buffer.len();
+        write(buffer);
+        *piece = Some(begin..buffer.len());
+    }
 }
 
 /// The data from the payload on.

@@ -37,8 +37,13 @@ impl Rights {
         words.extend(keys.map(Value::from));
         words.push(Value::from_static_str(waits_for_replicas));
         words.push(Value::from_static_str(if settings.events { "1" } else { "0" }));
-        let missing = session.call("EVAL", words).await?;
-        Ok(Self { missing })
+        let reply: Value = session.call("EVAL", words).await?;
+        // An empty list is not null, which fred makes of it for an `Option`.
+        if reply.is_null() {
+            return Ok(Self { missing: None });
+        }
+        let missing = reply.convert().map_err(|_| CallError::Lost)?;
+        Ok(Self { missing: Some(missing) })
     }
 
     /// A sentence for each that is missing, and whether jobs are refused for it.

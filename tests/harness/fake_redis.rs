@@ -76,8 +76,11 @@ pub struct Call {
 }
 
 impl Call {
-    /// In capitals.
+    /// In capitals. The script that asks for rights is none of a job, and has a name of its own.
     pub fn name(&self) -> String {
+        if resp::asks_for_rights(&self.arguments) {
+            return "RIGHTS".to_owned();
+        }
         self.arguments
             .first()
             .map_or_else(String::new, |name| String::from_utf8_lossy(name).to_ascii_uppercase())

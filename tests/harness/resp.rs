@@ -57,10 +57,18 @@ pub fn encode(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a request runs a script.
+/// Whether a request runs a script for a job.
 pub fn is_script_call(arguments: &[&[u8]]) -> bool {
     let name = arguments.first().map(|name| name.to_ascii_uppercase());
     name.is_some_and(|name| name.starts_with(b"EVAL") || name.starts_with(b"FCALL"))
+        && !asks_for_rights(arguments)
+}
+
+/// Whether it is the script that asks for rights, as the health of Redis does every second.
+pub fn asks_for_rights(arguments: &[impl AsRef<[u8]>]) -> bool {
+    arguments
+        .get(1)
+        .is_some_and(|script| script.as_ref().starts_with(b"-- Says which of the rights"))
 }
 
 struct Reader<'a> {

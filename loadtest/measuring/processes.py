@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -12,6 +13,13 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 class Failed(Exception):
     """Something that makes going on senseless; told without a traceback."""
+
+
+def stop_when_told():
+    """SIGTERM unwinds as Ctrl-C does, so that what was started is ended and its files are gone; and so does SIGINT in
+    the background, where shells have it ignored."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
 
 
 def free_ports(count):

@@ -50,22 +50,17 @@ enum Fault {
     CallersUnknown,
 }
 
-use Fault::{
-    CallersGone, CallersUnknown, ConfigurationBroken, ConfigurationReread, MongoFrozen,
-    MongoRefuses, RedisConnectionsCut, RedisForgetsScripts, RedisFrozen, RedisKilled,
-};
-
 const FAULTS: [Fault; 10] = [
-    RedisConnectionsCut,
-    RedisFrozen,
-    RedisKilled,
-    RedisForgetsScripts,
-    MongoRefuses,
-    MongoFrozen,
-    ConfigurationReread,
-    ConfigurationBroken,
-    CallersGone,
-    CallersUnknown,
+    Fault::RedisConnectionsCut,
+    Fault::RedisFrozen,
+    Fault::RedisKilled,
+    Fault::RedisForgetsScripts,
+    Fault::MongoRefuses,
+    Fault::MongoFrozen,
+    Fault::ConfigurationReread,
+    Fault::ConfigurationBroken,
+    Fault::CallersGone,
+    Fault::CallersUnknown,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,45 +129,47 @@ impl Soak {
     async fn strike(&mut self, fault: Fault) {
         let moment = Duration::from_millis(self.random.u64(100..2500));
         match fault {
-            RedisConnectionsCut => self.proxy.cut_at_random(self.random.usize(1..6), 8 << 10).await,
-            RedisFrozen => {
+            Fault::RedisConnectionsCut => {
+                self.proxy.cut_at_random(self.random.usize(1..6), 8 << 10).await;
+            }
+            Fault::RedisFrozen => {
                 self.app.redis.freeze();
                 tokio::time::sleep(moment).await;
                 self.app.redis.thaw();
             }
-            RedisKilled => {
+            Fault::RedisKilled => {
                 self.app.redis.kill9().await;
                 tokio::time::sleep(moment).await;
                 self.app.redis.restart().await;
             }
-            RedisForgetsScripts => {
+            Fault::RedisForgetsScripts => {
                 let () = self.app.redis.query(cmd("SCRIPT").arg("FLUSH")).await;
                 let () = self.app.redis.query(cmd("CLIENT").arg(&["KILL", "TYPE", "normal"])).await;
             }
-            MongoRefuses => {
+            Fault::MongoRefuses => {
                 let code = self.random.choice([286, 280, 136, 43, 10107]).expect("one of them");
                 let how = doc! { "errorCode": code, "errorLabels": [] };
                 let fault = self.mongo.fail(&["getMore", "aggregate"], how).await;
                 fault.hit(2).await;
                 fault.end().await;
             }
-            MongoFrozen => {
+            Fault::MongoFrozen => {
                 self.mongo.freeze();
                 tokio::time::sleep(moment).await;
                 self.mongo.thaw();
             }
-            ConfigurationReread => {
+            Fault::ConfigurationReread => {
                 let attempts = self.random.u32(1..10);
                 self.app.hookgate.config.set("queue.job.attempts", attempts);
                 self.app.hookgate.reload().await;
             }
-            ConfigurationBroken => {
+            Fault::ConfigurationBroken => {
                 self.app.hookgate.config.set("limits.in_flight_requests", "many");
                 self.app.hookgate.reload().await;
                 self.app.hookgate.config.remove("limits.in_flight_requests");
             }
-            CallersGone => self.callers_that_go().await,
-            CallersUnknown => {
+            Fault::CallersGone => self.callers_that_go().await,
+            Fault::CallersUnknown => {
                 for serial in 0..100 {
                     let reply = self.app.webhook("wh_1").bearer(&format!("nobody-{serial}")).send();
                     // Behind a fault of MongoDB nobody may be known well enough to be denied.

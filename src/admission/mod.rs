@@ -1,7 +1,7 @@
 //! How much may be in flight in the whole process: requests, and the bytes they hold.
 //!
-//! Plain atomics, and short locks where an organization has a limit: nothing here waits for a request. A refusal is a value, and what was taken is given back when
-//! the [`Permit`] is dropped, wherever the request has got to by then.
+//! Plain atomics, and short locks where an organization has a limit: nothing here waits for a request. A refusal is a
+//! value, and what was taken is given back when the [`Permit`] is dropped, wherever the request has got to by then.
 
 mod organization;
 mod share;

@@ -146,6 +146,7 @@ mod tests {
         assert_ne!(hashes(&one), hashes(&other));
         assert_eq!(hashes(&one), hashes(&one.empty_beside()));
     }
+
     #[test]
     fn what_is_put_between_two_looks_is_found_by_the_second() {
         let map = Arc::<Sharded>::default();

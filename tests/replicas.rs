@@ -15,8 +15,10 @@ async fn what_is_accepted_is_on_the_replica() {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         assert_eq!(replica.queue().waiting_ids().await.len(), number, "without waiting for it");
     }
-    // One WAIT for each batch, and these went one by one.
-    assert!(app.redis.info("commandstats", "cmdstat_wait").await.starts_with("calls=50,"));
+    // These went one by one, with a WAIT for each batch; one more only where the replica was silent for half a second.
+    let waits = app.redis.info("commandstats", "cmdstat_wait").await;
+    let calls = waits.split([',', '=']).nth(1).and_then(|calls| calls.parse::<usize>().ok());
+    assert!(calls.is_some_and(|calls| (50..=55).contains(&calls)), "{waits}");
     app.assert_accounting().await;
 }
 

@@ -1,4 +1,4 @@
-"""How loadtest/compare and loadtest/curves measure."""
+"""How loadtest/compare, loadtest/curves and loadtest/variants measure."""
 
 from pathlib import Path
 

@@ -27,6 +27,8 @@ class Surroundings:
     mongodb_uri: str = None
     settings: dict = field(default_factory=dict)
     """Hookgate's, by section, beyond what it needs to find its surroundings."""
+    program: object = ROOT / "target/release/hookgate"
+    """Hookgate's."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ def hookgate(port, surroundings):
         settings[section] = {**settings.get(section, {}), **values}
     config = surroundings.directory / "hookgate.toml"
     config.write_text(_toml(settings))
-    return [ROOT / "target/release/hookgate", "serve", "--config", config], {}
+    return [surroundings.program, "serve", "--config", config], {}
 
 
 def _toml(sections):

@@ -74,6 +74,10 @@ def mongodb_cost(run):
     return run.mongodb_cost
 
 
+def jobs_a_call(run):
+    return run.jobs / run.calls if run.calls else 0.0
+
+
 def p50(run):
     return run.found.p50
 

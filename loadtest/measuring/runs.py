@@ -26,6 +26,8 @@ class Run:
     others: float
     """Cores that were busy with what is neither load nor loaded."""
     jobs: int
+    calls: int
+    """Of scripts, by which the jobs came."""
     memory: int
     """Bytes of the server behind the run."""
     fault: str = None
@@ -49,6 +51,7 @@ class Bench:
         self._settled_jobs()  # whoever has warmed it up may have left in the middle
         self.redis.flush()
         load_average = machine.load_average()
+        calls = self.redis.script_calls()
         before = self._spent(server, line)
         found = generate(server.url())
         after = self._spent(server, line)
@@ -63,6 +66,7 @@ class Bench:
             mongodb_cost=_microseconds(mongodb_time, found.accepted),
             others=max(0.0, others / found.seconds),
             jobs=jobs,
+            calls=self.redis.script_calls() - calls,
             memory=server.memory(),
             fault=checks.fault_of_run(found, jobs, matches),
         )

@@ -1,6 +1,7 @@
 """Redis and MongoDB, real ones, of a run's own."""
 
 import json
+import re
 import socket
 import subprocess
 
@@ -37,6 +38,11 @@ class Redis(Process):
             raise Failed("there is no job in the queue")
         fields = self.call("HGETALL", f"{QUEUE}:{job_id}")
         return dict(zip(fields[::2], fields[1::2]))
+
+    def script_calls(self):
+        """Since it was started."""
+        found = re.search(r"^cmdstat_evalsha:calls=(\d+)", self.call("INFO", "commandstats"), re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def call(self, *arguments):
         with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:

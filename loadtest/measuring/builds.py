@@ -8,7 +8,7 @@ from .processes import Failed
 from .progress import say
 
 
-def prepare(needs_peers=True):
+def prepare(needs_hookgate=True, needs_peers=True):
     # Where setup puts Node if the distribution's is too old.
     os.environ["PATH"] = f"{TOOLS / 'node/bin'}:{os.environ['PATH']}"
     # They would override the files that candidates are started with.
@@ -16,8 +16,9 @@ def prepare(needs_peers=True):
         del os.environ[name]
     say("installing what is missing (scripts/setup loadtest)")
     _run("scripts/setup", "loadtest")
-    say("building Hookgate (minutes the first time)")
-    _run("cargo", "build", "--release", "--locked")
+    if needs_hookgate:
+        say("building Hookgate (minutes the first time)")
+        _run("cargo", "build", "--release", "--locked")
     if needs_peers:
         say("building its peers (minutes the first time)")
         _run("cargo", "build", "--release", "--locked", cwd=LOADTEST / "peers")

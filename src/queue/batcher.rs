@@ -31,7 +31,7 @@ impl BatchSettings {
         Self {
             max_jobs: section.count("max_jobs", 128, 1..=4096),
             max_bytes: section.size("max_bytes", "256KiB", 1024..=(16 << 20)),
-            max_in_flight: section.count("max_in_flight", 2, 1..=64),
+            max_in_flight: section.count("max_in_flight", 4, 1..=64),
         }
     }
 }

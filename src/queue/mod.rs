@@ -110,7 +110,7 @@ impl QueueSettings {
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,
             paused_layout: section.value("paused_layout", PausedLayout::Auto),
-            connections: section.count("connections", 0, 0..=1024),
+            connections: section.count("connections", 1, 0..=1024),
             wait_replicas,
             max_matches: section.count("max_matches", 4096, 1..=100_000),
             max_fanout_bytes: section.size("max_fanout_bytes", "32MiB", 1024..=(512 << 20)),

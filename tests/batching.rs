@@ -76,6 +76,38 @@ async fn requests_without_jobs_count_towards_a_call_as_well() {
     assert!(made >= 20, "{made} calls for 200 keys, of ten each at the most");
 }
 
+/// Each connection is a producer of its own, which leaves a record in Redis.
+#[tokio::test]
+async fn jobs_go_over_as_many_connections_as_are_asked_for() {
+    for (connections, expected) in [(1, 1), (0, 2), (3, 3)] {
+        let app = App::with(|config| {
+            config.set("server.workers", 2).set("queue.connections", connections);
+        })
+        .await;
+        let producers = async || -> usize {
+            let keys: Vec<String> = app.redis.query(cmd("KEYS").arg("hookgate:*:producer:*")).await;
+            keys.len()
+        };
+        let mut sent = 0;
+        until("all of them are used", async || {
+            // Callers of their own, so that the kernel shares them out over both workers.
+            let mut callers = JoinSet::new();
+            for _ in 0..20 {
+                callers.spawn(app.webhook("wh_1").send());
+            }
+            for reply in callers.join_all().await {
+                assert_eq!(reply.matched(), 1);
+                sent += 1;
+            }
+            producers().await >= expected
+        })
+        .await;
+        assert_eq!(producers().await, expected, "{connections} connections");
+        assert_eq!(app.redis.queue().waiting_ids().await.len(), sent);
+        app.assert_accounting().await;
+    }
+}
+
 #[tokio::test]
 async fn a_queue_with_keys_of_the_wrong_type_gets_nothing_until_they_are_gone() {
     for (key, command) in [("wait", "SET"), ("id", "HSET"), ("meta", "SET")] {

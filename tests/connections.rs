@@ -106,7 +106,7 @@ async fn callers_beyond_the_bound_wait_for_a_place() {
 async fn running_out_of_descriptors_is_survived() {
     const ROOM: usize = 12;
     let app = App::start().await;
-    // One connection for operators and one to Redis from each worker are open by then.
+    // One connection for operators and those to Redis are open by then.
     app.hookgate.metrics().await;
     let mut first = Connection::open(app.hookgate.address()).await;
     first.send(WEBHOOK).await;

@@ -102,7 +102,7 @@ async fn a_black_hole_is_left_for_a_new_connection() {
     // What is open answers no more, without a sign of having ended; new connections do.
     let accepted = proxy.counts().accepted;
     proxy.open().black_hole();
-    until("new ones are made", async || proxy.counts().accepted >= accepted + 3).await;
+    until("new ones are made", async || proxy.counts().accepted >= accepted + 2).await;
     load.more_accepted(200).await;
     let verdict = judged(load, &app).await;
     assert_eq!(verdict.nothing + verdict.unknown, 0, "nobody has noticed: {verdict}");
@@ -113,7 +113,10 @@ async fn a_connection_that_died_while_nobody_used_it_is_replaced_before_somebody
     let (app, proxy) = app(|_| {}).await;
     let accepted = proxy.counts().accepted;
     proxy.open().black_hole();
-    until("all three are replaced", async || proxy.counts().accepted >= accepted + 3).await;
+    until("that for jobs and that of health are replaced", async || {
+        proxy.counts().accepted >= accepted + 2
+    })
+    .await;
     app.hookgate.ready().await;
     let metrics = app.hookgate.metrics().await;
     assert!(metrics.sum("hookgate_redis_errors_total") == 0.0, "no request was needed for it");
@@ -146,10 +149,7 @@ async fn connections_that_break_again_and_again_cost_no_memory() {
             let accepted = proxy.counts().accepted;
             proxy.open().cut(Cut::Reset);
             // That of health may take its time.
-            until("those for jobs are made again", async || {
-                proxy.counts().accepted >= accepted + 2
-            })
-            .await;
+            until("that for jobs is made again", async || proxy.counts().accepted > accepted).await;
             load.more_accepted(4).await;
         }
     };
@@ -157,7 +157,7 @@ async fn connections_that_break_again_and_again_cost_no_memory() {
     let before = resident(&app).await;
     break_some(150).await;
     let more = resident(&app).await - before;
-    println!("{:.2} MiB more after 300 new connections", more / MIB);
+    println!("{:.2} MiB more after 150 connections have broken, and those of health", more / MIB);
     assert!(more < 3.0 * MIB, "{:.2} MiB more", more / MIB);
     judged(load, &app).await;
 }

@@ -152,8 +152,9 @@ _SHARED = "cores that are shared with wrk and Redis"
 def _workers(figures):
     growth = ", ".join(f"{figures.growth(rate, series)} at {series}" for series in figures.series)
     sentence = (
-        f"Two workers take so many times the requests of one, on {_SHARED}: {growth}. Each has a connection to Redis "
-        f"of its own, so that with few connections two make smaller batches, which cost Redis more."
+        f"Two workers take so many times the requests of one, on {_SHARED}: {growth}. They share a "
+        f"connection to Redis, which the first of them looks after: with few connections two threads wake each other for "
+        f"each request."
     )
     texts = ("Requests a second, by workers", f"On {_SHARED}", "requests/s, more is better")
     rows = [(_count(x), [figures.at(x, rate, series) for series in figures.series]) for x in figures.xs]

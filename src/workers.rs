@@ -1,4 +1,4 @@
-//! The data plane: threads with a runtime, a listener and batchers each, from the opening of the port to the end of the
+//! The data plane: threads with a runtime and a listener each, on which batchers live, from the opening of the port to the end of the
 //! last request.
 
 use crate::ingress::{self, Listener, ServerSettings, Service};

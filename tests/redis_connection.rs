@@ -96,16 +96,22 @@ async fn a_full_queue_when_the_connection_breaks_is_emptied_when_it_is_back() {
 
 #[tokio::test]
 async fn a_black_hole_is_left_for_a_new_connection() {
-    let (app, proxy) = app(|_| {}).await;
-    let load = Load::start(&app.caller);
-    load.more_accepted(40).await;
-    // What is open answers no more, without a sign of having ended; new connections do.
-    let accepted = proxy.counts().accepted;
-    proxy.open().black_hole();
-    until("new ones are made", async || proxy.counts().accepted >= accepted + 2).await;
-    load.more_accepted(200).await;
-    let verdict = judged(load, &app).await;
-    assert_eq!(verdict.nothing + verdict.unknown, 0, "nobody has noticed: {verdict}");
+    // One for all workers, and one for each; besides there is that of health.
+    for (connections, for_jobs) in [(1, 1), (0, 2)] {
+        let (app, proxy) = app(|config| {
+            config.set("server.workers", 2).set("queue.connections", connections);
+        })
+        .await;
+        let load = Load::start(&app.caller);
+        load.more_accepted(40).await;
+        // What is open answers no more, without a sign of having ended; new connections do.
+        let accepted = proxy.counts().accepted;
+        proxy.open().black_hole();
+        until("new ones are made", async || proxy.counts().accepted > accepted + for_jobs).await;
+        load.more_accepted(200).await;
+        let verdict = judged(load, &app).await;
+        assert_eq!(verdict.nothing + verdict.unknown, 0, "nobody has noticed: {verdict}");
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,7 @@ from . import report_charts
 from .candidates import AXUM, EXPRESS, FASTIFY, FLOOR, HOOKGATE
 from .chart import number
 from .plan import CONNECTIONS, ORGANIZATIONS, SHARES, TRIGGERS
-from .results import mongodb_cost, p50, p99, p999, rate, redis_cost, server_cost, summary_of
-
-# Cores that others may take of a run before the report warns of it.
-_DISTURBED = 0.2
+from .results import DISTURBED, mongodb_cost, p50, p99, p999, rate, redis_cost, server_cost, summary_of
 
 # A generator that sends less than this of what was asked has not held the rate.
 _HELD = 0.98
@@ -52,14 +49,20 @@ def _machine(description):
 
 def warning(results):
     """For both reports, where what was measured may not be what it says."""
-    runs = [run for runs in results.runs.values() for run in runs.values()]
-    disturbed = sum(run.others > _DISTURBED for run in runs)
+    disturbed = list(results.disturbed())
     if not disturbed:
         return []
-    return [
-        f"**The machine was not quiet**: in {disturbed} of {len(runs)} runs something else took more than {_DISTURBED} "
-        f"cores."
-    ]
+    count = sum(count for _, count, _ in disturbed)
+    runs = sum(map(len, results.runs.values()))
+    text = (
+        f"**The machine was not quiet**: in {count} of {runs} runs something else took more than {DISTURBED} cores. "
+        f"They are left out."
+    )
+    names = [(", ".join(map(str, filter(None, key))), count, whole) for key, count, whole in disturbed]
+    only_disturbed = [name for name, count, whole in names if count == whole]
+    if only_disturbed:
+        text += f" There is nothing else to go by, so that little can be said of: {'; '.join(only_disturbed)}."
+    return [text]
 
 
 def spread(summary, digits=None):

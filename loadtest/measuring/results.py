@@ -4,6 +4,10 @@ import json
 from statistics import median
 
 
+# Cores that something else may take of a run.
+DISTURBED = 0.2
+
+
 class Results:
     """Runs by a key such as ("hookgate", "wrk", 64) and the round. Those with a fault are kept, but never counted."""
 
@@ -22,9 +26,17 @@ class Results:
         return [size / 2**20 for size in self.memory.get(name, {}).values()]
 
     def values(self, key, measure):
-        """By round."""
-        runs = self.runs.get(key, {})
-        return {round_: measure(run) for round_, run in runs.items() if run.fault is None}
+        """By round; of runs that were disturbed only where there are no others."""
+        counting = {round_: run for round_, run in self.runs.get(key, {}).items() if run.fault is None}
+        quiet = {round_: run for round_, run in counting.items() if run.others <= DISTURBED}
+        return {round_: measure(run) for round_, run in (quiet or counting).items()}
+
+    def disturbed(self):
+        """Keys with disturbed runs, and how many of them there are beside how many in all."""
+        for key, runs in self.runs.items():
+            count = sum(run.others > DISTURBED for run in runs.values())
+            if count:
+                yield key, count, len(runs)
 
     def summary(self, key, measure):
         """Median, least and most; None without runs that count."""

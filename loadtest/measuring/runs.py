@@ -30,6 +30,8 @@ class Run:
     """Of scripts, by which the jobs came."""
     memory: int
     """Bytes of the server behind the run."""
+    matches: int = 1
+    """Of a request."""
     fault: str = None
     """Why it does not count."""
     asked_rate: float = None
@@ -68,6 +70,7 @@ class Bench:
             jobs=jobs,
             calls=self.redis.script_calls() - calls,
             memory=server.memory(),
+            matches=matches,
             fault=checks.fault_of_run(found, jobs, matches),
         )
 

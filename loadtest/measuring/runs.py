@@ -37,8 +37,21 @@ class Run:
     asked_rate: float = None
     """Of requests a second, in the open loop."""
 
+    @property
+    def told_fault(self):
+        """For the line of progress."""
+        return f" — does not count: {self.fault}" if self.fault else ""
+
     def to_json(self):
         return {**asdict(self), "rate": self.found.rate}
+
+
+def turns(rounds, everyone):
+    """Rounds from 1, and who has a turn: everyone in every round, and nobody always behind the same one."""
+    for round_ in range(1, rounds + 1):
+        begin = round_ % len(everyone)
+        for each in everyone[begin:] + everyone[:begin]:
+            yield round_, each
 
 
 class Bench:

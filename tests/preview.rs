@@ -94,6 +94,21 @@ async fn it_needs_no_redis_and_denies_nothing_that_it_does_not_know() {
     unknown.assert_rejected(503, "index_unavailable");
 }
 
+/// hyper keeps the memory of an answer for the life of its connection.
+#[tokio::test]
+async fn behind_a_large_answer_the_connection_closes() {
+    let mut documents = Documents::two_organizations();
+    let many = (0..2000).map(|number| workflow(&format!("wf_{number}"), "org_a", "wh_many"));
+    documents.workflows.extend(many);
+    documents.workflows.push(workflow("wf_few", "org_a", "wh_few"));
+    let app = App::build().documents(documents).start().await;
+    for (webhook, matched, connection) in [("wh_few", 1, None), ("wh_many", 2000, Some("close"))] {
+        let reply = ask(&app, webhook).send().await;
+        assert_eq!(reply.json().pointer("/data/matchedCount"), Some(&json!(matched)));
+        assert_eq!(reply.header("connection"), connection);
+    }
+}
+
 fn ask(app: &App, webhook: &str) -> Call {
     let body = json!({ "webhookId": webhook, "more": 1 }).to_string();
     let call = app.caller.call(Method::POST, PATH).bearer("key_a");

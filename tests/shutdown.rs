@@ -16,8 +16,13 @@ use harness::{App, Hookgate, Mongo, Redis};
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
     let authority = Authority::new();
-    for (signal, is_http2) in [("TERM", false), ("INT", false), ("TERM", true)] {
-        let build = App::build().documents(ledger::documents());
+    // With one connection to Redis for all workers, and with one for each.
+    for (signal, is_http2, connections) in
+        [("TERM", false, 1), ("TERM", false, 0), ("INT", false, 1), ("TERM", true, 1)]
+    {
+        let build = App::build().documents(ledger::documents()).config(|config| {
+            config.set("queue.connections", connections);
+        });
         let app = if is_http2 { build.tls(&authority) } else { build }.start().await;
         let load = Load::start(&app.caller);
         load.more_accepted(100).await;

@@ -17,8 +17,8 @@ def prepare(needs_hookgate=True, needs_peers=True):
     say("installing what is missing (scripts/setup loadtest)")
     _run("scripts/setup", "loadtest")
     if needs_hookgate:
-        say("building Hookgate (minutes the first time)")
-        _run("cargo", "build", "--release", "--locked")
+        say("building Hookgate as for production (scripts/optimize; up to half an hour the first time)")
+        _run("scripts/optimize")
     if needs_peers:
         say("building its peers (minutes the first time)")
         _run("cargo", "build", "--release", "--locked", cwd=LOADTEST / "peers")

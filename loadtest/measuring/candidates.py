@@ -27,7 +27,7 @@ class Surroundings:
     mongodb_uri: str = None
     settings: dict = field(default_factory=dict)
     """Hookgate's, by section, beyond what it needs to find its surroundings."""
-    program: object = ROOT / "target/release/hookgate"
+    program: object = ROOT / "target/optimized/hookgate"
     """Hookgate's."""
 
 

@@ -97,20 +97,24 @@ impl Authenticator {
     }
 
     fn by_claims(&self, claims: Claims) -> Result<Caller, AuthError> {
-        let known = self.callers.user(&claims.user);
-        match (claims.organization, known) {
-            (_, Known::SwitchedOff) | (None, Known::Nobody) => {
-                tracing::debug!(
-                    "token refused: its user is switched off, or unknown and it names no organization"
-                );
-                Err(AuthError::InvalidToken)
-            }
-            // The organization in a token is believed.
-            (Some(organization), _) | (None, Known::Active { organization, .. }) => {
-                Ok(Caller { organization, user: claims.user })
-            }
-            (None, Known::Unknown) => Err(AuthError::Unavailable),
-        }
+        let Claims { organization, user } = claims;
+        // The organization in a token is believed.
+        let organization = match organization {
+            Some(_) if self.callers.is_switched_off(&user) => None,
+            Some(organization) => Some(organization),
+            None => match self.callers.user(&user) {
+                Known::Active { organization, .. } => Some(organization),
+                Known::SwitchedOff | Known::Nobody => None,
+                Known::Unknown => return Err(AuthError::Unavailable),
+            },
+        };
+        let Some(organization) = organization else {
+            tracing::debug!(
+                "token refused: its user is switched off, or unknown and it names no organization"
+            );
+            return Err(AuthError::InvalidToken);
+        };
+        Ok(Caller { organization, user })
     }
 
     fn by_api_key(&self, key: &str) -> Result<Caller, AuthError> {

@@ -209,6 +209,14 @@ fn append_tail(buffer: &mut Vec<u8>, request: &Request<'_>) {
 }
 
 fn append_json(buffer: &mut Vec<u8>, text: &str) {
+    let needs_escape = |byte| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Almost no name needs one. Without a way out of the loop, many bytes are looked at in one step.
+    if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
+        buffer.push(b'"');
+        buffer.extend_from_slice(text.as_bytes());
+        buffer.push(b'"');
+        return;
+    }
     let mut serializer = serde_json::Serializer::new(buffer);
     text.serialize(&mut serializer).expect("a text can be written as JSON into memory");
 }

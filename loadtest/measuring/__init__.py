@@ -1,4 +1,4 @@
-"""How loadtest/compare, loadtest/curves and loadtest/variants measure."""
+"""How loadtest/compare, loadtest/curves and loadtest/variants measure, and loadtest/train trains."""
 
 from pathlib import Path
 

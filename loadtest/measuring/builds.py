@@ -1,19 +1,17 @@
-"""Whatever a run needs and this machine lacks: tools by scripts/setup, programs by cargo."""
+"""Whatever a run needs and this machine lacks: tools by scripts/setup, programs by scripts/optimize and cargo."""
 
 import os
 import subprocess
 
 from . import LOADTEST, ROOT, TOOLS
-from .processes import Failed
+from .processes import Failed, forget_settings
 from .progress import say
 
 
 def prepare(needs_hookgate=True, needs_peers=True):
     # Where setup puts Node if the distribution's is too old.
     os.environ["PATH"] = f"{TOOLS / 'node/bin'}:{os.environ['PATH']}"
-    # They would override the files that candidates are started with.
-    for name in [name for name in os.environ if name.startswith("HOOKGATE_")]:
-        del os.environ[name]
+    forget_settings()
     say("installing what is missing (scripts/setup loadtest)")
     _run("scripts/setup", "loadtest")
     if needs_hookgate:

@@ -22,6 +22,12 @@ def stop_when_told():
         signal.signal(each, signal.default_int_handler)
 
 
+def forget_settings():
+    """What the environment says would override the files that Hookgate is started with."""
+    for name in [name for name in os.environ if name.startswith("HOOKGATE_")]:
+        del os.environ[name]
+
+
 def free_ports(count):
     """Ports that nobody listens on; held at once, so that they differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]

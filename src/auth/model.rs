@@ -60,7 +60,9 @@ proptest! {
             }
             for document in 0..DOCUMENTS {
                 let id = id_text(document);
-                prop_assert_eq!(callers.user(&UserId::new(&id).unwrap()), model.user(&id), "{}", id);
+                let (user, known) = (UserId::new(&id).unwrap(), model.user(&id));
+                prop_assert_eq!(callers.is_switched_off(&user), known == Known::SwitchedOff, "{}", id);
+                prop_assert_eq!(callers.user(&user), known, "{}", id);
             }
             prop_assert_eq!(counts(&metrics), model.counts());
         }

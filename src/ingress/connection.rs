@@ -7,6 +7,7 @@
 use super::activity::{Activity, Watched};
 use super::closing::{Closing, ConnectionLimits, Decision, Version};
 use super::tls::{self, TlsAcceptor};
+use super::unread::Rest;
 use super::{Answer, Ingress};
 use crate::failpoint;
 use crate::lifecycle::Stopping;
@@ -152,10 +153,13 @@ impl Host {
                 let Answer { mut response, rest } = ingress.respond(request).await;
                 failpoint::pass("connection");
                 if version == Version::Http1 {
-                    if answering.is_last() || is_large(&response) {
+                    let is_large = is_large(&response);
+                    if answering.is_last() || is_large {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
+                    // What the caller has sent ahead shall not cut off its end.
+                    let rest = if is_large { Rest::Large } else { rest };
                     answering.leave(rest);
                 }
                 Ok::<_, Infallible>(response)

@@ -266,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_written_as_json_has_them() {
+        let alone = ('\0'..='\u{ff}').map(String::from);
+        for text in alone.chain(["".to_owned(), "größer \"1\"\\ \u{2028}".to_owned()]) {
+            let mut buffer = Vec::new();
+            append_json(&mut buffer, &text);
+            assert_eq!(buffer, serde_json::to_vec(&text).unwrap());
+        }
+    }
+
+    #[test]
     fn only_a_traceparent_that_parses_is_taken_over() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let context = TraceContext::new(good.as_bytes(), Some(b"a=b")).unwrap();

@@ -98,10 +98,9 @@ impl Authenticator {
 
     fn by_claims(&self, claims: Claims) -> Result<Caller, AuthError> {
         let Claims { organization, user } = claims;
-        // The organization in a token is believed.
         let organization = match organization {
-            Some(_) if self.callers.is_switched_off(&user) => None,
-            Some(organization) => Some(organization),
+            // The organization in a token is believed.
+            Some(organization) => (!self.callers.is_switched_off(&user)).then_some(organization),
             None => match self.callers.user(&user) {
                 Known::Active { organization, .. } => Some(organization),
                 Known::SwitchedOff | Known::Nobody => None,

@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::lifecycle::Stopping;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -30,10 +30,6 @@ use tokio_util::task::TaskTracker;
 
 /// Bytes of a head at the most, in either version, and of what is read ahead in HTTP/1.1.
 const HEAD_BYTES: usize = 32 << 10;
-
-/// Bytes of an answer, of a preview with hundreds of workflows, behind which a connection of HTTP/1.1 closes: hyper
-/// writes it in one piece, and would keep so much memory for the connection as long as it lives.
-const LARGE_ANSWER: u64 = 64 << 10;
 
 /// Requests at a time over one connection of HTTP/2; RFC 9113 asks for no fewer.
 const STREAMS: u32 = 100;
@@ -153,13 +149,10 @@ impl Host {
                 let Answer { mut response, rest } = ingress.respond(request).await;
                 failpoint::pass("connection");
                 if version == Version::Http1 {
-                    let is_large = is_large(&response);
-                    if answering.is_last() || is_large {
+                    if answering.is_last() || matches!(rest, Rest::Large) {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
-                    // What the caller has sent ahead shall not cut off its end.
-                    let rest = if is_large { Rest::Large } else { rest };
                     answering.leave(rest);
                 }
                 Ok::<_, Infallible>(response)
@@ -197,10 +190,6 @@ impl Host {
             timer.as_mut().reset(closing.next_look(activity, limits));
         }
     }
-}
-
-fn is_large(response: &Response<Full<Bytes>>) -> bool {
-    response.body().size_hint().lower() > LARGE_ANSWER
 }
 
 /// Runs the streams of an HTTP/2 connection as tasks for which the worker waits when it ends. They

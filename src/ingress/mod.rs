@@ -100,13 +100,14 @@ impl Ingress {
             }
             Ok(Success::Preview(preview)) => {
                 observation.end(Outcome::Accepted, StatusCode::OK, Some(preview.matched_count));
-                Answer { response: response::preview(&preview, &id), rest: Rest::Nothing }
+                let response = response::preview(&preview, &id);
+                let rest = Rest::behind(&response, head.version);
+                Answer { response, rest }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
                 let rest = Rest::of(&head, body, &rejection);
-                let closes = matches!(rest, Rest::Large);
-                Answer { response: response::rejected(&rejection, &id, closes), rest }
+                Answer { response: response::rejected(&rejection, &id), rest }
             }
         }
     }

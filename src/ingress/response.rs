@@ -9,8 +9,7 @@ use crate::queue::Added;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -56,15 +55,10 @@ pub(super) fn preview(preview: &Preview, id: &RequestId) -> Response<Full<Bytes>
 pub(super) fn malformed() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-pub(super) fn rejected(
-    rejection: &Rejection,
-    id: &RequestId,
-    closes: bool,
-) -> Response<Full<Bytes>> {
+pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
@@ -90,9 +84,6 @@ pub(super) fn rejected(
         },
     );
     let headers = response.headers_mut();
-    if closes {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -55,12 +55,14 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Caller {
     answer: oneshot::Sender<Result<Added, EnqueueError>>,
-    /// Held until the request is answered.
-    _permit: Permit,
+    /// Held until just before the request is answered.
+    permit: Permit,
 }
 
 impl Caller {
     pub(super) fn answer(self, result: Result<Added, EnqueueError>) {
+        // First, since who has been answered may ask again at once, by way of another thread.
+        drop(self.permit);
         // An error says that nobody waits for it any more; the jobs are added all the same.
         let _ = self.answer.send(result);
     }
@@ -97,7 +99,7 @@ impl Batcher {
         permit: Permit,
     ) -> Result<Added, EnqueueError> {
         let (answer, reply) = oneshot::channel();
-        let waiting = Waiting { jobs, deadline, caller: Caller { answer, _permit: permit } };
+        let waiting = Waiting { jobs, deadline, caller: Caller { answer, permit } };
         let unavailable = |_| EnqueueError::Unavailable(Enqueued::Nothing);
         self.waiting.send(waiting).map_err(unavailable)?;
         reply.await.unwrap_or(Err(EnqueueError::Unavailable(Enqueued::Unknown)))
@@ -147,5 +149,43 @@ impl Worker {
             batch.push(next);
         }
         Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::{Admission, AdmissionSettings};
+    use crate::metrics::Metrics;
+    use crate::settings::Settings;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    /// Asks for room at the very moment it is told of an answer.
+    struct AsksAgain {
+        admission: Arc<Admission>,
+        is_admitted: AtomicBool,
+    }
+
+    impl Wake for AsksAgain {
+        fn wake(self: Arc<Self>) {
+            self.is_admitted.store(self.admission.admit().is_ok(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_is_answered_has_given_back_its_permit() {
+        let mut settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
+        settings.in_flight_requests = 1;
+        let admission = Admission::new(&settings, &Metrics::new("v", "c").unwrap());
+        let (answer, reply) = oneshot::channel();
+        let caller = Caller { answer, permit: admission.admit().unwrap() };
+        let asks_again = Arc::new(AsksAgain { admission, is_admitted: AtomicBool::new(false) });
+        let waker = Waker::from(Arc::clone(&asks_again));
+        let mut reply = pin!(reply);
+        assert!(reply.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        caller.answer(Ok(Added { matched: 1, is_repeated: false }));
+        assert!(asks_again.is_admitted.load(Ordering::Relaxed));
     }
 }

@@ -8,8 +8,6 @@ from .generators import Webhook
 from .webhooks import Signer, organization, webhook
 
 CONNECTIONS = 64
-USER = "user_1"
-API_KEY = "an-api-key-for-load-tests"
 # Different requests in the curves over what is held in memory, so that all of it is asked for.
 _REQUESTS = 10_000
 
@@ -52,12 +50,12 @@ def matches(data, _options):
         webhooks.workflow(count * 1000 + index, owner, webhook(count)) for count in counts for index in range(count)
     )
     file = data.workflows("matches", documents)
-    token = Signer().token(owner, USER)
+    token = Signer().token(owner)
     return [Point(count, [(token, webhooks.body(webhook(count)))], file, matches=count) for count in counts]
 
 
 def bodies(data, _options):
-    token = Signer().token(organization(0), USER)
+    token = Signer().token(organization(0))
     file = data.workflows("bodies", webhooks.workflows(1000, 10))
     sizes = [150, 4 << 10, 64 << 10, 1 << 20]
     return [Point(size, [(token, webhooks.body(webhook(0), size))], file) for size in sizes]
@@ -86,7 +84,7 @@ def organizations(data, _options):
 def _spread_out(workflows, organizations, count):
     """Requests of all organizations in turn, each for any of its workflows; the same ones in every run."""
     signer = Signer()
-    tokens = [signer.token(organization(index), USER) for index in range(organizations)]
+    tokens = [signer.token(organization(index)) for index in range(organizations)]
     choice = random.Random(1)
     requests = []
     for place in range(count):
@@ -98,8 +96,7 @@ def _spread_out(workflows, organizations, count):
 
 
 def credentials(data, _options):
-    user = {"_id": USER, "organizationId": organization(0), "apiKey": API_KEY, "enabled": True}
-    file = data.workflows("credentials", webhooks.workflows(1000, 10), [user])
+    file = data.workflows("credentials", webhooks.workflows(1000, 10), [webhooks.user(organization(0))])
     body = webhooks.body(webhook(0))
     points = []
     for algorithm in ["HS256", "RS256", "ES256"]:
@@ -107,13 +104,13 @@ def credentials(data, _options):
         jwt = {"algorithms": [algorithm]}
         if signer.public_key:
             jwt |= {"secrets": [], "public_key_files": [str(signer.public_key)]}
-        token = signer.token(organization(0), USER)
+        token = signer.token(organization(0))
         points.append(Point(algorithm, [(token, body)], file, settings={"auth.jwt": jwt}))
-    return [*points, Point("API key", [(API_KEY, body)], file)]
+    return [*points, Point("API key", [(webhooks.API_KEY, body)], file)]
 
 
 def workers(data, _options):
-    request = (Signer().token(organization(0), USER), webhooks.body(webhook(0)))
+    request = (Signer().token(organization(0)), webhooks.body(webhook(0)))
     file = data.workflows("workers", webhooks.workflows(1000, 10))
     return [
         Point(
@@ -125,7 +122,7 @@ def workers(data, _options):
 
 
 def round_trips(data, _options):
-    request = (Signer().token(organization(0), USER), webhooks.body(webhook(0)))
+    request = (Signer().token(organization(0)), webhooks.body(webhook(0)))
     file = data.workflows("round-trips", webhooks.workflows(1000, 10))
     return [
         Point(milliseconds, [request], file, f"{connections} connections", connections, round_trip=milliseconds)

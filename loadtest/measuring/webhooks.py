@@ -11,6 +11,9 @@ SECRET = "a-secret-for-load-tests-of-sixty-four-characters-and-no-other-use"
 WEBHOOK_PATH = "/api/webhook/workflow"
 BODY_BYTES = 150
 
+USER = "user_1"
+API_KEY = "an-api-key-for-load-tests"
+
 
 def organization(index):
     return f"org_{index:06}"
@@ -30,6 +33,11 @@ def workflow(index, owner, webhook_id):
             {"id": "n2", "type": "SendMessage", "data": {"text": "Hello"}},
         ],
     }
+
+
+def user(owner):
+    """One who may call by API key."""
+    return {"_id": USER, "organizationId": owner, "apiKey": API_KEY, "enabled": True}
 
 
 def workflows(count, organizations):
@@ -74,9 +82,9 @@ class Signer:
             _openssl("genpkey", "-algorithm", *kind, "-out", self.key)
             _openssl("pkey", "-in", self.key, "-pubout", "-out", self.public_key)
 
-    def token(self, owner, user):
+    def token(self, owner):
         now = int(time.time())
-        claims = {"id": user, "organizationId": owner, "iat": now, "exp": now + 24 * 3600}
+        claims = {"id": USER, "organizationId": owner, "iat": now, "exp": now + 24 * 3600}
         head = {"alg": self.algorithm, "typ": "JWT"}
         signed = ".".join(_base64(json.dumps(part, separators=(",", ":")).encode()) for part in (head, claims))
         return f"{signed}.{_base64(self._signature(signed.encode()))}"

@@ -1,5 +1,5 @@
 -- What wrk sends: the lines of the file REQUESTS in turn, each a credential, a tab and a body.
--- At the end it prints one line of JSON.
+-- With RATE, so many a second instead of as fast as answers come. At the end it prints one line of JSON.
 
 local requests = {}
 for line in io.lines(os.getenv("REQUESTS")) do
@@ -30,6 +30,25 @@ else
   function request()
     last = last % #texts + 1
     return texts[last]
+  end
+end
+
+local rate = tonumber(os.getenv("RATE") or "")
+if rate then
+  local ffi = require("ffi")
+  ffi.cdef("struct moment { long seconds, nanoseconds; }; int clock_gettime(int clock, struct moment *now);")
+  local MONOTONIC = 1
+  local moment = ffi.new("struct moment")
+  local due
+
+  -- Milliseconds, whole ones: wrk knows no others. Whichever connection is free takes the next moment at which a
+  -- request is due. They are drawn at random, independent of each other as callers are (a Poisson process), and the
+  -- same ones in every run.
+  function delay()
+    ffi.C.clock_gettime(MONOTONIC, moment)
+    local now = tonumber(moment.seconds) * 1000 + tonumber(moment.nanoseconds) / 1e6
+    due = (due or now) - math.log(1 - math.random()) * 1000 / rate
+    return math.max(0, due - now)
   end
 end
 

@@ -45,11 +45,16 @@ class Webhook:
         self.body.write_text(self.first_body)
 
 
-def wrk(url, webhook, seconds, connections):
-    """As fast as answers come, over so many connections."""
+def wrk_at_rate(url, webhook, seconds, rate):
+    """At a rate, for a fraction of what the others cost; latencies count from when a request was sent."""
+    return wrk(url, webhook, seconds, OPEN_LOOP_CONNECTIONS, rate)
+
+
+def wrk(url, webhook, seconds, connections, rate=None):
+    """Over so many connections; as fast as answers come, unless at a rate."""
     script = LOADTEST / "generators/wrk.lua"
     command = ["wrk", "--threads", 1, "--connections", connections, "--duration", f"{seconds}s"]
-    environment = {"REQUESTS": webhook.requests}
+    environment = {"REQUESTS": webhook.requests, "RATE": rate or ""}
     found = _last_line([*command, "--timeout", "10s", "--script", script, url], seconds, environment)
     refused = found["refused"] + found["lost"]
     return Found(
@@ -107,6 +112,9 @@ def k6(url, webhook, seconds, rate):
         p999=found["p999"],
         not_sent=found["dropped"],
     )
+
+
+OPEN_LOOP = {"oha": oha, "wrk at a rate": wrk_at_rate, "k6": k6}
 
 
 def _last_line(command, seconds, environment):

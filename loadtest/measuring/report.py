@@ -3,6 +3,7 @@
 from . import report_charts
 from .candidates import AXUM, EXPRESS, FASTIFY, FLOOR, HOOKGATE
 from .chart import number
+from .generators import OPEN_LOOP
 from .plan import CONNECTIONS, ORGANIZATIONS, SHARES, TRIGGERS
 from .results import DISTURBED, mongodb_cost, p50, p99, p999, rate, redis_cost, server_cost, summary_of
 
@@ -111,8 +112,8 @@ class _Tables:
         def closed(other, measure):
             return [self._ratio(HOOKGATE, other, connections, measure) for connections in CONNECTIONS]
 
-        def latency(measure):
-            mine = (HOOKGATE.name, "oha", HOOKGATE.name, SHARES[0])
+        def latency(generator, measure):
+            mine = (HOOKGATE.name, generator, HOOKGATE.name, SHARES[0])
             return [self.results.ratio(mine, (FLOOR.name, *mine[1:]), measure)]
 
         yield "requests/s against the floor", 0.60, True, closed(FLOOR, rate)
@@ -120,8 +121,10 @@ class _Tables:
         yield "Redis CPU per job against Node's `Queue.add` (Fastify)", 0.25, False, closed(FASTIFY, redis_cost)
         yield "requests/s against axum + bullmq-official", 8, True, closed(AXUM, rate)
         yield "requests/s against Fastify + BullMQ", 15, True, closed(FASTIFY, rate)
-        yield "p99 at half of its maximum against the floor's at that rate (oha)", 2, False, latency(p99)
-        yield "p99.9 likewise", 3, False, latency(p999)
+        for generator in ("oha", "wrk at a rate"):
+            name = f"p99 at half of its maximum against the floor's at that rate ({generator})"
+            yield name, 2, False, latency(generator, p99)
+            yield f"p99.9 likewise ({generator})", 3, False, latency(generator, p999)
 
     def _ratio(self, candidate, other, connections, measure):
         return self.results.ratio((candidate.name, "wrk", connections), (other.name, "wrk", connections), measure)
@@ -177,7 +180,7 @@ class _Tables:
         rows = []
         for candidate in self.candidates:
             for share in SHARES:
-                rows += [self._open_row(candidate, name, candidate.name, share) for name in ("oha", "k6")]
+                rows += [self._open_row(candidate, name, candidate.name, share) for name in OPEN_LOOP]
         columns = [
             "open loop",
             "with",
@@ -189,7 +192,9 @@ class _Tables:
             "p99.9, ms",
         ]
         note = (
-            "oha counts latency from when a request was due. k6 leaves a request out when none of its connections is "
+            "oha counts latency from when a request was due. wrk sends at random moments, and counts from when it has "
+            "sent; it takes a fraction of the CPU time that oha takes, which on few cores is time that the server does "
+            "not get. k6 leaves a request out when none of its connections is "
             "free, and counts from when it was sent. “Held” is what was answered of what was asked: below 98 % the "
             "latencies are those of a generator or a server out of breath, and say nothing of a server that has time. "
             "A request costs k6 many times what it costs the server, so that it cannot hold the rates of the fast ones "
@@ -209,7 +214,7 @@ class _Tables:
         if HOOKGATE not in self.candidates or FLOOR not in self.candidates:
             return []
         rows = []
-        for generator in ("oha", "k6"):
+        for generator in OPEN_LOOP:
             for share in SHARES:
                 for candidate in (HOOKGATE, FLOOR):
                     rows.append(self._open_row(candidate, generator, HOOKGATE.name, share))

@@ -51,10 +51,10 @@ def _memory(path, results, candidates):
 
 def _latency(path, results, candidates):
     title = "Latency at half of one's own maximum"
-    subtitle = "oha at a constant rate, counted from when a request was due"
+    subtitle = "wrk at a rate, at random moments"
 
     def row(candidate, whose):
-        key = (candidate.name, "oha", whose.name, SHARES[0])
+        key = (candidate.name, "wrk at a rate", whose.name, SHARES[0])
         return [results.summary(key, measure) for measure in (p50, p99, p999)]
 
     rows = []

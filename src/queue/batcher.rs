@@ -54,9 +54,9 @@ pub(super) struct Waiting {
 /// Who waits for the answer to a request.
 #[derive(Debug)]
 pub(super) struct Caller {
-    answer: oneshot::Sender<Result<Added, EnqueueError>>,
-    /// Held until just before the request is answered.
+    /// Held until just before the request is answered, or known to have no answer: fields are dropped in this order.
     permit: Permit,
+    answer: oneshot::Sender<Result<Added, EnqueueError>>,
 }
 
 impl Caller {
@@ -99,7 +99,7 @@ impl Batcher {
         permit: Permit,
     ) -> Result<Added, EnqueueError> {
         let (answer, reply) = oneshot::channel();
-        let waiting = Waiting { jobs, deadline, caller: Caller { answer, permit } };
+        let waiting = Waiting { jobs, deadline, caller: Caller { permit, answer } };
         let unavailable = |_| EnqueueError::Unavailable(Enqueued::Nothing);
         self.waiting.send(waiting).map_err(unavailable)?;
         reply.await.unwrap_or(Err(EnqueueError::Unavailable(Enqueued::Unknown)))
@@ -180,7 +180,7 @@ mod tests {
         settings.in_flight_requests = 1;
         let admission = Admission::new(&settings, &Metrics::new("v", "c").unwrap());
         let (answer, reply) = oneshot::channel();
-        let caller = Caller { answer, permit: admission.admit().unwrap() };
+        let caller = Caller { permit: admission.admit().unwrap(), answer };
         let asks_again = Arc::new(AsksAgain { admission, is_admitted: AtomicBool::new(false) });
         let waker = Waker::from(Arc::clone(&asks_again));
         let mut reply = pin!(reply);

@@ -41,9 +41,9 @@ if rate then
   local moment = ffi.new("struct moment")
   local due
 
-  -- Milliseconds, whole ones: wrk knows no others. Whichever connection is free takes the next moment at which a
-  -- request is due. They are drawn at random, independent of each other as callers are (a Poisson process), and the
-  -- same ones in every run.
+  -- Milliseconds. Whichever connection is free takes the next moment at which a request is due. They are drawn as for
+  -- independent callers (a Poisson process), and the same ones in every run. But wrk's timers tick in whole
+  -- milliseconds: what is due within one is sent together, up to two of them early.
   function delay()
     ffi.C.clock_gettime(MONOTONIC, moment)
     local now = tonumber(moment.seconds) * 1000 + tonumber(moment.nanoseconds) / 1e6

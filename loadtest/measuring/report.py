@@ -192,15 +192,15 @@ class _Tables:
             "p99.9, ms",
         ]
         note = (
-            "oha counts latency from when a request was due. wrk sends at random moments, and counts from when it has "
-            "sent; it takes a fraction of the CPU time that oha takes, which on few cores is time that the server does "
-            "not get. k6 leaves a request out when none of its connections is "
+            "oha counts latency from when a request was due. wrk sends at random moments what is due within a "
+            "millisecond, and counts from when it has sent; it takes a fraction of the CPU time that oha takes, which "
+            "on few cores is time that the server does not get. k6 leaves a request out when none of its connections is "
             "free, and counts from when it was sent. “Held” is what was answered of what was asked: below 98 % the "
             "latencies are those of a generator or a server out of breath, and say nothing of a server that has time. "
             "A request costs k6 many times what it costs the server, so that it cannot hold the rates of the fast ones "
             "on few cores."
         )
-        return ["## At a constant rate", table(columns, rows), note, "![latency](charts/latency.svg)"]
+        return ["## At a given rate", table(columns, rows), note, "![latency](charts/latency.svg)"]
 
     def _open_row(self, candidate, generator, whose, share):
         key = (candidate.name, generator, whose, share)

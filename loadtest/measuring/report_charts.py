@@ -51,7 +51,7 @@ def _memory(path, results, candidates):
 
 def _latency(path, results, candidates):
     title = "Latency at half of one's own maximum"
-    subtitle = "wrk at a rate, at random moments"
+    subtitle = "wrk at a rate, counted from when a request was sent"
 
     def row(candidate, whose):
         key = (candidate.name, "wrk at a rate", whose.name, SHARES[0])

@@ -17,6 +17,8 @@ def fault_of_run(found, jobs, matches):
     """Why a run does not count; None if it does."""
     if found.refused:
         return f"{found.refused} requests were not answered 202"
+    if not found.accepted:
+        return "nothing was answered"
     least = found.accepted * matches
     most = (found.accepted + found.under_way) * matches
     if not least <= jobs <= most:

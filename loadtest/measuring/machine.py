@@ -16,12 +16,13 @@ def load_average():
     return os.getloadavg()[0]
 
 
-def busy_seconds():
-    """CPU time that all cores together have spent on anything since the machine began."""
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+def busy_and_idle_seconds():
+    """What all cores together have spent on anything, and on nothing, since the machine began."""
+    user, nice, system, idle, iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
-    return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
+    busy = user + nice + system + irq + softirq + steal
+    return busy / TICKS_PER_SECOND, (idle + iowait) / TICKS_PER_SECOND
 
 
 def seconds_of_ended_children():

@@ -86,6 +86,18 @@ def mongodb_cost(run):
     return run.mongodb_cost
 
 
+def generator_cost(run):
+    return run.generator_cost
+
+
+def idle(run):
+    return run.idle
+
+
+def redis_cost_of_request(run):
+    return run.redis_cost * run.jobs / run.found.accepted
+
+
 def jobs_a_call(run):
     return run.jobs / run.calls if run.calls else 0.0
 

@@ -23,8 +23,12 @@ class Run:
     """Of a job; 0 without jobs."""
     mongodb_cost: float
     """Of a request."""
+    generator_cost: float
+    """Of a request."""
     others: float
     """Cores that were busy with what is neither load nor loaded."""
+    idle: float
+    """Cores that had nothing to do."""
     jobs: int
     calls: int
     """Of scripts, by which the jobs came."""
@@ -47,11 +51,15 @@ class Run:
 
 
 def turns(rounds, everyone):
-    """Rounds from 1, and who has a turn: everyone in every round, and nobody always behind the same one."""
+    """Rounds from 1, and who has a turn: everyone in every round, and nobody always behind the same one.
+
+    Steps ahead and back in turn (a balanced Latin square of Williams): what one leaves behind, such as memory that the
+    machine takes back, meets another one in each round.
+    """
+    steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(len(everyone))]
     for round_ in range(1, rounds + 1):
-        begin = round_ % len(everyone)
-        for each in everyone[begin:] + everyone[:begin]:
-            yield round_, each
+        for step in steps:
+            yield round_, everyone[(round_ + step) % len(everyone)]
 
 
 class Bench:
@@ -71,7 +79,8 @@ class Bench:
         found = generate(server.url())
         after = self._spent(server, line)
         jobs = self._settled_jobs()
-        server_time, redis_time, mongodb_time, line_time, generator_time, busy = (b - a for a, b in zip(before, after))
+        spent = (b - a for a, b in zip(before, after))
+        server_time, redis_time, mongodb_time, line_time, generator_time, busy, idle, elapsed = spent
         others = busy - server_time - redis_time - mongodb_time - line_time - generator_time
         return Run(
             load_average=load_average,
@@ -79,7 +88,9 @@ class Bench:
             server_cost=_microseconds(server_time, found.accepted),
             redis_cost=_microseconds(redis_time, jobs),
             mongodb_cost=_microseconds(mongodb_time, found.accepted),
-            others=max(0.0, others / found.seconds),
+            generator_cost=_microseconds(generator_time, found.accepted),
+            others=max(0.0, others / elapsed),
+            idle=idle / elapsed,
             jobs=jobs,
             calls=self.redis.script_calls() - calls,
             memory=server.memory(),
@@ -103,7 +114,8 @@ class Bench:
             self.mongodb.cpu_seconds() if self.mongodb else 0.0,
             line.cpu_seconds() if line else 0.0,
             machine.seconds_of_ended_children(),
-            machine.busy_seconds(),
+            *machine.busy_and_idle_seconds(),
+            time.monotonic(),
         )
 
 

@@ -53,13 +53,16 @@ class Run:
 def turns(rounds, everyone):
     """Rounds from 1, and who has a turn: everyone in every round, and nobody always behind the same one.
 
-    Steps ahead and back in turn (a balanced Latin square of Williams): what one leaves behind, such as memory that the
-    machine takes back, meets another one in each round.
+    Steps ahead and back in turn, in an odd number every second round backwards (balanced Latin squares of Williams):
+    what one leaves behind, such as memory that the machine takes back, meets each other one once in as many rounds as
+    there are participants, or once in twice as many if their number is odd.
     """
-    steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(len(everyone))]
+    count = len(everyone)
+    steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
     for round_ in range(1, rounds + 1):
-        for step in steps:
-            yield round_, everyone[(round_ + step) % len(everyone)]
+        backwards = count % 2 and round_ % 2 == 0
+        for step in reversed(steps) if backwards else steps:
+            yield round_, everyone[(round_ + step) % count]
 
 
 class Bench:

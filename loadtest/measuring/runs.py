@@ -53,9 +53,9 @@ class Run:
 def turns(rounds, everyone):
     """Rounds from 1, and who has a turn: everyone in every round, and nobody always behind the same one.
 
-    Steps ahead and back in turn, in an odd number every second round backwards (balanced Latin squares of Williams):
-    what one leaves behind, such as memory that the machine takes back, meets each other one once in as many rounds as
-    there are participants, or once in twice as many if their number is odd.
+    Steps ahead and back in turn, and where they are an odd number every second round backwards (balanced Latin squares
+    of Williams): what one leaves behind, such as memory that the machine takes back, meets each other one equally
+    often, once in as many rounds as they are, or twice in twice as many if they are an odd number.
     """
     count = len(everyone)
     steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]

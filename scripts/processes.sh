@@ -79,12 +79,22 @@ wait_for() {
   done
 }
 
-# free_ports COUNT   prints them. The sockets are held at once, so that the ports differ.
-free_ports() {
-  python3 -c '
-import socket, sys
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*(s.getsockname()[1] for s in sockets))' "$1"
+# hold_ports COUNT   sets $ports to as many ports on which nothing listens, and holds them until the script ends.
+# A socket that is bound but does not listen holds each: a server that sets SO_REUSEADDR, as all do here, can listen on the
+# port, and the kernel gives it to nobody else meanwhile (tests/harness/ports.rs).
+hold_ports() {
+  start ports python3 -c '
+import signal, socket, sys
+sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+for each in sockets:
+    each.bind(("0.0.0.0", 0))
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+print(*(each.getsockname()[1] for each in sockets), flush=True)
+signal.pause()' "$1"
+  wait_for "free ports" grep -q . "$scratch/ports.log"
+  # For scripts that source this file.
+  # shellcheck disable=SC2034
+  ports=$(<"$scratch/ports.log")
 }
 
 # build_hookgate   sets $hookgate to the optimised program.

@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,9 +15,10 @@ use harness::process::Process;
 use harness::scratch::Scratch;
 use harness::tokens::{ALGORITHMS, claims, is_hmac, sign};
 use harness::wait::until;
-use harness::{Config, Redis};
+use harness::{Config, Redis, ports};
 use mongodb::bson::doc;
 use redis::cmd;
+use socket2::{Domain, Socket, Type};
 
 #[tokio::test]
 async fn a_durable_redis_keeps_its_data_over_kill_and_restart() {
@@ -43,6 +46,25 @@ async fn a_frozen_redis_answers_nothing_until_it_is_thawed() {
     assert!(tokio::time::timeout(Duration::from_millis(200), answer.as_mut()).await.is_err());
     redis.thaw();
     assert_eq!(answer.await, "PONG");
+}
+
+#[test]
+fn a_port_belongs_to_one_server_until_the_process_ends() {
+    let port = ports::free();
+    assert_ne!(port, ports::free());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for _ in 0..2 {
+        let refused = std::net::TcpStream::connect(address).expect_err("nothing listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let taken = other.bind(&address.into()).expect_err("the port is held");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        // As servers bind, with SO_REUSEADDR; the second time the first has closed it.
+        let server = TcpListener::bind(address).expect("it is held for a server");
+        let second = TcpListener::bind(address).expect_err("one server at a time");
+        assert_eq!(second.kind(), ErrorKind::AddrInUse);
+        drop(server);
+    }
 }
 
 #[tokio::test]

@@ -28,13 +28,18 @@ def forget_settings():
         del os.environ[name]
 
 
+_held_ports = []
+
+
 def free_ports(count):
-    """Ports that nobody listens on; held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
+    """Ports on which nothing listens, held until this program ends by sockets that are bound but do not listen. A server
+    that sets SO_REUSEADDR can listen on them, and the kernel gives them to nobody else (tests/harness/ports.rs)."""
+    sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
-        each.close()
-    return ports
+        each.bind(("0.0.0.0", 0))
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held_ports.extend(sockets)
+    return [each.getsockname()[1] for each in sockets]
 
 
 def wait_until(what, condition, process, seconds=60):

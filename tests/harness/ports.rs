@@ -1,31 +1,32 @@
-//! Free ports.
+//! Free ports that stay ours.
 //!
-//! Hookgate binds with `SO_REUSEPORT`, so that two servers on one port would share its connections without a word. Ports are
-//! therefore handed out once per process, from below the kernel's ephemeral range, and each is probed by a bind.
+//! A port that is chosen, released and bound later may be taken by then: by another test, by another process, or by the local
+//! end of an outgoing connection. Here the kernel chooses the port, and a socket that is bound but does not listen holds it
+//! until this process ends, also between two starts of a server. A server can still listen on it, because it sets
+//! `SO_REUSEADDR` and asks for this very port, as all servers of the tests do. The kernel gives the port to nobody else, neither
+//! for a bind to port 0 nor for a connection. A client of a server that is down can therefore not connect to itself either.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::TcpListener;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
-const FIRST: u16 = 12_000;
-const COUNT: u16 = 18_000;
+use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1 that nobody listens on and that this process has not handed out before.
+static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+
+/// A port on which nothing listens, for a server of the caller's, or for none.
 pub fn free() -> u16 {
-    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
-    let next = NEXT.get_or_init(|| AtomicU16::new(random_below(COUNT)));
-    for _ in 0..COUNT {
-        let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+    let (socket, port) = hold().expect("a free port");
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    port
 }
 
-/// Parallel test processes start at different places.
-fn random_below(bound: u16) -> u16 {
-    let random = RandomState::new().hash_one(std::process::id());
-    u16::try_from(random % u64::from(bound)).expect("below a u16")
+fn hold() -> io::Result<(Socket, u16)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // On all addresses, because some servers listen on all of them.
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    // After the bind, so that the kernel chooses a port that no other socket is bound to.
+    socket.set_reuse_address(true)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket, address.port()))
 }

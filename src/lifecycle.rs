@@ -55,6 +55,13 @@ impl Readiness {
         reporter
     }
 
+    /// Each part, and whether it is degraded.
+    pub fn degraded(&self) -> Vec<(&'static str, bool)> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_degraded = |condition: &Condition| matches!(condition, Condition::Degraded(_));
+        parts.iter().map(|(name, condition)| (*name, is_degraded(condition))).collect()
+    }
+
     pub fn report(&self) -> Report {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut report = Report { ready: true, reasons: Vec::new(), degraded: Vec::new() };
@@ -208,6 +215,7 @@ mod tests {
         let report = readiness.report();
         assert!(report.ready);
         assert_eq!(report.degraded, ["index: stale"]);
+        assert_eq!(readiness.degraded(), [("index", true), ("redis", false)]);
         assert!(!redis.set(Condition::Ready));
         assert!(redis.set(Condition::NotReady("gone".to_owned())));
         assert_eq!(readiness.report().reasons, ["redis: gone"]);

@@ -4,13 +4,15 @@
 
 mod harness;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use harness::documents::{trigger, workflow};
 use harness::metrics::Metrics;
 use harness::tokens::{claims, now, token};
 use harness::wait::{until, until_some};
-use harness::{App, Caller, Config, Documents, Hookgate, Mongo, mongo, ports};
+use harness::{App, Caller, Config, Documents, Hookgate, Mongo, Redis, mongo, ports};
+use redis::cmd;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -141,6 +143,46 @@ async fn every_series_is_there_from_the_start_at_zero() {
 }
 
 #[tokio::test]
+async fn what_readyz_calls_degraded_is_a_metric() {
+    let database = Mongo::shared().await.database().await;
+    database.insert(&Documents::two_organizations()).await;
+    let app = App::build().redis(Redis::start_durable().await).mongo(&database).config(|config| {
+        config.set("mongodb.database", format!("{}_misspelt", database.name()));
+    });
+    let app = app.start().await;
+    app.webhook("wh_1").send().await.assert_rejected(401, "invalid_api_key");
+    degraded_are(&app, &["users", "workflows"]).await;
+
+    let policy = async |policy: &str| {
+        let command = cmd("CONFIG").arg(&["SET", "maxmemory-policy", policy]).clone();
+        let () = app.redis.query(&command).await;
+    };
+    policy("allkeys-lru").await;
+    degraded_are(&app, &["redis", "users", "workflows"]).await;
+    policy("noeviction").await;
+    degraded_are(&app, &["users", "workflows"]).await;
+}
+
+/// Waits until `/readyz`, which says yes, calls these parts degraded; then the metrics do so too, and have 0 for the others.
+async fn degraded_are(app: &App, parts: &[&str]) {
+    until(&format!("{parts:?} are degraded"), async || {
+        let (status, report) = app.hookgate.readiness().await;
+        assert_eq!(status, 200, "{report}");
+        let notes = report["degraded"].as_array().expect("a list").iter();
+        let named = notes.filter_map(|note| note.as_str()?.split(':').next());
+        named.collect::<BTreeSet<_>>().into_iter().eq(parts.iter().copied())
+    })
+    .await;
+    let metrics = app.hookgate.metrics().await;
+    let series = metrics.series("hookgate_degraded").iter();
+    let found: BTreeMap<&str, f64> =
+        series.map(|series| (series.labels["part"].as_str(), series.value)).collect();
+    let all = ["process", "redis", "users", "workflows"];
+    let expected = all.map(|part| (part, f64::from(u8::from(parts.contains(&part)))));
+    assert_eq!(found, BTreeMap::from(expected));
+}
+
+#[tokio::test]
 async fn promtool_finds_nothing_to_complain_about() {
     let app = App::start().await;
     app.webhook("wh_1").send().await;
@@ -189,7 +231,7 @@ async fn every_request_is_counted_under_one_code() {
         ("payload_too_large", app.post(long)),
         ("unsupported_media_type", app.webhook("wh_1").header("content-type", "text/plain")),
     ];
-    let mut expected = std::collections::BTreeMap::<&str, f64>::new();
+    let mut expected = BTreeMap::<&str, f64>::new();
     let count = calls.len() as f64;
     for (code, call) in calls {
         let reply = call.send().await;

@@ -137,6 +137,9 @@ impl Admin {
     fn render_metrics(&self) -> String {
         let age = self.index_age();
         self.metrics.ready.set(f64::from(u8::from(self.readiness.report().ready)));
+        for (part, is_degraded) in self.readiness.degraded() {
+            self.metrics.degraded(part, is_degraded);
+        }
         self.metrics.index_age.set(age.map_or(-1.0, |age| age.as_secs_f64()));
         self.metrics.render()
     }

@@ -117,6 +117,10 @@ impl Metrics {
     fn register(page: Page, version: &'static str, commit: &'static str) -> Self {
         describe_gauge!("hookgate_build_info", "Always 1; the labels say what is running.");
         gauge!("hookgate_build_info", "version" => version, "commit" => commit).set(1.0);
+        describe_gauge!(
+            "hookgate_degraded",
+            "1 for each part that /readyz calls degraded: it serves, but something is worth a look."
+        );
         page.process.describe();
         Self {
             page,
@@ -210,6 +214,13 @@ impl Metrics {
     /// so that this must be called every few seconds, scraped or not.
     pub fn upkeep(&self) {
         self.page.handle.run_upkeep();
+    }
+
+    /// Says of a part of the program whether it is degraded. The parts are those of `/readyz`, so that none can be left out.
+    pub fn degraded(&self, part: &'static str, is_degraded: bool) {
+        let gauge = || gauge!("hookgate_degraded", "part" => part);
+        let gauge = metrics::with_local_recorder(&*self.page.recorder, gauge);
+        gauge.set(f64::from(u8::from(is_degraded)));
     }
 
     /// The page in Prometheus' text format.

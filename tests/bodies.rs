@@ -31,17 +31,10 @@ async fn waiting(app: &App, sent: impl AsRef<[u8]>) -> Connection {
     connection
 }
 
-async fn in_flight(app: &App, count: usize) {
-    until(&format!("{count} requests are in flight"), async || {
-        app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]) >= count as f64
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
     let app = App::with(|config| {
-        config.set("limits.in_flight_requests", 1);
+        config.set("limits.in_flight_requests", 1).set("server.workers", 1);
     })
     .await;
     let expecting = |more: &str| head(&format!("Expect: 100-continue\r\n{more}"));
@@ -64,7 +57,7 @@ async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
         app.raw(request).await.assert_rejected(status, code);
     }
     let mut holder = waiting(&app, announcing(20)).await;
-    in_flight(&app, 1).await;
+    app.in_flight(1).await;
     app.raw(expecting("Content-Length: 20\r\n")).await.assert_rejected(503, "overloaded");
     holder.send(r#"{"webhookId":"wh_1"}"#).await;
     assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
@@ -78,7 +71,7 @@ async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
 #[tokio::test]
 async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
     let app = App::with(|config| {
-        config.set("limits.in_flight_bytes", "200MiB");
+        config.set("limits.in_flight_bytes", "200MiB").set("server.workers", 1);
     })
     .await;
     app.webhook("wh_1").send().await;
@@ -90,7 +83,7 @@ async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
         let first = if serial % 2 == 0 { "" } else { "{" };
         callers.push(waiting(&app, announcing(1 << 20) + first).await);
     }
-    in_flight(&app, 200).await;
+    app.in_flight(200).await;
     let more = (resident().await - before) / MIB;
     println!("{more:.1} MiB more for 200 bodies of which nothing has come");
     assert!(more < 40.0, "{more:.1} MiB more");
@@ -106,11 +99,12 @@ async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
 async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+        config.set("server.workers", 1);
     })
     .await;
     let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
     let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
-    in_flight(&app, 1).await;
+    app.in_flight(1).await;
     // No end of the body follows, so that what comes next could only be taken for more of it.
     connection.send(chunk.repeat(4)).await;
     let reply = connection.reply().await.expect("an answer");
@@ -118,7 +112,7 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
     assert_eq!(connection.closed().await, b"");
 
     let _holder = waiting(&app, announcing(60_000)).await;
-    in_flight(&app, 1).await;
+    app.in_flight(1).await;
     let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
     connection.reply().await.expect("an answer").assert_rejected(503, "overloaded");
     assert_eq!(connection.closed().await, b"");

@@ -58,7 +58,7 @@ async fn one_organization_cannot_hold_all_there_is() {
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 10);
         config.set("limits.organization.in_flight_share", 0.3);
-        config.set("queue.enqueue_timeout", "30s");
+        config.set("queue.enqueue_timeout", "30s").set("server.workers", 1);
     })
     .await;
     app.redis.freeze();
@@ -66,7 +66,7 @@ async fn one_organization_cannot_hold_all_there_is() {
     for _ in 0..3 {
         held.spawn(app.webhook("wh_1").send());
     }
-    until("three requests are held", async || in_flight(&app).await >= 3.0).await;
+    app.in_flight(3).await;
     let refused = of_a(&app).await;
     refused.assert_rejected(429, "rate_limited");
     assert_eq!(header(&refused, "retry-after"), "1");
@@ -75,7 +75,7 @@ async fn one_organization_cannot_hold_all_there_is() {
         "\"in_flight\";q=3;qu=\"concurrent-requests\""
     );
     held.spawn(app.webhook("wh_1").bearer("key_b").send());
-    until("the other organization is let in", async || in_flight(&app).await >= 4.0).await;
+    app.in_flight(4).await;
     app.redis.thaw();
     while let Some(reply) = held.join_next().await {
         assert_eq!(reply.expect("an answer").status, 202);
@@ -89,7 +89,7 @@ async fn one_organization_cannot_hold_all_the_bytes_there_are() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "1MiB");
         config.set("limits.organization.in_flight_share", 0.25);
-        config.set("queue.enqueue_timeout", "30s");
+        config.set("queue.enqueue_timeout", "30s").set("server.workers", 1);
     })
     .await;
     let large = format!("{{\"webhookId\":\"wh_1\",\"pad\":\"{}\"}}", "x".repeat(60_000));
@@ -97,7 +97,7 @@ async fn one_organization_cannot_hold_all_the_bytes_there_are() {
     let mut held = JoinSet::new();
     for n in 1..=4 {
         held.spawn(app.post(&*large).send());
-        until("it is held", async || in_flight(&app).await >= f64::from(n)).await;
+        app.in_flight(n).await;
     }
     for call in [app.post(&*large), app.post([]).pieces(stream::iter([Ok(large.clone().into())]))] {
         let refused = call.send().await;
@@ -108,7 +108,7 @@ async fn one_organization_cannot_hold_all_the_bytes_there_are() {
     }
     held.spawn(app.webhook("wh_1").send());
     held.spawn(app.post(&*large).bearer("key_b").send());
-    until("small ones and the other organization's", async || in_flight(&app).await >= 6.0).await;
+    app.in_flight(6).await;
     app.redis.thaw();
     while let Some(reply) = held.join_next().await {
         assert_eq!(reply.expect("an answer").status, 202);
@@ -205,10 +205,6 @@ async fn of_a(app: &App) -> Reply {
 
 async fn of_b(app: &App) -> Reply {
     app.webhook("wh_1").bearer("key_b").send().await
-}
-
-async fn in_flight(app: &App) -> f64 {
-    app.hookgate.metrics().await.sum("hookgate_requests_in_flight")
 }
 
 fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {

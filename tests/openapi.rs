@@ -236,7 +236,7 @@ async fn preview_refusals(app: &App) -> Vec<Reply> {
 async fn unavailable() -> Vec<Reply> {
     let app = App::with(|config| {
         config.set("server.body_timeout", "300ms").set("queue.enqueue_timeout", "5s");
-        config.set("limits.in_flight_requests", 1);
+        config.set("limits.in_flight_requests", 1).set("server.workers", 1);
         config.set("limits.organization.requests_per_second", 1);
         config.set("limits.organization.burst", 1);
     })
@@ -253,10 +253,7 @@ async fn unavailable() -> Vec<Reply> {
     .await;
     app.redis.freeze();
     let stuck = tokio::spawn(app.webhook("wh_1").bearer("key_b").send());
-    until("a request is in flight", async || {
-        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
-    })
-    .await;
+    app.in_flight(1).await;
     replies.push(app.webhook("wh_1").send().await);
     replies.push(stuck.await.expect("an answer"));
     app.redis.thaw();

@@ -87,6 +87,15 @@ impl App {
         self.files.join("workflows.json")
     }
 
+    /// Waits until so many requests have begun and not ended. With one worker, what these hold is then held before another
+    /// request is looked at.
+    pub async fn in_flight(&self, count: usize) {
+        until(&format!("{count} requests are in flight"), async || {
+            self.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= count as f64
+        })
+        .await;
+    }
+
     /// The sum identity: every request that was sent is counted under exactly one code.
     ///
     /// A request is counted at the latest when its answer has gone out, so the last one may show a moment later.

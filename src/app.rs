@@ -9,8 +9,8 @@ use crate::ingress::{BodyReader, Ingress, Listener, Service, Tls};
 use crate::lifecycle::{self, Readiness, Shutdown, Stage, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
-use crate::mirror::snapshot::{Snapshot, Snapshots, SourceId};
-use crate::mirror::{Mirror, file};
+use crate::mirror::snapshot::{Contents, Keeper, Snapshot, SourceId};
+use crate::mirror::{Freshness, Mirror, file};
 use crate::queue::{self, Health, Queue};
 use crate::reload::Reload;
 use crate::supervisor::Supervisor;
@@ -23,6 +23,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+
+/// How long reading a snapshot may take; five million triggers take some seconds.
+const SNAPSHOT_READ: Duration = Duration::from_secs(30);
 
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
@@ -71,6 +74,7 @@ impl App {
     async fn run(mut self, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
         let mut signals = StopSignals::new()?;
         let hangups = lifecycle::hangups()?;
+        lifecycle::ignore_file_size_signal()?;
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
         let admin_shutdown = self.start_admin(&supervisor)?;
@@ -79,7 +83,7 @@ impl App {
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         supervisor.spawn("token keys", authenticator.follow_keys());
-        self.start_mirrors(&supervisor);
+        self.start_mirrors(&supervisor).await;
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
         let admission = Admission::new(&self.config.admission, &self.metrics);
         let reload = Reload {
@@ -132,10 +136,7 @@ impl App {
         let admin = Admin {
             metrics: Arc::clone(&self.metrics),
             readiness: self.readiness.clone(),
-            freshness: vec![
-                Arc::clone(self.triggers.freshness()),
-                Arc::clone(self.callers.freshness()),
-            ],
+            freshness: self.freshness(),
             build: crate::BUILD,
         };
         let listener = self.admin_listener.try_clone()?;
@@ -160,7 +161,7 @@ impl App {
         supervisor.spawn("health of Redis", watch);
     }
 
-    fn start_mirrors(&self, supervisor: &Supervisor) {
+    async fn start_mirrors(&self, supervisor: &Supervisor) {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
         let mut workflows = Mirror::new(
@@ -181,19 +182,20 @@ impl App {
                 supervisor.spawn("users", file::follow(triggers.file.clone(), users));
             }
             Source::MongoDb => {
-                if let Some(snapshots) = self.snapshots() {
-                    match Snapshot::read(&snapshots.file, snapshots.source) {
-                        Ok(None) => {}
-                        Ok(Some(snapshot)) => {
-                            workflows.restore(&snapshot);
-                            users.restore(&snapshot);
-                        }
-                        Err(error) => {
-                            let file = snapshots.file.display();
-                            tracing::warn!(%file, error = format!("{error:#}"), "snapshot refused");
-                        }
+                if let Some(contents) = self.snapshot_contents() {
+                    let snapshot = read_snapshot(&contents).await;
+                    if let Some(snapshot) = &snapshot {
+                        workflows.restore(snapshot);
+                        users.restore(snapshot);
                     }
-                    supervisor.spawn("snapshots", snapshots.keep());
+                    let keeper = Keeper::new(
+                        contents,
+                        self.freshness(),
+                        self.readiness.part("snapshot"),
+                        self.metrics.snapshot_age.clone(),
+                        snapshot.map(|snapshot| snapshot.taken_at),
+                    );
+                    supervisor.spawn("snapshots", keeper.keep());
                 }
                 let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
                 let follow =
@@ -206,20 +208,20 @@ impl App {
     }
 
     /// What is kept on disk, if it is to be.
-    fn snapshots(&self) -> Option<Snapshots> {
+    fn snapshot_contents(&self) -> Option<Contents> {
         let Config { triggers, users, mongodb, .. } = &self.config;
         let file = triggers.snapshot_file.clone()?;
         let names = [mongodb.database()];
         let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
-        Some(Snapshots {
+        Some(Contents {
             file,
             source: SourceId::of(&names.collect::<Vec<_>>()),
             tables: self.triggers.tables().into_iter().chain(self.callers.tables()).collect(),
-            freshness: vec![
-                Arc::clone(self.triggers.freshness()),
-                Arc::clone(self.callers.freshness()),
-            ],
         })
+    }
+
+    fn freshness(&self) -> Vec<Arc<Freshness>> {
+        vec![Arc::clone(self.triggers.freshness()), Arc::clone(self.callers.freshness())]
     }
 
     /// What the workers are made of.
@@ -271,6 +273,20 @@ impl App {
         };
         runtimes.iter().cycle().take(connections).map(start).collect()
     }
+}
+
+/// The snapshot that is there, if it can be believed. A file system that does not answer holds up the start for so long only.
+async fn read_snapshot(contents: &Contents) -> Option<Snapshot> {
+    let file = contents.file.display().to_string();
+    let contents = contents.clone();
+    let reading = tokio::task::spawn_blocking(move || contents.read());
+    let read = tokio::time::timeout(SNAPSHOT_READ, reading).await;
+    let read =
+        read.context("it was not read in time").map(|read| read.context("panicked").flatten());
+    read.flatten().unwrap_or_else(|error| {
+        tracing::warn!(file, error = format!("{error:#}"), "snapshot refused");
+        None
+    })
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {

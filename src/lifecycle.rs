@@ -200,6 +200,12 @@ pub fn hangups() -> std::io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
+/// SIGXFSZ, which from here on no longer ends the process: a write beyond the largest size of a file fails instead. Must be
+/// called within a runtime.
+pub fn ignore_file_size_signal() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,9 @@ use crate::ids::{OrganizationId, UserId};
 use crate::mirror::Freshness;
 use crate::mirror::document::IdText;
 use crate::mirror::key::Key;
-use crate::mirror::shard::Postings;
+use crate::mirror::shard::{Posting, Postings};
 use crate::mirror::sharded::Sharded;
+use crate::mirror::snapshot::Table;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +68,12 @@ impl Callers {
     }
 
     /// What goes into a snapshot. Of API keys only their digests are there.
-    pub fn tables(&self) -> [(&'static str, Arc<Sharded>); 2] {
-        [(USERS, Arc::clone(&self.users)), (OWNERS, Arc::clone(&self.owners))]
+    pub fn tables(&self) -> [Table; 2] {
+        [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| Table {
+            name,
+            map: Arc::clone(map),
+            is_readable: |posting| Account::read(posting).is_some(),
+        })
     }
 
     fn known(&self, map: &Sharded, key: Key<'_>) -> Known {
@@ -96,7 +101,7 @@ pub(super) fn known(accounts: Postings<'_>) -> Option<Known> {
 fn speaker(accounts: Postings<'_>) -> Option<Account<'_>> {
     let mut best: Option<Account<'_>> = None;
     for posting in accounts {
-        let account = Account::read(posting.document, posting.data)?;
+        let account = Account::read(posting)?;
         best = match best {
             Some(other) if other.organization != account.organization => return None,
             Some(other) if other.rank() <= account.rank() => Some(other),
@@ -119,7 +124,7 @@ impl<'a> Account<'a> {
         [&[u8::from(is_active)], organization.as_str().as_bytes()].concat()
     }
 
-    fn read(document: &'a [u8], data: &'a [u8]) -> Option<Self> {
+    fn read(Posting { document, data }: Posting<'a>) -> Option<Self> {
         let (is_active, organization) = data.split_first()?;
         Some(Self {
             user: IdText::of(document)?,

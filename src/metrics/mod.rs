@@ -44,6 +44,7 @@ pub struct Metrics {
     pub index_api_keys: Gauge,
     pub index_conflicting_api_keys: Gauge,
     pub index_age: Gauge,
+    pub snapshot_age: Gauge,
     index_changes: Vec<Vec<Counter>>,
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
@@ -168,6 +169,10 @@ impl Metrics {
             index_age: level(
                 "hookgate_index_age_seconds",
                 "Age of the older of the two mirrored collections; -1 before the first load.",
+            ),
+            snapshot_age: level(
+                "hookgate_snapshot_age_seconds",
+                "Seconds since the last snapshot of the index was taken; 0 without triggers.snapshot_file.",
             ),
             index_changes: by_collection(
                 "hookgate_index_changes_total",

@@ -36,6 +36,11 @@ impl<'a> Key<'a> {
     }
 
     /// Reads a stored key.
+    /// Whether these bytes are a key as [`Self::to_bytes`] writes it.
+    pub(super) fn is_stored(stored: &[u8]) -> bool {
+        take_bytes(stored).is_some()
+    }
+
     #[inline]
     pub(super) fn of_stored(stored: &'a [u8]) -> Self {
         let (first, last) = take_bytes(stored).expect("keys are as they were written");

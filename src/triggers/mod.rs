@@ -9,9 +9,9 @@ use crate::metrics::{Collection, Metrics};
 use crate::mirror::document::{DocumentKey, IdText, Malformed};
 use crate::mirror::key::Key;
 use crate::mirror::load::Load;
-use crate::mirror::shard::Postings;
+use crate::mirror::shard::{Posting, Postings};
 use crate::mirror::sharded::Sharded;
-use crate::mirror::snapshot::Snapshot;
+use crate::mirror::snapshot::{Snapshot, Table};
 use crate::mirror::writer::{Changes, Entry, Writer};
 use crate::mirror::{Freshness, NotKnown, View};
 use crate::settings::Section;
@@ -84,17 +84,20 @@ pub struct Trigger<'a> {
     pub node_ids: &'a str,
 }
 
+impl<'a> Trigger<'a> {
+    #[inline]
+    fn read(Posting { document, data }: Posting<'a>) -> Option<Self> {
+        Some(Self { workflow: IdText::of(document)?, node_ids: std::str::from_utf8(data).ok()? })
+    }
+}
+
 impl<'a> Iterator for Matches<'a> {
     type Item = Trigger<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Trigger<'a>> {
         let posting = self.0.as_mut()?.next()?;
-        let workflow =
-            IdText::of(posting.document).expect("only workflows with such an id are kept");
-        let node_ids =
-            std::str::from_utf8(posting.data).expect("it was a text when it was written");
-        Some(Trigger { workflow, node_ids })
+        Some(Trigger::read(posting).expect("postings are as they were written"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -153,8 +156,12 @@ impl TriggerIndex {
     }
 
     /// What goes into a snapshot.
-    pub fn tables(&self) -> [(&'static str, Arc<Sharded>); 2] {
-        [(TRIGGERS, Arc::clone(&self.triggers)), (INACTIVE, Arc::clone(&self.inactive))]
+    pub fn tables(&self) -> [Table; 2] {
+        [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| Table {
+            name,
+            map: Arc::clone(map),
+            is_readable: |posting| Trigger::read(posting).is_some(),
+        })
     }
 }
 

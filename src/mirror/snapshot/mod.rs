@@ -5,17 +5,19 @@
 //! little-endian, texts have their length in front. A file that is not whole, of another version or of another source is
 //! refused.
 
-use super::Freshness;
+mod keeper;
+mod replaced_file;
+
+use super::key::Key;
 use super::shard::{Posting, push_bytes, take_bytes};
 use super::sharded::Sharded;
 use super::writer::Entry;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
+pub use keeper::Keeper;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,11 +26,8 @@ const MAGIC: &[u8; 16] = b"hookgate-index-1";
 
 const SOURCE_BYTES: usize = 32;
 
-/// Between two files; the first one is written as soon as everything is loaded.
-const INTERVAL: Duration = Duration::from_secs(60);
-
-/// How often it is looked at whether everything is loaded.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How far ahead of ours the clock of the machine may have been that wrote a snapshot.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the documents come from and how they are read. A snapshot of another one must not be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,59 +46,48 @@ impl SourceId {
     }
 }
 
-/// What is written: maps by their names, while all of them are current.
-#[derive(Debug)]
-pub struct Snapshots {
-    pub file: PathBuf,
-    pub source: SourceId,
-    pub tables: Vec<(&'static str, Arc<Sharded>)>,
-    pub freshness: Vec<Arc<Freshness>>,
+/// A map of a snapshot, by its name.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub name: &'static str,
+    pub map: Arc<Sharded>,
+    /// Whether the map's readers can read this posting. A checksum says that a file is whole, not that its contents
+    /// are what this version writes.
+    pub is_readable: fn(Posting<'_>) -> bool,
 }
 
-impl Snapshots {
-    /// Writes one every minute. Never ends.
-    pub async fn keep(self) {
-        let this = Arc::new(self);
-        loop {
-            if !this.freshness.iter().all(|each| each.can_deny()) {
-                tokio::time::sleep(LOOK_INTERVAL).await;
-                continue;
-            }
-            let writer = Arc::clone(&this);
-            let written =
-                tokio::task::spawn_blocking(move || writer.write(SystemTime::now())).await;
-            match written.context("writing has failed").flatten() {
-                Ok(()) => tracing::debug!(file = %this.file.display(), "snapshot written"),
-                Err(error) => {
-                    tracing::warn!(file = %this.file.display(), error = format!("{error:#}"), "snapshot not written");
-                }
-            }
-            tokio::time::sleep(INTERVAL).await;
-        }
-    }
+/// Where snapshots are kept, and what is in them.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    pub file: PathBuf,
+    pub source: SourceId,
+    pub tables: Vec<Table>,
+}
 
-    /// Writes beside the file and then puts it in its place, so that there is always a whole one.
-    fn write(&self, now: SystemTime) -> anyhow::Result<()> {
-        let beside = self.file.with_extension("new");
-        // For nobody else: it names organizations and holds digests of keys.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let file =
-            options.open(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
-        let mut out = Summed { out: BufWriter::new(&file), sum: Context::new(&SHA256) };
+impl Contents {
+    /// Writes everything that readers see.
+    fn write(&self, out: impl Write, now: SystemTime) -> anyhow::Result<()> {
+        let mut out = Summed { out, sum: Context::new(&SHA256) };
         out.write_all(MAGIC)?;
         out.write_all(&self.source.0)?;
         out.write_all(&milliseconds(now).to_le_bytes())?;
-        for (name, table) in &self.tables {
-            write_table(&mut out, name, table)?;
+        for Table { name, map, .. } in &self.tables {
+            write_table(&mut out, name, map)?;
         }
         let Summed { mut out, sum } = out;
         out.write_all(sum.finish().as_ref())?;
         out.flush()?;
-        drop(out);
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.file)?;
         Ok(())
+    }
+
+    /// Reads the file; `None` where there is none.
+    pub fn read(&self) -> anyhow::Result<Option<Snapshot>> {
+        let Some(bytes) = replaced_file::read(&self.file)? else { return Ok(None) };
+        let snapshot = Snapshot::whole(bytes, self.source)?;
+        let latest = SystemTime::now() + CLOCK_DIFFERENCE;
+        ensure!(snapshot.taken_at <= latest, "its time is in the future");
+        ensure!(snapshot.is_readable(&self.tables), "its contents cannot be read");
+        Ok(Some(snapshot))
     }
 }
 
@@ -152,13 +140,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a file; `None` where there is none.
-    pub fn read(file: &Path, source: SourceId) -> anyhow::Result<Option<Self>> {
-        let mut bytes = match std::fs::read(file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+    /// Takes the contents of a file, if it is whole and of this source.
+    fn whole(mut bytes: Vec<u8>, source: SourceId) -> anyhow::Result<Self> {
         let Some((content, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
             bail!("it is too short");
         };
@@ -169,10 +152,25 @@ impl Snapshot {
         let (from, rest) = rest.split_at_checked(SOURCE_BYTES).context("it is too short")?;
         ensure!(from == source.0, "it is of another database, collection or names of fields");
         let time = rest.first_chunk().context("it is too short")?;
-        let taken_at = UNIX_EPOCH + Duration::from_millis(u64::from_le_bytes(*time));
+        let taken_at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_le_bytes(*time)));
+        let taken_at = taken_at.context("its time cannot be read")?;
         bytes.truncate(bytes.len() - SHA256_OUTPUT_LEN);
         bytes.drain(..head);
-        Ok(Some(Self { bytes, taken_at }))
+        Ok(Self { bytes, taken_at })
+    }
+
+    /// Whether it holds these tables and nothing else, each of which its readers can read.
+    fn is_readable(&self, tables: &[Table]) -> bool {
+        let mut rest = self.bytes.as_slice();
+        for table in tables {
+            let Some((name, after)) = take_bytes(rest) else { return false };
+            let mut entries = Entries::new(after);
+            if name != table.name.as_bytes() || !are_readable(&mut entries, table) {
+                return false;
+            }
+            rest = entries.rest;
+        }
+        rest.is_empty()
     }
 
     /// What each document has in a table; nothing where there is no such table.
@@ -187,33 +185,59 @@ impl Snapshot {
 
     fn table(&self, name: &str) -> impl Iterator<Item = (&[u8], Posting<'_>)> {
         let mut rest = self.bytes.as_slice();
-        while let Some((found, behind)) = take_bytes(rest) {
-            let mut entries = Entries(behind);
+        while let Some((found, after)) = take_bytes(rest) {
+            let mut entries = Entries::new(after);
             if found == name.as_bytes() {
                 return entries;
             }
             entries.by_ref().for_each(drop);
-            rest = entries.0;
+            rest = entries.rest;
         }
-        Entries(&[])
+        Entries::new(&[])
     }
 }
 
-/// What is left of a table, and behind its end of the file.
-struct Entries<'a>(&'a [u8]);
+/// Whether all entries of a table can be read, up to its end. The postings of a key stand together, one of each
+/// document, in order.
+fn are_readable(entries: &mut Entries<'_>, table: &Table) -> bool {
+    let mut previous: Option<(&[u8], &[u8])> = None;
+    for (key, posting) in entries.by_ref() {
+        let is_repeated = previous.is_some_and(|(previous_key, document)| {
+            previous_key == key && document >= posting.document
+        });
+        if is_repeated || !Key::is_stored(key) || !(table.is_readable)(posting) {
+            return false;
+        }
+        previous = Some((key, posting.document));
+    }
+    entries.is_at_end
+}
+
+/// The entries of a table, and after its end the rest of the file.
+struct Entries<'a> {
+    rest: &'a [u8],
+    /// Whether the end of the table has been read.
+    is_at_end: bool,
+}
+
+impl<'a> Entries<'a> {
+    fn new(rest: &'a [u8]) -> Self {
+        Self { rest, is_at_end: false }
+    }
+}
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a [u8], Posting<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, rest) = take_bytes(self.0)?;
+        let (key, rest) = take_bytes(self.rest)?;
         if key.is_empty() {
-            self.0 = rest;
+            (self.rest, self.is_at_end) = (rest, true);
             return None;
         }
         let (document, rest) = take_bytes(rest)?;
         let (data, rest) = take_bytes(rest)?;
-        self.0 = rest;
+        self.rest = rest;
         Some((key, Posting { document, data }))
     }
 }

@@ -8,7 +8,8 @@
 --       10 deadline, in ms by the clock of this server  11 timestamp of jobs  12 jobs of all requests
 --       then the requests. An ordinary one is the data of its only job, which begins with "{".
 --       Any other is: jobs, its own options or "", fingerprint of its body if it has an idempotency
---       key or "", tail of the data, and for each of its jobs the head of the data
+--       key or "", tail of the data, and for each of its jobs the head of the data.
+--       A call without requests only asks whether jobs would be refused, and writes nothing
 -- Reply "<number> <ms by the clock of this server> <what became of it>", which is one of
 --       *      all requests have all their jobs added
 --       late, stale   nothing is written and nothing will be
@@ -64,9 +65,13 @@ local target = KEYS[1]
 if is_paused then
   local layout = ARGV[4]
   if layout == 'auto' then
+    -- When release 5 pauses, it renames the list that waits, and when it resumes, it renames it back, over what is
+    -- there. Later releases, and Python's, leave the list as it is, and a resume moves up to 7,000 jobs of the other
+    -- one to it. So the lists tell who has paused; the version tells only who opened the queue last, if anybody.
+    local has_waiting, has_paused = call('LLEN', KEYS[1]) > 0, call('LLEN', KEYS[2]) > 0
     local major = meta[4] and tonumber(string.match(meta[4], '^bullmq:(%d+)%.'))
-    -- Whoever opens the queue writes its version there, also during a pause. But only 5 fills this list.
-    local is_v6 = major and major >= 6 and call('EXISTS', KEYS[2]) == 0
+    local is_v6 = has_waiting
+    if has_waiting == has_paused and major then is_v6 = major >= 6 end
     layout = is_v6 and 'v6' or 'v5'
   end
   if layout == 'v5' then target = KEYS[2] end
@@ -74,9 +79,22 @@ end
 call('LLEN', target)
 local is_maxed = meta[3] and call('LLEN', KEYS[7]) >= tonumber(meta[3])
 
+-- Would jobs be refused? By what comes before this line, by the id, or as writes: SET is one as well, although it finds
+-- nothing here that it could change.
+
+local last = #ARGV
+if last < first_request then
+  local id = call('GET', KEYS[4])
+  if id and not string.match(id, '^%-?%d+$') then
+    return redis.error_reply('ERR the id of the queue is not an integer')
+  end
+  call('SET', KEYS[8], '', 'XX', 'PX', '1')
+  return reply('*')
+end
+
 -- Which requests repeat an idempotency key? Fates other than A, by request; keys, and what to record.
 
-local last, requests, jobs_left = #ARGV, 0, tonumber(ARGV[12])
+local requests, jobs_left = 0, tonumber(ARGV[12])
 local fates, key_of, new_record = {}, {}, {}
 if #KEYS > 8 then
   local at, last_key = first_request, 8

@@ -2,6 +2,7 @@
 
 use super::QueueSettings;
 use super::link::Link;
+use super::probe;
 use super::rights::Rights;
 use super::session::{CallError, Session};
 use super::state::State;
@@ -75,14 +76,27 @@ impl Health {
             }
             Err(condition) => condition,
         };
-        let rights = tokio::time::timeout(settings.patience(), Rights::ask(session, settings));
-        match rights.await {
-            Ok(Ok(rights)) => condition.and(rights.condition()),
-            Ok(Err(CallError::Refused(error))) => {
-                condition.and(Condition::NotReady(format!("refuses EVAL: {}", error.details())))
+        condition.and(Self::ask_about_jobs(session, settings).await)
+    }
+
+    /// Whether jobs would be refused: by what this user may do, and by what becomes of a call that has none.
+    async fn ask_about_jobs(session: &Session, settings: &QueueSettings) -> Condition {
+        let asking = async {
+            match Rights::ask(session, settings).await?.condition() {
+                // It says more than the refusal that follows from it would.
+                refused @ Condition::NotReady(_) => Ok(refused),
+                other => Ok(other.and(probe::ask(session, settings).await?)),
             }
+        };
+        match tokio::time::timeout(settings.patience(), asking).await {
+            Ok(Ok(condition)) => condition,
+            Ok(Err(CallError::Refused(error))) => {
+                Condition::NotReady(format!("refuses EVAL: {}", error.details()))
+            }
+            // The reason is that of the link.
+            Ok(Err(CallError::Lost)) => no_answer("connection lost"),
             // That it does not answer is told by what was asked before or will be asked next.
-            Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => condition,
+            Ok(Err(CallError::NotSent)) | Err(_) => Condition::Ready,
         }
     }
 

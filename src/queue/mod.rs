@@ -3,12 +3,14 @@
 
 mod batcher;
 mod delivery;
+mod greeting;
 mod health;
 mod idempotency;
 mod job;
 mod keys;
 mod link;
 mod options;
+mod probe;
 mod producer;
 mod rights;
 mod script;

@@ -15,7 +15,7 @@ local needed = {
   {'GET', producer}, {'SET', producer, '', 'PX', '1'}, {'PEXPIRE', producer, '1'},
   {'GET', idempotency}, {'SET', idempotency, '', 'PX', '1'},
   {'HMGET', meta, 'version'}, {'HSET', meta, 'opts.maxLenEvents', '1'},
-  {'EXISTS', paused}, {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},
+  {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},
   {'INCRBY', id, '1'}, {'HSET', job, 'name', ''}, {'DEL', job},
   {'LPUSH', wait, '1'}, {'LPUSH', paused, '1'},
   {'ZADD', marker, '0', '0'},
@@ -26,7 +26,9 @@ if waits == '1' then needed[#needed + 1] = {'WAIT', '0', '1'} end
 local is_key, missing = {}, {}
 for i = 1, 10 do is_key[ARGV[i]] = true end
 for _, command in ipairs(needed) do
-  if not check(unpack(command)) then
+  -- A command that this server does not have, or under another name, raises.
+  local is_known, is_allowed = pcall(check, unpack(command))
+  if not (is_known and is_allowed) then
     missing[#missing + 1] = command[1] .. (is_key[command[2]] and ' ' .. command[2] or '')
   end
 end

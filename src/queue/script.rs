@@ -15,6 +15,10 @@ use std::sync::Arc;
 
 const ADD_JOBS: &str = include_str!("add_jobs.lua");
 
+/// The same script under another digest, by which its calls are told from those that add jobs.
+const WOULD_ADD: &str =
+    concat!("-- Asks whether jobs would be refused.\n", include_str!("add_jobs.lua"));
+
 /// The arguments of EVALSHA that do not depend on what is in a batch.
 #[derive(Debug)]
 pub(super) struct AddJobs {
@@ -85,6 +89,19 @@ impl AddJobs {
             arguments: arguments.into_iter().map(text).collect(),
             idempotency_prefix: settings.queue.idempotency_prefix(),
         }
+    }
+
+    /// The arguments of an EVAL that is refused if jobs would be, and writes nothing. It has all keys that a call may have.
+    pub(super) fn would_add(settings: &QueueSettings) -> Vec<Value> {
+        let mut producer = Producer::new();
+        "check".clone_into(&mut producer.id);
+        let mut add_jobs = Self::new(settings, &producer);
+        let queue = &settings.queue;
+        let more = [queue.idempotency_prefix() + "check", queue.job_prefix() + "1"];
+        add_jobs.keys.extend(more.map(text));
+        let number = producer.open_batch();
+        let copy = Copy { number: &number, deadline: u64::MAX, timestamp: 0, requests: &[] };
+        add_jobs.values(&Value::from_static_str(WOULD_ADD), copy)
     }
 
     /// Sends a copy of a batch and comes back with what became of each request.

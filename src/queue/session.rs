@@ -5,7 +5,7 @@
 //! its state, its bounds and its time limits are not asked. A session that is stuck is dropped with
 //! its socket, whatever fred is busy with.
 
-use super::QueueSettings;
+use super::{QueueSettings, greeting};
 use crate::settings::Secret;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface};
@@ -278,14 +278,14 @@ fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
         },
         ..ConnectionConfig::default()
     };
-    Builder::from_config(Config::from_url(address.reveal())?)
-        .set_connection_config(connection)
-        .build()
+    Builder::from_config(greeting::config(address)?).set_connection_config(connection).build()
 }
 
 /// What an error means for whether the call was carried out.
 fn classify(error: Error) -> CallError {
     match error.kind() {
+        // fred follows these in a cluster. Where it knows of none they answer this call, which was not carried out.
+        ErrorKind::Cluster if is_redirection(error.details()) => CallError::Refused(error),
         // With an error of the cluster fred ends the connection, and gives it to every call that waits there.
         ErrorKind::IO
         | ErrorKind::Tls
@@ -296,6 +296,10 @@ fn classify(error: Error) -> CallError {
         _ if is_reply(error.details()) => CallError::Refused(error),
         _ => CallError::Lost,
     }
+}
+
+fn is_redirection(details: &str) -> bool {
+    matches!(details.split(' ').next(), Some("MOVED" | "ASK"))
 }
 
 /// The error replies of Redis begin with a word in capitals.

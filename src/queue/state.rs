@@ -12,16 +12,20 @@ use std::time::Duration;
 /// The oldest Redis that BullMQ recommends.
 const OLDEST_VERSION: (u32, u32) = (6, 2);
 
-/// What `INFO` says, and the configuration that it does not tell.
+/// What `INFO` says, and the configuration that it does not tell. What is missing is not known, which is no fault.
 #[derive(Debug, Default)]
 pub(super) struct State {
     info: HashMap<String, String>,
-    /// What is missing may not be asked.
     config: HashMap<String, String>,
+    /// Why there is no `INFO`, in the words of Redis.
+    refusal: Option<String>,
 }
 
 /// The keys of Redis' configuration that are asked for.
 const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-to-write"];
+
+/// What `INFO` is read for. It may lack some where something else than Redis answers.
+const INFO: [&str; 5] = ["role", "maxmemory", "used_memory", "maxmemory_policy", "aof_enabled"];
 
 impl State {
     /// What Redis says over this session, or what it means that it does not.
@@ -30,10 +34,6 @@ impl State {
             Ok(Ok(state)) => {
                 session.set_useful();
                 Ok(state)
-            }
-            Ok(Err(CallError::Refused(error))) if error.details().starts_with("NOPERM") => {
-                let note = "may not be asked for INFO: memory, role and persistence are not known";
-                Err(Condition::Degraded(vec![note.to_owned()]))
             }
             Ok(Err(CallError::Refused(error))) => Err(no_answer(error.details())),
             Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => {
@@ -44,16 +44,23 @@ impl State {
     }
 
     async fn read(session: &Session) -> Result<Self, CallError> {
-        let info: String = session.call("INFO", Vec::new()).await?;
-        let info = info.lines().filter_map(|line| line.trim().split_once(':'));
-        let info = info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let mut config = HashMap::new();
+        let mut state = Self::default();
+        match session.call::<String>("INFO", Vec::new()).await {
+            Ok(info) => {
+                let fields = info.lines().filter_map(|line| line.trim().split_once(':'));
+                state.info.extend(fields.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            }
+            Err(CallError::Refused(error)) if is_switched_off(error.details()) => {
+                state.refusal = Some(error.details().to_owned());
+            }
+            Err(error) => return Err(error),
+        }
         for key in CONFIG {
             let words = ["GET", key].map(Value::from_static_str).to_vec();
             let values = session.call::<HashMap<String, String>>("CONFIG", words).await;
-            config.extend(values.unwrap_or_default());
+            state.config.extend(values.unwrap_or_default());
         }
-        Ok(Self { info, config })
+        Ok(state)
     }
 
     pub(super) fn show(&self, metrics: &Metrics) {
@@ -63,26 +70,44 @@ impl State {
     }
 
     fn may_evict(&self) -> bool {
-        self.text("maxmemory_policy") != "noeviction"
+        self.text("maxmemory_policy").is_some_and(|policy| policy != "noeviction")
     }
 
     /// Whether a restart loses everything.
     fn is_volatile(&self) -> bool {
-        self.text("aof_enabled") == "0" && self.config("save") == Some("")
+        self.says("aof_enabled", "0") && self.config("save") == Some("")
     }
 
-    pub(super) fn text(&self, key: &str) -> &str {
-        self.info.get(key).map_or("", String::as_str)
+    /// Whether it is Redis, or Valkey, which says so and gives a version of Redis that it is compatible with.
+    pub(super) fn software(&self) -> Option<&str> {
+        self.text("server_name").or_else(|| self.text("redis_version").map(|_| "redis"))
     }
 
-    fn number(&self, key: &str) -> f64 {
-        self.text(key).parse().unwrap_or(0.0)
+    pub(super) fn version(&self) -> Option<&str> {
+        self.text("valkey_version").or_else(|| self.text("redis_version"))
     }
 
-    /// Memory in use as a share of `maxmemory`; 0 without one.
+    /// Valkey has another name for it.
+    pub(super) fn mode(&self) -> Option<&str> {
+        self.text("redis_mode").or_else(|| self.text("server_mode"))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.info.get(key).map(String::as_str)
+    }
+
+    fn says(&self, key: &str, value: &str) -> bool {
+        self.text(key) == Some(value)
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.text(key)?.parse().ok()
+    }
+
+    /// Memory in use as a share of `maxmemory`; 0 without one, or where it is not known.
     pub(super) fn memory_ratio(&self) -> f64 {
-        let limit = self.number("maxmemory");
-        if limit > 0.0 { self.number("used_memory") / limit } else { 0.0 }
+        let limit = self.number("maxmemory").filter(|&limit| limit > 0.0);
+        limit.and_then(|limit| Some(self.number("used_memory")? / limit)).unwrap_or(0.0)
     }
 
     pub(super) fn config(&self, key: &str) -> Option<&str> {
@@ -92,14 +117,15 @@ impl State {
     /// Why a Redis that is up takes no writes.
     fn refuses_writes(&self) -> Option<&'static str> {
         let stops_on_failed_save = self.config("stop-writes-on-bgsave-error") == Some("yes");
-        if stops_on_failed_save && self.text("rdb_last_bgsave_status") == "err" {
+        if stops_on_failed_save && self.says("rdb_last_bgsave_status", "err") {
             return Some("takes no writes, since its last snapshot has failed");
         }
-        if self.text("aof_last_write_status") == "err" {
+        if self.says("aof_last_write_status", "err") {
             return Some("takes no writes, since its append-only file cannot be written");
         }
         let wanted = self.config("min-replicas-to-write").and_then(|text| text.parse().ok());
-        if wanted.is_some_and(|wanted: f64| self.number("min_slaves_good_slaves") < wanted) {
+        let good = self.number("min_slaves_good_slaves");
+        if wanted.zip(good).is_some_and(|(wanted, good): (f64, f64)| good < wanted) {
             return Some("takes no writes, since it has too few replicas");
         }
         None
@@ -107,31 +133,43 @@ impl State {
 
     /// What it comes to for whoever adds jobs.
     pub(super) fn condition(&self, settings: &QueueSettings, is_shedding: bool) -> Condition {
-        if self.text("loading") == "1" {
-            return Condition::NotReady("is loading its data".to_owned());
+        if let Some(reason) = self.takes_no_jobs(settings, is_shedding) {
+            return Condition::NotReady(reason);
         }
-        if self.text("role") == "slave" {
-            return Condition::NotReady("is a replica and takes no writes".to_owned());
+        let notes = self.notes();
+        if notes.is_empty() { Condition::Ready } else { Condition::Degraded(notes) }
+    }
+
+    fn takes_no_jobs(&self, settings: &QueueSettings, is_shedding: bool) -> Option<String> {
+        if self.says("loading", "1") {
+            return Some("is loading its data".to_owned());
+        }
+        if self.says("role", "slave") {
+            return Some("is a replica and takes no writes".to_owned());
         }
         if let Some(reason) = self.refuses_writes() {
-            return Condition::NotReady(reason.to_owned());
+            return Some(reason.to_owned());
         }
         if is_shedding || self.memory_ratio() > 1.0 {
-            return Condition::NotReady(format!(
+            return Some(format!(
                 "is full: over queue.memory_watermark ({}) of its maxmemory",
                 settings.memory_watermark
             ));
         }
-        let replicas = self.number("connected_slaves");
-        if replicas < settings.wait_replicas as f64 {
-            return Condition::NotReady(format!(
-                "has {replicas} of the {} replicas that queue.wait_replicas asks for: jobs are added, but answered 503",
-                settings.wait_replicas
-            ));
-        }
+        let wanted = settings.wait_replicas;
+        let replicas = self.number("connected_slaves")?;
+        (replicas < wanted as f64).then(|| {
+            format!(
+                "has {replicas} of the {wanted} replicas that queue.wait_replicas asks for: jobs are added, but answered 503"
+            )
+        })
+    }
+
+    /// What is worth a look.
+    fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.may_evict() {
-            let policy = self.text("maxmemory_policy");
+        notes.extend(self.not_known());
+        if let Some(policy) = self.text("maxmemory_policy").filter(|_| self.may_evict()) {
             notes.push(format!(
                 "maxmemory-policy is {policy}, which may evict jobs; BullMQ needs noeviction"
             ));
@@ -141,11 +179,29 @@ impl State {
                 "neither append-only file nor snapshots: a restart loses every job".to_owned(),
             );
         }
-        if version(self.text("redis_version")).is_some_and(|version| version < OLDEST_VERSION) {
+        let version = self.text("redis_version").and_then(version);
+        if version.is_some_and(|version| version < OLDEST_VERSION) {
             notes.push("version is older than 6.2, which BullMQ recommends".to_owned());
         }
-        if notes.is_empty() { Condition::Ready } else { Condition::Degraded(notes) }
+        notes
     }
+
+    fn not_known(&self) -> Option<String> {
+        if let Some(refusal) = &self.refusal {
+            return Some(format!(
+                "may not be asked for INFO: memory, role and persistence are not known ({refusal})"
+            ));
+        }
+        let missing: Vec<&str> = INFO.into_iter().filter(|key| self.text(key).is_none()).collect();
+        (!missing.is_empty()).then(|| {
+            format!("INFO does not say {}: what follows from it is not known", missing.join(", "))
+        })
+    }
+}
+
+/// Whether a command is refused to this user, or is none of this server's. Redis may take jobs nevertheless.
+fn is_switched_off(details: &str) -> bool {
+    matches!(details.split(' ').next(), Some("NOPERM" | "ERR"))
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {
@@ -161,7 +217,7 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };
-        State { info: owned(info), config: owned(config) }
+        State { info: owned(info), config: owned(config), refusal: None }
     }
 
     #[test]
@@ -172,6 +228,8 @@ mod tests {
         let good = state(
             &[
                 ("role", "master"),
+                ("maxmemory", "0"),
+                ("used_memory", "1000"),
                 ("maxmemory_policy", "noeviction"),
                 ("aof_enabled", "1"),
                 ("redis_version", "7.0.15"),
@@ -183,6 +241,8 @@ mod tests {
         let bad = state(
             &[
                 ("role", "master"),
+                ("maxmemory", "0"),
+                ("used_memory", "1000"),
                 ("maxmemory_policy", "allkeys-lru"),
                 ("aof_enabled", "0"),
                 ("redis_version", "6.0.9"),
@@ -207,5 +267,49 @@ mod tests {
             state(&[("role", "slave")], &[]).condition(&settings, false),
             Condition::NotReady(_)
         ));
+    }
+    #[test]
+    fn what_is_not_known_is_said_and_is_no_fault() {
+        let mut file = crate::settings::Settings::default();
+        let idempotency = super::super::IdempotencySettings::read(&mut file.section("idempotency"));
+        let mut settings = QueueSettings::read(&mut file.section("queue"), idempotency);
+        settings.wait_replicas = 1;
+        let empty = state(&[], &[("min-replicas-to-write", "1"), ("save", "")]);
+        let note = "INFO does not say role, maxmemory, used_memory, maxmemory_policy, aof_enabled: what follows from it is not known";
+        assert_eq!(empty.condition(&settings, false), Condition::Degraded(vec![note.to_owned()]));
+        let refused = State { refusal: Some("ERR unknown command".to_owned()), ..empty };
+        let Condition::Degraded(notes) = refused.condition(&settings, false) else {
+            panic!("not degraded")
+        };
+        assert!(
+            notes.len() == 1 && notes.concat().contains("may not be asked for INFO"),
+            "{notes:?}"
+        );
+        assert!(!refused.may_evict() && !refused.is_volatile());
+        assert!(matches!(
+            state(&[("connected_slaves", "0")], &[]).condition(&settings, false),
+            Condition::NotReady(_)
+        ));
+    }
+
+    #[test]
+    fn valkey_is_told_from_the_redis_that_it_is_compatible_with() {
+        let redis = state(&[("redis_version", "7.0.15"), ("redis_mode", "standalone")], &[]);
+        let told = |state: &State| {
+            [state.software(), state.version(), state.mode()].map(|text| text.map(str::to_owned))
+        };
+        let texts = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()));
+        assert_eq!(told(&redis), texts(["redis", "7.0.15", "standalone"]));
+        let valkey = state(
+            &[
+                ("redis_version", "7.2.4"),
+                ("server_name", "valkey"),
+                ("valkey_version", "8.1.3"),
+                ("server_mode", "cluster"),
+            ],
+            &[],
+        );
+        assert_eq!(told(&valkey), texts(["valkey", "8.1.3", "cluster"]));
+        assert_eq!(told(&state(&[], &[])), [None, None, None]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::health::Health;
 use super::link::readable;
+use super::probe;
 use super::rights::Rights;
 use super::session::{CallError, Session};
 use super::state::State;
@@ -47,6 +48,10 @@ impl Survey<'_> {
         let asked = Rights::ask(self.session, self.settings);
         let rights = self.reply("EVAL", asked).await;
         self.rights(rights.as_ref());
+        // A right that is missed says more than the refusal that follows from it.
+        if self.findings.are_good() {
+            self.jobs().await;
+        }
         self.round_trip().await;
     }
 
@@ -59,11 +64,13 @@ impl Survey<'_> {
                 None
             }
         };
-        let text = |key: &str| state.as_ref().map(|state| state.text(key));
+        let known = state.as_ref();
+        let text = |key: &str| known.and_then(|state| state.text(key));
         let number = |key: &str| text(key).and_then(|text| text.parse::<u64>().ok());
-        let save = state.as_ref().and_then(|state| state.config("save"));
-        self.findings.fact("mode", text("redis_mode"));
-        self.findings.fact("version", text("redis_version"));
+        let save = known.and_then(|state| state.config("save"));
+        self.findings.fact("software", known.and_then(State::software));
+        self.findings.fact("version", known.and_then(State::version));
+        self.findings.fact("mode", known.and_then(State::mode));
         self.findings.fact("role", text("role"));
         self.findings.fact("replicas", number("connected_slaves"));
         self.findings.fact("maxmemory_bytes", number("maxmemory"));
@@ -87,19 +94,29 @@ impl Survey<'_> {
         let fields = ["version", "paused"].map(Value::from_static_str);
         let words = std::iter::once(Value::from(meta)).chain(fields).collect();
         let found: Option<(Option<String>, Option<String>)> = self.ask("HMGET", words).await;
-        let jobs_waiting = self.length(wait).await;
-        let jobs_paused = self.length(paused).await;
+        let lists = Lists { waiting: self.length(wait).await, paused: self.length(paused).await };
         let jobs_active = self.length(active).await;
         let is_paused = found.as_ref().map(|(_, paused)| paused.is_some());
-        let layout = found.as_ref().map(|(version, _)| {
-            self.settings.paused_layout.of(version.as_deref(), jobs_paused != Some(0)).word()
-        });
-        self.findings.fact("bullmq_version", found.and_then(|(version, _)| version));
+        let version = found.and_then(|(version, _)| version);
+        let setting = self.settings.paused_layout;
+        let layout = is_paused.map(|is_paused| setting.of(is_paused, version.as_deref(), lists));
+        if let Some(doubt) = is_paused.and_then(|is| lists.doubt(setting, is, version.as_deref())) {
+            self.findings.warning(doubt);
+        }
+        self.findings.fact("bullmq_version", version);
         self.findings.fact("queue_is_paused", is_paused);
-        self.findings.fact("paused_layout", layout);
-        self.findings.fact("jobs_waiting", jobs_waiting);
-        self.findings.fact("jobs_on_paused_list", jobs_paused);
+        self.findings.fact("paused_layout", layout.map(PausedLayout::word));
+        self.findings.fact("jobs_waiting", lists.waiting);
+        self.findings.fact("jobs_on_paused_list", lists.paused);
         self.findings.fact("jobs_active", jobs_active);
+    }
+
+    /// Whether jobs would be refused, for whatever reason there is.
+    async fn jobs(&mut self) {
+        let asked = probe::ask(self.session, self.settings);
+        if let Some(condition) = self.reply("EVAL", asked).await {
+            self.findings.condition(condition);
+        }
     }
 
     async fn length(&mut self, list: String) -> Option<u64> {
@@ -161,14 +178,55 @@ impl Survey<'_> {
     }
 }
 
+/// How many jobs are on the lists of a queue, as far as is known.
+#[derive(Debug, Clone, Copy)]
+struct Lists {
+    waiting: Option<u64>,
+    paused: Option<u64>,
+}
+
+impl Lists {
+    /// What whoever runs the queue should know, because Hookgate cannot: which release will resume it.
+    fn doubt(
+        self,
+        setting: PausedLayout,
+        is_paused: bool,
+        version: Option<&str>,
+    ) -> Option<&'static str> {
+        match (is_paused, self.waiting? > 0, self.paused? > 0) {
+            (false, _, true) => Some(
+                "jobs were left on the list of a pause that is over: resume the queue again, until jobs_on_paused_list is 0",
+            ),
+            _ if setting != PausedLayout::Auto => None,
+            (true, true, true) => Some(
+                "both lists of the paused queue have jobs, so that release 5 of BullMQ and others seem to share it: set queue.paused_layout to \"v5\" if 5 resumes it, else to \"v6\"",
+            ),
+            (true, false, false) if major(version).is_none() => Some(
+                "the paused queue is empty, and its meta.version does not tell the release: jobs go where 5 looks for them; set queue.paused_layout to \"v6\" if it is Python or Node 6",
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl PausedLayout {
     /// What `auto` comes to. As in `add_jobs.lua`, where it is told why.
-    fn of(self, version: Option<&str>, has_paused_list: bool) -> Self {
+    fn of(self, is_paused: bool, version: Option<&str>, lists: Lists) -> Self {
         let Self::Auto = self else { return self };
-        let major = version.and_then(|version| version.strip_prefix("bullmq:")?.split_once('.'));
-        let major = major.and_then(|(major, _)| major.parse::<u32>().ok());
-        if major.is_some_and(|major| major >= 6) && !has_paused_list { Self::V6 } else { Self::V5 }
+        // Before there is a pause the lists do not tell who will make it.
+        let [waits, is_put_by] =
+            [lists.waiting, lists.paused].map(|jobs| is_paused && jobs > Some(0));
+        let is_v6 = match major(version) {
+            Some(major) if waits == is_put_by => major >= 6,
+            _ => waits,
+        };
+        if is_v6 { Self::V6 } else { Self::V5 }
     }
+}
+
+/// Of a release of BullMQ for Node, as `meta.version` has it. Others write none, or something else.
+fn major(version: Option<&str>) -> Option<u32> {
+    version?.strip_prefix("bullmq:")?.split_once('.')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -176,17 +234,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_goes_by_the_version_and_by_the_list() {
-        for (version, has_list, expected) in [
-            (None, false, PausedLayout::V5),
-            (Some("bullmq:5.81.5"), false, PausedLayout::V5),
-            (Some("bullmq:6.7.0"), false, PausedLayout::V6),
-            (Some("bullmq:6.7.0"), true, PausedLayout::V5),
-            (Some("bullmq:10.0.0"), false, PausedLayout::V6),
-            (Some("somebody's"), false, PausedLayout::V5),
+    fn auto_goes_by_the_lists_and_by_the_version_where_they_do_not_tell() {
+        let lists = |waiting, paused| Lists { waiting: Some(waiting), paused: Some(paused) };
+        let (v5, v6) = (PausedLayout::V5, PausedLayout::V6);
+        for (version, [neither, waiting, paused, both]) in [
+            (None, [v5, v6, v5, v6]),
+            (Some("bullmq:5.81.5"), [v5, v6, v5, v5]),
+            (Some("bullmq:6.7.0"), [v6, v6, v5, v6]),
+            (Some("bullmq:10.0.0"), [v6, v6, v5, v6]),
+            (Some("bullmq-pro:8.1.0"), [v5, v6, v5, v6]),
         ] {
-            assert_eq!(PausedLayout::Auto.of(version, has_list), expected, "{version:?}");
+            for (lists, expected) in [
+                (lists(0, 0), neither),
+                (lists(1, 0), waiting),
+                (lists(0, 1), paused),
+                (lists(1, 1), both),
+            ] {
+                let layout = PausedLayout::Auto.of(true, version, lists);
+                assert_eq!(layout, expected, "{version:?}, {lists:?}");
+                assert_eq!(PausedLayout::Auto.of(false, version, lists), neither, "{version:?}");
+                assert_eq!(v6.of(true, version, lists), v6);
+            }
         }
-        assert_eq!(PausedLayout::V6.of(None, true), PausedLayout::V6);
     }
 }

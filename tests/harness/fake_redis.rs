@@ -76,7 +76,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// In capitals. The script that asks for rights is none of a job, and has a name of its own.
+    /// In capitals. The scripts that ask whether jobs would be refused are none of a job, and have a name of their own.
     pub fn name(&self) -> String {
         if resp::asks_for_rights(&self.arguments) {
             return "RIGHTS".to_owned();

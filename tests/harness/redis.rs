@@ -191,7 +191,11 @@ impl Redis {
         until_some("redis answers PING", async || {
             assert!(self.process.exit_code().is_none(), "redis ended: {}", self.process.log_text());
             let mut connection = self.try_connect().await?;
-            redis::cmd("PING").query_async::<String>(&mut connection).await.ok()
+            match redis::cmd("PING").query_async::<String>(&mut connection).await {
+                Ok(_) => Some(()),
+                // Where PING is switched off.
+                Err(error) => error.to_string().contains("unknown command").then_some(()),
+            }
         })
         .await;
     }

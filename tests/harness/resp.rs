@@ -64,11 +64,11 @@ pub fn is_script_call(arguments: &[&[u8]]) -> bool {
         && !asks_for_rights(arguments)
 }
 
-/// Whether it is the script that asks for rights, as the health of Redis does every second.
+/// Whether it is one of the scripts by which the health of Redis asks every second whether jobs would be refused.
 pub fn asks_for_rights(arguments: &[impl AsRef<[u8]>]) -> bool {
-    arguments
-        .get(1)
-        .is_some_and(|script| script.as_ref().starts_with(b"-- Says which of the rights"))
+    let beginnings = ["-- Says which of the rights", "-- Asks whether jobs would be refused"];
+    let script = arguments.get(1).map(AsRef::as_ref);
+    script.is_some_and(|script| beginnings.iter().any(|each| script.starts_with(each.as_bytes())))
 }
 
 struct Reader<'a> {

@@ -1,0 +1,64 @@
+//! What fred sends on a new connection before anything of ours: PING, or AUTH if there is a password, SELECT, CLIENT ID,
+//! INFO, and to a cluster CLUSTER INFO. It goes on without CLIENT ID and INFO, but a refusal of any other ends the
+//! connection, and a server may have PING and SELECT switched off. They are left out where they are not needed.
+
+use crate::settings::Secret;
+use fred::error::Error;
+use fred::prelude::Config;
+use fred::types::config::{CredentialProvider, Server, ServerConfig};
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// What is connected to by this address, and how.
+pub(super) fn config(address: &Secret) -> Result<Config, Error> {
+    let mut config = Config::from_url(address.reveal())?;
+    // Every connection begins with this database.
+    config.database = config.database.filter(|&database| database != 0);
+    if config.password.is_none() {
+        config.credential_provider = Some(Arc::new(NoPassword::new(&config.server)));
+    }
+    Ok(config)
+}
+
+/// Whoever provides credentials is asked by fred in place of PING, and may have none.
+#[derive(Debug)]
+struct NoPassword {
+    /// These have credentials of their own, for which fred asks here as well.
+    sentinels: Vec<Server>,
+    of_sentinels: Credentials,
+}
+
+/// User and password.
+type Credentials = (Option<String>, Option<String>);
+
+impl NoPassword {
+    fn new(server: &ServerConfig) -> Self {
+        match server {
+            ServerConfig::Sentinel { hosts, username, password, .. } => Self {
+                sentinels: hosts.clone(),
+                of_sentinels: (username.clone(), password.clone()),
+            },
+            _ => Self { sentinels: Vec::new(), of_sentinels: (None, None) },
+        }
+    }
+
+    fn credentials(&self, server: Option<&Server>) -> Credentials {
+        let is_sentinel = server.is_some_and(|server| self.sentinels.contains(server));
+        if is_sentinel { self.of_sentinels.clone() } else { (None, None) }
+    }
+}
+
+impl CredentialProvider for NoPassword {
+    // As the macro of fred's trait writes it.
+    fn fetch<'a, 'b, 'c>(
+        &'a self,
+        server: Option<&'b Server>,
+    ) -> Pin<Box<dyn Future<Output = Result<Credentials, Error>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(std::future::ready(Ok(self.credentials(server))))
+    }
+}

@@ -2,6 +2,9 @@
 
 mod harness;
 
+#[path = "paused/one_resume.rs"]
+mod one_resume;
+
 use std::collections::BTreeMap;
 
 use redis::cmd;

@@ -1,16 +1,21 @@
-"""BullMQ's Python library on a queue: a worker with the flags and reports of worker.mjs, and pause and resume."""
+"""BullMQ's Python library: a worker with the flags and reports of worker.mjs, and calls with the lines of calls.mjs.
+
+python.py work --redis URL --queue NAME [--prefix PREFIX] [--fail-first N]
+python.py calls
+"""
 
 import argparse
 import asyncio
 import json
 import signal
+import sys
 
 from bullmq import Queue, Worker
 
 flags = argparse.ArgumentParser()
-flags.add_argument("command", choices=["work", "pause", "resume"], help="what to do with the queue")
-flags.add_argument("--redis", required=True)
-flags.add_argument("--queue", required=True)
+flags.add_argument("command", choices=["work", "calls"])
+flags.add_argument("--redis")
+flags.add_argument("--queue")
 flags.add_argument("--prefix", default="bull")
 flags.add_argument("--fail-first", type=int, default=0)
 flags = flags.parse_args()
@@ -46,11 +51,13 @@ async def work():
     report("closed")
 
 
-async def on_queue(command):
-    queue = Queue(flags.queue, {"connection": flags.redis, "prefix": flags.prefix})
-    await getattr(queue, command)()
-    await queue.close()
-    print(json.dumps({"done": command}))
+async def calls():
+    for line in sys.stdin:
+        call = json.loads(line)
+        queue = Queue(call["queue"], {"connection": call["redis"]})
+        await getattr(queue, call["call"])(*call["with"])
+        await queue.close()
+        print("{}", flush=True)
 
 
-asyncio.run(work() if flags.command == "work" else on_queue(flags.command))
+asyncio.run(work() if flags.command == "work" else calls())

@@ -1,33 +1,57 @@
-//! Many calls of the official Node library's `Queue` in one process: `calls.mjs`.
+//! Many calls of the official libraries' `Queue`, each in one process: `calls.mjs` and `python.py`.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::node::script;
+use super::official;
 use super::redis::Redis;
+
+/// In place of a package of Node, the library for Python.
+pub const PYTHON: &str = "python";
 
 /// Ends when it is dropped, and with the test process, since its input ends.
 #[derive(Debug)]
 pub struct Calls {
+    node: Library,
+    /// Once it has been called.
+    python: Option<Library>,
+}
+
+/// A library in a process of its own, which takes a call a line.
+#[derive(Debug)]
+struct Library {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-    _node: Child,
+    _process: Child,
+}
+
+impl Library {
+    fn start(command: Command) -> Self {
+        let mut command = tokio::process::Command::from(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().expect("node or python3");
+        let input = process.stdin.take().expect("its input is a pipe");
+        let output = process.stdout.take().expect("its output is a pipe");
+        Self { input, output: BufReader::new(output).lines(), _process: process }
+    }
+
+    async fn call(&mut self, call: &Value) -> Value {
+        self.input.write_all(format!("{call}\n").as_bytes()).await.expect("it reads");
+        let answer = self.output.next_line().await.expect("text");
+        serde_json::from_str(&answer.expect("it has not failed")).expect("JSON")
+    }
 }
 
 impl Calls {
     pub fn start() -> Self {
-        let mut command = tokio::process::Command::from(script("calls.mjs"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut node = command.spawn().expect("node");
-        let input = node.stdin.take().expect("its input is a pipe");
-        let output = node.stdout.take().expect("its output is a pipe");
-        Self { input, output: BufReader::new(output).lines(), _node: node }
+        Self { node: Library::start(script("calls.mjs")), python: None }
     }
 
-    /// The queue `bull:name`, as the release in `package` sees it.
+    /// The queue `bull:name`, as the release in `package` sees it, or [`PYTHON`].
     pub fn queue<'a>(
         &'a mut self,
         package: &'a str,
@@ -55,7 +79,12 @@ impl OfficialQueue<'_> {
 
     /// Calls a method on a queue that has been opened as everybody does, so that it announces itself in `meta`.
     pub async fn manage(self, method: &str) {
-        self.call_as(json!({ "skipMetasUpdate": false }), method, json!([])).await;
+        self.manage_with(method, json!([])).await;
+    }
+
+    /// As [`OfficialQueue::manage`], with these parameters.
+    pub async fn manage_with(self, method: &str, with: Value) {
+        self.call_as(json!({ "skipMetasUpdate": false }), method, with).await;
     }
 
     /// Opens it as everybody does, to keep this many events.
@@ -73,13 +102,15 @@ impl OfficialQueue<'_> {
     }
 
     async fn call_as(self, options: Value, method: &str, with: Value) -> Value {
-        let line = json!({
+        let call = json!({
             "redis": self.redis, "queue": self.name, "bullmq": self.package, "options": options,
             "call": method, "with": with,
         });
-        let input = &mut self.calls.input;
-        input.write_all(format!("{line}\n").as_bytes()).await.expect("node reads");
-        let answer = self.calls.output.next_line().await.expect("text");
-        serde_json::from_str(&answer.expect("node has not failed")).expect("JSON")
+        let Calls { node, python } = self.calls;
+        let library = match self.package {
+            PYTHON => python.get_or_insert_with(|| Library::start(official::python_calls())),
+            _ => node,
+        };
+        library.call(&call).await
     }
 }

@@ -29,7 +29,7 @@
 //! | [`state`] | `state`: every key of a queue, levelled so that two queues can be compared; `copy` |
 //! | [`ledger`] | [`ledger::Load`], a few callers under load, and their [`ledger::Ledger`]: who was told what, held against what stands in Redis |
 //! | [`node`] | the official library: [`node::Worker`], `node::queue(redis, name, &["pause"])`, `node::board` |
-//! | [`calls`] | [`calls::Calls`]: many calls of the official `Queue`, of any release, in one process |
+//! | [`calls`] | [`calls::Calls`]: many calls of the official `Queue`, of any release and of Python, in one process each |
 //! | [`official`] | [`official::Official`]: each supported release with its worker, `pause()` and `resume()` |
 //! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `start_uninitiated`, `start_standalone`, `freeze`, `thaw`, `restart`, `restart_alone`, `start_with_short_oplog` with `roll_oplog`, `database()` (fresh name) with `insert(documents)`, `rename`; `document(json)` |
 //! | [`mongo_faults`] | `mongo.fail(&["getMore"], doc! { "errorCode": 286 })`: commands of Hookgate fail until `end`; `hit(n)` |

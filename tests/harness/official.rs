@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::calls::Calls;
+use super::calls::{Calls, PYTHON};
 use super::node::Worker;
 use super::python::python;
 use super::redis::Redis;
@@ -39,17 +39,19 @@ impl Official {
 
     /// Runs `pause` or `resume` as a dashboard or a script does it: opens the queue, calls, closes.
     pub async fn tell(self, calls: &mut Calls, redis: &Redis, queue: &str, what: &str) {
-        match self {
-            Self::Node(package) => calls.queue(package, redis, queue).manage(what).await,
-            Self::Python => {
-                let mut command = tokio::process::Command::from(script());
-                command.arg(what).args(["--redis", &redis.url(), "--queue", queue]);
-                let output = command.kill_on_drop(true).output().await.expect("python3");
-                let said = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{what}: {said}");
-            }
-        }
+        let package = match self {
+            Self::Node(package) => package,
+            Self::Python => PYTHON,
+        };
+        calls.queue(package, redis, queue).manage(what).await;
     }
+}
+
+/// Python's part of [`Calls`].
+pub fn python_calls() -> Command {
+    let mut command = script();
+    command.arg("calls");
+    command
 }
 
 fn script() -> Command {

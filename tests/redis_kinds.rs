@@ -1,6 +1,11 @@
-//! The oldest Redis that is supported, and a cluster: the same jobs, the same faults told.
+//! The oldest Redis that is supported, a cluster, and servers that lack something: the same jobs, the same faults told.
 
 mod harness;
+
+#[path = "redis_kinds/refused.rs"]
+mod refused;
+#[path = "redis_kinds/switched_off.rs"]
+mod switched_off;
 
 use harness::chaos::{ChaosProxy, Cut};
 use harness::wait::until;
@@ -54,6 +59,10 @@ async fn a_cluster_takes_jobs_where_the_slot_of_the_queue_is() {
     assert_eq!(app.redis.queue_named("{bull}", "workflow-runner").waiting_ids().await.len(), 3);
     let elsewhere: u64 = first.query(&cmd("DBSIZE")).await;
     assert_eq!(elsewhere, 0);
+}
+
+async fn readiness(app: &App) -> String {
+    app.hookgate.readiness().await.1.to_string()
 }
 
 /// Two jobs, of three requests.

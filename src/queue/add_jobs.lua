@@ -82,12 +82,15 @@ local is_maxed = meta[3] and call('LLEN', KEYS[7]) >= tonumber(meta[3])
 -- Would jobs be refused? By what comes before this line, by the id, or as writes: SET is one as well, although it finds
 -- nothing here that it could change.
 
+-- Beyond it numbers are no longer told from their neighbours.
+local ids_end, ids_used_up = 2 ^ 53, 'ERR the ids of the queue are used up'
 local last = #ARGV
 if last < first_request then
-  local id = call('GET', KEYS[4])
-  if id and not string.match(id, '^%-?%d+$') then
+  local id = call('GET', KEYS[4]) or '0'
+  if not string.match(id, '^%-?%d+$') then
     return redis.error_reply('ERR the id of the queue is not an integer')
   end
+  if tonumber(id) + 1 >= ids_end then return redis.error_reply(ids_used_up) end
   call('SET', KEYS[8], '', 'XX', 'PX', '1')
   return reply('*')
 end
@@ -135,8 +138,7 @@ end
 local next_id = 1
 if jobs_left > 0 then
   local last_id = call('INCRBY', KEYS[4], jobs_left)
-  -- Beyond it numbers are no longer told from their neighbours.
-  if last_id >= 2 ^ 53 then return redis.error_reply('ERR the ids of the queue are used up') end
+  if last_id >= ids_end then return redis.error_reply(ids_used_up) end
   next_id = last_id - jobs_left + 1
 end
 local expected = spell_fates()

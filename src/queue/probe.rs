@@ -19,9 +19,16 @@ pub(super) async fn ask(
 }
 
 fn refusal(details: &str) -> Condition {
-    let advice = match details.split(' ').next().unwrap_or_default() {
-        // The slot is moving to another node, and jobs are tried again until it is there.
-        "TRYAGAIN" => return Condition::Ready,
+    // The slot is moving to another node, and jobs are tried again until it is there.
+    if details.starts_with("TRYAGAIN") {
+        return Condition::Ready;
+    }
+    Condition::NotReady(format!("refuses jobs: {details}{}", advice(details)))
+}
+
+/// What to do about a refusal, where its own words do not say so.
+pub(super) fn advice(details: &str) -> &'static str {
+    match details.split(' ').next().unwrap_or_default() {
         "CROSSSLOT" => {
             "; this server is in cluster mode, where queue.prefix needs a hash tag, such as \"{bull}\""
         }
@@ -29,8 +36,7 @@ fn refusal(details: &str) -> Condition {
             "; this server is one node of a cluster, for which queue.redis begins with redis-cluster://"
         }
         _ => "",
-    };
-    Condition::NotReady(format!("refuses jobs: {details}{advice}"))
+    }
 }
 
 #[cfg(test)]

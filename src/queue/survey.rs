@@ -167,7 +167,9 @@ impl Survey<'_> {
         match tokio::time::timeout(LIMIT, call).await {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(CallError::Refused(error))) => {
-                self.findings.fault(format!("{name} is refused: {}", error.details()));
+                let details = error.details();
+                let advice = probe::advice(details);
+                self.findings.fault(format!("{name} is refused: {details}{advice}"));
             }
             Ok(Err(CallError::NotSent | CallError::Lost)) | Err(_) => {
                 self.session.give_up();

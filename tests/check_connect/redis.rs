@@ -3,6 +3,7 @@
 use redis::cmd;
 use serde_json::{Value, json};
 
+use super::harness::calls::{Calls, PYTHON};
 use super::harness::hookgate::{check_connect, command};
 use super::harness::scratch::Scratch;
 use super::harness::sentinel::Sentinel;
@@ -17,6 +18,7 @@ async fn a_redis_that_is_as_it_should_be_has_no_warnings() {
     let found = &report["redis"];
     for (key, expected) in [
         ("server", json!(format!("127.0.0.1:{}", redis.port()))),
+        ("software", json!("redis")),
         ("mode", json!("standalone")),
         ("role", json!("master")),
         ("replicas", json!(0)),
@@ -99,6 +101,45 @@ async fn the_queue_is_told_as_its_workers_have_left_it() {
     let mut config = app.hookgate.config.clone();
     config.set("queue.paused_layout", "v5");
     assert_eq!(of(&check_connect(&config).await.1, "paused_layout"), "v5");
+}
+
+#[tokio::test]
+async fn what_cannot_be_known_of_a_pause_is_told() {
+    let (redis, mut calls) = (Redis::start().await, Calls::start());
+    let config = config(&redis.url());
+    let mut python = async |method, with| {
+        calls.queue(PYTHON, &redis, "workflow-runner").call(method, with).await;
+    };
+    python("pause", json!([])).await;
+    assert_pause(&config, "v5", Some("its meta.version does not tell the release")).await;
+    let mut decided = config.clone();
+    decided.set("queue.paused_layout", "v6");
+    assert_pause(&decided, "v6", None).await;
+
+    python("addBulk", json!([[{ "name": "other", "data": {} }]])).await;
+    assert_pause(&config, "v6", None).await;
+    let paused = redis.queue().key("paused");
+    let () = redis.query(cmd("LPUSH").arg(&paused).arg("2")).await;
+    assert_pause(&config, "v6", Some("both lists of the paused queue have jobs")).await;
+    assert_pause(&decided, "v6", None).await;
+
+    let () = redis.query(cmd("HDEL").arg(redis.queue().key("meta")).arg("paused")).await;
+    assert_pause(&config, "v5", Some("resume the queue again")).await;
+    assert_pause(&decided, "v6", Some("resume the queue again")).await;
+    for method in ["pause", "resume"] {
+        python(method, json!([])).await;
+    }
+    assert_pause(&config, "v5", None).await;
+}
+
+/// The layout, and the warning beside that of this Redis, which keeps nothing.
+async fn assert_pause(config: &Config, layout: &str, warning: Option<&str>) {
+    let (code, report) = check_connect(config).await;
+    assert_eq!((code, &report["redis"]["paused_layout"]), (0, &json!(layout)), "{report}");
+    let warnings = report["redis"]["warnings"].as_array().expect("a list");
+    assert_eq!(warnings.len(), 1 + usize::from(warning.is_some()), "{report}");
+    let texts = report["redis"]["warnings"].to_string();
+    assert!(warning.is_none_or(|warning| texts.contains(warning)), "{report}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::harness::Redis;
 use super::harness::hookgate::check_connect;
 use super::harness::redis::rights_of_the_readme;
+use super::harness::sentinel::Sentinel;
 use super::redis_server::config;
 
 const PASSWORD: &str = "rights-for-some";
@@ -19,6 +20,27 @@ async fn the_rights_of_the_readme_are_all_that_are_needed() {
 }
 
 #[tokio::test]
+async fn they_are_enough_on_a_cluster_and_to_sentinel() {
+    let rights = rights_of_the_readme();
+    let in_cluster = rights.replace("~bull:*", "~{bull}:*").replace(":bull:", ":{bull}:");
+    let (first, second) = Redis::start_cluster("{bull}").await;
+    second.allow(PASSWORD, &in_cluster).await;
+    let address = first.allow(PASSWORD, &in_cluster).await;
+    let mut config = config(&address.replace("redis://", "redis-cluster://").replace("/0", ""));
+    config.set("queue.prefix", "{bull}");
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["redis"]["missing_rights"]), (0, &json!([])), "{report}");
+    assert_eq!(report["redis"]["faults"], json!([]));
+
+    let primary = Redis::start().await;
+    let sentinel = Sentinel::start(&primary, 0).await;
+    primary.allow(PASSWORD, &rights).await;
+    let address = sentinel.url().replace("127.0.0.1", &format!("some:{PASSWORD}@127.0.0.1"));
+    let (code, report) = check_connect(&super::redis_server::config(&address)).await;
+    assert_eq!((code, &report["redis"]["faults"]), (0, &json!([])), "{report}");
+}
+
+#[tokio::test]
 async fn each_right_that_the_script_needs_is_missed() {
     let redis = Redis::start().await;
     let all = rights_of_the_readme();
@@ -30,7 +52,6 @@ async fn each_right_that_the_script_needs_is_missed() {
         ("hset", "bull:workflow-runner:meta"),
         ("del", "bull:workflow-runner:1"),
         ("lpush", "bull:workflow-runner:wait"),
-        ("exists", "bull:workflow-runner:paused"),
         ("zadd", "bull:workflow-runner:marker"),
         ("xadd", "bull:workflow-runner:events"),
     ] {

@@ -50,7 +50,7 @@ impl Report {
     pub async fn connect(&mut self, config: &Config) {
         let (documents, redis) = tokio::join!(
             Box::pin(look_at_documents(config)),
-            Box::pin(queue::survey(&config.queue))
+            Box::pin(queue::survey(&config.queue, config.server.body.max_body))
         );
         self.ok = documents.are_good() && redis.are_good();
         self.redis = Some(redis);

@@ -87,6 +87,8 @@ fn refusals() -> Vec<Rejection> {
         Rejection::IndexUnavailable,
         Rejection::Internal,
         Rejection::InvalidIdempotencyKey,
+        Rejection::JobTooLarge { bytes: 2, max_bytes: Some(1) },
+        Rejection::JobTooLarge { bytes: 2, max_bytes: None },
         Rejection::MethodNotAllowed,
         Rejection::NotFound,
         Rejection::Overloaded,

@@ -88,9 +88,15 @@ async fn behind_a_batch_nobody_is_told_what_is_not_known() {
     app.panic_at("delivery");
     app.webhook("wh_1").send().await.assert_not_enqueued("unknown");
     app.redis.queue().only_job().await;
+    let unacknowledged = async |enqueued| {
+        let metrics = app.hookgate.metrics().await;
+        metrics.value("hookgate_unacknowledged_total", &[("enqueued", enqueued)])
+    };
+    assert_eq!((unacknowledged("unknown").await, unacknowledged("none").await), (1.0, 0.0));
     for _ in 0..4 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     }
+    assert_eq!(unacknowledged("unknown").await, 1.0);
     assert_nothing_is_held(&app).await;
 }
 

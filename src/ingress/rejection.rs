@@ -32,6 +32,11 @@ pub enum Rejection {
     PayloadTooLarge {
         max_bytes: usize,
     },
+    /// Redis takes no job of so many bytes; `None`: it does not tell how many.
+    JobTooLarge {
+        bytes: usize,
+        max_bytes: Option<usize>,
+    },
     QueueUnavailable(Enqueued),
     RateLimited(OverLimit),
     RequestTimeout,
@@ -65,7 +70,7 @@ impl Rejection {
             Self::MethodNotAllowed => Outcome::MethodNotAllowed,
             Self::NotFound => Outcome::NotFound,
             Self::Overloaded => Outcome::Overloaded,
-            Self::PayloadTooLarge { .. } => Outcome::PayloadTooLarge,
+            Self::PayloadTooLarge { .. } | Self::JobTooLarge { .. } => Outcome::PayloadTooLarge,
             Self::QueueUnavailable(_) => Outcome::QueueUnavailable,
             Self::RateLimited(_) => Outcome::RateLimited,
             Self::RequestTimeout => Outcome::RequestTimeout,
@@ -171,6 +176,10 @@ impl Rejection {
                 "matches": matches, "maxMatches": max_matches, "bytes": bytes, "maxBytes": max_bytes,
             })),
             Self::PayloadTooLarge { max_bytes } => Some(json!({ "maxBytes": max_bytes })),
+            Self::JobTooLarge { bytes, max_bytes: Some(max_bytes) } => {
+                Some(json!({ "bytes": bytes, "maxBytes": max_bytes }))
+            }
+            Self::JobTooLarge { bytes, max_bytes: None } => Some(json!({ "bytes": bytes })),
             Self::QueueUnavailable(enqueued) => Some(json!({ "enqueued": enqueued.word() })),
             _ if self.status().is_server_error() => {
                 Some(json!({ "enqueued": Enqueued::Nothing.word() }))
@@ -226,6 +235,9 @@ impl From<EnqueueError> for Rejection {
             EnqueueError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             EnqueueError::TooLarge { matches, max_matches, bytes, max_bytes } => {
                 Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes }
+            }
+            EnqueueError::PayloadTooLarge { bytes, max_bytes } => {
+                Self::JobTooLarge { bytes, max_bytes }
             }
             EnqueueError::Unavailable(enqueued) => Self::QueueUnavailable(enqueued),
         }

@@ -100,13 +100,17 @@ labels!(
         ReadOnly = "readonly",
         Loading = "loading",
         Busy = "busy",
+        /// The slot of the queue is moving, or the cluster does not serve it.
+        Cluster = "cluster",
+        /// More than Redis takes of one client.
+        TooLarge = "too_large",
         /// Writes are refused: a failed save, or too few replicas.
         WritesRefused = "writes_refused",
         Authentication = "auth",
         WrongType = "wrongtype",
         /// Fewer replicas than asked for have the jobs.
         TooFewReplicas = "too_few_replicas",
-        /// A reply that the script cannot have given.
+        /// A reply that the script cannot have given, or a call that Redis could not read.
         Protocol = "protocol",
         Other = "other",
     }

@@ -34,6 +34,11 @@ impl BatchSettings {
             max_in_flight: section.count("max_in_flight", 4, 1..=64),
         }
     }
+
+    /// A request with more bytes is a batch of its own.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
 }
 
 /// The way to a batcher.

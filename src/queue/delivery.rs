@@ -3,59 +3,105 @@
 
 use super::batcher::{Caller, Waiting};
 use super::health::Health;
+use super::isolation::{Isolation, Refusal};
 use super::job::Jobs;
+use super::limits::Excess;
 use super::link::Link;
-use super::producer::Producer;
-use super::script::{AddJobs, Copy, Failure, Fate};
-use super::session::{CallError, Session};
+use super::script::{Copy, Failure, Fate};
+use super::sender::Sender;
+use super::session::Session;
 use super::{Added, EnqueueError, Enqueued, QueueSettings};
 use crate::failpoint;
 use crate::metrics::{Metrics, RedisError};
 use crate::pause::Pause;
-use fred::types::Value;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// Between two copies of a batch that Redis refuses while an earlier one is in doubt.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Between two copies of a batch that Redis refuses for now.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How late WAIT may end: Redis looks at its time limits ten times a second.
-const WAIT_LATENESS: Duration = Duration::from_millis(100);
+/// A batch that was in flight at so many breaks may be their cause. Two failovers in a row look the same, so it is not
+/// refused for that, but goes alone.
+const BREAKS: usize = 2;
 
 /// What a batch needs.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    settings: Arc<QueueSettings>,
-    add_jobs: AddJobs,
-    producer: Producer,
+    sender: Sender,
+    isolation: Isolation,
     link: Link,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
 /// A batch that was not acknowledged, and why.
-#[derive(Debug)]
-struct Unacknowledged {
-    kind: RedisError,
-    enqueued: Enqueued,
+#[derive(Debug, Clone)]
+pub(super) struct Unacknowledged {
+    pub(super) kind: RedisError,
+    pub(super) enqueued: Enqueued,
     /// What Redis has said, if it has.
-    refusal: Option<String>,
+    pub(super) refusal: Option<String>,
 }
 
 impl Unacknowledged {
-    fn new(kind: RedisError, enqueued: Enqueued) -> Self {
+    pub(super) fn new(kind: RedisError, enqueued: Enqueued) -> Self {
         Self { kind, enqueued, refusal: None }
     }
 }
 
+/// How a batch that has no fates yet has fared.
+struct Course {
+    state: Unacknowledged,
+    /// Of connections on which it was in flight.
+    breaks: usize,
+}
+
+impl Course {
+    fn is_in_doubt(&self) -> bool {
+        self.state.enqueued == Enqueued::Unknown
+    }
+
+    /// Whether it may be what breaks connections.
+    fn is_suspect(&self) -> bool {
+        self.breaks >= BREAKS
+    }
+}
+
+/// Why a batch has no fates.
+enum End {
+    GivenUp(Unacknowledged),
+    /// No copy of it is carried out any more, and the shared connection is not risked for it again.
+    Suspect,
+}
+
 /// What to do after a copy has failed.
 enum Next {
-    GiveUp(Unacknowledged),
+    End(End),
     AskAgain,
     AskAgainLater,
+}
+
+/// Those who wait for a batch. Who is left without an answer when a panic drops them is counted.
+struct Callers {
+    left: std::vec::IntoIter<Caller>,
+    metrics: Arc<Metrics>,
+}
+
+impl Iterator for Callers {
+    type Item = Caller;
+
+    fn next(&mut self) -> Option<Caller> {
+        self.left.next()
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        self.metrics.redis.unacknowledged_unknown.increment(self.left.len() as u64);
+    }
 }
 
 impl Delivery {
@@ -66,12 +112,10 @@ impl Delivery {
         health: &Arc<Health>,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let producer = Producer::new();
         Self {
-            add_jobs: AddJobs::new(settings, &producer),
+            sender: Sender::new(settings),
+            isolation: Isolation::new(settings, link.clone(), health),
             link,
-            producer,
-            settings: Arc::clone(settings),
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
         }
@@ -81,180 +125,198 @@ impl Delivery {
     pub(super) async fn deliver(self: Arc<Self>, batch: Vec<Waiting>, slot: OwnedSemaphorePermit) {
         let begun = Instant::now();
         let (batch, late): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|waiting| self.latest(waiting.deadline) > begun);
+            batch.into_iter().partition(|waiting| self.sender.latest(waiting.deadline) > begun);
         self.leave(late.into_iter().map(|waiting| waiting.caller), Enqueued::Nothing);
         let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else { return };
         let (requests, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Waiting { jobs, caller, .. }| (jobs, caller)).unzip();
+        let callers = Callers { left: callers.into_iter(), metrics: Arc::clone(&self.metrics) };
         let jobs: usize = requests.iter().map(|jobs| jobs.heads.len()).sum();
         self.metrics.redis.batch_jobs.record(jobs as f64);
-        let result = self.settle(&requests, deadline).await;
+        let result = if self.isolation.suspects(&requests) {
+            Err(End::Suspect)
+        } else {
+            self.settle(&requests, deadline).await
+        };
         failpoint::pass("delivery");
+        // Others need not wait until a connection was made for this one alone.
         drop(slot);
-        self.metrics.redis.call_duration.record(begun.elapsed());
         match result {
             Ok(fates) => self.acknowledge(&requests, callers, &fates),
-            Err(error) => self.refuse(callers, error),
+            Err(End::GivenUp(error)) => self.refuse(callers, error),
+            Err(End::Suspect) => Box::pin(self.deliver_alone(&requests, callers, deadline)).await,
         }
-    }
-
-    /// When a batch with this deadline is last carried out. What is left is for the reply: a call with
-    /// less time than that could only end unknown.
-    fn latest(&self, deadline: Instant) -> Instant {
-        deadline - self.settings.margin()
+        self.metrics.redis.call_duration.record(begun.elapsed());
     }
 
     /// Sends copies of a batch until Redis has said what became of it. One copy at the most is carried
     /// out, and none after the deadline: the script sees to that.
-    async fn settle(
-        &self,
-        requests: &[Jobs],
-        deadline: Instant,
-    ) -> Result<Vec<Fate>, Unacknowledged> {
-        let number = self.producer.open_batch();
-        let latest = self.latest(deadline);
+    async fn settle(&self, requests: &[Jobs], deadline: Instant) -> Result<Vec<Fate>, End> {
+        let latest = self.sender.latest(deadline);
         let mut link = self.link.clone();
         let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut state = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
+        let nothing = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
+        let mut course = Course { state: nothing, breaks: 0 };
         let timestamp = milliseconds_since_1970();
+        let mut number = None;
         let mut redis_deadline = None;
         while let Some(session) = link.session(latest).await {
-            if state.enqueued == Enqueued::Unknown {
+            if course.is_in_doubt() {
                 self.metrics.redis.resent_batches.increment(1);
             } else {
+                if Instant::now() >= latest {
+                    break;
+                }
                 // No copy is in doubt. While one is, all have the same deadline, so that none is carried out when
-                // another was too late.
-                redis_deadline = None;
+                // another was too late. A number under which Redis has refused jobs may be used up.
+                (number, redis_deadline) = (None, None);
             }
             let copy = Copy {
-                number: &number,
+                number: number.get_or_insert_with(|| self.sender.open_batch()),
                 deadline: *redis_deadline.get_or_insert_with(|| session.clock().at(latest)),
                 timestamp,
                 requests,
+                is_withdrawal: course.is_suspect(),
             };
-            let sent = tokio::time::timeout_at(deadline, self.send(&session, copy, latest)).await;
-            let failure = match sent {
+            let sent = self.sender.send(&session, copy, latest);
+            let failure = match tokio::time::timeout_at(deadline, sent).await {
                 Ok(Ok(fates)) => return Ok(fates),
                 Ok(Err(failure)) => failure,
                 Err(_) => {
-                    return Err(Unacknowledged::new(RedisError::Timeout, Enqueued::Unknown));
+                    let state = Unacknowledged::new(RedisError::Timeout, Enqueued::Unknown);
+                    return Err(End::GivenUp(state));
                 }
             };
-            match Self::next(failure, &mut state, &session) {
-                Next::GiveUp(unacknowledged) => return Err(unacknowledged),
+            match self.next(failure, &mut course, &session) {
+                Next::End(end) => return Err(end),
                 Next::AskAgain => {}
                 Next::AskAgainLater => {
                     let _ = tokio::time::timeout_at(latest, pause.wait()).await;
                 }
             }
         }
-        Err(state)
+        Err(End::GivenUp(course.state))
     }
 
     /// Takes a failure into what is known of a batch, and says how to go on.
-    fn next(failure: Failure, state: &mut Unacknowledged, session: &Session) -> Next {
-        let is_in_doubt = state.enqueued == Enqueued::Unknown;
+    fn next(&self, failure: Failure, course: &mut Course, session: &Session) -> Next {
         match failure {
-            Failure::Late if is_in_doubt => {
-                Next::GiveUp(Unacknowledged::new(RedisError::Timeout, Enqueued::Nothing))
+            Failure::Late if course.is_in_doubt() => {
+                Next::End(End::GivenUp(Unacknowledged::new(RedisError::Timeout, Enqueued::Nothing)))
             }
             // Its time was reckoned by a clock that we had read wrong, and has been read again by now.
             Failure::Late => {
-                state.kind = RedisError::Timeout;
+                course.state.kind = RedisError::Timeout;
                 Next::AskAgain
             }
-            Failure::TooFewReplicas => {
-                Next::GiveUp(Unacknowledged::new(RedisError::TooFewReplicas, Enqueued::Unknown))
-            }
-            Failure::Refused(kind, text) => {
-                // A server that is not the primary any more is left, so that Sentinel is asked again.
-                if matches!(kind, RedisError::ReadOnly | RedisError::Authentication) {
-                    session.give_up();
-                }
-                let enqueued = state.enqueued;
-                let refused = Unacknowledged { kind, enqueued, refusal: Some(text) };
-                // What an earlier copy has come to is another question.
-                if !is_in_doubt {
-                    return Next::GiveUp(refused);
-                }
-                *state = refused;
-                Next::AskAgainLater
-            }
+            Failure::Withdrawn => Next::End(End::Suspect),
+            Failure::TooFewReplicas => Next::End(End::GivenUp(Unacknowledged::new(
+                RedisError::TooFewReplicas,
+                Enqueued::Unknown,
+            ))),
+            Failure::Refused(kind, text) => self.next_to_refusal(kind, text, course, session),
             Failure::NotSent => {
                 session.give_up();
                 Next::AskAgain
             }
             Failure::Lost(kind) => {
                 session.give_up();
-                *state = Unacknowledged::new(kind, Enqueued::Unknown);
-                Next::AskAgain
+                course.state = Unacknowledged::new(kind, Enqueued::Unknown);
+                course.breaks += usize::from(kind == RedisError::Connection);
+                // A connection to a cluster that is down is made as fast as it is lost.
+                if kind == RedisError::Cluster { Next::AskAgainLater } else { Next::AskAgain }
             }
         }
     }
 
-    /// Sends a copy, and waits for as many replicas as are asked for.
-    async fn send(
+    fn next_to_refusal(
         &self,
+        kind: RedisError,
+        text: String,
+        course: &mut Course,
         session: &Session,
-        copy: Copy<'_>,
-        latest: Instant,
-    ) -> Result<Vec<Fate>, Failure> {
-        let fates = self.add_jobs.call(session, copy).await?;
-        if self.settings.wait_replicas > 0 {
-            self.wait_for_replicas(session, latest).await?;
+    ) -> Next {
+        // A server that is not the primary any more is left, so that Sentinel is asked again.
+        if matches!(kind, RedisError::ReadOnly | RedisError::Authentication) {
+            session.leave();
         }
-        Ok(fates)
+        let enqueued = course.state.enqueued;
+        let refused = Unacknowledged { kind, enqueued, refusal: Some(text) };
+        // What an earlier copy has come to is another question.
+        if course.is_in_doubt() {
+            course.state = refused;
+            if kind == RedisError::TooLarge {
+                course.breaks = BREAKS;
+            }
+            return Next::AskAgainLater;
+        }
+        if kind == RedisError::TooLarge {
+            return Next::End(End::Suspect);
+        }
+        if is_momentary(kind, &self.health) {
+            tracing::debug!(cause = refused.refusal, "batch refused for now");
+            course.state = refused;
+            return Next::AskAgainLater;
+        }
+        Next::End(End::GivenUp(refused))
     }
 
-    async fn wait_for_replicas(&self, session: &Session, latest: Instant) -> Result<(), Failure> {
-        let wanted = self.settings.wait_replicas;
-        loop {
-            // Not for longer at a time than a session may be silent.
-            let left = latest.saturating_duration_since(Instant::now() + WAIT_LATENESS);
-            let span = left.min(self.settings.patience() / 2).max(Duration::from_millis(1));
-            let arguments = [wanted.to_string(), span.as_millis().to_string()];
-            let arguments = arguments.map(|number| Value::Bytes(number.into())).to_vec();
-            match session.call::<usize>("WAIT", arguments).await {
-                Ok(replicas) if replicas >= wanted => return Ok(()),
-                Ok(_) if !left.is_zero() => {}
-                // The jobs are there, whatever it says.
-                Ok(_) | Err(CallError::Refused(_)) => return Err(Failure::TooFewReplicas),
-                Err(CallError::NotSent | CallError::Lost) => {
-                    return Err(Failure::Lost(RedisError::Connection));
+    /// Answers each request by itself: one of them may be refused alone.
+    async fn deliver_alone(&self, requests: &[Jobs], callers: Callers, deadline: Instant) {
+        let results = self.isolation.settle(requests, deadline).await;
+        for ((caller, jobs), result) in callers.zip(requests).zip(results) {
+            match result {
+                Ok(fate) => {
+                    self.health.jobs_taken();
+                    self.answer(caller, jobs, fate);
                 }
+                Err(Refusal::TooLarge(excess)) => self.refuse_too_large(caller, excess),
+                Err(Refusal::Unavailable(error)) => self.refuse(std::iter::once(caller), error),
             }
         }
     }
 
-    fn acknowledge(&self, requests: &[Jobs], callers: Vec<Caller>, fates: &[Fate]) {
+    fn refuse_too_large(&self, caller: Caller, excess: Excess) {
+        self.metrics.redis.error(RedisError::TooLarge).increment(1);
+        self.health.request_too_large(excess);
+        let Excess { bytes, max_bytes, .. } = excess;
+        caller.answer(Err(EnqueueError::PayloadTooLarge { bytes, max_bytes }));
+    }
+
+    fn acknowledge(&self, requests: &[Jobs], callers: Callers, fates: &[Fate]) {
         self.health.jobs_taken();
-        for ((caller, jobs), fate) in callers.into_iter().zip(requests).zip(fates) {
-            caller.answer(match *fate {
-                Fate::Added => {
-                    let matched = jobs.heads.len();
-                    self.metrics.jobs_enqueued.increment(matched as u64);
-                    Ok(Added { matched, is_repeated: false })
-                }
-                Fate::Repeated { matched } => Ok(Added { matched, is_repeated: true }),
-                Fate::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
-                Fate::InTheWay => {
-                    self.metrics.redis.error(RedisError::WrongType).increment(1);
-                    self.metrics.redis.unacknowledged_none.increment(1);
-                    self.health.job_in_the_way();
-                    Err(EnqueueError::Unavailable(Enqueued::Nothing))
-                }
-            });
+        for ((caller, jobs), fate) in callers.zip(requests).zip(fates) {
+            self.answer(caller, jobs, *fate);
         }
     }
 
-    fn refuse(&self, callers: Vec<Caller>, error: Unacknowledged) {
+    fn answer(&self, caller: Caller, jobs: &Jobs, fate: Fate) {
+        caller.answer(match fate {
+            Fate::Added => {
+                let matched = jobs.heads.len();
+                self.metrics.jobs_enqueued.increment(matched as u64);
+                Ok(Added { matched, is_repeated: false })
+            }
+            Fate::Repeated { matched } => Ok(Added { matched, is_repeated: true }),
+            Fate::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
+            Fate::InTheWay => {
+                self.metrics.redis.error(RedisError::WrongType).increment(1);
+                self.metrics.redis.unacknowledged_none.increment(1);
+                self.health.job_in_the_way();
+                Err(EnqueueError::Unavailable(Enqueued::Nothing))
+            }
+        });
+    }
+
+    fn refuse(&self, callers: impl Iterator<Item = Caller>, error: Unacknowledged) {
         let Unacknowledged { kind, enqueued, refusal } = error;
         self.metrics.redis.error(kind).increment(1);
-        self.log(kind, callers.len(), enqueued, refusal.as_deref());
-        if let Some(text) = refusal {
+        let requests = self.leave(callers, enqueued);
+        self.log(kind, requests, enqueued, refusal.as_deref());
+        // What concerns one request says nothing of Redis.
+        if let Some(text) = refusal.filter(|_| kind != RedisError::TooLarge) {
             self.health.jobs_refused(&text);
         }
-        self.leave(callers.into_iter(), enqueued);
     }
 
     /// Many fail together: the first is a line for operators.
@@ -278,19 +340,33 @@ impl Delivery {
         }
     }
 
-    fn leave(&self, callers: impl Iterator<Item = Caller>, enqueued: Enqueued) {
+    /// Answers them all alike, and comes back with how many they are.
+    fn leave(&self, callers: impl Iterator<Item = Caller>, enqueued: Enqueued) -> usize {
         let count = match enqueued {
             Enqueued::Nothing => &self.metrics.redis.unacknowledged_none,
             Enqueued::Unknown => &self.metrics.redis.unacknowledged_unknown,
         };
+        let mut answered = 0;
         for caller in callers {
             count.increment(1);
             caller.answer(Err(EnqueueError::Unavailable(enqueued)));
+            answered += 1;
         }
+        answered
     }
 }
 
-fn milliseconds_since_1970() -> u64 {
+/// Whether Redis may take in a moment what it refuses so.
+pub(super) fn is_momentary(kind: RedisError, health: &Health) -> bool {
+    match kind {
+        // The call was garbled on its way, and the connection ends with it.
+        RedisError::Protocol | RedisError::Cluster | RedisError::Loading | RedisError::Busy => true,
+        RedisError::ReadOnly => health.refuses_for_moments(),
+        _ => false,
+    }
+}
+
+pub(super) fn milliseconds_since_1970() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

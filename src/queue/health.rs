@@ -1,6 +1,7 @@
 //! What Redis says of itself, asked every second over a connection of its own.
 
 use super::QueueSettings;
+use super::limits::{Excess, KnownLimits, Limits};
 use super::link::Link;
 use super::probe;
 use super::rights::Rights;
@@ -24,6 +25,9 @@ const HYSTERESIS: f64 = 0.05;
 /// How long a refusal speaks for Redis where no jobs come after it.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
 
+/// A server that was the primary is asked again for so long: by then another one is, or it will not be so soon.
+const FIRST_MOMENTS: Duration = Duration::from_secs(10);
+
 /// Batches that fail for the same reason are told of once in so long.
 const FAILURES_LOGGED: Duration = Duration::from_secs(10);
 
@@ -36,6 +40,9 @@ pub struct Health {
     /// Whether there is one, so that this is asked without a lock.
     has_refusal: AtomicBool,
     refusal: Mutex<Option<(Instant, Condition)>>,
+    /// Since when the server takes no writes, and no batch was taken.
+    read_only_since: Mutex<Option<Instant>>,
+    pub(super) limits: KnownLimits,
     /// By kind, how often a batch that was not acknowledged is logged.
     failures: Mutex<HashMap<&'static str, LogRate>>,
 }
@@ -68,6 +75,11 @@ impl Health {
         settings: &QueueSettings,
         metrics: &Metrics,
     ) -> Condition {
+        if let Ok(Some(limits)) =
+            tokio::time::timeout(settings.patience(), Limits::ask(session)).await
+        {
+            self.limits.set(limits);
+        }
         let condition = match State::ask(session, settings.patience()).await {
             Ok(state) => {
                 self.update(state.memory_ratio(), settings.memory_watermark);
@@ -126,6 +138,28 @@ impl Health {
         self.set_refusal(Condition::Degraded(vec![note.to_owned()]));
     }
 
+    /// Says that a request is larger than Redis takes, which concerns that request alone.
+    pub(super) fn request_too_large(&self, excess: Excess) {
+        let Excess { setting, bytes, max_bytes } = excess;
+        if self.may_log(RedisError::TooLarge) {
+            tracing::warn!(
+                setting,
+                bytes,
+                max_bytes,
+                "request refused: larger than Redis takes; raise this setting of Redis or lower server.max_body"
+            );
+        } else {
+            tracing::debug!(setting, bytes, max_bytes, "request refused: larger than Redis takes");
+        }
+    }
+
+    /// Says that the server takes no writes; answers whether it may be so only until there is another primary.
+    pub(super) fn refuses_for_moments(&self) -> bool {
+        self.has_refusal.store(true, Ordering::Relaxed);
+        let mut since = lock(&self.read_only_since);
+        since.get_or_insert_with(Instant::now).elapsed() < FIRST_MOMENTS
+    }
+
     /// Whether one more batch that was not acknowledged for this reason is worth a line of the log.
     pub(super) fn may_log(&self, kind: RedisError) -> bool {
         let mut failures = lock(&self.failures);
@@ -137,6 +171,7 @@ impl Health {
     pub(super) fn jobs_taken(&self) {
         if self.has_refusal.swap(false, Ordering::Relaxed) {
             *lock(&self.refusal) = None;
+            *lock(&self.read_only_since) = None;
         }
     }
 

@@ -6,14 +6,17 @@ mod delivery;
 mod greeting;
 mod health;
 mod idempotency;
+mod isolation;
 mod job;
 mod keys;
+mod limits;
 mod link;
 mod options;
 mod probe;
 mod producer;
 mod rights;
 mod script;
+mod sender;
 mod session;
 mod state;
 mod survey;
@@ -25,13 +28,14 @@ pub use survey::survey;
 
 use crate::admission::{NoRoom, Permit};
 use crate::ids::OrganizationId;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RedisError};
 use crate::settings::{Secret, Section};
 use crate::supervisor::Supervisor;
 use arc_swap::ArcSwap;
 use batcher::{BatchSettings, Batcher};
 use delivery::Delivery;
 use keys::QueueName;
+use limits::Excess;
 use link::Link;
 use options::JobOptions;
 use std::sync::Arc;
@@ -189,6 +193,9 @@ pub enum EnqueueError {
     IdempotencyKeyReused,
     #[error("{matches} jobs of {bytes} bytes in all are too large for one request")]
     TooLarge { matches: usize, max_matches: usize, bytes: usize, max_bytes: usize },
+    /// `None`: Redis does not tell its limit.
+    #[error("{bytes} bytes are more than Redis takes in one piece")]
+    PayloadTooLarge { bytes: usize, max_bytes: Option<usize> },
     #[error("the queue did not acknowledge")]
     Unavailable(Enqueued),
 }
@@ -198,6 +205,7 @@ pub enum EnqueueError {
 pub struct Queue {
     settings: Arc<QueueSettings>,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
     batchers: Vec<Batcher>,
     /// Whose turn it is.
     turn: Arc<AtomicUsize>,
@@ -220,6 +228,7 @@ impl Queue {
         Self {
             settings: Arc::clone(settings),
             health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
             batchers: vec![batcher],
             turn: Arc::default(),
         }
@@ -253,9 +262,19 @@ impl Queue {
         if self.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
+        if let Some(excess) = self.health.limits.exceeded_by(&jobs) {
+            return Err(self.too_large(excess));
+        }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         permit.hold_instead(jobs.bytes)?;
         self.next_batcher().add(jobs, deadline, permit).await
+    }
+
+    /// Redis would end the connection on which such a request comes, and others lose their replies.
+    fn too_large(&self, excess: Excess) -> EnqueueError {
+        self.metrics.redis.error(RedisError::TooLarge).increment(1);
+        self.health.request_too_large(excess);
+        EnqueueError::PayloadTooLarge { bytes: excess.bytes, max_bytes: excess.max_bytes }
     }
 
     /// The idempotency of a request with this key and body; `None` where keys are ignored.

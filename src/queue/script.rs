@@ -54,6 +54,8 @@ pub(super) enum Failure {
     Refused(RedisError, String),
     /// This copy was never written.
     NotSent,
+    /// The batch was taken back before any copy was carried out, and none will be.
+    Withdrawn,
     /// It may have been carried out.
     Lost(RedisError),
     /// It was carried out, but fewer replicas than asked for are known to have it.
@@ -69,6 +71,8 @@ pub(super) struct Copy<'a> {
     /// Milliseconds since 1970 by our own clock, that the jobs bear as the time at which they were added.
     pub(super) timestamp: u64,
     pub(super) requests: &'a [Jobs],
+    /// Whether it adds nothing, and sees to it that no other copy does: unless one has, whose fates are the reply.
+    pub(super) is_withdrawal: bool,
 }
 
 impl AddJobs {
@@ -117,7 +121,10 @@ impl AddJobs {
             let script = Value::from_static_str(ADD_JOBS);
             reply = session.call("EVAL", self.values(&script, copy)).await;
         }
-        let reply: Bytes = reply.map_err(Failure::from)?;
+        let reply: Bytes = reply.map_err(|error| match error {
+            CallError::Lost if session.is_cluster_down() => Failure::Lost(RedisError::Cluster),
+            error => error.into(),
+        })?;
         let Some(reply) = Reply::read(&reply, copy) else {
             // Whatever else comes over this connection cannot be believed either.
             session.give_up();
@@ -125,12 +132,16 @@ impl AddJobs {
         };
         session.set_clock(reply.clock);
         session.set_useful();
-        reply.fates.ok_or(Failure::Late)
+        match reply.became {
+            Became::Settled(fates) => Ok(fates),
+            Became::Late => Err(Failure::Late),
+            Became::Withdrawn => Err(Failure::Withdrawn),
+        }
     }
 
     /// The arguments of EVALSHA, in the order that the script gives.
     fn values(&self, script: &Value, copy: Copy<'_>) -> Vec<Value> {
-        let requests = copy.requests;
+        let requests = if copy.is_withdrawal { &[] } else { copy.requests };
         let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
         let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
         let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
@@ -174,8 +185,17 @@ fn text(text: String) -> Value {
 struct Reply {
     /// Milliseconds since 1970, by the clock of Redis.
     clock: u64,
-    /// Of each request; `None` for a batch that came too late.
-    fates: Option<Vec<Fate>>,
+    became: Became,
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+enum Became {
+    /// Of each request.
+    Settled(Vec<Fate>),
+    /// It came too late.
+    Late,
+    Withdrawn,
 }
 
 impl Reply {
@@ -186,12 +206,15 @@ impl Reply {
         let number: u64 = words.next()?.parse().ok()?;
         let clock = words.next()?.parse().ok()?;
         let word = words.next().filter(|_| number == copy.number.get())?;
-        let fates = match word {
-            "late" => None,
-            "*" => Some(vec![Fate::Added; copy.requests.len()]),
-            word => Some(fates(word).filter(|fates| fates.len() == copy.requests.len())?),
+        let became = match word {
+            "late" => Became::Late,
+            "-" => Became::Withdrawn,
+            "*" => Became::Settled(vec![Fate::Added; copy.requests.len()]),
+            word => {
+                Became::Settled(fates(word).filter(|fates| fates.len() == copy.requests.len())?)
+            }
         };
-        Some(Self { clock, fates })
+        Some(Self { clock, became })
     }
 }
 
@@ -236,15 +259,31 @@ fn refusal(details: &str) -> RedisError {
     if error.contains("The user executing the script can't") {
         return RedisError::Authentication;
     }
+    if let Some((_, fault)) = error.split_once("Protocol error: ") {
+        return protocol_error(fault);
+    }
+    if error.contains("Script attempted to access a non local key") {
+        return RedisError::Cluster;
+    }
     match error.split(' ').next().unwrap_or_default() {
         "OOM" => RedisError::OutOfMemory,
         "READONLY" | "MASTERDOWN" => RedisError::ReadOnly,
         "LOADING" => RedisError::Loading,
         "BUSY" => RedisError::Busy,
+        "TRYAGAIN" | "ASK" | "CLUSTERDOWN" => RedisError::Cluster,
         "MISCONF" | "NOREPLICAS" => RedisError::WritesRefused,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => RedisError::Authentication,
         "WRONGTYPE" => RedisError::WrongType,
         _ => RedisError::Other,
+    }
+}
+
+/// Redis has not read the call to its end, and ends the connection.
+fn protocol_error(fault: &str) -> RedisError {
+    match fault.trim() {
+        "invalid bulk length" | "invalid multibulk length" => RedisError::TooLarge,
+        fault if fault.starts_with("unauthenticated") => RedisError::Authentication,
+        _ => RedisError::Protocol,
     }
 }
 
@@ -256,15 +295,22 @@ mod tests {
     fn a_reply_is_believed_if_it_is_to_this_batch() {
         let producer = Producer::new();
         let requests = [Jobs::default(), Jobs::default()];
-        let copy =
-            Copy { number: &producer.open_batch(), deadline: 0, timestamp: 0, requests: &requests };
+        let copy = Copy {
+            number: &producer.open_batch(),
+            deadline: 0,
+            timestamp: 0,
+            requests: &requests,
+            is_withdrawal: false,
+        };
         let read = |reply: &str| Reply::read(reply.as_bytes(), copy);
-        let fates = |fates: &[Fate]| Some(Reply { clock: 17, fates: Some(fates.to_vec()) });
+        let reply = |became| Some(Reply { clock: 17, became });
+        let fates = |fates: &[Fate]| reply(Became::Settled(fates.to_vec()));
         assert_eq!(read("1 17 *"), fates(&[Fate::Added, Fate::Added]));
         assert_eq!(read("1 17 AA"), fates(&[Fate::Added, Fate::Added]));
         assert_eq!(read("1 17 R40X"), fates(&[Fate::Repeated { matched: 40 }, Fate::KeyReused]));
         assert_eq!(read("1 17 EA"), fates(&[Fate::InTheWay, Fate::Added]));
-        assert_eq!(read("1 17 late"), Some(Reply { clock: 17, fates: None }));
+        assert_eq!(read("1 17 late"), reply(Became::Late));
+        assert_eq!(read("1 17 -"), reply(Became::Withdrawn));
         for other in [
             "",
             "1",
@@ -292,6 +338,16 @@ mod tests {
             ("OOM command not allowed", RedisError::OutOfMemory),
             ("MISCONF Errors writing to the AOF file", RedisError::WritesRefused),
             ("ERR value is not an integer", RedisError::Other),
+            ("ERR Protocol error: invalid bulk length", RedisError::TooLarge),
+            ("ERR Protocol error: unauthenticated bulk length", RedisError::Authentication),
+            ("ERR Protocol error: expected '$', got 'x'", RedisError::Protocol),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", RedisError::Cluster),
+            ("CLUSTERDOWN Hash slot not served", RedisError::Cluster),
+            ("MASTERDOWN Link with MASTER is down", RedisError::ReadOnly),
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 5b",
+                RedisError::Cluster,
+            ),
             (&format!("{of_redis_6}READONLY You can't write: so it is"), RedisError::ReadOnly),
             (&format!("{of_redis_6}OOM command not allowed"), RedisError::OutOfMemory),
             ("ERR Error running script (call to f_5b): @user_script:1: oh", RedisError::Other),

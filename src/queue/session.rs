@@ -23,12 +23,17 @@ use tokio_util::task::AbortOnDropHandle;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often a session that was left is looked at.
+const LEAVING_INTERVAL: Duration = Duration::from_millis(5);
+
 /// A connection to Redis, as those see it who use it.
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
     vitals: Mutex<Vitals>,
     given_up: CancellationToken,
+    /// No more calls are made; those under way are waited for.
+    left: CancellationToken,
     /// Where the keys of the queue lie in a cluster.
     slot: u16,
 }
@@ -46,6 +51,8 @@ struct Vitals {
     clock: Clock,
     /// Whether it has been good for anything.
     is_useful: bool,
+    /// Whether its loss is due to the state of the cluster.
+    is_cluster_down: bool,
 }
 
 /// The clock of Redis, as read off its last reply.
@@ -87,8 +94,10 @@ impl Session {
                 silent_since: None,
                 clock: Clock { milliseconds: 0, read_at: Instant::now() },
                 is_useful: false,
+                is_cluster_down: false,
             }),
             given_up: CancellationToken::new(),
+            left: CancellationToken::new(),
             slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
             client,
         };
@@ -115,6 +124,7 @@ impl Session {
                 Err(error) => error.to_string(),
             },
             () = self.given_up.cancelled() => "given up".to_owned(),
+            () = self.left_by_all() => "given up".to_owned(),
             () = self.silent(patience) => "no reply".to_owned(),
         };
         // Whoever still waits for a reply learns that there will be none.
@@ -139,13 +149,26 @@ impl Session {
         }
     }
 
+    /// Waits until the session was left and the last call has its reply.
+    async fn left_by_all(&self) {
+        self.left.cancelled().await;
+        while self.vitals().calls > 0 {
+            tokio::time::sleep(LEAVING_INTERVAL).await;
+        }
+    }
+
     /// Says that this session is of no more use.
     pub(super) fn give_up(&self) {
         self.given_up.cancel();
     }
 
+    /// Says that another session is to be made, though this one answers: what is under way keeps its reply.
+    pub(super) fn leave(&self) {
+        self.left.cancel();
+    }
+
     pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.is_cancelled()
+        self.given_up.is_cancelled() || self.left.is_cancelled()
     }
 
     /// Says that it has been good for something, so that the next one need not be waited for.
@@ -155,6 +178,11 @@ impl Session {
 
     pub(super) fn is_useful(&self) -> bool {
         self.vitals().is_useful
+    }
+
+    /// Whether calls were lost because the cluster is down, and not for what was sent.
+    pub(super) fn is_cluster_down(&self) -> bool {
+        self.vitals().is_cluster_down
     }
 
     pub(super) fn clock(&self) -> Clock {
@@ -190,7 +218,12 @@ impl Session {
         let reply = Box::pin(self.client.custom(command, arguments));
         let reply = tokio::select! {
             biased;
-            reply = reply => reply.map_err(classify),
+            reply = reply => reply.map_err(|error| {
+                if is_cluster_down(&error) {
+                    self.vitals().is_cluster_down = true;
+                }
+                classify(error)
+            }),
             // fred may keep a command for ever that it was given when its task had ended.
             () = self.given_up.cancelled() => Err(CallError::Lost),
         };
@@ -270,6 +303,9 @@ fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
         connection_timeout: limit,
         internal_command_timeout: limit,
         max_command_attempts: 1,
+        // fred would follow one to a node that it is not connected to, and end the connection there. After MOVED it
+        // learns the places of slots all the same.
+        max_redirections: 0,
         tcp: TcpConfig {
             nodelay: Some(true),
             // What stands in the socket of a session that is given up does not reach Redis later.
@@ -281,12 +317,24 @@ fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
     Builder::from_config(greeting::config(address)?).set_connection_config(connection).build()
 }
 
+/// What is said of MOVED and ASK in place of that, in the manner of Redis.
+const SLOT_ELSEWHERE: &str =
+    "TRYAGAIN the slot of the queue is at another node, or on its way there";
+
+/// fred's words for a MOVED or ASK that it is not to follow.
+const TOO_MANY_REDIRECTIONS: &str = "Too many redirections.";
+
 /// What an error means for whether the call was carried out.
 fn classify(error: Error) -> CallError {
     match error.kind() {
-        // fred follows these in a cluster. Where it knows of none they answer this call, which was not carried out.
-        ErrorKind::Cluster if is_redirection(error.details()) => CallError::Refused(error),
-        // With an error of the cluster fred ends the connection, and gives it to every call that waits there.
+        ErrorKind::Routing if error.details() == TOO_MANY_REDIRECTIONS => {
+            CallError::Refused(Error::new(ErrorKind::Cluster, SLOT_ELSEWHERE))
+        }
+        // A client that is not made for a cluster gets MOVED and ASK as any other reply.
+        ErrorKind::Cluster if !is_cluster_down(&error) && is_reply(error.details()) => {
+            CallError::Refused(error)
+        }
+        // With CLUSTERDOWN fred ends the connection, and gives it to every call that waits there.
         ErrorKind::IO
         | ErrorKind::Tls
         | ErrorKind::Timeout
@@ -298,8 +346,8 @@ fn classify(error: Error) -> CallError {
     }
 }
 
-fn is_redirection(details: &str) -> bool {
-    matches!(details.split(' ').next(), Some("MOVED" | "ASK"))
+fn is_cluster_down(error: &Error) -> bool {
+    error.details().starts_with("CLUSTERDOWN")
 }
 
 /// The error replies of Redis begin with a word in capitals.

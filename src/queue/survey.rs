@@ -1,6 +1,7 @@
 //! What a look at Redis finds, for `hookgate check --connect`. Nothing is written.
 
 use super::health::Health;
+use super::limits::Limits;
 use super::link::readable;
 use super::probe;
 use super::rights::Rights;
@@ -19,12 +20,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 const ROUND_TRIPS: usize = 11;
 
 /// Asks Redis what it is, what is in the queue, and whether jobs could be added.
-pub async fn survey(settings: &QueueSettings) -> Findings {
+pub async fn survey(settings: &QueueSettings, max_body: usize) -> Findings {
     let mut findings = Findings::default();
     match Session::open(settings).await {
         Ok((session, driver)) => {
             findings.fact("server", session.server());
-            Survey { settings, session: &session, findings: &mut findings }.run().await;
+            let mut survey = Survey { settings, session: &session, findings: &mut findings };
+            survey.run().await;
+            survey.limits(max_body).await;
             drop(driver);
         }
         Err(error) => {
@@ -86,6 +89,16 @@ impl Survey<'_> {
         let health = Health::default();
         health.update(state.memory_ratio(), self.settings.memory_watermark);
         self.findings.condition(state.condition(self.settings, health.is_shedding()));
+    }
+
+    /// Whether Redis takes what the service does.
+    async fn limits(&mut self, max_body: usize) {
+        let limits = tokio::time::timeout(LIMIT, Limits::ask(self.session)).await;
+        let Ok(Some(limits)) = limits else { return };
+        let QueueSettings { max_matches, max_fanout_bytes, .. } = *self.settings;
+        for warning in limits.warnings(max_body, max_matches, max_fanout_bytes) {
+            self.findings.warning(warning);
+        }
     }
 
     /// What is in the queue, and where jobs would go if it were paused.

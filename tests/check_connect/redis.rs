@@ -55,6 +55,31 @@ async fn what_may_lose_jobs_is_a_warning() {
 }
 
 #[tokio::test]
+async fn a_redis_that_takes_less_than_the_service_is_a_warning() {
+    let settings =
+        ["proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients", "maxmemory"];
+    let redis = Redis::start_durable().await;
+    for setting in settings {
+        let bytes = if setting == "maxmemory" { "8mb" } else { "1mb" };
+        let before: Vec<String> = redis.query(cmd("CONFIG").arg(&["GET", setting])).await;
+        let () = redis.query(cmd("CONFIG").arg(&["SET", setting, bytes])).await;
+        let (code, report) = check_connect(&config(&redis.url())).await;
+        assert_eq!(code, 0, "{report}");
+        let warnings = report["redis"]["warnings"].as_array().expect("a list");
+        let key = if setting == "maxmemory" { "queue.max_fanout_bytes" } else { "server.max_body" };
+        assert_eq!(warnings.len(), 1, "{report}");
+        let warning = warnings[0].as_str().expect("a text");
+        assert!(warning.starts_with(setting) && warning.contains(key), "{warning}");
+        let () = redis.query(cmd("CONFIG").arg(&["SET", setting, &before[1]])).await;
+    }
+    let mut small = config(&redis.url());
+    let () = redis.query(cmd("CONFIG").arg(&["SET", "proto-max-bulk-len", "1mb"])).await;
+    small.set("server.max_body", "512KiB");
+    let (_, report) = check_connect(&small).await;
+    assert_eq!(report["redis"]["warnings"], json!([]));
+}
+
+#[tokio::test]
 async fn a_redis_that_would_take_no_jobs_is_a_fault() {
     let redis = Redis::start().await;
     let replica = redis.start_replica().await;

@@ -8,8 +8,9 @@ const RESERVED: usize = 128;
 /// Of a worker: its listener, what its runtime waits with, and the connection in its hand when all places are taken.
 const OF_WORKER: usize = 6;
 
-/// Of a connection to Redis: the next one is made while the last is being closed, and Sentinel asked which that is.
-const OF_REDIS_CONNECTION: usize = 4;
+/// Of a connection to Redis: the next one is made while the last is being closed, and Sentinel asked which that is; two more
+/// are for batches that are sent alone.
+const OF_REDIS_CONNECTION: usize = 6;
 
 /// Raises the limit of this process as far as it may be raised, and answers for how many of the
 /// `wanted` connections there is room beside so many workers and connections to Redis.

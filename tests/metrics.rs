@@ -75,6 +75,8 @@ const REDIS_ERRORS: &[&str] = &[
     "loading",
     "busy",
     "writes_refused",
+    "cluster",
+    "too_large",
     "auth",
     "wrongtype",
     "too_few_replicas",

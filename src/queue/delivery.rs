@@ -216,7 +216,10 @@ impl Delivery {
             ))),
             Failure::Refused(kind, text) => self.next_to_refusal(kind, text, course, session),
             Failure::NotSent => {
-                session.give_up();
+                // One that was left still owes others their replies.
+                if !session.is_given_up() {
+                    session.give_up();
+                }
                 Next::AskAgain
             }
             Failure::Lost(kind) => {

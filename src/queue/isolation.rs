@@ -48,6 +48,13 @@ pub(super) enum Refusal {
     Unavailable(Unacknowledged),
 }
 
+/// Why a batch, or a part of one, has no fates.
+enum NotSettled {
+    /// It breaks connections, or would: for its size, if it is known.
+    Culprit(Option<Excess>),
+    Unavailable(Unacknowledged),
+}
+
 /// What came of a batch that was sent alone once.
 enum Course {
     Settled(Vec<Fate>),
@@ -97,25 +104,24 @@ impl Isolation {
         while let Some(part) = parts.pop() {
             match self.settle_part(part, deadline).await {
                 Ok(fates) => results.extend(fates.into_iter().map(Ok)),
-                Err(None) if part.len() > 1 => {
+                Err(NotSettled::Culprit(_)) if part.len() > 1 => {
                     let (before, after) = part.split_at(part.len() / 2);
                     parts.extend([after, before]);
                 }
-                Err(refusal) => {
-                    let refusal = refusal.unwrap_or_else(|| self.broken());
-                    results.extend(part.iter().map(|_| Err(refusal.clone())));
+                Err(NotSettled::Culprit(excess)) => {
+                    for jobs in part {
+                        results.push(Err(self.judge(jobs, excess, deadline).await));
+                    }
+                }
+                Err(NotSettled::Unavailable(error)) => {
+                    results.extend(part.iter().map(|_| Err(Refusal::Unavailable(error.clone()))));
                 }
             }
         }
         results
     }
 
-    /// `Err(None)`: these requests, or one of them, break connections.
-    async fn settle_part(
-        &self,
-        part: &[Jobs],
-        deadline: Instant,
-    ) -> Result<Vec<Fate>, Option<Refusal>> {
+    async fn settle_part(&self, part: &[Jobs], deadline: Instant) -> Result<Vec<Fate>, NotSettled> {
         let latest = self.sender.latest(deadline);
         let mut link = self.link.clone();
         let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -133,16 +139,16 @@ impl Isolation {
                 }
                 Course::Culprit(excess) => {
                     self.suspect(part);
-                    return Err(excess.filter(|_| part.len() == 1).map(Refusal::TooLarge));
+                    return Err(NotSettled::Culprit(excess));
                 }
                 Course::GivenUp(unacknowledged) => {
-                    return Err(Some(Refusal::Unavailable(unacknowledged)));
+                    return Err(NotSettled::Unavailable(unacknowledged));
                 }
                 Course::AskAgain(unacknowledged) => state = unacknowledged,
             }
             let _ = timeout_at(latest, pause.wait()).await;
         }
-        Err(Some(Refusal::Unavailable(state)))
+        Err(NotSettled::Unavailable(state))
     }
 
     /// Opens a connection, and sends the batch over it unless Redis says that it would not take it.
@@ -281,11 +287,31 @@ impl Isolation {
         }
     }
 
-    /// The one request has broken its connection without a word of Redis.
+    /// Says why a request that breaks connections alone is refused, so far as Redis can be asked.
+    async fn judge(&self, jobs: &Jobs, excess: Option<Excess>, deadline: Instant) -> Refusal {
+        match excess {
+            Some(excess) if excess.max_bytes.is_some() => Refusal::TooLarge(excess),
+            excess => {
+                let probed = timeout_at(self.sender.latest(deadline), self.probe(jobs)).await;
+                let excess = probed.ok().flatten().or(excess);
+                excess.map_or_else(|| self.broken(), Refusal::TooLarge)
+            }
+        }
+    }
+
+    async fn probe(&self, jobs: &Jobs) -> Option<Excess> {
+        let soon = Instant::now() + self.settings.patience();
+        let session = self.link.clone().session(soon).await?;
+        Excess::probe(&session, &self.settings.queue.producer_key("none"), jobs).await
+    }
+
+    /// The request has broken its connection, and Redis tells no limit that it exceeds.
     fn broken(&self) -> Refusal {
         let limits = self.health.limits.get();
         Refusal::Unavailable(Unacknowledged {
-            refusal: Some(format!("breaks its connection while Redis answers on others; {limits}")),
+            refusal: Some(format!(
+                "a request breaks its connection while Redis answers on others; {limits}"
+            )),
             ..Unacknowledged::new(RedisError::TooLarge, Enqueued::Nothing)
         })
     }

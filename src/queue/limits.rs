@@ -52,6 +52,36 @@ impl Excess {
     pub(super) fn of_unknown_limit(jobs: &Jobs) -> Self {
         Self { setting: BULK, bytes: largest_argument(jobs), max_bytes: None }
     }
+
+    /// Asks whether these jobs have an argument that is too large, where CONFIG may not be used: Redis refuses to look at
+    /// a bit beyond the largest argument that it takes. The key need not exist.
+    pub(super) async fn probe(session: &Session, key: &str, jobs: &Jobs) -> Option<Self> {
+        let bytes = largest_argument(jobs);
+        let (mut taken, mut refused) = (0, bytes.checked_sub(1)?);
+        if !is_beyond_largest(session, key, refused).await? {
+            return None;
+        }
+        while refused - taken > 1 {
+            let middle = usize::midpoint(taken, refused);
+            if is_beyond_largest(session, key, middle).await? {
+                refused = middle;
+            } else {
+                taken = middle;
+            }
+        }
+        Some(Self { setting: BULK, bytes, max_bytes: Some(refused) })
+    }
+}
+
+/// Whether the byte at this place lies beyond every argument; `None` if that cannot be asked.
+async fn is_beyond_largest(session: &Session, key: &str, place: usize) -> Option<bool> {
+    let words = [key.to_owned(), (place * 8).to_string()];
+    let words = words.map(|word| Value::Bytes(word.into())).to_vec();
+    match session.call::<u64>("GETBIT", words).await {
+        Ok(_) => Some(false),
+        Err(CallError::Refused(error)) => error.details().contains("bit offset").then_some(true),
+        Err(CallError::NotSent | CallError::Lost) => None,
+    }
 }
 
 impl Limits {

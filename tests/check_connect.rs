@@ -22,7 +22,14 @@ async fn it_tells_what_there_is_and_what_would_be_left_out() {
     let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
     let broken = doc! { "_id": "wf_broken", "organizationId": "org_a", "nodes": "none" };
-    database.workflows().insert_one(broken).await.expect("inserted");
+    let nodes = [
+        doc! { "id": "n1", "type": "WebhookTrigger", "data": {} },
+        doc! { "type": "WebhookTrigger", "data": { "webhookId": "w" } },
+    ];
+    let half_made = doc! { "_id": "wf_new", "organizationId": "org_a", "nodes": nodes.to_vec() };
+    database.workflows().insert_many([broken, half_made]).await.expect("inserted");
+    let odd = doc! { "_id": "user_odd", "organizationId": "org_a", "apiKey": [5, "key_c"] };
+    database.users().insert_one(odd).await.expect("inserted");
     let config = configuration(&database, &redis);
     let (code, report) = check_connect(&config).await;
     assert_eq!((code, &report["ok"]), (0, &json!(true)), "{report}");
@@ -31,12 +38,24 @@ async fn it_tells_what_there_is_and_what_would_be_left_out() {
     assert_eq!(found["replica_set"], "rs0");
     assert_eq!(found["database"], database.name());
     let workflows = json!({
-        "collection": "workflows", "exists": true, "documents": 3, "left_out": 1,
+        "collection": "workflows", "exists": true, "documents": 4, "left_out": 1,
         "reasons": ["wf_broken: nodes is not an array"],
+        "skipped_nodes": 1, "skipped_nodes_reasons": ["wf_new, trigger node no. 2: id is missing"],
+        "unconfigured_nodes": 1, "unconfigured_nodes_names": ["wf_new, node n1"],
     });
     assert_eq!(found["workflows"], workflows);
-    assert_eq!(found["users"]["documents"], 2);
-    assert_eq!(found["warnings"], json!(["1 documents of collection workflows are left out"]));
+    let users = json!({
+        "collection": "users", "exists": true, "documents": 3, "left_out": 0, "reasons": [],
+        "skipped_api_keys": 1,
+        "skipped_api_keys_reasons": ["user_odd, API key no. 1: apiKey is not a string"],
+    });
+    assert_eq!(found["users"], users);
+    let warnings = json!([
+        "1 documents of collection workflows are left out",
+        "1 trigger nodes of collection workflows are left out",
+        "1 API keys of collection users are left out",
+    ]);
+    assert_eq!(found["warnings"], warnings);
 
     let output = check(&config, &["--connect"]).await;
     assert_eq!(output.status.code(), Some(0));
@@ -44,7 +63,7 @@ async fn it_tells_what_there_is_and_what_would_be_left_out() {
     for line in [
         "  version                6.0.5",
         "  replica_set            rs0",
-        "  workflows.documents    3",
+        "  workflows.documents    4",
         "  workflows.reasons      wf_broken: nodes is not an array",
         "  users.left_out         0",
         "  warning:               1 documents of collection workflows are left out",

@@ -60,6 +60,8 @@ const COUNTERS: &[(&str, &[Label])] = &[
         &[COLLECTIONS, ("reason", &["start", "stream_lost", "file_changed"])],
     ),
     ("hookgate_index_skipped_documents_total", &[COLLECTIONS]),
+    ("hookgate_index_skipped_nodes_total", &[]),
+    ("hookgate_index_skipped_api_keys_total", &[]),
     ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
     ("hookgate_redis_resent_batches_total", &[]),
     ("hookgate_unacknowledged_total", &[("enqueued", &["none", "unknown"])]),

@@ -58,6 +58,39 @@ async fn it_names_workflows_and_nodes_and_those_that_are_switched_off() {
 }
 
 #[tokio::test]
+async fn it_names_nodes_that_start_nothing() {
+    let mut documents = Documents::two_organizations();
+    let half_made = json!([
+        { "id": "new", "type": "WebhookTrigger", "data": {} },
+        { "type": "WebhookTrigger", "data": { "webhookId": "wh_p" } },
+        { "id": "n3", "type": "WebhookTrigger", "data": { "webhookId": 5 } },
+        { "type": "WebhookTrigger", "data": { "webhookId": "wh_other" } },
+        trigger("n5", "wh_p"),
+    ]);
+    documents.workflows.push(workflow_of("wf_p", "org_a", half_made));
+    let foreign = json!([{ "id": "new", "type": "WebhookTrigger" }]);
+    documents.workflows.push(workflow_of("wf_foreign", "org_b", foreign));
+    let app = App::build().documents(documents.clone()).start().await;
+    let found = preview(&app, "wh_p").await;
+    assert_eq!(found["workflows"], json!([{ "workflowId": "wf_p", "nodeIds": ["n5"] }]));
+    // Those of the webhook come first; nodes of other webhooks are asked for by these.
+    let skipped = |node: Value, reason: &str| json!({ "workflowId": "wf_p", "nodeId": node, "reason": reason });
+    let expected = json!([
+        skipped(Value::Null, "id is missing"),
+        skipped(json!("new"), "the webhook id is not set yet"),
+        skipped(json!("n3"), "data.webhookId is not a string of 1 to 256 bytes"),
+    ]);
+    assert_eq!(found["skippedNodes"], expected);
+
+    documents.workflows.retain(|workflow| workflow["_id"] != "wf_p");
+    app.replace_documents(&documents);
+    until("the workflow is gone", async || {
+        preview(&app, "wh_p").await.get("skippedNodes").is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn it_asks_for_the_same_credentials_and_body() {
     let app = App::start().await;
     ask(&app, "wh_1")

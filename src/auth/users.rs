@@ -7,6 +7,7 @@ use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
 use crate::mirror::document::{DocumentKey, IdText, Malformed, field, identifier, is_active};
 use crate::mirror::key::Key;
+use crate::mirror::left_out::LeftOut;
 use crate::mirror::load::Load;
 use crate::mirror::snapshot::Snapshot;
 use crate::mirror::writer::{Changes, Entry, Writer};
@@ -112,23 +113,40 @@ impl UsersView {
         self.metrics.index_api_keys.set(self.owners.keys() as f64);
     }
 
-    fn digests(&self, document: &RawDocument) -> Result<Vec<KeyDigest>, Malformed> {
-        let path = &self.settings.api_key_field;
-        let malformed = || Malformed::wrong(path, "a text or an array of texts");
-        match field(document, path)? {
-            None => Ok(Vec::new()),
-            Some(RawBsonRef::String(key)) => {
-                self.digest(key).map(|digest| digest.into_iter().collect())
-            }
-            Some(RawBsonRef::Array(keys)) => {
-                let mut digests = Vec::new();
-                for key in keys {
-                    let Ok(RawBsonRef::String(key)) = key else { return Err(malformed()) };
-                    digests.extend(self.digest(key)?);
+    /// The digests of a user's keys, and what of them is malformed: that leaves out the key and not the user.
+    fn digests(&self, document: &RawDocument) -> (Vec<KeyDigest>, LeftOut) {
+        let mut keys = (Vec::new(), LeftOut::default());
+        match field(document, &self.settings.api_key_field) {
+            Ok(None) => {}
+            Ok(Some(RawBsonRef::Array(array))) => {
+                for (at, key) in array.into_iter().enumerate() {
+                    let key = key.map_err(|_| Malformed::Unreadable);
+                    self.add_key(&mut keys, at, key);
                 }
-                Ok(digests)
             }
-            Some(_) => Err(malformed()),
+            Ok(Some(key)) => self.add_key(&mut keys, 0, Ok(key)),
+            Err(malformed) => self.add_key(&mut keys, 0, Err(malformed)),
+        }
+        keys
+    }
+
+    /// Adds the key at this place; nothing of a malformed one is shown, since it may be a good key in another encoding.
+    fn add_key(
+        &self,
+        (digests, left_out): &mut (Vec<KeyDigest>, LeftOut),
+        at: usize,
+        key: Result<RawBsonRef<'_>, Malformed>,
+    ) {
+        let digest = key.and_then(|key| match key {
+            RawBsonRef::Null => Ok(None),
+            RawBsonRef::String(stored) => self.digest(stored),
+            _ => Err(Malformed::wrong(&self.settings.api_key_field, "a string")),
+        });
+        match digest {
+            Ok(digest) => digests.extend(digest),
+            Err(fault) => {
+                left_out.add(|| format!("API key no. {}", at + 1), Some(fault));
+            }
         }
     }
 
@@ -150,6 +168,7 @@ pub struct UserRecord {
     organization: OrganizationId,
     is_active: bool,
     keys: Vec<KeyDigest>,
+    left_out: LeftOut,
 }
 
 impl UserRecord {
@@ -192,7 +211,7 @@ impl View for UsersView {
 
     fn read(&self, document: &RawDocument) -> Result<UserRecord, Malformed> {
         identifier(document, "_id", UserId::new)?;
-        let mut keys = self.digests(document)?;
+        let (mut keys, left_out) = self.digests(document);
         keys.sort_unstable();
         keys.dedup();
         Ok(UserRecord {
@@ -203,7 +222,12 @@ impl View for UsersView {
             )?,
             is_active: is_active(document, &self.settings.active_field)?,
             keys,
+            left_out,
         })
+    }
+
+    fn left_out(record: &UserRecord) -> LeftOut {
+        record.left_out.clone()
     }
 
     fn begin_load(&self) -> UsersLoad {

@@ -4,13 +4,16 @@ use super::Webhook;
 use super::rejection::Rejection;
 use crate::ids::OrganizationId;
 use crate::queue::{EnqueueError, Queue};
-use crate::triggers::TriggerIndex;
+use crate::triggers::{SkippedNode, TriggerIndex};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// Workflows that are switched off and named; there may be any number of them.
 const INACTIVE: usize = 1000;
+
+/// Skipped nodes that are named; those of the webhook itself come first.
+const SKIPPED: usize = 100;
 
 /// The answer, as it is sent.
 #[derive(Debug, Serialize)]
@@ -21,6 +24,9 @@ pub(super) struct Preview {
     workflows: Vec<Started>,
     /// Switched off; the first of them.
     inactive: Vec<NotStarted>,
+    /// Trigger nodes that may be why nothing starts: malformed, or not configured yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped_nodes: Vec<Skipped>,
     /// Milliseconds since the index was known to be as the database is.
     index_age_ms: u64,
 }
@@ -36,6 +42,20 @@ struct Started {
 #[serde(rename_all = "camelCase")]
 struct NotStarted {
     workflow_id: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Skipped {
+    workflow_id: String,
+    node_id: Option<Box<str>>,
+    reason: String,
+}
+
+impl Skipped {
+    fn new((workflow_id, node): (String, SkippedNode)) -> Self {
+        Self { workflow_id, reason: node.reason(), node_id: node.id }
+    }
 }
 
 impl Preview {
@@ -62,12 +82,14 @@ impl Preview {
                 .map(|each| NotStarted { workflow_id: each.workflow.as_str().to_owned() })
                 .collect()
         });
+        let skipped = triggers.skipped(organization, webhook, SKIPPED).into_iter();
         let age = triggers.freshness().age().unwrap_or_default();
         Ok(Self {
             webhook_id: webhook.as_str().to_owned(),
             matched_count: workflows.len(),
             workflows,
             inactive,
+            skipped_nodes: skipped.map(Skipped::new).collect(),
             index_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         })
     }

@@ -48,6 +48,7 @@ pub struct Metrics {
     index_changes: Vec<Vec<Counter>>,
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
+    index_skipped_parts: Vec<Counter>,
     config_reloads: Vec<Counter>,
     over_limit_in_dry_run: Vec<Counter>,
     pub redis: RedisMetrics,
@@ -185,6 +186,7 @@ impl Metrics {
                 ("reason", LoadReason::WORDS),
             ),
             index_skipped: index_skipped(),
+            index_skipped_parts: index_skipped_parts(),
             config_reloads: config_reloads(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
             redis: RedisMetrics::register(),
@@ -205,6 +207,11 @@ impl Metrics {
 
     pub fn index_skipped(&self, collection: Collection) -> &Counter {
         of(&self.index_skipped, collection as usize)
+    }
+
+    /// Of what a document of the collection has several of: nodes of workflows, API keys of users.
+    pub fn index_skipped_parts(&self, collection: Collection) -> &Counter {
+        of(&self.index_skipped_parts, collection as usize)
     }
 
     pub fn config_reload(&self, result: ReloadResult) -> &Counter {
@@ -309,6 +316,20 @@ fn index_skipped() -> Vec<Counter> {
     describe_counter!(name, "Malformed documents that were left out.");
     let collections = Collection::ALL.iter();
     collections.map(|collection| counter!(name, "collection" => collection.word())).collect()
+}
+
+fn index_skipped_parts() -> Vec<Counter> {
+    let of_collection = |collection: &Collection| match collection {
+        Collection::Workflows => count(
+            "hookgate_index_skipped_nodes_total",
+            "Malformed trigger nodes that were left out of their workflows.",
+        ),
+        Collection::Users => count(
+            "hookgate_index_skipped_api_keys_total",
+            "Malformed API keys that were left out of their users.",
+        ),
+    };
+    Collection::ALL.iter().map(of_collection).collect()
 }
 
 fn config_reloads() -> Vec<Counter> {

@@ -1,7 +1,7 @@
 //! Reading documents: fields by dotted path, identifiers, and what makes a document malformed.
 
 use bson::spec::ElementType;
-use bson::{RawArray, RawBsonRef, RawDocument};
+use bson::{Bson, RawArray, RawBsonRef, RawDocument};
 use std::fmt;
 
 /// Why a document is left out.
@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Malformed {
     #[error("{field} is not {expected}")]
     WrongType { field: String, expected: &'static str },
+    #[error("{0} is missing")]
+    Missing(&'static str),
     #[error("the document cannot be read")]
     Unreadable,
 }
@@ -22,7 +24,7 @@ impl Malformed {
 /// The `_id` of a document, its type included: `"1"` and `1` are two documents. It is the type and then the
 /// text or the digits of the ObjectId, or a document that holds any other `_id`. Digits take twice the bytes of an
 /// ObjectId, and need not be made for every request that meets it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey(Box<[u8]>);
 
 const TEXT: u8 = ElementType::String as u8;
@@ -60,7 +62,11 @@ impl fmt::Display for DocumentKey {
         }
         let wrapped = self.0.get(1..).unwrap_or_default();
         match RawDocument::from_bytes(wrapped).and_then(|wrapped| wrapped.get("")) {
-            Ok(Some(id)) => write!(formatter, "{id:?}"),
+            // As MongoDB's own tools show it.
+            Ok(Some(id)) => match Bson::try_from(id.to_raw_bson()) {
+                Ok(id) => write!(formatter, "{}", id.into_relaxed_extjson()),
+                Err(_) => formatter.write_str("unreadable"),
+            },
             _ => formatter.write_str("unreadable"),
         }
     }
@@ -165,7 +171,7 @@ mod tests {
         assert_ne!(key(rawdoc! { "_id": "1" }), key(rawdoc! { "_id": 1 }));
         assert_ne!(key(rawdoc! { "_id": 1_i64 }), key(rawdoc! { "_id": 1 }));
         assert_eq!(key(rawdoc! { "_id": "wf" }).to_string(), "wf");
-        assert_eq!(key(rawdoc! { "_id": 7 }).to_string(), "Int32(7)");
+        assert_eq!(key(rawdoc! { "_id": 7 }).to_string(), "7");
     }
 
     #[test]

@@ -8,8 +8,10 @@ pub mod document;
 pub mod file;
 pub mod key;
 mod keys_of;
+pub mod left_out;
 pub mod load;
 pub mod mongo;
+mod notices;
 pub mod shard;
 pub mod sharded;
 pub mod snapshot;
@@ -19,23 +21,17 @@ mod survey;
 pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};
-use crate::log_rate::LogRate;
 use crate::metrics::{ChangeKind, Collection, LoadReason, Metrics};
 use bson::{Document, RawDocument};
 use document::{DocumentKey, Malformed};
+use left_out::LeftOut;
+use notices::Notices;
 use snapshot::Snapshot;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
-
-/// Malformed documents that are remembered as logged. Beyond this many they are only counted.
-const LOGGED_DOCUMENTS: usize = 10_000;
-
-/// Malformed documents that are logged within one second: a thousand of them may come with one change of a program. Those beyond
-/// are logged when they are read again.
-const LOGGED_PER_SECOND: u32 = 20;
 
 /// Older than any snapshot that is worth serving.
 const LONG_AGO: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -55,6 +51,9 @@ pub trait View: Send + 'static {
 
     /// Reads a document: projected or whole, the fields are in the same places.
     fn read(&self, document: &RawDocument) -> Result<Self::Record, Malformed>;
+
+    /// What of a document was left out although the rest of it was read.
+    fn left_out(record: &Self::Record) -> LeftOut;
 
     fn begin_load(&self) -> Self::Load;
 
@@ -157,8 +156,7 @@ type Changes<V> = Vec<(DocumentKey, Option<<V as View>::Record>)>;
 #[derive(Debug)]
 pub struct Mirror<V: View> {
     view: V,
-    logged: HashSet<DocumentKey>,
-    log_rate: LogRate,
+    notices: Notices,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
@@ -174,14 +172,7 @@ impl<V: View> Mirror<V> {
         reporter: Reporter,
     ) -> Self {
         reporter.set(Condition::NotReady("not loaded yet".to_owned()));
-        Self {
-            view,
-            logged: HashSet::new(),
-            log_rate: LogRate::new(LOGGED_PER_SECOND, Duration::from_secs(1)),
-            freshness,
-            metrics,
-            reporter,
-        }
+        Self { view, notices: Notices::new(Self::NAME), freshness, metrics, reporter }
     }
 
     /// Serves what a snapshot holds until there is a load.
@@ -275,18 +266,26 @@ impl<V: View> Mirror<V> {
     }
 
     fn staleness(&self) -> Condition {
-        if !self.freshness.is_loaded() || self.freshness.can_deny() {
+        let freshness = &self.freshness;
+        let Some(age) = freshness.age().filter(|_| !freshness.can_deny()) else {
             return Condition::Ready;
-        }
-        let span = humantime::format_duration(self.freshness.max_staleness);
-        let note = format!("not known to be current for more than {span}: misses are answered 503");
-        Condition::Degraded(vec![note])
+        };
+        let why = if age > freshness.max_staleness {
+            let span = humantime::format_duration(freshness.max_staleness);
+            format!("not known to be current for more than {span}")
+        } else {
+            "not known to be complete until changes are followed".to_owned()
+        };
+        Condition::Degraded(vec![format!("{why}: misses are answered 503")])
     }
 
-    /// Reads a document; a malformed one is counted, and logged the first time.
+    /// Reads a document; one that is malformed, or has parts that are, is counted, and logged the first time.
     fn record_of(&mut self, key: &DocumentKey, document: &RawDocument) -> Option<V::Record> {
         match self.view.read(document) {
-            Ok(record) => Some(record),
+            Ok(record) => {
+                self.leave_out_parts(key, &V::left_out(&record));
+                Some(record)
+            }
             Err(malformed) => {
                 self.leave_out(key, &malformed);
                 None
@@ -296,21 +295,16 @@ impl<V: View> Mirror<V> {
 
     fn leave_out(&mut self, key: &DocumentKey, malformed: &Malformed) {
         self.metrics.index_skipped(V::COLLECTION).increment(1);
-        if self.logged.len() >= LOGGED_DOCUMENTS || self.logged.contains(key) {
-            return;
+        self.notices.document(key, malformed);
+    }
+
+    fn leave_out_parts(&mut self, key: &DocumentKey, left_out: &LeftOut) {
+        if left_out.malformed > 0 {
+            let counter = self.metrics.index_skipped_parts(V::COLLECTION);
+            counter.increment(left_out.malformed as u64);
         }
-        if self.log_rate.allows() {
-            self.logged.insert(key.clone());
-            tracing::warn!(
-                collection = Self::NAME,
-                id = %key,
-                reason = %malformed,
-                "malformed document left out"
-            );
-        } else if self.log_rate.has_begun_to_refuse() {
-            tracing::warn!(
-                "more malformed documents are left out; they are counted in hookgate_index_skipped_documents_total"
-            );
+        for part in &left_out.parts {
+            self.notices.part(key, part);
         }
     }
 }

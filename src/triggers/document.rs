@@ -1,7 +1,8 @@
 //! What a workflow's document says about its triggers.
 
+use super::skipped::{SkippedNode, SkippedNodes};
 use crate::ids::{OrganizationId, WebhookId, WorkflowId};
-use crate::mirror::document::{Malformed, array, field, identifier, is_active};
+use crate::mirror::document::{Malformed, array, identifier, is_active};
 use bson::{Document, RawBsonRef, RawDocument, doc};
 use std::collections::BTreeMap;
 
@@ -50,6 +51,8 @@ pub struct WorkflowRecord {
     pub(super) is_active: bool,
     /// By webhook: the ids of the nodes it reaches, as a JSON array.
     pub(super) triggers: Vec<(WebhookId, Box<str>)>,
+    /// Trigger nodes that start nothing.
+    pub(super) skipped: SkippedNodes,
 }
 
 impl WorkflowRecord {
@@ -58,30 +61,73 @@ impl WorkflowRecord {
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = is_active(document, &fields.active)?;
         let mut nodes_of: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
-        for node in array(document, &fields.nodes)? {
-            let RawBsonRef::Document(node) = node.map_err(|_| Malformed::Unreadable)? else {
-                continue;
-            };
+        let mut skipped = SkippedNodes::default();
+        let nodes = array(document, &fields.nodes)?.into_iter();
+        let mut number = 0;
+        for node in nodes {
+            let node = node.map_err(|_| Malformed::Unreadable)?;
+            let RawBsonRef::Document(node) = node else { continue };
             if !matches!(node.get("type"), Ok(Some(RawBsonRef::String(NODE_TYPE)))) {
                 continue;
             }
-            let Some(RawBsonRef::String(id)) = field(node, "id")? else {
-                return Err(Malformed::wrong("id of a WebhookTrigger node", "a text"));
-            };
-            let webhook = match field(node, "data.webhookId")? {
-                Some(RawBsonRef::String(text)) => WebhookId::new(text).ok(),
-                _ => None,
-            };
-            let webhook = webhook.ok_or_else(|| {
-                Malformed::wrong("webhookId of a WebhookTrigger node", "a text of 1 to 256 bytes")
-            })?;
-            nodes_of.entry(webhook).or_default().push(id);
+            number += 1;
+            match Trigger::read(node) {
+                Trigger::Good { webhook, id } => nodes_of.entry(webhook).or_default().push(id),
+                Trigger::Skipped { webhook, node } => skipped.add(number, webhook, node),
+            }
         }
         let triggers = nodes_of.into_iter().map(|(webhook, nodes)| {
             let json = serde_json::to_string(&nodes).expect("texts can be written as JSON");
             (webhook, json.into_boxed_str())
         });
-        Ok(Self { organization, is_active, triggers: triggers.collect() })
+        Ok(Self { organization, is_active, triggers: triggers.collect(), skipped })
+    }
+}
+
+/// A trigger node.
+enum Trigger<'a> {
+    Good { webhook: WebhookId, id: &'a str },
+    Skipped { webhook: Option<WebhookId>, node: SkippedNode },
+}
+
+impl<'a> Trigger<'a> {
+    /// A node without a webhook id is not configured yet, whatever else is wrong with it.
+    fn read(node: &'a RawDocument) -> Self {
+        let id = node.get("id");
+        let text = match id {
+            Ok(Some(RawBsonRef::String(text))) => Some(text),
+            _ => None,
+        };
+        let skipped =
+            |webhook, fault| Self::Skipped { webhook, node: SkippedNode::new(text, fault) };
+        match (webhook_of(node), text) {
+            (Err(malformed), _) => skipped(None, Some(malformed)),
+            (Ok(None), _) => skipped(None, None),
+            (Ok(Some(webhook)), Some(id)) => Self::Good { webhook, id },
+            (Ok(webhook), None) => {
+                let fault = match id {
+                    Ok(None | Some(RawBsonRef::Null)) => Malformed::Missing("id"),
+                    _ => Malformed::wrong("id", "a string"),
+                };
+                skipped(webhook, Some(fault))
+            }
+        }
+    }
+}
+
+/// The webhook id of a node, if it has one. A path that leads nowhere is as in MongoDB's own projections: through a value that
+/// has no members there is nothing, through an array there is an array.
+fn webhook_of(node: &RawDocument) -> Result<Option<WebhookId>, Malformed> {
+    let malformed = || Malformed::wrong("data.webhookId", "a string of 1 to 256 bytes");
+    let webhook = match node.get("data").map_err(|_| malformed())? {
+        Some(RawBsonRef::Document(data)) => data.get("webhookId").map_err(|_| malformed())?,
+        Some(array @ RawBsonRef::Array(_)) => Some(array),
+        _ => None,
+    };
+    match webhook {
+        None | Some(RawBsonRef::Null | RawBsonRef::String("")) => Ok(None),
+        Some(RawBsonRef::String(text)) => WebhookId::new(text).map(Some).map_err(|_| malformed()),
+        Some(_) => Err(malformed()),
     }
 }
 
@@ -125,19 +171,48 @@ mod tests {
 
     #[test]
     fn malformed_documents_are_told_from_good_ones() {
-        let node = |node: RawDocumentBuf| rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": [node] } };
         for malformed in [
             rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": "missing" } },
             rawdoc! { "_id": "w", "graph": { "nodes": [] } },
             rawdoc! { "_id": 5, "organizationId": "o", "graph": { "nodes": [] } },
-            node(rawdoc! { "id": "n", "type": NODE_TYPE, "data": { "webhookId": 5 } }),
-            node(rawdoc! { "id": "n", "type": NODE_TYPE }),
-            node(rawdoc! { "type": NODE_TYPE, "data": { "webhookId": "a" } }),
         ] {
             assert!(read(&malformed).is_err(), "{malformed:?}");
         }
         assert!(
             read(&rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": [] } }).is_ok()
         );
+    }
+
+    #[test]
+    fn a_node_that_starts_nothing_is_skipped_alone() {
+        let of_type = |mut node: RawDocumentBuf| {
+            node.append("type", NODE_TYPE);
+            let good = rawdoc! { "id": "good", "type": NODE_TYPE, "data": { "webhookId": "a" } };
+            read(&rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": [good, node] } })
+        };
+        for (node, faults) in [
+            (rawdoc! { "id": "n" }, 0),
+            (rawdoc! { "data": {} }, 0),
+            (rawdoc! { "id": 5, "data": null }, 0),
+            (rawdoc! { "id": "n", "data": "a" }, 0),
+            (rawdoc! { "id": "n", "data": { "webhookId": null } }, 0),
+            (rawdoc! { "id": "n", "data": { "webhookId": "" } }, 0),
+            (rawdoc! { "id": "n", "data": { "webhookId": 5 } }, 1),
+            (rawdoc! { "id": "n", "data": { "webhookId": "w".repeat(257) } }, 1),
+            (rawdoc! { "id": "n", "data": [{ "webhookId": "a" }] }, 1),
+            (rawdoc! { "data": { "webhookId": "a" } }, 1),
+            (rawdoc! { "id": null, "data": { "webhookId": "a" } }, 1),
+            (rawdoc! { "id": 5, "data": { "webhookId": "a" } }, 1),
+        ] {
+            let record = of_type(node.clone()).unwrap();
+            let left_out = &record.skipped.left_out;
+            assert_eq!(
+                (left_out.malformed, left_out.unconfigured),
+                (faults, 1 - faults),
+                "{node:?}"
+            );
+            assert_eq!(record.triggers.len(), 1, "{node:?}");
+            assert_eq!(&*record.triggers[0].1, r#"["good"]"#);
+        }
     }
 }

@@ -3,11 +3,13 @@
 mod document;
 #[cfg(test)]
 mod model;
+mod skipped;
 
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::document::{DocumentKey, IdText, Malformed};
 use crate::mirror::key::Key;
+use crate::mirror::left_out::LeftOut;
 use crate::mirror::load::Load;
 use crate::mirror::shard::{Posting, Postings};
 use crate::mirror::sharded::Sharded;
@@ -17,6 +19,8 @@ use crate::mirror::{Freshness, NotKnown, View};
 use crate::settings::Section;
 use bson::{Document, RawDocument};
 pub use document::WorkflowRecord;
+pub use skipped::SkippedNode;
+use skipped::{Skipped, SkippedTable};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,13 +123,19 @@ pub struct TriggerIndex {
     triggers: Arc<Sharded>,
     /// Where workflows that are switched off have their triggers, for who asks why nothing has started.
     inactive: Arc<Sharded>,
+    skipped: Arc<Skipped>,
     freshness: Arc<Freshness>,
 }
 
 impl TriggerIndex {
     pub fn new(max_staleness: Duration) -> Self {
         let freshness = Freshness::new(max_staleness);
-        Self { triggers: Arc::default(), inactive: Arc::default(), freshness }
+        Self {
+            triggers: Arc::default(),
+            inactive: Arc::default(),
+            skipped: Arc::default(),
+            freshness,
+        }
     }
 
     /// Reads the workflows of the organization that this webhook starts, in the order of their ids. They are there
@@ -149,6 +159,16 @@ impl TriggerIndex {
         read: impl FnOnce(Matches<'_>) -> R,
     ) -> R {
         self.inactive.read(key(organization, webhook), |postings| read(Matches(postings)))
+    }
+
+    /// The first trigger nodes that may be why a webhook starts nothing, each with the id of its workflow.
+    pub fn skipped(
+        &self,
+        organization: &OrganizationId,
+        webhook: &WebhookId,
+        most: usize,
+    ) -> Vec<(String, SkippedNode)> {
+        self.skipped.of_webhook(organization, webhook, most)
     }
 
     pub fn freshness(&self) -> &Arc<Freshness> {
@@ -180,6 +200,7 @@ pub struct WorkflowsView {
     fields: document::Fields,
     triggers: Writer,
     inactive: Writer,
+    skipped: Arc<Skipped>,
     metrics: Arc<Metrics>,
 }
 
@@ -188,13 +209,15 @@ pub struct WorkflowsView {
 pub struct WorkflowsLoad {
     triggers: Load,
     inactive: Load,
+    skipped: SkippedTable,
 }
 
 impl WorkflowsView {
     pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
         let triggers = Writer::new(Arc::clone(&index.triggers));
         let inactive = Writer::new(Arc::clone(&index.inactive));
-        Self { fields: settings.fields.clone(), triggers, inactive, metrics }
+        let skipped = Arc::clone(&index.skipped);
+        Self { fields: settings.fields.clone(), triggers, inactive, skipped, metrics }
     }
 
     fn show(&self) {
@@ -217,11 +240,18 @@ impl View for WorkflowsView {
         WorkflowRecord::read(document, &self.fields)
     }
 
-    fn begin_load(&self) -> WorkflowsLoad {
-        WorkflowsLoad { triggers: self.triggers.begin_load(), inactive: self.inactive.begin_load() }
+    fn left_out(record: &WorkflowRecord) -> LeftOut {
+        record.skipped.left_out.clone()
     }
 
-    fn load(&self, load: &mut WorkflowsLoad, document: &DocumentKey, record: WorkflowRecord) {
+    fn begin_load(&self) -> WorkflowsLoad {
+        let (triggers, inactive) = (self.triggers.begin_load(), self.inactive.begin_load());
+        WorkflowsLoad { triggers, inactive, skipped: SkippedTable::default() }
+    }
+
+    fn load(&self, load: &mut WorkflowsLoad, document: &DocumentKey, mut record: WorkflowRecord) {
+        let skipped = std::mem::take(&mut record.skipped);
+        load.skipped.put(document, &record.organization, skipped);
         let (triggers, inactive) = record.into_entries();
         load.triggers.put(document.as_bytes(), &triggers);
         load.inactive.put(document.as_bytes(), &inactive);
@@ -230,6 +260,8 @@ impl View for WorkflowsView {
     fn finish_load(&mut self, load: WorkflowsLoad) {
         self.triggers.replace(load.triggers);
         self.inactive.replace(load.inactive);
+        // The old table is dropped when nobody is kept from reading.
+        let _old = std::mem::replace(&mut *self.skipped.table(), load.skipped);
         self.show();
     }
 
@@ -245,7 +277,14 @@ impl View for WorkflowsView {
 
     fn apply(&mut self, records: Vec<(DocumentKey, Option<WorkflowRecord>)>) {
         let (mut triggers, mut inactive) = (Changes::default(), Changes::default());
-        for (document, record) in records {
+        for (document, mut record) in records {
+            match &mut record {
+                Some(record) => {
+                    let skipped = std::mem::take(&mut record.skipped);
+                    self.skipped.table().put(&document, &record.organization, skipped);
+                }
+                None => self.skipped.table().remove(&document),
+            }
             let (started, not_started) =
                 record.map(WorkflowRecord::into_entries).unwrap_or_default();
             triggers.put(document.as_bytes(), started);
@@ -260,7 +299,7 @@ impl View for WorkflowsView {
 impl WorkflowRecord {
     /// What is started, and what would be if it were switched on; of one of them there is nothing.
     fn into_entries(self) -> (Vec<Entry>, Vec<Entry>) {
-        let Self { organization, is_active, triggers } = self;
+        let Self { organization, is_active, triggers, .. } = self;
         let entry = |(webhook, node_ids): (WebhookId, Box<str>)| Entry {
             key: key(&organization, &webhook).to_bytes(),
             data: node_ids.into_string().into_bytes(),

@@ -182,6 +182,7 @@ impl App {
                 supervisor.spawn("users", file::follow(triggers.file.clone(), users));
             }
             Source::MongoDb => {
+                self.config.mongodb.warn();
                 if let Some(contents) = self.snapshot_contents() {
                     let snapshot = read_snapshot(&contents).await;
                     if let Some(snapshot) = &snapshot {

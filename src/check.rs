@@ -39,6 +39,9 @@ impl Report {
             Ok(config) => {
                 report.ok = true;
                 report.warnings = config.auth.jwt.warnings();
+                if config.triggers.source == Source::MongoDb {
+                    report.warnings.extend(config.mongodb.warnings());
+                }
                 report.from_environment.clone_from(&config.from_environment);
             }
             Err(faults) => report.faults.clone_from(faults),

@@ -43,6 +43,7 @@ pub mod pause;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;
+pub mod trust;
 pub mod watched_file;
 
 /// Version and git commit.

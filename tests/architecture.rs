@@ -16,6 +16,7 @@ const GROUND: &[&str] = &[
     "pause",
     "settings",
     "supervisor",
+    "trust",
     "watched_file",
 ];
 
@@ -31,6 +32,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("pause", &[]),
     ("settings", &[]),
     ("supervisor", &[&["failpoint"]]),
+    ("trust", &[]),
     ("watched_file", &[]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
@@ -75,7 +77,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dashmap", &["admission/"]),
     ("governor", &["admission/"]),
     ("quick_cache", &["auth/"]),
-    ("rustls", &["ingress/tls.rs"]),
+    ("rustls", &["ingress/tls.rs", "trust.rs"]),
     ("tokio_rustls", &["ingress/tls.rs"]),
     ("triomphe", &["mirror/"]),
     ("metrics_exporter_prometheus", &["metrics/"]),

@@ -8,6 +8,9 @@ mod rights;
 #[path = "check_connect/redis.rs"]
 mod redis_server;
 
+#[path = "check_connect/reasons.rs"]
+mod reasons;
+
 use harness::documents::user;
 use harness::hookgate::{check, check_connect};
 use harness::mongo::{Mongo, TestDatabase};
@@ -119,8 +122,14 @@ async fn servers_that_are_not_there_are_told_with_their_address() {
     let (code, report) = check_connect(&config).await;
     assert_eq!(code, 1, "{report}");
     for (part, port, fault) in [
-        ("mongodb", mongo, "cannot be used: no primary can be reached"),
-        ("redis", redis, "does not answer: Connection refused"),
+        (
+            "mongodb",
+            mongo,
+            format!(
+                "cannot be used: no primary can be reached: 127.0.0.1:{mongo}: Connection refused"
+            ),
+        ),
+        ("redis", redis, "does not answer: Connection refused".to_owned()),
     ] {
         assert_eq!(report[part]["server"], format!("127.0.0.1:{port}"));
         assert_eq!(report[part]["faults"], json!([fault]));

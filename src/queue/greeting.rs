@@ -2,6 +2,7 @@
 //! INFO, and to a cluster CLUSTER INFO. It goes on without CLIENT ID and INFO, but a refusal of any other ends the
 //! connection, and a server may have PING and SELECT switched off. They are left out where they are not needed.
 
+use super::address;
 use crate::settings::Secret;
 use fred::error::Error;
 use fred::prelude::Config;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 /// What is connected to by this address, and how.
 pub(super) fn config(address: &Secret) -> Result<Config, Error> {
-    let mut config = Config::from_url(address.reveal())?;
+    let mut config = address::config(address)?;
     // Every connection begins with this database.
     config.database = config.database.filter(|&database| database != 0);
     if config.password.is_none() {

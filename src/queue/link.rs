@@ -1,6 +1,7 @@
 //! A session with Redis that is replaced whenever it is lost.
 
 use super::QueueSettings;
+use super::reason::reason;
 use super::session::Session;
 use crate::log_rate::LogRate;
 use crate::pause::Pause;
@@ -94,7 +95,7 @@ async fn keep_connected(
                 was_useful = session.is_useful();
                 end
             }
-            Err(error) => readable(error.details()).to_owned(),
+            Err(error) => reason(&error),
         };
         tracing::debug!(cause = end, "no connection to Redis");
         lock(&news).cause = end;
@@ -111,23 +112,4 @@ async fn keep_connected(
 
 fn lock(news: &Mutex<News>) -> MutexGuard<'_, News> {
     news.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The message within what fred says of an error of the operating system:
-/// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
-pub(super) fn readable(details: &str) -> &str {
-    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
-    message.map_or(details, |(message, _)| message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::readable;
-
-    #[test]
-    fn an_error_of_the_system_is_told_in_its_own_words() {
-        let refused = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
-        assert_eq!(readable(refused), "Connection refused");
-        assert_eq!(readable("no answer in time"), "no answer in time");
-    }
 }

@@ -1,6 +1,7 @@
 //! Jobs into Redis, in BullMQ's format: many requests in one script call, all jobs of a request or
 //! none.
 
+mod address;
 mod batcher;
 mod delivery;
 mod greeting;
@@ -14,6 +15,7 @@ mod link;
 mod options;
 mod probe;
 mod producer;
+mod reason;
 mod rights;
 mod script;
 mod sender;
@@ -91,7 +93,7 @@ impl PausedLayout {
 impl QueueSettings {
     pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
         let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
-        if let Some(Err(message)) = redis.as_ref().map(session::check_address) {
+        if let Some(Err(message)) = redis.as_ref().map(address::check) {
             section.fault("redis", message);
         }
         let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
@@ -137,7 +139,7 @@ impl QueueSettings {
 
     /// Where Redis, or the Sentinels or nodes that lead to it, are by the configuration.
     fn servers(&self) -> String {
-        session::servers(&self.redis)
+        address::servers(&self.redis)
     }
 
     /// What is left of `enqueue_timeout` for a reply when a batch may last be carried out.

@@ -5,12 +5,13 @@
 //! its state, its bounds and its time limits are not asked. A session that is stuck is dropped with
 //! its socket, whatever fred is busy with.
 
+use super::address::host_and_port;
+use super::reason::reason;
 use super::{QueueSettings, greeting};
 use crate::settings::Secret;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
-use fred::types::config::Server;
+use fred::prelude::{Builder, Client, ConnectionConfig, TcpConfig};
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,7 +120,7 @@ impl Session {
     pub(super) async fn ended(&self, driver: &mut Driver, patience: Duration) -> String {
         let end = tokio::select! {
             ended = driver => match ended {
-                Ok(Err(error)) => error.details().to_owned(),
+                Ok(Err(error)) => reason(&error),
                 Ok(Ok(())) => "connection closed".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -272,33 +273,8 @@ fn lock(vitals: &Mutex<Vitals>) -> MutexGuard<'_, Vitals> {
     vitals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says what is wrong with an address, without repeating it: it may hold a password.
-pub(super) fn check_address(address: &Secret) -> Result<(), &'static str> {
-    const SCHEMES: [&str; 6] =
-        ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
-    let scheme = address.reveal().split_once("://").map(|(scheme, _)| scheme);
-    if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
-        return Err(
-            "not an address that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://",
-        );
-    }
-    Config::from_url(address.reveal()).map(|_| ()).map_err(|_| {
-        "not a valid address: ports go to 65535, databases to 255, a # in a password is written %23, Sentinel needs ?sentinelServiceName=, further hosts are given by &node=host:port"
-    })
-}
-
-/// Hosts and ports of an address, and nothing else of it.
-pub(super) fn servers(address: &Secret) -> String {
-    let hosts = Config::from_url(address.reveal()).map(|config| config.server.hosts());
-    hosts.unwrap_or_default().iter().map(host_and_port).collect::<Vec<_>>().join(", ")
-}
-
-fn host_and_port(server: &Server) -> String {
-    format!("{}:{}", server.host, server.port)
-}
-
 /// A client that connects once.
-fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
+fn client(redis: &Secret, limit: Duration) -> Result<Client, Error> {
     let connection = ConnectionConfig {
         connection_timeout: limit,
         internal_command_timeout: limit,
@@ -314,7 +290,7 @@ fn client(address: &Secret, limit: Duration) -> Result<Client, Error> {
         },
         ..ConnectionConfig::default()
     };
-    Builder::from_config(greeting::config(address)?).set_connection_config(connection).build()
+    Builder::from_config(greeting::config(redis)?).set_connection_config(connection).build()
 }
 
 /// What is said of MOVED and ASK in place of that, in the manner of Redis.

@@ -2,8 +2,8 @@
 
 use super::health::Health;
 use super::limits::Limits;
-use super::link::readable;
 use super::probe;
+use super::reason::reason;
 use super::rights::Rights;
 use super::session::{CallError, Session};
 use super::state::State;
@@ -32,7 +32,7 @@ pub async fn survey(settings: &QueueSettings, max_body: usize) -> Findings {
         }
         Err(error) => {
             findings.fact("server", settings.servers());
-            findings.fault(format!("does not answer: {}", readable(error.details())));
+            findings.fault(format!("does not answer: {}", reason(&error)));
         }
     }
     findings

@@ -73,14 +73,24 @@ impl Authority {
         authority
     }
 
+    /// Its own certificate.
+    pub fn certificate_pem(&self) -> String {
+        self.certificate.pem()
+    }
+
     pub fn issue(&self) -> Identity {
         self.issue_for(&PKCS_ECDSA_P256_SHA256)
     }
 
     /// With a key of this kind.
     pub fn issue_for(&self, algorithm: &'static SignatureAlgorithm) -> Identity {
+        self.issue_to("127.0.0.1", algorithm)
+    }
+
+    /// For a server of this name or address.
+    pub fn issue_to(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Identity {
         let key = KeyPair::generate_for(algorithm).expect("a key pair");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {
             chain_pem: certificate.pem() + &self.certificate.pem(),

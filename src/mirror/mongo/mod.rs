@@ -7,6 +7,11 @@
 //! majority reads from the primary, in a session that has seen the change; one fetch at a time; the
 //! records are keyed by `_id`, type included.
 
+mod address;
+mod authorities;
+mod options;
+mod reason;
+mod servers;
 mod source;
 mod stream;
 mod survey;
@@ -17,9 +22,13 @@ use crate::lifecycle::Condition;
 use crate::metrics::LoadReason;
 use crate::pause::Pause;
 use crate::settings::{Secret, Section};
+use address::Address;
+use authorities::Authorities;
 use bson::{Bson, RawDocument, Timestamp};
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, ClientSession, Database};
+use reason::reason;
+use servers::Servers;
 use source::{Position, Source};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -42,6 +51,9 @@ const FETCHED_DOCUMENTS: usize = 1000;
 /// again is our own affair.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The longest that the address may say: less than any reply is waited for, so that why there is no server can be told.
+const LONGEST_SERVER_SELECTION: Duration = Duration::from_secs(7);
+
 /// How long a reply is waited for to begin with. A server that holds one back may answer everybody else: then the driver waits
 /// for ever.
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
@@ -58,20 +70,40 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 pub struct MongoSettings {
     uri: Secret,
     database: String,
+    /// What of the address is ignored.
+    ignored: Vec<String>,
 }
 
 impl MongoSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let uri = section.secret("uri", Some("mongodb://127.0.0.1:27017/?replicaSet=rs0"));
-        if let Some(Err(message)) = uri.as_ref().map(check_uri) {
-            section.fault("uri", message);
-        }
-        let uri = uri.unwrap_or_else(|| Secret::new(String::new()));
+        let address = match uri.as_ref().map(Address::read) {
+            Some(Ok(address)) => Some(address),
+            Some(Err(faults)) => {
+                faults.into_iter().for_each(|fault| section.fault("uri", fault));
+                None
+            }
+            None => None,
+        };
+        let nothing = || Address { uri: Secret::new(String::new()), warnings: Vec::new() };
+        let Address { uri, warnings: ignored } = address.unwrap_or_else(nothing);
         let database: String = section.value("database", "tether".to_owned());
         if database.is_empty() {
             section.fault("database", "is empty");
         }
-        Self { uri, database }
+        Self { uri, database, ignored }
+    }
+
+    /// Says in the log what is worth a look in them.
+    pub fn warn(&self) {
+        for warning in self.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// What is worth a look in them.
+    pub fn warnings(&self) -> Vec<String> {
+        self.ignored.iter().map(|ignored| format!("mongodb.uri: {ignored}")).collect()
     }
 }
 
@@ -92,14 +124,6 @@ impl MongoSettings {
     }
 }
 
-/// Says what is wrong with an address, without repeating it: it may hold a password.
-fn check_uri(uri: &Secret) -> Result<(), &'static str> {
-    if !uri.reveal().starts_with("mongodb://") && !uri.reveal().starts_with("mongodb+srv://") {
-        return Err("not an address that begins with mongodb:// or mongodb+srv://");
-    }
-    ConnectionString::parse(uri.reveal()).map(|_| ()).map_err(|_| "not a valid address")
-}
-
 /// The database by its address.
 #[derive(Debug)]
 pub struct Mongo {
@@ -113,19 +137,33 @@ impl Mongo {
 
     /// The database of a new client, which connects when it is used. A client forgets the address over what it has learnt
     /// of the servers: when all of those are gone, or were of the wrong kind once, it never finds another.
-    async fn connect(&self) -> Result<Database, Lost> {
-        let mut options = ClientOptions::parse(self.settings.uri.reveal()).await.map_err(|_| {
-            // The driver's message may repeat the address, which may hold a password.
-            Lost {
-                reason: "mongodb.uri is not a valid address, or its name is not found".to_owned(),
-                is_passing: true,
-            }
+    async fn connect(&self) -> Result<Connected, Lost> {
+        let parsed = ClientOptions::parse(self.settings.uri.reveal()).await;
+        // It was parsed before; what is left to fail is looking up the name of mongodb+srv.
+        let mut options = parsed.map_err(|error| {
+            Lost::passing(format!(
+                "the servers of mongodb.uri cannot be looked up: {}",
+                reason(&error)
+            ))
         })?;
         options.app_name.get_or_insert_with(|| "hookgate".to_owned());
-        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        let patience = options.server_selection_timeout.unwrap_or(SERVER_SELECTION_TIMEOUT);
+        options.server_selection_timeout = Some(patience.min(LONGEST_SERVER_SELECTION));
+        let servers = Servers::watch(&mut options);
+        let authorities = Authorities::put_into(&mut options).map_err(Lost::passing)?;
         let client = Client::with_options(options).map_err(Lost::from)?;
-        Ok(client.database(&self.settings.database))
+        let database = client.database(&self.settings.database);
+        Ok(Connected { database, servers, _authorities: authorities })
     }
+}
+
+/// A client that is in use, for its database.
+#[derive(Debug)]
+struct Connected {
+    database: Database,
+    servers: Servers,
+    /// The client reads them when it meets another server.
+    _authorities: Option<Authorities>,
 }
 
 /// Keeps a mirror as the collection is. Never ends.
@@ -133,7 +171,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
     let mut line = Line {
         mongo,
         collection,
-        database: None,
+        connected: None,
         place: None,
         has_advanced: false,
         reason: LoadReason::Start,
@@ -144,6 +182,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
     loop {
         line.has_advanced = false;
         let Err(lost) = line.follow(&mut mirror).await;
+        let lost = lost.with_servers(line.connected.as_ref());
         if !lost.is_passing {
             line.place = None;
         }
@@ -155,7 +194,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
             line.limit = (line.limit * 2).min(LONGEST_REPLY_LIMIT);
         }
         if line.place.is_none() || advanced_at.elapsed() > CLIENT_PATIENCE {
-            line.database = None;
+            line.connected = None;
         }
         if line.has_advanced && line.place.is_some() {
             // Nobody need know of it, if the next attempt succeeds.
@@ -179,8 +218,7 @@ fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
 struct Line {
     mongo: Arc<Mongo>,
     collection: String,
-    /// Of a client that is in use.
-    database: Option<Database>,
+    connected: Option<Connected>,
     /// Where the next stream goes on: behind all that has been applied. `None`: everything has to be loaded.
     place: Option<Position>,
     /// Whether the last stream has told anything.
@@ -194,11 +232,11 @@ struct Line {
 impl Line {
     /// Loads the collection, unless a stream can go on where the last one was, and follows it until the stream is lost.
     async fn follow<V: View>(&mut self, mirror: &mut Mirror<V>) -> Result<Infallible, Lost> {
-        let database = match &self.database {
-            Some(database) => database,
-            None => self.database.insert(self.mongo.connect().await?),
+        let connected = match &self.connected {
+            Some(connected) => connected,
+            None => self.connected.insert(self.mongo.connect().await?),
         };
-        let source = Source::new(database, &self.collection, self.limit);
+        let source = Source::new(&connected.database, &self.collection, self.limit);
         let begun = Instant::now();
         let mut session = source.session().await?;
         let now = session.operation_time();

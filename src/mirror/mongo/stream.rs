@@ -1,5 +1,7 @@
 //! Reading the stream of changes, in a task of its own.
 
+use super::Connected;
+use super::reason::reason;
 use super::source::{Position, Source, Stream};
 use crate::failpoint;
 use crate::mirror::document::DocumentKey;
@@ -14,35 +16,49 @@ use tokio::time::Instant;
 const CURSOR_IS_GONE: [i32; 2] = [43, 237];
 
 /// Why the stream, or what was read for it, was given up.
+#[derive(Debug)]
 pub(super) struct Lost {
     pub(super) reason: String,
     /// Whether another stream may go on where this one was.
     pub(super) is_passing: bool,
+    /// Whether what is known of each server says more than the reason.
+    is_of_servers: bool,
 }
 
 impl Lost {
     pub(super) fn for_good(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_passing: false }
+        Self { reason: reason.into(), is_passing: false, is_of_servers: false }
+    }
+
+    pub(super) fn passing(reason: String) -> Self {
+        Self { reason, is_passing: true, is_of_servers: false }
+    }
+
+    /// Adds what the driver last learnt of each server, where none could be chosen.
+    pub(super) fn with_servers(mut self, connected: Option<&Connected>) -> Self {
+        if let Some(connected) = connected.filter(|_| self.is_of_servers) {
+            let servers = connected.servers.in_words();
+            self.reason.push_str(": ");
+            self.reason.push_str(&servers);
+        }
+        self
     }
 }
 
 impl From<Error> for Lost {
     fn from(error: Error) -> Self {
-        let reason = match *error.kind {
-            ErrorKind::ServerSelection { ref message, .. } => {
-                tracing::debug!(%error, "no server was found");
-                why_no_server(message).to_owned()
+        let is_passing = is_passing(&error);
+        match &*error.kind {
+            ErrorKind::ServerSelection { message, .. } => {
+                let why = why_no_server(message);
+                Self { reason: why.to_owned(), is_passing, is_of_servers: why == NO_PRIMARY }
             }
-            ref kind => without_command(&kind.to_string()).to_owned(),
-        };
-        Self { reason, is_passing: is_passing(&error) }
+            _ => Self { reason: reason(&error), is_passing, is_of_servers: false },
+        }
     }
 }
 
-/// MongoDB repeats the command that it refuses, with its times and signatures: never twice the same.
-fn without_command(message: &str) -> &str {
-    message.split(" to execute command").next().unwrap_or(message)
-}
+const NO_PRIMARY: &str = "no primary can be reached";
 
 /// What the driver's message comes to, which is a list of all that it knows of every server and is never twice the same.
 fn why_no_server(message: &str) -> &'static str {
@@ -51,7 +67,7 @@ fn why_no_server(message: &str) -> &'static str {
     } else if !message.contains("Servers: [") {
         "at the address is no member of the replica set that it names; a standalone server has no change streams"
     } else {
-        "no primary can be reached"
+        NO_PRIMARY
     }
 }
 

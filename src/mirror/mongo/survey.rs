@@ -1,8 +1,8 @@
 //! What a look at the database finds, for `hookgate check --connect`.
 
-use super::Mongo;
 use super::source::{Position, Source};
 use super::stream::Lost;
+use super::{Connected, Mongo};
 use crate::findings::Findings;
 use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
@@ -22,24 +22,32 @@ impl Mongo {
         users: (&str, &mut U),
     ) -> Findings {
         let mut findings = Findings::default();
-        let set = match self.survey_server(&mut findings).await {
-            Ok(set) => set,
-            Err(Lost { reason, .. }) => {
+        let connected = self.connect().await;
+        let set = match &connected {
+            Ok(connected) => self.survey_server(connected, &mut findings).await,
+            Err(lost) => Err(Lost::passing(lost.reason.clone())),
+        };
+        match (set, &connected) {
+            (Ok(true), Ok(Connected { database, .. })) => {
+                survey_collection(database, workflows, &mut findings).await;
+                survey_collection(database, users, &mut findings).await;
+            }
+            (Ok(_), _) => {}
+            (Err(lost), connected) => {
+                let Lost { reason, .. } = lost.with_servers(connected.as_ref().ok());
                 findings.fact("server", self.settings.servers());
                 findings.fault(format!("cannot be used: {reason}"));
-                return findings;
             }
-        };
-        if let Some(database) = set {
-            survey_collection(&database, workflows, &mut findings).await;
-            survey_collection(&database, users, &mut findings).await;
         }
         findings
     }
 
-    /// The database, if it can be followed.
-    async fn survey_server(&self, findings: &mut Findings) -> Result<Option<Database>, Lost> {
-        let database = self.connect().await?;
+    /// Whether the database can be followed.
+    async fn survey_server(
+        &self,
+        Connected { database, .. }: &Connected,
+        findings: &mut Findings,
+    ) -> Result<bool, Lost> {
         let ask = async |command: Document| database.run_command(command).await;
         let hello = ask(doc! { "hello": 1 }).await?;
         let build = ask(doc! { "buildInfo": 1 }).await?;
@@ -52,7 +60,7 @@ impl Mongo {
             findings
                 .fault("is in no replica set: start mongod with --replSet and initiate it once");
         }
-        Ok(set.is_some().then_some(database))
+        Ok(set.is_some())
     }
 }
 

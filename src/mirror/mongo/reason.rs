@@ -1,0 +1,43 @@
+//! What an error of the driver is, for people: without what is for programmers, and never twice different.
+
+use crate::trust;
+use mongodb::error::{Error, ErrorKind};
+use std::io;
+
+/// Says what has gone wrong.
+pub(super) fn reason(error: &Error) -> String {
+    match &*error.kind {
+        ErrorKind::Io(error) => of_io(error),
+        ErrorKind::DnsResolve { message, .. } => format!("the name is not found: {message}"),
+        ErrorKind::ConnectionPoolCleared { message, .. } => of_nested(message),
+        kind => without_command(&kind.to_string()).to_owned(),
+    }
+}
+
+/// MongoDB repeats the command that it refuses, with its times and signatures: never twice the same.
+fn without_command(message: &str) -> &str {
+    message.split(" to execute command").next().unwrap_or(message)
+}
+
+/// The driver writes an error within an error as it does for programmers: `… failed with: Kind: I/O error: timed out, labels: {}, …`.
+fn of_nested(message: &str) -> String {
+    let (_, nested) = message.split_once("Kind: ").unwrap_or(("", message));
+    let nested = nested.split(", labels: ").next().unwrap_or(nested);
+    let nested = nested.strip_prefix("I/O error: ").unwrap_or(nested);
+    format!("connections were closed after a failure: {}", without_code(without_command(nested)))
+}
+
+fn of_io(error: &io::Error) -> String {
+    if let Some(failure) = trust::failure_of(error) {
+        return failure;
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the server has closed the connection".to_owned(),
+        _ => without_code(&error.to_string()).to_owned(),
+    }
+}
+
+/// `Connection refused (os error 111)` without what is in brackets.
+fn without_code(message: &str) -> &str {
+    message.split(" (os error").next().unwrap_or(message)
+}

@@ -109,6 +109,56 @@ async fn nothing_is_missed_when_the_primary_steps_down_or_dies_under_writes() {
     assert_eq!(reloads, Some(0.0), "the stream was taken up from where it was");
 }
 
+#[tokio::test]
+async fn an_address_that_is_shared_with_other_drivers_is_followed() {
+    let mongo = Mongo::shared().await;
+    let database = mongo.database().await;
+    database.insert(&Documents::two_organizations()).await;
+    let ignored = [
+        "timeoutMS=1",
+        "socketTimeoutMS=1",
+        "waitQueueTimeoutMS=1",
+        "maxPoolSize=0",
+        "maxConnecting=0",
+        "heartbeatFrequencyMS=1",
+        "serverSelectionTimeoutMS=0",
+        "maxStalenessSeconds=1",
+        "readPreference=secondary",
+        "uuidRepresentation=standard",
+        "useNewUrlParser=true",
+        "useUnifiedTopology=true",
+        &format!("appName={}", "x".repeat(200)),
+    ]
+    .join("&");
+    for compressor in ["snappy", "zlib", "zstd"] {
+        let by_compressor = async || {
+            let admin = mongo.client().await.database("admin");
+            let status = admin.run_command(doc! { "serverStatus": 1 }).await.expect("a status");
+            let network = status.get_document("network").expect("a document");
+            let compression = network.get_document("compression").expect("a document");
+            let counts = compression.get_document(compressor).expect("a document");
+            let compressed = counts.get_document("compressor").expect("a document");
+            compressed.get_i64("bytesOut").expect("a number")
+        };
+        let before = by_compressor().await;
+        let uri = format!(
+            "{}&{ignored}&w=0&journal=true&retryWrites=true&compressors={compressor}",
+            database.uri()
+        );
+        let app = App::build().mongo(&database).config(|config| {
+            config.set("mongodb.uri", uri);
+        });
+        let app = app.start().await;
+        agrees(&app, &database, &[]).await;
+        assert!(by_compressor().await > before, "{compressor} is in use");
+        let log = app.hookgate.log();
+        for option in ignored.split('&') {
+            let name = option.split('=').next().unwrap_or_default();
+            assert_eq!(log.matches(&format!("{name} is ignored")).count(), 1, "{name}: {log}");
+        }
+    }
+}
+
 /// Twenty workflows that come, change and partly go, whoever is primary.
 async fn write(database: &TestDatabase, serial: &mut u32, gone: &mut Vec<String>) {
     let workflows = database.workflows();

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::harness::scratch::Scratch;
 use super::harness::tls::Authority;
 use super::harness::wait::until;
-use super::harness::{Config, Mongo, Redis, hookgate, ports};
+use super::harness::{App, Config, Mongo, Redis, hookgate, ports};
 
 /// Marks of what Rust writes for programmers.
 const DEBUG_TEXT: [&str; 6] = ["Custom {", "kind: ", "labels: ", "Kind: ", "Some(", "Error {"];
@@ -193,6 +193,37 @@ async fn authorities_of_the_system_count_for_redis_and_mongodb_alike() {
     let (code, report) = check(config(&redis, &own), tls.file("other.pem")).await;
     assert_eq!(code, Some(1), "{report}");
     assert_eq!(report["mongodb"]["faults"], json!([]), "{report}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_ready_says_why_in_words_everywhere() {
+    let tls = Tls::new();
+    let (redis, port) = tls.redis().await;
+    let mut mongo = Mongo::start_uninitiated(ports::free());
+    tls.restart(&mut mongo, "requireTLS", "identity.pem").await;
+    let app = App::build()
+        .redis(redis)
+        .redis_address(&format!("rediss://127.0.0.1:{port}"))
+        .variable("SSL_CERT_FILE", &tls.file("other.pem"))
+        .variable("SSL_CERT_DIR", "");
+    let app = app.config(|config| {
+        let uri = format!("mongodb://127.0.0.1:{}/?replicaSet=rs0&tls=true", mongo.port());
+        config.set("triggers.source", "mongodb").set("mongodb.uri", uri);
+        config.set("telemetry.log", "debug");
+    });
+    let app = app.start_unready().await;
+    until("all say why", async || {
+        let reasons = app.hookgate.readiness().await.1["reasons"].to_string();
+        reasons.matches("not signed by a trusted authority").count() == 3
+    })
+    .await;
+    let page = app.hookgate.admin_get("/").await.text().await.expect("text");
+    assert!(page.contains("not signed by a trusted authority"), "{page}");
+    for text in [app.hookgate.readiness().await.1.to_string(), page, app.hookgate.log()] {
+        for mark in DEBUG_TEXT {
+            assert!(!text.contains(mark), "{mark} in {text}");
+        }
+    }
 }
 
 #[tokio::test]

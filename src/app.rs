@@ -1,6 +1,6 @@
 //! Puts the parts together: builds each from its section, starts them in order, stops them in order.
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, MetricsPage};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
@@ -134,7 +134,9 @@ impl App {
     fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
         let shutdown = Shutdown::default();
         let admin = Admin {
+            hosts: self.config.admin.hosts.clone(),
             metrics: Arc::clone(&self.metrics),
+            metrics_page: MetricsPage::default(),
             readiness: self.readiness.clone(),
             freshness: self.freshness(),
             build: crate::BUILD,

@@ -4,8 +4,11 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use harness::hookgate::command;
 use harness::ledger::{self, Answer, Load};
 use harness::metrics::Metrics;
 use harness::raw::{Connection, raw};
@@ -15,6 +18,8 @@ use redis::cmd;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn the_process_lives_whatever_else_is_away() {
@@ -145,10 +150,139 @@ async fn operators_are_answered_beside_connections_that_say_nothing() {
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", app.hookgate.process().pid()));
     assert!(open.expect("its descriptors").count() < 100, "not all of them are taken");
-    // A new one is taken at the latest when those have said nothing for long enough.
-    let answer = raw(app.hookgate.admin_address(), "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // A new one gets the place of the one that has been silent for longest.
+    let answer =
+        raw(app.hookgate.admin_address(), "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(answer.status, 200);
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+/// More connections than it serves at a time, each of which asks again as soon as it is answered, and opens another
+/// when it is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_beside_connections_that_ask_all_the_time() {
+    let app = App::start().await;
+    let address = app.hookgate.admin_address();
+    let asked = Arc::new(AtomicU64::new(0));
+    let mut floods = JoinSet::new();
+    for _ in 0..100 {
+        let asked = Arc::clone(&asked);
+        floods.spawn(async move {
+            loop {
+                let mut connection = Connection::open(address).await;
+                while connection.try_send(METRICS).await && connection.reply().await.is_some() {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    until("the flood is under way", async || asked.load(Ordering::Relaxed) > 200).await;
+    assert_alive(&app).await;
+    assert_eq!(app.hookgate.readiness().await.0, 200);
+}
+
+/// More connections than it serves at a time, each of which asks for more than it ever reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_beside_connections_that_read_no_answers() {
+    let app = App::start().await;
+    let memory = async || app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let before = memory().await;
+    let address = app.hookgate.admin_address();
+    let is_full = Arc::new(AtomicU64::new(0));
+    let mut floods = JoinSet::new();
+    for _ in 0..100 {
+        let is_full = Arc::clone(&is_full);
+        floods.spawn(async move {
+            loop {
+                let mut connection = Connection::open(address).await;
+                let pipelined = METRICS.repeat(1000);
+                is_full.fetch_add(1, Ordering::Relaxed);
+                while connection.try_send(&pipelined).await {}
+            }
+        });
+    }
+    until("the flood is under way", async || is_full.load(Ordering::Relaxed) >= 100).await;
+    assert_alive(&app).await;
+    let grown = memory().await - before;
+    assert!(grown < 32.0 * 1024.0 * 1024.0, "{grown} bytes for answers that nobody reads");
+}
+
+/// Alone it could keep its place for ever.
+#[tokio::test]
+async fn a_connection_that_reads_no_answers_is_closed_in_its_time() {
+    let app = App::start().await;
+    let mut connection = Connection::open(app.hookgate.admin_address()).await;
+    // Blocks while nothing is read on the other side, and fails when that has closed.
+    while connection.try_send(METRICS.repeat(1000)).await {}
+    assert_alive(&app).await;
+}
+
+/// A page that an operator looks at may have its own name point to this port, and read what is answered (DNS rebinding).
+#[tokio::test]
+async fn a_host_that_is_not_known_is_misdirected() {
+    let app = App::with(|config| {
+        config.set("admin.hosts", vec!["hookgate", "Metrics.Example.com"]);
+    })
+    .await;
+    let address = app.hookgate.admin_address();
+    let status = async |target: &str, hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        raw(address, format!("GET {target} HTTP/1.1\r\n{hosts}\r\n")).await.status
+    };
+    let known =
+        ["127.0.0.1", "10.0.0.7:9464", "[::1]", "[fe80::1]:9464", "localhost", "LocalHost:80"];
+    let listed = ["hookgate", "hookgate:9464", "HOOKGATE.", "metrics.example.com"];
+    for host in known.iter().chain(&listed) {
+        assert_eq!(status("/livez", &[host]).await, 200, "{host}");
+    }
+    let others = [
+        "evil.example",
+        "hookgate.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:9464",
+        "a@localhost",
+        "localhost:x",
+        "[::1",
+        "[::1]x",
+        "::1",
+        "0x7f.1",
+        "",
+    ];
+    for host in others {
+        for path in ["/livez", "/", "/metrics", "/readyz", "/openapi.json", "/nothing"] {
+            assert_eq!(status(path, &[host]).await, 421, "{host:?} {path}");
+        }
+    }
+    assert_eq!(status("/livez", &["localhost", "evil.example"]).await, 421);
+    assert_eq!(status("http://evil.example/livez", &["localhost"]).await, 421);
+    assert_eq!(status("http://localhost/livez", &["localhost"]).await, 200);
+    // HTTP/1.0 has no Host, and neither has a health check that speaks it; a browser always sends one.
+    assert_eq!(raw(address, "GET /livez HTTP/1.0\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_are_neither_kept_nor_guessed_at_nor_framed() {
+    let app = App::start().await;
+    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/nothing"] {
+        let response = app.hookgate.admin_get(path).await;
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
+        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    }
+    // The one style of the page is allowed by its digest.
+    let response = app.hookgate.admin_get("/").await;
+    let policy = response.headers()["content-security-policy"].to_str().expect("text").to_owned();
+    let page = response.text().await.expect("text");
+    let (_, rest) = page.split_once("<style>").expect("a style");
+    let (style, _) = rest.split_once("</style>").expect("its end");
+    let digest =
+        STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes()));
+    assert!(policy.contains(&format!("style-src 'sha256-{digest}'")), "{policy}");
 }
 
 /// As fast as eight callers can, while jobs come in and Redis goes and comes back.
@@ -195,6 +329,17 @@ async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
     }
     load.stop().await;
     app.assert_accounting().await;
+}
+
+/// `/livez` answers a new connection within the patience of `hookgate health`, time and again.
+async fn assert_alive(app: &App) {
+    let address = app.hookgate.admin_address().to_string();
+    for _ in 0..10 {
+        let mut command =
+            tokio::process::Command::from(command(&["health", "--address", &address]));
+        let output = command.output().await.expect("the binary runs");
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 /// Nobody listens where it looks for Redis, and its file is not there.

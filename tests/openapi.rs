@@ -172,6 +172,10 @@ async fn it_has_every_path_that_there_is() {
         let reply = operators.call(Method::GET, path).send().await;
         assert_eq!(reply.status, 200, "{path}");
         cases.add_reply(&document, path, method, &reply);
+        let elsewhere = operators.call(Method::GET, path).header("host", "elsewhere");
+        let reply = elsewhere.send().await;
+        assert_eq!(reply.status, 421, "{path}");
+        cases.add_reply(&document, path, method, &reply);
     }
     cases.judge(&document);
     assert_eq!(app.hookgate.admin_get("/openapi.json").await.text().await.expect("text"), TEXT);

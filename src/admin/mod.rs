@@ -1,7 +1,13 @@
 //! The operators' port: health, metrics, a page for people. It has a thread of its own, so that it
 //! answers while the workers are saturated.
 
+mod connections;
+mod hosts;
+mod metrics_page;
 mod status;
+
+pub use hosts::Hosts;
+pub use metrics_page::MetricsPage;
 
 use crate::lifecycle::{Readiness, Stage, Stopping};
 use crate::log_rate::LogRate;
@@ -9,20 +15,24 @@ use crate::metrics::Metrics;
 use crate::mirror::Freshness;
 use crate::settings::Section;
 use bytes::Bytes;
+use connections::{Connections, MOST_AGE, PATIENCE, Tracked};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// What both listeners serve, for programs; held to the code by `tests/openapi.rs`.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -30,27 +40,39 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a head at the most, and of answers that are held for a caller who does not read them, the last of them
+/// apart.
+const BUFFERED_BYTES: usize = 32 << 10;
 
-/// Connections at a time. They come out of the descriptors that are kept from callers; the others wait.
-const MOST_CONNECTIONS: usize = 64;
+/// Connections that the kernel holds for us before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Connections that are accepted before those that are open have a turn. With fewer, new ones would wait for many
+/// turns; with as many as there are places, they would be closed for each other before they are served.
+const AT_A_TIME: usize = 32;
 
 /// The section `[admin]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
     pub listen: SocketAddr,
+    pub hosts: Hosts,
 }
 
 impl AdminSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
-        Self { listen: section.address("listen", ([127, 0, 0, 1], 9464).into()) }
+        Self {
+            listen: section.address("listen", ([127, 0, 0, 1], 9464).into()),
+            hosts: Hosts::read(section),
+        }
     }
 }
 
 /// What the operators' port shows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Admin {
+    pub hosts: Hosts,
     pub metrics: Arc<Metrics>,
+    pub metrics_page: MetricsPage,
     pub readiness: Readiness,
     /// Of everything that is mirrored.
     pub freshness: Vec<Arc<Freshness>>,
@@ -64,31 +86,28 @@ pub async fn serve(
     admin: Admin,
     mut stopping: Stopping,
 ) -> std::io::Result<()> {
+    // std listens with room for 128, which one turn may have too many of.
+    socket2::SockRef::from(&listener).listen(BACKLOG)?;
     let listener = TcpListener::from_std(listener)?;
-    let tasks = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let admin = Arc::new(admin);
+    let mut connections = Connections::default();
+    let mut in_a_row = 0;
     let mut log_rate = LogRate::new(1, Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {
             () = stopping.reached(Stage::Cut) => return Ok(()),
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                let admin = admin.clone();
-                tasks.spawn(async move {
-                    let _place = place;
-                    let service = service_fn(move |request| {
-                        let response = admin.respond(&request);
-                        async move { Ok::<_, Infallible>(response) }
-                    });
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEADER_TIMEOUT)
-                        .serve_connection(TokioIo::new(stream), service);
-                    // Errors here are the other side's.
-                    let _ = connection.await;
-                });
+            Ok((stream, _)) => {
+                let admin = Arc::clone(&admin);
+                connections.serve(stream, |stream| serve_connection(stream, admin));
+                in_a_row += 1;
+                if in_a_row == AT_A_TIME {
+                    in_a_row = 0;
+                    // These have their turn before others may take their places.
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 if log_rate.allows() {
@@ -100,18 +119,58 @@ pub async fn serve(
     }
 }
 
-/// The next connection, when there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place.expect("the semaphore is never closed")))
+/// Serves a connection until it is closed, makes no progress, or is old.
+async fn serve_connection(stream: Tracked, admin: Arc<Admin>) {
+    let progress = stream.progress();
+    let service = service_fn(move |request| {
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(BUFFERED_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let old_at = progress.opened() + MOST_AGE;
+    let mut end_at = old_at;
+    loop {
+        let until = end_at.min(progress.last() + PATIENCE);
+        tokio::select! {
+            biased;
+            // Errors here are the other side's.
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep_until(until) => {}
+        }
+        let now = Instant::now();
+        if now >= progress.last() + PATIENCE || now >= old_at + PATIENCE {
+            return;
+        }
+        if now >= old_at {
+            connection.as_mut().graceful_shutdown();
+            end_at = old_at + PATIENCE;
+        }
+    }
 }
 
 impl Admin {
-    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let mut response = if self.hosts.allow(request) {
+            self.respond(request).await
+        } else {
+            text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "Host is not an address, localhost or in admin.hosts\n",
+            )
+        };
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        response
+    }
+
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -120,8 +179,11 @@ impl Admin {
         match request.uri().path() {
             "/livez" | "/healthz" | "/health" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readyz(),
-            "/metrics" => page(StatusCode::OK, PROMETHEUS_TEXT, self.render_metrics()),
-            "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI.to_owned()),
+            "/metrics" => {
+                let metrics = self.metrics_page.get(|| self.render_metrics()).await;
+                page(StatusCode::OK, PROMETHEUS_TEXT, metrics)
+            }
+            "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI),
             "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::page(self)),
             _ => text(StatusCode::NOT_FOUND, "try /, /livez, /readyz, /metrics or /openapi.json\n"),
         }
@@ -152,11 +214,15 @@ impl Admin {
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    page(status, "text/plain; charset=utf-8", text.to_owned())
+    page(status, "text/plain; charset=utf-8", text)
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -5,16 +5,16 @@
 -- ARGV  1 key prefix of jobs  2 job name  3 options of jobs  4 paused layout: auto, v5, v6
 --       5 "1" to write events  6 life of the producer's record  7 life of a key's record, both in ms
 --       8 number of this batch  9 low-water mark of the producer: it has done with every number up to it
---       10 deadline, in ms by the clock of this server  11 timestamp of jobs  12 jobs of all requests
---       then the requests; a call without any takes the batch back: no copy of it is carried out any more.
---       An ordinary one is the data of its only job, which begins with "{".
+--       10 deadline, in ms by the clock of this server  11 timestamp of jobs
+--       12 jobs of all requests; "-" withdraws the batch: no copy of it is carried out any more
+--       then the requests. An ordinary one is the data of its only job, which begins with "{".
 --       Any other is: jobs, its own options or "", fingerprint of its body if it has an idempotency
 --       key or "", tail of the data, and for each of its jobs the head of the data.
 --       A call without requests only asks whether jobs would be refused, and writes nothing
 -- Reply "<number> <ms by the clock of this server> <what became of it>", which is one of
 --       *      all requests have all their jobs added
 --       late, stale   nothing is written and nothing will be
---       -      the batch was taken back: likewise
+--       -      the batch was withdrawn: likewise
 --       for each request  A all its jobs are added  R<jobs> its key was used for it, with so many jobs
 --                         E none is, a key of Redis is in the way  X its key was used for another body
 --
@@ -57,14 +57,18 @@ if record then
     if tonumber(known) > mark then kept = kept .. ' ' .. known .. '=' .. fates end
   end
 end
-if now >= tonumber(ARGV[10]) then return reply_as_primary('late') end
 
 local function keep(became)
   call('SET', KEYS[8],
     format('%d', mark) .. kept .. ' ' .. number .. '=' .. became, 'PX', ARGV[6])
 end
 
-if #ARGV < first_request then
+-- These are kept as well: no other copy is carried out after this reply, whatever the clock shows by then.
+if now >= tonumber(ARGV[10]) then
+  keep('late')
+  return reply('late')
+end
+if ARGV[12] == '-' then
   keep('-')
   return reply('-')
 end

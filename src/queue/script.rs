@@ -71,7 +71,8 @@ pub(super) struct Copy<'a> {
     /// Milliseconds since 1970 by our own clock, that the jobs bear as the time at which they were added.
     pub(super) timestamp: u64,
     pub(super) requests: &'a [Jobs],
-    /// Whether it adds nothing, and sees to it that no other copy does: unless one has, whose fates are the reply.
+    /// Whether it adds nothing and keeps every other copy from being carried out. If one already was, its fates are the
+    /// reply.
     pub(super) is_withdrawal: bool,
 }
 
@@ -104,7 +105,13 @@ impl AddJobs {
         let more = [queue.idempotency_prefix() + "check", queue.job_prefix() + "1"];
         add_jobs.keys.extend(more.map(text));
         let number = producer.open_batch();
-        let copy = Copy { number: &number, deadline: u64::MAX, timestamp: 0, requests: &[] };
+        let copy = Copy {
+            number: &number,
+            deadline: u64::MAX,
+            timestamp: 0,
+            requests: &[],
+            is_withdrawal: false,
+        };
         add_jobs.values(&Value::from_static_str(WOULD_ADD), copy)
     }
 
@@ -157,7 +164,7 @@ impl AddJobs {
             [copy.number.get(), copy.number.low_water_mark(), copy.deadline, copy.timestamp]
                 .map(decimal),
         );
-        values.push(decimal(jobs as u64));
+        values.push(if copy.is_withdrawal { text("-".to_owned()) } else { decimal(jobs as u64) });
         for request in requests {
             if !request.is_ordinary() {
                 let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());

@@ -1,6 +1,7 @@
 //! What fred sends on a new connection before anything of ours: PING, or AUTH if there is a password, SELECT, CLIENT ID,
 //! INFO, and to a cluster CLUSTER INFO. It goes on without CLIENT ID and INFO, but a refusal of any other ends the
-//! connection, and a server may have PING and SELECT switched off. They are left out where they are not needed.
+//! connection, and a server may have PING and SELECT switched off. So SELECT is left out where it is not needed, and PING where it
+//! is refused.
 
 use super::address;
 use crate::settings::Secret;
@@ -10,15 +11,32 @@ use fred::types::config::{CredentialProvider, Server, ServerConfig};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What is connected to by this address, and how.
-pub(super) fn config(address: &Secret) -> Result<Config, Error> {
-    let mut config = address::config(address)?;
-    // Every connection begins with this database.
-    config.database = config.database.filter(|&database| database != 0);
-    if config.password.is_none() {
-        config.credential_provider = Some(Arc::new(NoPassword::new(&config.server)));
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// As fred has it. PING finds at once that a server is loading, or has no room for one more connection.
+    Usual,
+    WithoutPing,
+}
+
+impl Greeting {
+    /// What is connected to by this address, and how.
+    pub(super) fn config(self, address: &Secret) -> Result<Config, Error> {
+        let mut config = address::config(address)?;
+        // Every connection begins with this database.
+        config.database = config.database.filter(|&database| database != 0);
+        if self == Self::WithoutPing && config.password.is_none() {
+            config.credential_provider = Some(Arc::new(NoPassword::new(&config.server)));
+        }
+        Ok(config)
     }
-    Ok(config)
+}
+
+/// Whether a connection has failed for PING alone. There is no PING where there is a password.
+pub(super) fn is_ping_refused(error: &Error) -> bool {
+    let details = error.details().to_ascii_uppercase();
+    let is_refused = details.starts_with("ERR UNKNOWN COMMAND") || details.starts_with("NOPERM");
+    is_refused && details.contains("PING")
 }
 
 /// Whoever provides credentials is asked by fred in place of PING, and may have none.

@@ -5,9 +5,10 @@
 //! its state, its bounds and its time limits are not asked. A session that is stuck is dropped with
 //! its socket, whatever fred is busy with.
 
+use super::QueueSettings;
 use super::address::host_and_port;
+use super::greeting::{Greeting, is_ping_refused};
 use super::reason::reason;
-use super::{QueueSettings, greeting};
 use crate::settings::Secret;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface};
@@ -86,8 +87,20 @@ pub(super) enum CallError {
 impl Session {
     /// Connects and asks for the time, for as long as `queue.enqueue_timeout` allows.
     pub(super) async fn open(settings: &QueueSettings) -> Result<(Arc<Self>, Driver), Error> {
+        match Self::open_by(settings, Greeting::Usual).await {
+            Err(error) if is_ping_refused(&error) => {
+                Self::open_by(settings, Greeting::WithoutPing).await
+            }
+            result => result,
+        }
+    }
+
+    async fn open_by(
+        settings: &QueueSettings,
+        greeting: Greeting,
+    ) -> Result<(Arc<Self>, Driver), Error> {
         let limit = settings.patience();
-        let client = client(&settings.redis, limit)?;
+        let client = client(greeting.config(&settings.redis)?, limit)?;
         let driver = AbortOnDropHandle::new(client.connect());
         let session = Self {
             vitals: Mutex::new(Vitals {
@@ -274,7 +287,7 @@ fn lock(vitals: &Mutex<Vitals>) -> MutexGuard<'_, Vitals> {
 }
 
 /// A client that connects once.
-fn client(redis: &Secret, limit: Duration) -> Result<Client, Error> {
+fn client(config: Config, limit: Duration) -> Result<Client, Error> {
     let connection = ConnectionConfig {
         connection_timeout: limit,
         internal_command_timeout: limit,
@@ -290,7 +303,7 @@ fn client(redis: &Secret, limit: Duration) -> Result<Client, Error> {
         },
         ..ConnectionConfig::default()
     };
-    Builder::from_config(greeting::config(redis)?).set_connection_config(connection).build()
+    Builder::from_config(config).set_connection_config(connection).build()
 }
 
 /// What is said of MOVED and ASK in place of that, in the manner of Redis.

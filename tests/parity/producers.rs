@@ -63,7 +63,7 @@ impl Producer {
     }
 }
 
-/// The releases differ in the list that takes the jobs of a paused queue, and Hookgate goes by `meta.version`.
+/// The releases differ in the list that takes the jobs of a paused queue, and Hookgate goes by which of them has jobs.
 fn pushed_to(list: &str, state: &mut State, jobs: &[Job]) {
     let newest = json!(jobs.last().expect("some jobs").id);
     let is_ahead = |name: &str| state.get(name).is_some_and(|list| list["content"][0] == newest);

@@ -160,10 +160,12 @@ async fn what_cannot_be_known_of_a_pause_is_told() {
 /// The layout, and the warning beside that of this Redis, which keeps nothing.
 async fn assert_pause(config: &Config, layout: &str, warning: Option<&str>) {
     let (code, report) = check_connect(config).await;
-    assert_eq!((code, &report["redis"]["paused_layout"]), (0, &json!(layout)), "{report}");
-    let warnings = report["redis"]["warnings"].as_array().expect("a list");
-    assert_eq!(warnings.len(), 1 + usize::from(warning.is_some()), "{report}");
-    let texts = report["redis"]["warnings"].to_string();
+    let at = |pointer: &str| report.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!((code, at("/redis/paused_layout")), (0, json!(layout)), "{report}");
+    let warnings = at("/redis/warnings");
+    let count = warnings.as_array().map(Vec::len);
+    assert_eq!(count, Some(1 + usize::from(warning.is_some())), "{report}");
+    let texts = warnings.to_string();
     assert!(warning.is_none_or(|warning| texts.contains(warning)), "{report}");
 }
 

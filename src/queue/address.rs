@@ -21,11 +21,8 @@ pub(super) fn check(address: &Secret) -> Result<(), String> {
     if address.reveal().contains('#') {
         return Err("has a #, which in a password is written %23".to_owned());
     }
-    let config = parse(address.reveal()).map_err(|error| fault(address.reveal(), &error))?;
-    match config.1 {
-        true => trust::check_authorities(),
-        false => Ok(()),
-    }
+    let (_, is_tls) = parse(address.reveal()).map_err(|error| fault(address.reveal(), &error))?;
+    if is_tls { trust::check_authorities() } else { Ok(()) }
 }
 
 /// How the library is to connect. It would look for the authorities by itself, refuse all of them for one that it cannot read, and

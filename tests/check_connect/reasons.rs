@@ -178,6 +178,17 @@ async fn what_keeps_a_connection_from_being_made_is_told_of_redis_and_mongodb_al
 }
 
 #[tokio::test]
+async fn a_name_without_records_is_told_in_words() {
+    let tls = Tls::new();
+    let config = config("redis://127.0.0.1:1", "mongodb+srv://no-such-host.invalid.example/");
+    let (code, report) = check(config, tls.file("other.pem")).await;
+    assert_eq!(code, Some(1), "{report}");
+    let faults = report["mongodb"]["faults"].to_string();
+    assert!(faults.contains("mongodb.uri cannot be looked up"), "{faults}");
+    assert!(!faults.contains("Query {") && !faults.contains("Name("), "{faults}");
+}
+
+#[tokio::test]
 async fn authorities_of_the_system_count_for_redis_and_mongodb_alike() {
     let tls = Tls::new();
     let ((_redis, redis_tls), mut mongo) = tokio::join!(tls.redis(), Mongo::start());

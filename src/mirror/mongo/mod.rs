@@ -80,7 +80,9 @@ impl MongoSettings {
         let address = match uri.as_ref().map(Address::read) {
             Some(Ok(address)) => Some(address),
             Some(Err(faults)) => {
-                faults.into_iter().for_each(|fault| section.fault("uri", fault));
+                for fault in faults {
+                    section.fault("uri", fault);
+                }
                 None
             }
             None => None,

@@ -137,6 +137,31 @@ async fn formats_may_be_made_of_parts() {
     assert_payloads(&app, parts.len(), PAYLOAD).await;
 }
 
+/// An empty one takes 20 bytes, or 8, and costs as much as a small body each.
+#[tokio::test]
+async fn a_body_has_no_more_than_64_parts() {
+    let app = App::start().await;
+    let mut taken = 0;
+    for (encoding, empty) in [
+        ("gzip", gzip(b"")),
+        ("zstd", encode("zstd", b"")),
+        ("zstd", encoders::zstd_skippable(b"")),
+    ] {
+        for (at_first, at_last) in [(63, 0), (0, 63), (31, 32)] {
+            let body = encode(encoding, BODY.as_bytes());
+            let parts = [empty.repeat(at_first), body, empty.repeat(at_last)].concat();
+            let reply = send(&app, encoding, parts.as_slice()).await;
+            assert_eq!(reply.status, 202, "{encoding}: {}", reply.text());
+            taken += 1;
+            let more = [empty.as_slice(), &parts].concat();
+            send(&app, encoding, more).await.assert_rejected(400, "invalid_json");
+        }
+        let many = empty.repeat((1 << 20) / empty.len());
+        send(&app, encoding, many).await.assert_rejected(400, "invalid_json");
+    }
+    assert_payloads(&app, taken, PAYLOAD).await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_decoded_is_refused_and_the_connection_kept() {
     let app = App::start().await;

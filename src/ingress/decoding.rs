@@ -21,6 +21,10 @@ const STEP: usize = 32 << 10;
 /// no more in HTTP.
 const ZSTD_WINDOW: u32 = 23;
 
+/// Members of gzip and frames of zstd that a body may have. Programs that compress in parallel or append write several;
+/// a MiB of empty ones takes a decoder hundreds of milliseconds, for nothing.
+const MOST_MEMBERS: usize = 64;
+
 /// The body is not what its `Content-Encoding` says, or it is cut off, or more follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body cannot be decoded")]
@@ -62,8 +66,8 @@ pub(super) async fn decode(
 /// A body that is being decoded.
 pub struct Decoding<'a> {
     decoder: Box<dyn DecodeV2 + Send>,
-    /// gzip has members and zstd has frames, one behind the other; the others end once.
-    may_repeat: bool,
+    /// How many more members may follow; the formats that have none end once.
+    members_left: usize,
     is_complete: bool,
     rest: &'a [u8],
 }
@@ -81,8 +85,11 @@ impl<'a> Decoding<'a> {
                 Box::new(ZstdDecoder::new_with_params(&[window]))
             }
         };
-        let may_repeat = matches!(encoding, Encoding::Gzip | Encoding::Zstd);
-        Ok(Self { decoder, may_repeat, is_complete: false, rest: encoded })
+        let members_left = match encoding {
+            Encoding::Gzip | Encoding::Zstd => MOST_MEMBERS - 1,
+            Encoding::Deflate | Encoding::Br => 0,
+        };
+        Ok(Self { decoder, members_left, is_complete: false, rest: encoded })
     }
 
     /// Whether all of the body has been decoded.
@@ -93,9 +100,7 @@ impl<'a> Decoding<'a> {
     /// Decodes on into `space`, and gives the number of bytes that it has put there.
     pub fn step(&mut self, space: &mut [u8]) -> Result<usize, Undecodable> {
         if self.is_complete {
-            if !self.may_repeat {
-                return Err(Undecodable);
-            }
+            self.members_left = self.members_left.checked_sub(1).ok_or(Undecodable)?;
             self.decoder.reinit().map_err(|_| Undecodable)?;
         }
         let mut input = PartialBuffer::new(self.rest.get(..STEP).unwrap_or(self.rest));

@@ -5,7 +5,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
-use crate::ingress::{BodyReader, Ingress, Listener, Service, Tls};
+use crate::ingress::{BodyReader, Ingress, Listener, Places, Service, Tls};
 use crate::lifecycle::{self, Readiness, Shutdown, Stage, StopSignals};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// How long reading a snapshot may take; five million triggers take some seconds.
 const SNAPSHOT_READ: Duration = Duration::from_secs(30);
@@ -241,7 +240,8 @@ impl App {
         let queues = self.start_queues(&runtimes, supervisor);
         let settings = &self.config.server;
         let places = descriptors::room_for(settings.max_connections, runtimes.len(), queues.len());
-        let open = Arc::new(Semaphore::new(places));
+        let per_address = settings.max_connections_per_address;
+        let places = Places::new(places, per_address, Arc::clone(&self.metrics));
         let workers = runtimes.len();
         let worker = |(index, (listener, runtime))| {
             let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
@@ -257,7 +257,7 @@ impl App {
                 ingress: Arc::new(ingress),
                 settings: settings.clone(),
                 tls: tls.map(Arc::clone),
-                open: Arc::clone(&open),
+                places: Arc::clone(&places),
                 stopping: shutdown.watch(),
             };
             Ok(Parts { listener, service, runtime })

@@ -4,9 +4,12 @@
 
 mod harness;
 
-use harness::App;
+use harness::config::patient;
 use harness::raw::Connection;
+use harness::tls::Authority;
 use harness::wait::until;
+use harness::{App, Caller};
+use tokio::net::TcpSocket;
 
 const WEBHOOK: &str = "POST /api/webhook/workflow HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key_a\r\n\
     Content-Length: 20\r\n\r\n{\"webhookId\":\"wh_1\"}";
@@ -100,6 +103,168 @@ async fn callers_beyond_the_bound_wait_for_a_place() {
         waiting.spawn(async move { connection.reply().await.expect("an answer").matched() });
     }
     assert_eq!(waiting.join_all().await, [1; 8]);
+}
+
+/// Patient in everything, so that only a place that is needed ends a connection.
+async fn with_places(count: usize) -> App {
+    App::with(|config| {
+        patient(config);
+        config.set("server.max_connections", u32::try_from(count).expect("a few"));
+    })
+    .await
+}
+
+async fn evicted(app: &App) -> f64 {
+    app.hookgate.metrics().await.sum("hookgate_connections_evicted_total")
+}
+
+#[tokio::test]
+async fn whoever_asks_for_nothing_makes_room_for_whoever_does() {
+    const PLACES: usize = 20;
+    let refused = WEBHOOK.replace("key_a", "nobody").replace(": 20", ": 1000000");
+    let kinds = ["", "POST /api", "POST / HTTP/1.1\r\nX: ", WEBHOOK, refused.as_str()];
+    let app = with_places(PLACES).await;
+    let mut silent = Vec::new();
+    for kind in kinds.iter().cycle().take(3 * PLACES) {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(kind).await;
+        silent.push(connection);
+    }
+    for _ in 0..PLACES {
+        let mut honest = Connection::open(app.hookgate.address()).await;
+        honest.send(WEBHOOK).await;
+        assert_eq!(honest.reply().await.expect("an answer").matched(), 1);
+        silent.push(honest);
+    }
+    assert!(evicted(&app).await >= (2 * PLACES) as f64);
+    let open = app.hookgate.metrics().await.sum("hookgate_connections");
+    assert!(open <= PLACES as f64, "{open}");
+    // Closed at the other end, and not only forgotten.
+    for mut connection in silent.into_iter().take(PLACES) {
+        connection.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn the_connection_without_a_request_for_longest_is_closed_first() {
+    let app = with_places(3).await;
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(WEBHOOK).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+        connections.push(connection);
+    }
+    // The second one waits for the rest of its request, the first one has just been answered again.
+    let (head, rest) = WEBHOOK.split_at(WEBHOOK.len() - 5);
+    connections[1].send(head).await;
+    connections[0].send(WEBHOOK).await;
+    assert_eq!(connections[0].reply().await.expect("an answer").matched(), 1);
+    until("the second one is being read", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") == 1.0
+    })
+    .await;
+    let mut new = Connection::open(app.hookgate.address()).await;
+    new.send(WEBHOOK).await;
+    assert_eq!(new.reply().await.expect("an answer").matched(), 1);
+    assert!(connections[2].closed().await.is_empty());
+    assert_eq!(evicted(&app).await, 1.0);
+    connections[1].send(rest).await;
+    for connection in [0, 1] {
+        if connection == 0 {
+            connections[0].send(WEBHOOK).await;
+        }
+        let reply = connections[connection].reply().await;
+        assert_eq!(reply.expect("an answer").matched(), 1, "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_being_answered_keeps_its_place() {
+    let app = with_places(4).await;
+    let (head, rest) = WEBHOOK.split_at(WEBHOOK.len() - 5);
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(head).await;
+        busy.push(connection);
+    }
+    until("all are being read", async || {
+        app.hookgate.metrics().await.sum("hookgate_requests_in_flight") == 4.0
+    })
+    .await;
+    let mut new = Connection::open(app.hookgate.address()).await;
+    new.send(WEBHOOK).await;
+    for connection in &mut busy {
+        connection.send(rest).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+    }
+    assert_eq!(new.reply().await.expect("an answer").matched(), 1);
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), 5);
+}
+
+#[tokio::test]
+async fn over_tls_silence_makes_room_too() {
+    let authority = Authority::new();
+    let app = App::build().tls(&authority).config(|config| {
+        patient(config);
+        config.set("server.max_connections", 10);
+    });
+    let app = app.start().await;
+    let mut silent = Vec::new();
+    for kind in ["", "\x16\x03\x01"].iter().cycle().take(30) {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(kind).await;
+        silent.push(connection);
+    }
+    for _ in 0..20 {
+        // Each client has a connection of its own, which stays open.
+        let caller = Caller::over_tls(app.hookgate.address(), authority.client());
+        assert_eq!(caller.webhook("wh_1").send().await.matched(), 1);
+    }
+    assert!(evicted(&app).await >= 20.0);
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_connections_than_it_may() {
+    let app = App::with(|config| {
+        patient(config);
+        let address = config.text("server.listen").replace("127.0.0.1", "[::]");
+        config.set("server.listen", address).set("server.max_connections_per_address", 3);
+    })
+    .await;
+    let port = app.hookgate.address().port();
+    // All of them are in one network of IPv6, but not when they are taken for what they are.
+    let from = async |last: u8| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, last], 0).into()).expect("an address of the loopback");
+        socket.connect(([127, 0, 0, 1], port).into()).await.expect("hookgate listens").into()
+    };
+    let mut of_one = Vec::new();
+    for _ in 0..3 {
+        let mut connection: Connection = from(2).await;
+        connection.send(WEBHOOK).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
+        of_one.push(connection);
+    }
+    for _ in 0..5 {
+        let mut surplus: Connection = from(2).await;
+        assert!(surplus.closed().await.is_empty());
+    }
+    let metrics = app.hookgate.metrics().await;
+    assert_eq!(metrics.sum("hookgate_connections_refused_total"), 5.0);
+    assert_eq!(metrics.sum("hookgate_connections"), 3.0);
+    let mut other: Connection = from(3).await;
+    other.send(WEBHOOK).await;
+    assert_eq!(other.reply().await.expect("an answer").matched(), 1);
+    // Where one is closed there is room for another.
+    drop(of_one.pop());
+    until("another one is served", async || {
+        let mut next: Connection = from(2).await;
+        next.send(WEBHOOK).await;
+        next.reply().await.is_some_and(|reply| reply.matched() == 1)
+    })
+    .await;
 }
 
 #[tokio::test]

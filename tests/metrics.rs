@@ -52,6 +52,8 @@ const COUNTERS: &[(&str, &[Label])] = &[
         )],
     ),
     ("hookgate_jobs_enqueued_total", &[]),
+    ("hookgate_connections_evicted_total", &[]),
+    ("hookgate_connections_refused_total", &[]),
     ("hookgate_unmatched_total", &[]),
     ("hookgate_replayed_total", &[]),
     ("hookgate_index_changes_total", &[COLLECTIONS, ("kind", &["put", "removed"])]),

@@ -22,10 +22,18 @@ pub(super) enum Phase {
     Refused,
     /// Nothing since the last answer.
     Idle,
+    /// Its place is needed for another connection. It stays so.
+    Evicted,
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle];
+    const ALL: [Self; 6] =
+        [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle, Self::Evicted];
+
+    fn of(word: u64) -> Self {
+        let phase = Self::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
+        phase.expect("only phases are put into the word")
+    }
 }
 
 /// The phase and when it began. The reader below hyper, the service above it, the timer beside it
@@ -54,22 +62,44 @@ impl Activity {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        let word = self.word.load(Ordering::Relaxed);
-        let phase = Phase::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
-        phase.expect("only phases are put into the word")
+        Phase::of(self.word.load(Ordering::Relaxed))
     }
 
     /// When the phase began; while answering, when the one before it did.
     pub(super) fn since(&self) -> Instant {
-        self.opened + Duration::from_millis(self.word.load(Ordering::Relaxed) >> 3)
+        self.since_in(self.word.load(Ordering::Relaxed))
     }
 
-    /// A request has begun.
-    pub(super) fn answer(self: &Arc<Self>) -> Answering {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    fn since_in(&self, word: u64) -> Instant {
+        self.opened + Duration::from_millis(word >> 3)
+    }
+
+    /// Since when there has been no request; `None` while there is one, or if it is being closed.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let word = self.word.load(Ordering::Relaxed);
-        self.word.store(word & !7 | Phase::Answering as u64, Ordering::Relaxed);
-        Answering { activity: Arc::clone(self), then: Phase::Idle }
+        let is_idle = !matches!(Phase::of(word), Phase::Answering | Phase::Evicted);
+        is_idle.then(|| self.since_in(word))
+    }
+
+    /// Has no more requests begin, if there has been none since. Another thread may ask.
+    pub(super) fn evict(&self, since: Instant) -> bool {
+        self.change(|word| {
+            let is_idle = !matches!(Phase::of(word), Phase::Answering | Phase::Evicted);
+            (is_idle && self.since_in(word) == since).then_some(word & !7 | Phase::Evicted as u64)
+        })
+    }
+
+    /// A request begins; `None` if the connection is to be closed instead.
+    pub(super) fn answer(self: &Arc<Self>) -> Option<Answering> {
+        let has_begun = self.change(|word| {
+            let is_evicted = Phase::of(word) == Phase::Evicted;
+            (!is_evicted).then_some(word & !7 | Phase::Answering as u64)
+        });
+        if !has_begun {
+            return None;
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Some(Answering { activity: Arc::clone(self), then: Phase::Idle })
     }
 
     /// From now on the next answer is the last one.
@@ -79,7 +109,15 @@ impl Activity {
 
     fn enter(&self, phase: Phase) {
         let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
-        self.word.store(millis << 3 | phase as u64, Ordering::Relaxed);
+        self.change(|word| {
+            let is_evicted = Phase::of(word) == Phase::Evicted;
+            (!is_evicted).then_some(millis << 3 | phase as u64)
+        });
+    }
+
+    /// The word is changed by its own thread, and by those who need its place.
+    fn change(&self, to: impl FnMut(u64) -> Option<u64>) -> bool {
+        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, to).is_ok()
     }
 }
 

@@ -78,6 +78,7 @@ impl Closing {
         let waited = now.saturating_duration_since(activity.since());
         match phase {
             _ if self.stage == Stage::Cut => Decision::Drop,
+            Phase::Evicted => Decision::Drop,
             Phase::New | Phase::Head if waited >= limits.header_timeout => Decision::Drop,
             Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
                 Decision::Drop
@@ -135,6 +136,7 @@ impl Closing {
         let soonest = limits.header_timeout.min(limits.idle_timeout);
         let since = activity.since();
         let due = match activity.phase() {
+            Phase::Evicted => now,
             _ if self.is_leaving() => now + LAST_CHANCE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
             Phase::Refused | Phase::Idle if !self.is_asked => since + limits.idle_timeout,

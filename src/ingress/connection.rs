@@ -66,8 +66,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Serves a connection until it is closed, by whichever side.
-    pub(super) async fn serve(&self, stream: TcpStream) {
-        let activity = Arc::new(Activity::new());
+    pub(super) async fn serve(&self, stream: TcpStream, activity: Arc<Activity>) {
         match &self.tls {
             None => self.serve_http1(stream, activity).await,
             // On the heap, so that a connection without TLS does not pay for its state.
@@ -145,7 +144,10 @@ impl Host {
             let (ingress, activity) = (Arc::clone(&ingress), Arc::clone(&activity));
             async move {
                 // Not before it has its turn: until then the end of the connection is held back.
-                let mut answering = activity.answer();
+                let Some(mut answering) = activity.answer() else {
+                    // The task is being stopped.
+                    return std::future::pending().await;
+                };
                 let Answer { mut response, rest } = ingress.respond(request).await;
                 failpoint::pass("connection");
                 if version == Version::Http1 {

@@ -1,12 +1,13 @@
 //! Listening and accepting.
 
+use super::activity::Activity;
 use super::closing::ConnectionLimits;
 use super::connection::Host;
+use super::places::{Place, Places};
 use super::tls::{Tls, TlsSettings};
 use super::{BodySettings, Ingress};
 use crate::failpoint;
 use crate::lifecycle::{Stage, Stopping};
-use crate::metrics::Metrics;
 use crate::settings::Section;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::poll_fn;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +35,8 @@ pub struct ServerSettings {
     pub workers: usize,
     /// In the whole process.
     pub max_connections: usize,
+    /// 0: no bound.
+    pub max_connections_per_address: usize,
     pub body: BodySettings,
     connection: ConnectionLimits,
     /// At the start: how long the port stays closed for want of readiness.
@@ -52,6 +54,11 @@ impl ServerSettings {
             listen: section.address("listen", ([0, 0, 0, 0], 2212).into()),
             workers: section.count("workers", 0, 0..=1024),
             max_connections: section.count("max_connections", 20_000, 1..=1_000_000),
+            max_connections_per_address: section.count(
+                "max_connections_per_address",
+                0,
+                0..=1_000_000,
+            ),
             body: BodySettings::read(section),
             connection: ConnectionLimits {
                 header_timeout: section.duration(
@@ -104,8 +111,7 @@ pub struct Service {
     pub ingress: Arc<Ingress>,
     pub settings: ServerSettings,
     pub tls: Option<Arc<Tls>>,
-    /// What is left of the bound on connections.
-    pub open: Arc<Semaphore>,
+    pub places: Arc<Places>,
     pub stopping: Stopping,
 }
 
@@ -121,7 +127,7 @@ pub async fn serve(listener: Listener, service: Service, tasks: TaskTracker) -> 
         stopping: service.stopping,
     };
     let mut acceptor =
-        Acceptor { listener, host: Arc::new(host), open: service.open, logged: None };
+        Acceptor { listener, host: Arc::new(host), places: service.places, logged: None };
     loop {
         let connection = tokio::select! {
             biased;
@@ -142,7 +148,7 @@ type Connection = (TcpStream, SocketAddr);
 struct Acceptor {
     listener: TcpListener,
     host: Arc<Host>,
-    open: Arc<Semaphore>,
+    places: Arc<Places>,
     /// When an error was last logged.
     logged: Option<Instant>,
 }
@@ -160,10 +166,11 @@ impl Acceptor {
     async fn serve_or_pause(&mut self, connection: io::Result<Connection>) {
         failpoint::pass("worker");
         match connection {
-            Ok((stream, _)) => {
-                // Beyond the bound one connection per worker waits here and the rest in the kernel.
-                let permit = Arc::clone(&self.open).acquire_owned().await;
-                self.spawn(stream, permit.expect("the semaphore is never closed"));
+            Ok((stream, peer)) => {
+                let activity = Arc::new(Activity::new());
+                if let Some(place) = self.places.take(peer.ip(), &activity).await {
+                    self.spawn(stream, activity, place);
+                }
             }
             Err(error) => {
                 self.host.ingress.metrics.accept_errors.increment(1);
@@ -176,33 +183,15 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: TcpStream, activity: Arc<Activity>, place: Place) {
         // Fails only on a connection that is gone already.
         let _ = stream.set_nodelay(true);
         let host = Arc::clone(&self.host);
-        let place = Place::take(&host.ingress.metrics, permit);
-        self.host.tasks.spawn(async move {
+        let key = place.key();
+        let task = self.host.tasks.spawn(async move {
             let _place = place;
-            host.serve(stream).await;
+            host.serve(stream, activity).await;
         });
-    }
-}
-
-/// What a connection takes of the bound, for as long as it is there: it is given back however its task ends.
-struct Place {
-    metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn take(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
-        metrics.connections.increment(1.0);
-        Self { metrics: Arc::clone(metrics), _permit: permit }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.metrics.connections.decrement(1.0);
+        self.places.attach(key, task.abort_handle());
     }
 }

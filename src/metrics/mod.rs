@@ -37,6 +37,8 @@ pub struct Metrics {
     pub requests_in_flight: Gauge,
     pub ready: Gauge,
     pub connections: Gauge,
+    pub connections_evicted: Counter,
+    pub connections_refused: Counter,
     pub accept_errors: Counter,
     pub tls_handshake_errors: Counter,
     pub index_triggers: Gauge,
@@ -149,6 +151,14 @@ impl Metrics {
             ),
             ready: level("hookgate_ready", "1 if /readyz says yes."),
             connections: level("hookgate_connections", "Open connections of callers."),
+            connections_evicted: count(
+                "hookgate_connections_evicted_total",
+                "Connections without a request that were closed to make room for new ones.",
+            ),
+            connections_refused: count(
+                "hookgate_connections_refused_total",
+                "Connections beyond server.max_connections_per_address, which are closed at once.",
+            ),
             accept_errors: count(
                 "hookgate_accept_errors_total",
                 "Connections that could not be accepted.",

@@ -88,6 +88,9 @@ fn ports_are_those_that_hookgate_listens_on() {
 
     let asked = addresses(&read("config/prometheus/prometheus.yml"));
     assert_eq!(asked, [("hookgate".to_owned(), config.admin.listen.port())]);
+    // It asks by a name that is accepted.
+    let table: toml::Table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
+    assert_eq!(table["admin"]["hosts"], toml::Value::from(vec!["hookgate"]));
     // Where the health check of the image asks unless the environment says otherwise.
     let standard = Config::read(Settings::default()).expect("no faults").admin.listen;
     assert_eq!(config.admin.listen.port(), standard.port());

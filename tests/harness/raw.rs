@@ -24,12 +24,15 @@ pub struct Connection {
     received: Vec<u8>,
 }
 
+impl From<TcpStream> for Connection {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream, received: Vec::new() }
+    }
+}
+
 impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
-        Self {
-            stream: TcpStream::connect(address).await.expect("hookgate listens"),
-            received: Vec::new(),
-        }
+        TcpStream::connect(address).await.expect("hookgate listens").into()
     }
 
     /// Writes; that the other side has closed shows at the next read.

@@ -8,9 +8,11 @@ mod harness;
 use std::fmt::Write;
 
 use harness::App;
+use harness::keys::{KeyPair, jwk_set};
 use harness::raw::Connection;
 use harness::size::from_environment;
-use harness::tokens::{claims, forge, token};
+use harness::tokens::{claims, forge, sign, sign_with_id, token};
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -98,6 +100,39 @@ async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
     assert_eq!(counted.iter().sum::<f64>(), sent as f64);
     assert_eq!(metrics.sum("hookgate_requests_total"), sent as f64);
     app.redis.queue().assert_empty().await;
+}
+
+/// However many keys a set has, and wherever the one stands that a token names.
+#[tokio::test]
+async fn a_token_that_names_no_key_is_tried_with_four_of_a_set() {
+    const ES256: Algorithm = Algorithm::ES256;
+    let pairs: Vec<KeyPair> = (0..64).map(|_| KeyPair::for_algorithm(ES256)).collect();
+    let named = |number: usize| format!("key_{number}");
+    let set: Vec<_> =
+        pairs.iter().enumerate().map(|(number, pair)| pair.jwk(ES256, &named(number))).collect();
+    let (own, build) = (KeyPair::for_algorithm(ES256), App::build());
+    let jwks_file = build.file("jwks.json", jwk_set(&set));
+    // What stands in the configuration itself is not counted among them.
+    let of_others = (0..5).map(|number| {
+        build.file(&format!("{number}.pem"), KeyPair::for_algorithm(ES256).public_pem)
+    });
+    let mut files: Vec<String> = of_others.collect();
+    files.push(build.file("own.pem", &own.public_pem));
+    let app = build.config(|config| {
+        config.set("auth.jwt.algorithms", vec!["ES256"]).set("auth.jwt.jwks_file", jwks_file);
+        config.set("auth.jwt.public_key_files", files);
+    });
+    let app = app.start().await;
+    let send = async |token: &str| app.webhook("wh_1").bearer(token).send().await;
+    let claims = |number: usize| claims("org_a", &format!("user_{number}"));
+    assert_eq!(send(&sign(&claims(99), ES256, &own.encoding_key(ES256))).await.status, 202);
+    for (number, pair) in pairs.iter().enumerate() {
+        let key = pair.encoding_key(ES256);
+        let by_name = sign_with_id(&claims(number), ES256, &key, &named(number));
+        assert_eq!(send(&by_name).await.status, 202, "{number}");
+        let reply = send(&sign(&claims(number), ES256, &key)).await;
+        assert_eq!(reply.status, if number < 4 { 202 } else { 401 }, "{number}");
+    }
 }
 
 /// CPU seconds and bytes of memory.

@@ -125,6 +125,10 @@ impl JwksFile {
     }
 }
 
+/// Keys of a JWK set that a token is tried with. Those that it names come first; a bad token that names none would
+/// otherwise be verified with every key of the set, which takes up to a millisecond.
+const MOST_KEYS_OF_SET: usize = 4;
+
 /// A key, and which tokens it is for.
 #[derive(Debug, Clone)]
 struct Key {
@@ -166,8 +170,9 @@ pub(super) struct Verified {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) settings: JwtSettings,
-    /// From secrets, PEM files and the JWK set.
+    /// From secrets and PEM files.
     keys: Vec<Key>,
+    keys_of_set: Vec<Key>,
     /// One for each algorithm, never a mixed list.
     validations: Vec<Validation>,
 }
@@ -179,11 +184,20 @@ impl Verifier {
             id: None,
             algorithm: None,
         });
-        let jwks = settings.jwks.iter().flat_map(|jwks| &jwks.keys);
-        let keys = secrets.chain(settings.public_keys.iter().chain(jwks).cloned()).collect();
+        let keys = secrets.chain(settings.public_keys.iter().cloned()).collect();
+        let keys_of_set = settings.jwks.iter().flat_map(|jwks| jwks.keys.clone()).collect();
         let validations =
             settings.algorithms.iter().map(|each| validation(&settings, *each)).collect();
-        Self { settings, keys, validations }
+        Self { settings, keys, keys_of_set, validations }
+    }
+
+    /// The keys that a token may have been signed with.
+    fn keys_for(&self, header: &Header) -> impl Iterator<Item = &Key> {
+        let is_named = |key: &&Key| key.id.is_some() && key.id == header.kid;
+        let named = self.keys_of_set.iter().filter(is_named);
+        let others = self.keys_of_set.iter().filter(move |key| !is_named(key));
+        let of_set = named.chain(others).filter(|key| key.is_for(header)).take(MOST_KEYS_OF_SET);
+        self.keys.iter().filter(|key| key.is_for(header)).chain(of_set)
     }
 
     pub(super) fn verify(&self, token: &str) -> Result<Verified, AuthError> {
@@ -197,7 +211,7 @@ impl Verifier {
                 AuthError::InvalidToken
             })?;
         let mut refusal = AuthError::InvalidToken;
-        for key in self.keys.iter().filter(|key| key.is_for(&header)) {
+        for key in self.keys_for(&header) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, validation) {
                 Ok(token) => return self.verified(&token.claims),
                 Err(error) => match refused(&error) {

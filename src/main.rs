@@ -8,6 +8,7 @@ use hookgate::check::Report;
 use hookgate::config::Config;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
+use hookgate::memory;
 use hookgate::workers::Ended;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -79,6 +80,10 @@ struct ConfigArgument {
 }
 
 fn main() -> ExitCode {
+    // Before any secret is read.
+    if let Err(error) = memory::make_dumpable(false) {
+        say_error(&format!("hookgate: memory cannot be hidden: {error}"));
+    }
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
         Command::Check { config, connect, json } => check(&config.config, connect, json),
@@ -98,6 +103,9 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    if config.telemetry.dumpable {
+        memory::make_dumpable(true)?;
+    }
     let log = config.telemetry.start()?;
     tracing::info!(version = hookgate::BUILD, config = %argument.config.display(), "hookgate starts");
     Ok(match app::run(config, argument.config.clone(), log)? {

@@ -23,6 +23,8 @@ const PIECE: usize = 4096;
 pub struct TelemetrySettings {
     log: String,
     format: Format,
+    /// Whether the memory of the process may be looked into.
+    pub dumpable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -42,7 +44,11 @@ impl TelemetrySettings {
             let message = format!("{word:?} is no level: off, error, warn, info, debug or trace");
             section.fault("log", message);
         }
-        Self { log, format: section.value("format", Format::Json) }
+        Self {
+            log,
+            format: section.value("format", Format::Json),
+            dumpable: section.value("dumpable", false),
+        }
     }
 
     /// Starts logging for the rest of the process.

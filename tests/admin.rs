@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use harness::config::countable;
 use harness::hookgate::command;
 use harness::ledger::{self, Answer, Load};
 use harness::metrics::Metrics;
@@ -143,7 +144,7 @@ async fn operators_are_answered_while_redis_is_frozen() {
 /// More connections than it takes at a time, and none of them says anything.
 #[tokio::test]
 async fn operators_are_answered_beside_connections_that_say_nothing() {
-    let app = App::start().await;
+    let app = App::with(countable).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(Connection::open(app.hookgate.admin_address()).await);

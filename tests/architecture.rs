@@ -28,6 +28,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("ids", &[]),
     ("lifecycle", &[]),
     ("log_rate", &[]),
+    ("memory", &[]),
     ("metrics", &[]),
     ("pause", &[]),
     ("settings", &[]),

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::config::patient;
+use harness::config::{countable, patient};
 use harness::raw::Connection;
 use harness::tls::Authority;
 use harness::wait::until;
@@ -270,7 +270,7 @@ async fn an_address_has_no_more_connections_than_it_may() {
 #[tokio::test]
 async fn running_out_of_descriptors_is_survived() {
     const ROOM: usize = 12;
-    let app = App::start().await;
+    let app = App::with(countable).await;
     // One connection for operators and those to Redis are open by then.
     app.hookgate.metrics().await;
     let mut first = Connection::open(app.hookgate.address()).await;

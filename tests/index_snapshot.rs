@@ -144,7 +144,7 @@ async fn an_old_snapshot_is_reported() {
 #[tokio::test]
 async fn two_processes_with_one_file_take_turns() {
     let (_mongo, database) = filled().await;
-    let mut one = app(&database).await;
+    let one = app(&database).await;
     let file = snapshot_file(&one);
     until("there is a snapshot", async || file.exists()).await;
     assert_eq!(fs::metadata(&file).expect("a snapshot").permissions().mode() & 0o777, 0o600);
@@ -152,7 +152,7 @@ async fn two_processes_with_one_file_take_turns() {
     let build = App::build().mongo(&database).config(|config| {
         config.set("triggers.snapshot_file", shared);
     });
-    let mut other = build.start().await;
+    let other = build.start().await;
     let problem = "another process keeps its snapshots in the same file";
     until("it is reported", async || degraded(&other).await.contains(problem)).await;
     assert!(!degraded(&one).await.contains(problem));

@@ -5,16 +5,18 @@
 mod harness;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use harness::hookgate::{Surroundings, program};
 use harness::ledger::{self, Load};
 use harness::process::Process;
 use harness::raw::Connection;
 use harness::scratch::Scratch;
 use harness::tokens::{claims, now, token};
 use harness::wait::until;
-use harness::{App, Documents, Mongo};
+use harness::{App, Config, Documents, Hookgate, Mongo};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -53,6 +55,30 @@ async fn too_little_memory_is_shed_before_it_is_felt() {
     assert_eq!(metrics.value("hookgate_requests_in_flight", &[]), 0.0);
     assert!(metrics.requests("overloaded") > 400.0, "{codes:?}");
     app.assert_accounting().await;
+}
+
+/// The kernel gives the memory of a process that may be dumped to the user and group that it runs as, and to root
+/// otherwise.
+#[tokio::test]
+async fn secrets_in_memory_are_hidden_unless_asked_otherwise() {
+    for (asked, is_dumpable) in [(None, false), (Some(false), false), (Some(true), true)] {
+        let mut config = Config::new();
+        config.set("triggers.file", "/nowhere").set("queue.redis", "redis://127.0.0.1:1/0");
+        if let Some(asked) = asked {
+            config.set("telemetry.dumpable", asked);
+        }
+        let mut surroundings = Surroundings::default();
+        if rustix::process::geteuid().is_root() {
+            // A group of its own, to be told from root.
+            let words = ["setpriv", "--regid=65534", "--clear-groups"];
+            surroundings.program.extend(words.map(str::to_owned));
+            surroundings.program.push(program().to_str().expect("a path of text").to_owned());
+        }
+        let hookgate = Hookgate::start_in(config, surroundings).await;
+        let memory = fs::metadata(format!("/proc/{}/mem", hookgate.process().pid()));
+        let memory = memory.expect("a running process");
+        assert_eq!((memory.uid(), memory.gid()) != (0, 0), is_dumpable, "{asked:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use harness::chaos::ChaosProxy;
+use harness::config::countable;
 use harness::documents::workflow;
 use harness::ledger::{self, Load, Pace};
 use harness::mongo::{TestDatabase, document};
@@ -118,6 +119,7 @@ impl Soak {
         let redis = Redis::start_durable().await;
         let proxy = ChaosProxy::before(&redis, seed).await;
         let app = App::build().redis(redis).redis_address(&proxy.url()).mongo(&database);
+        let app = app.config(countable);
         let app = app.config(|config| {
             config.set("telemetry.log", "info");
         });

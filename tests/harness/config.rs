@@ -112,6 +112,11 @@ pub fn patient(config: &mut Config) {
     }
 }
 
+/// Its descriptors can be counted by whoever runs the tests, root or not.
+pub fn countable(config: &mut Config) {
+    config.set("telemetry.dumpable", true);
+}
+
 /// The password in an address; a short one, which may be any word, as it stands there.
 fn password(address: &str) -> Option<String> {
     let (who, _) = address.split_once("://")?.1.rsplit_once('@')?;

@@ -5,6 +5,7 @@ mod harness;
 use std::collections::BTreeSet;
 
 use harness::documents::{trigger, user, workflow, workflow_of};
+use harness::raw::Connection;
 use harness::tokens::{claims, token};
 use harness::{App, Documents};
 use serde_json::{Value, json};
@@ -224,6 +225,58 @@ async fn a_trace_context_travels_as_a_map_and_a_broken_one_is_left_out() {
         assert_eq!(app.webhook("wh_1").header("traceparent", header).send().await.matched(), 1);
         let job = app.redis.queue().waiting().await.pop().expect("a job");
         assert_eq!(job.opts().get("tm"), None, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_context_is_read_by_the_letter() {
+    const IDS: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+    let app = App::start().await;
+    let member = |key: usize| format!("k{key:02}={}", "v".repeat(36));
+    let members: Vec<String> = (0..13).map(member).collect();
+    let fitting = members[..12].join(",");
+    let (first, second) = (members[..6].join(","), members[6..].join(" , "));
+    let good = format!("traceparent: 00-{IDS}-01");
+    let of_00 = Some(format!("00-{IDS}-01"));
+    let rows: [(Vec<String>, Option<String>, Option<&str>); 7] = [
+        (
+            vec![good.clone(), "tracestate: a=1".into(), "tracestate: b=2,c=3".into()],
+            of_00.clone(),
+            Some("a=1,b=2,c=3"),
+        ),
+        (
+            vec![good.clone(), format!("tracestate: {first}"), format!("TraceState:\t{second}")],
+            of_00.clone(),
+            Some(&fitting),
+        ),
+        (vec![good.clone(), "tracestate: ,, nothing at all,".into()], of_00.clone(), None),
+        (
+            vec![
+                format!("traceparent: cc-{IDS}-01-what-the-future-brings"),
+                "tracestate: a=1".into(),
+            ],
+            of_00,
+            Some("a=1"),
+        ),
+        (vec![format!("traceparent: 01-{IDS}-02")], Some(format!("00-{IDS}-00")), None),
+        (vec![format!("traceparent: cc-{IDS}-01more")], None, None),
+        (vec![good.clone(), good], None, None),
+    ];
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    for (lines, parent, state) in rows {
+        let (head, body) = app.webhook("wh_1").to_http1();
+        let head = String::from_utf8(head).expect("text");
+        let head = head.replacen("\r\n\r\n", &format!("\r\n{}\r\n\r\n", lines.join("\r\n")), 1);
+        connection.send([head.as_bytes(), &body].concat()).await;
+        assert_eq!(connection.reply().await.expect("an answer").matched(), 1, "{lines:?}");
+        let job = app.redis.queue().waiting().await.pop().expect("a job");
+        let options = job.opts();
+        let context = options.get("tm").map(|map| {
+            serde_json::from_str::<Value>(map.as_str().expect("text")).expect("JSON in text")
+        });
+        let context = context.unwrap_or_default();
+        assert_eq!(context["traceparent"].as_str(), parent.as_deref(), "{lines:?}");
+        assert_eq!(context["tracestate"].as_str(), state, "{lines:?}");
     }
 }
 

@@ -16,7 +16,7 @@ pub fn check(data: &[u8]) {
     let id = RequestId::take_over_or_make(Some(offered));
     assert!((1..=RequestId::MAX_BYTES).contains(&id.as_str().len()));
     assert!(id.as_str().bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{id:?}");
-    let _ = TraceContext::new(line(), Some(line()));
+    let _ = TraceContext::new(Some(line()), Some(line()));
 }
 
 fn check_route(method: &Method, path: &str) {

@@ -189,6 +189,12 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     headers.get(name).map(HeaderValue::as_bytes)
 }
 
+/// All lines of a field, in their order.
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
+}
+
 fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
-    TraceContext::new(header(headers, &TRACEPARENT)?, header(headers, &TRACESTATE))
+    headers.get(&TRACEPARENT)?;
+    TraceContext::new(values(headers, &TRACEPARENT), values(headers, &TRACESTATE))
 }

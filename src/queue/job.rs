@@ -2,6 +2,7 @@
 
 use super::idempotency::Idempotency;
 use super::options::JobOptions;
+use super::trace::TraceContext;
 use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
 use bytes::Bytes;
 use serde::Serialize;
@@ -37,41 +38,6 @@ pub struct Match<'a, W> {
     pub node_ids: &'a str,
 }
 
-/// What the W3C asks everybody to pass on, in bytes. It is stored with every job.
-const MAX_TRACESTATE: usize = 512;
-
-/// The context of a trace, as BullMQ's instrumented workers read it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceContext(serde_json::Value);
-
-impl TraceContext {
-    /// Takes the headers over if `traceparent` is one by the W3C's grammar.
-    pub fn new(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
-        let traceparent =
-            std::str::from_utf8(traceparent).ok().filter(|text| is_traceparent(text))?;
-        let tracestate = tracestate.and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let is_short = |text: &&str| (1..=MAX_TRACESTATE).contains(&text.len());
-        Some(Self(match tracestate.filter(is_short) {
-            Some(tracestate) => {
-                serde_json::json!({ "traceparent": traceparent, "tracestate": tracestate })
-            }
-            None => serde_json::json!({ "traceparent": traceparent }),
-        }))
-    }
-}
-
-/// `<version>-<trace id>-<parent id>-<flags>` in lower-case hex; version ff and ids of zeros are not.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let [version, trace, parent, flags] = parts.as_slice() else { return false };
-    [version.len(), trace.len(), parent.len(), flags.len()] == [2, 32, 16, 2]
-        && parts.iter().all(is_hex)
-        && *version != "ff"
-        && trace.bytes().any(|byte| byte != b'0')
-        && parent.bytes().any(|byte| byte != b'0')
-}
-
 /// The jobs of one request, ready for the script. Their data is `head + tail`: the tail, which
 /// holds the payload, crosses the wire once for all of them.
 #[derive(Debug, Default)]
@@ -93,8 +59,8 @@ impl Jobs {
         options: &JobOptions,
     ) -> Self {
         let trace = request.trace.as_ref();
-        let options =
-            trace.map_or_else(Bytes::new, |trace| options.to_json_with_trace(&trace.0).into());
+        let options = trace
+            .map_or_else(Bytes::new, |trace| options.to_json_with_trace(trace.as_json()).into());
         let (heads, tail) = data(request, matches);
         let idempotency = request.idempotency.clone();
         let bytes = options.len()
@@ -264,22 +230,6 @@ mod tests {
             let mut buffer = Vec::new();
             append_json(&mut buffer, &text);
             assert_eq!(buffer, serde_json::to_vec(&text).unwrap());
-        }
-    }
-
-    #[test]
-    fn only_a_traceparent_that_parses_is_taken_over() {
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = TraceContext::new(good.as_bytes(), Some(b"a=b")).unwrap();
-        assert_eq!(context.0, serde_json::json!({ "traceparent": good, "tracestate": "a=b" }));
-        for refused in [
-            "",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-        ] {
-            assert_eq!(TraceContext::new(refused.as_bytes(), None), None, "{refused}");
         }
     }
 }

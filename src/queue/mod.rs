@@ -22,11 +22,13 @@ mod sender;
 mod session;
 mod state;
 mod survey;
+mod trace;
 
 pub use health::{Health, watch};
 pub use idempotency::{Idempotency, IdempotencySettings, InvalidIdempotencyKey};
-pub use job::{Jobs, Match, Request, TraceContext};
+pub use job::{Jobs, Match, Request};
 pub use survey::survey;
+pub use trace::TraceContext;
 
 use crate::admission::{NoRoom, Permit};
 use crate::ids::OrganizationId;

@@ -81,7 +81,9 @@ impl App {
         self.config.auth.jwt.warn();
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
-        supervisor.spawn("token keys", authenticator.follow_keys());
+        let keys = self.readiness.part("token keys");
+        let follow_keys = authenticator.follow_keys(keys, Arc::clone(&self.metrics));
+        supervisor.spawn("token keys", follow_keys);
         self.start_mirrors(&supervisor).await;
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
         let admission = Admission::new(&self.config.admission, &self.metrics);

@@ -1,6 +1,7 @@
 //! One type per name, so that two of them cannot be swapped.
 
 use compact_str::CompactString;
+use std::borrow::Cow;
 use std::fmt;
 use uuid::timestamp::context::ThreadLocalContext;
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -61,6 +62,20 @@ id!(
     WebhookId
 );
 
+/// An id as it is looked up: the hex digits of an ObjectId or a UUID count without regard to case. Borrowed where it is
+/// spelled so already.
+pub fn hex_in_lower_case(id: &str) -> Cow<'_, str> {
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    let is_hex = |(at, byte): (usize, u8)| match id.len() {
+        36 if HYPHENS.contains(&at) => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    let is_hex_id = matches!(id.len(), 24 | 36)
+        && id.bytes().any(|byte| byte.is_ascii_uppercase())
+        && id.bytes().enumerate().all(is_hex);
+    if is_hex_id { Cow::Owned(id.to_ascii_lowercase()) } else { Cow::Borrowed(id) }
+}
+
 thread_local! {
     /// What keeps those of a moment in their order. `Uuid::now_v7` has one behind a lock for all threads.
     static LAST_MADE: ContextV7 = const { ContextV7::new() };
@@ -110,6 +125,22 @@ mod tests {
         assert_eq!(WebhookId::new(""), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(257)), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(256)).unwrap().as_str().len(), 256);
+    }
+
+    #[test]
+    fn hex_counts_without_regard_to_case_and_nothing_else_does() {
+        for id in ["64D2F9C5e8a1d4e001a0b1c3", "0189F7E4-7A2B-7c3d-8e4f-5A6B7C8D9E0F"] {
+            assert_eq!(hex_in_lower_case(id), id.to_ascii_lowercase());
+        }
+        for id in [
+            "64D2F9C5e8a1d4e001a0b1cG",
+            "64D2F9C5e8a1d4e001a0b1c",
+            "0189F7E4-7A2B-7c3d-8e4f05A6B7C8D9E0F",
+            "User_1",
+            "",
+        ] {
+            assert_eq!(hex_in_lower_case(id), id);
+        }
     }
 
     #[test]

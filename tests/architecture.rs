@@ -68,7 +68,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("fred", &["queue/"]),
     ("mongodb", &["mirror/mongo/"]),
     ("bson", &["mirror/", "auth/", "triggers/"]),
-    ("jsonwebtoken", &["auth/jwt.rs"]),
+    ("jsonwebtoken", &["auth/jwt/"]),
     ("hyper", &["ingress/", "admin/"]),
     ("hyper_util", &["ingress/", "admin/"]),
     ("http_body_util", &["ingress/", "admin/"]),

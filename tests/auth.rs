@@ -8,8 +8,20 @@ mod api_keys;
 #[path = "auth/attacks.rs"]
 mod attacks;
 
+#[path = "auth/ids.rs"]
+mod ids;
+
+#[path = "auth/key_sets.rs"]
+mod key_sets;
+
+#[path = "auth/refusals_in_the_log.rs"]
+mod refusals_in_the_log;
+
 #[path = "auth/remembered.rs"]
 mod remembered;
+
+#[path = "auth/unasked.rs"]
+mod unasked;
 
 use harness::config::SECRET;
 use harness::documents::user;
@@ -146,7 +158,6 @@ async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
     let bad = [
         ("none", forge(&json!({ "alg": "none", "typ": "JWT" }), &claims, b"x")),
         ("None", forge(&json!({ "alg": "None" }), &claims, b"x")),
-        ("no alg", forge(&json!({ "typ": "JWT" }), &claims, b"x")),
         ("alg of a wrong type", forge(&json!({ "alg": ["HS256"] }), &claims, b"x")),
         ("unknown alg", forge(&json!({ "alg": "HS257" }), &claims, b"x")),
         ("confusion", sign(&claims, Algorithm::HS256, &hmac(public))),
@@ -162,9 +173,12 @@ async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
     for (what, bad) in bad {
         assert_refused(&send(&app, &bad).await, "invalid_token", &what);
     }
-    // Without a signature it has not the three parts of a token.
+    // Without a signature it has not the three parts of a token, and without alg not its header.
     let unsigned = forge(&json!({ "alg": "none" }), &claims, b"");
-    assert_refused(&send(&app, &unsigned).await, "invalid_api_key", &"no signature");
+    let without_alg = forge(&json!({ "typ": "JWT" }), &claims, b"x");
+    for key in [unsigned, without_alg] {
+        assert_refused(&send(&app, &key).await, "invalid_api_key", &key);
+    }
     app.assert_accounting().await;
 }
 
@@ -225,6 +239,36 @@ async fn a_configured_issuer_and_audience_are_required() {
         let bad = changed(&json!({ present: good[present] }));
         assert_refused(&send(&app, &bad).await, "invalid_token", &("only", present));
     }
+}
+
+#[tokio::test]
+async fn a_configured_type_is_required() {
+    let app = App::with(|config| {
+        config.set("auth.jwt.types", vec!["at+jwt", "application/hook+jwt"]);
+    })
+    .await;
+    let of = |header: &Value| {
+        let header = merged(&json!({ "alg": "HS256" }), header);
+        attacks::signed(&header, &claims("org_a", "u").to_string(), &hmac(SECRET))
+    };
+    for kind in ["at+jwt", "AT+JWT", "application/at+jwt", "hook+jwt"] {
+        assert_taken(&send(&app, &of(&json!({ "typ": kind }))).await, &kind);
+    }
+    for header in [json!({}), json!({ "typ": "JWT" }), json!({ "typ": null }), json!({ "typ": 1 })]
+    {
+        assert_refused(&send(&app, &of(&header)).await, "invalid_token", &header);
+    }
+    // `hookgate token` makes what is accepted.
+    let config = app.hookgate.config.to_string();
+    let files = harness::scratch::Scratch::new("types");
+    let file = files.write("hookgate.toml", config);
+    let minted = harness::hookgate::command(&["token", "--organization", "org_a", "--user", "u"])
+        .arg("--config")
+        .arg(file)
+        .output()
+        .expect("it runs");
+    let minted = String::from_utf8(minted.stdout).expect("text");
+    assert_taken(&send(&app, minted.trim()).await, &"minted");
 }
 
 #[tokio::test]

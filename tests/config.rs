@@ -5,6 +5,9 @@ mod harness;
 #[path = "config/command_line.rs"]
 mod command_line;
 
+#[path = "config/keys.rs"]
+mod token_keys;
+
 #[path = "config/secrets.rs"]
 mod secrets;
 

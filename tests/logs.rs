@@ -44,7 +44,7 @@ async fn at_info_no_request_is_logged_whatever_becomes_of_it() {
             .await
             .assert_rejected(401, "invalid_api_key");
         app.webhook("wh_1")
-            .bearer("e30.e30.AAAA")
+            .bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA")
             .send()
             .await
             .assert_rejected(401, "invalid_token");

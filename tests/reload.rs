@@ -171,7 +171,11 @@ async fn the_log_becomes_as_loud_as_it_is_asked_to_be() {
         })
         .await;
         let is_told = async |app: &App| {
-            app.webhook("wh_1").bearer("x.y.z").send().await.assert_rejected(401, "invalid_token");
+            app.webhook("wh_1")
+                .bearer("x.y.z")
+                .send()
+                .await
+                .assert_rejected(401, "invalid_api_key");
             app.hookgate.log().contains("DEBUG")
         };
         assert!(!is_told(&app).await);

@@ -6,6 +6,7 @@ use crate::{settings, tokens};
 use bson::rawdoc;
 use criterion::{BatchSize, Criterion, Throughput};
 use hookgate::auth::{AuthSettings, Authenticator, Callers, UsersSettings, UsersView};
+use hookgate::ids::RequestId;
 use hookgate::metrics::Metrics;
 use hookgate::mirror::View;
 use hookgate::mirror::document::DocumentKey;
@@ -43,8 +44,9 @@ pub fn measure(criterion: &mut Criterion) {
 }
 
 fn all(authenticator: &Authenticator, headers: &[String]) {
+    let id = RequestId::take_over_or_make(Some(b"a request"));
     for header in headers {
-        authenticator.authenticate(Some(header.as_bytes())).unwrap();
+        authenticator.authenticate(Some(header.as_bytes()), &id).unwrap();
     }
 }
 

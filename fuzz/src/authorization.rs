@@ -1,6 +1,7 @@
 //! The header `Authorization`.
 
 use hookgate::auth::{AuthError, AuthSettings, Authenticator, Callers};
+use hookgate::ids::RequestId;
 use hookgate::settings::Settings;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -22,7 +23,8 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
 
 /// The shape of a credential decides what it is; and only a signed token with an organization lets anybody in.
 pub fn check(header: &[u8]) {
-    let authenticated = AUTHENTICATOR.authenticate(Some(header));
+    let id = RequestId::take_over_or_make(Some(b"a request"));
+    let authenticated = AUTHENTICATOR.authenticate(Some(header), &id);
     let Some(credential) = credential(header) else {
         assert_eq!(authenticated, Err(AuthError::MissingCredentials));
         return;
@@ -40,6 +42,7 @@ pub fn check(header: &[u8]) {
                 !caller.organization().as_str().is_empty() && !caller.user().as_str().is_empty()
             );
         }
+        // Without a header that is a JSON object with `alg` it is an API key.
         Err(AuthError::InvalidToken | AuthError::ExpiredToken | AuthError::Unavailable) => {}
         Err(error) => panic!("a token is refused as {error:?}"),
     }

@@ -1,6 +1,6 @@
 //! Who has an API key, and which users there are, in memory. Of a key only the SHA-256 digest is kept.
 
-use crate::ids::{OrganizationId, UserId};
+use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
 use crate::mirror::Freshness;
 use crate::mirror::document::IdText;
 use crate::mirror::key::Key;
@@ -47,11 +47,11 @@ impl Callers {
     }
 
     pub(super) fn user(&self, user: &UserId) -> Known {
-        self.known(&self.users, Key::of(user.as_str()))
+        self.known(&self.users, Key::of(&*hex_in_lower_case(user.as_str())))
     }
 
     /// Whether a user is known and may not call. Cheaper than [`Self::user`], since it takes no name and has no need to
-    /// know how current the users are: that nobody is found refuses nobody.
+    /// know how current the users are: that nobody is found refuses nobody. Hex digits of the id must be in lower case.
     pub(super) fn is_switched_off(&self, user: &UserId) -> bool {
         self.users.read(Key::of(user.as_str()), |accounts| {
             accounts.and_then(speaker).is_some_and(|account| !account.is_active)

@@ -1,6 +1,7 @@
 //! Who calls: a JWT or an API key becomes a [`Caller`], and nothing else does.
 
 mod callers;
+mod jwks;
 mod jwt;
 #[cfg(test)]
 mod model;
@@ -11,10 +12,12 @@ pub use callers::Callers;
 pub use jwt::{JwtSettings, mint};
 pub use users::{UserRecord, UsersLoad, UsersSettings, UsersView};
 
-use crate::ids::{OrganizationId, UserId};
+use crate::ids::{OrganizationId, RequestId, UserId};
+use crate::lifecycle::Reporter;
+use crate::metrics::Metrics;
 use crate::settings::Section;
 use callers::Known;
-use jwt::Claims;
+use jwt::{Claims, Token};
 use std::sync::Arc;
 use tokens::Tokens;
 
@@ -69,6 +72,36 @@ pub enum AuthError {
     Unavailable,
 }
 
+/// Why a credential is refused: what the caller is answered, and what the log says to those who ask for it, which is
+/// nothing of the credential itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refused {
+    error: AuthError,
+    reason: &'static str,
+}
+
+impl Refused {
+    const fn token(reason: &'static str) -> Self {
+        Self { error: AuthError::InvalidToken, reason }
+    }
+
+    const fn expired(reason: &'static str) -> Self {
+        Self { error: AuthError::ExpiredToken, reason }
+    }
+
+    const fn api_key(reason: &'static str) -> Self {
+        Self { error: AuthError::InvalidApiKey, reason }
+    }
+
+    const fn missing(reason: &'static str) -> Self {
+        Self { error: AuthError::MissingCredentials, reason }
+    }
+
+    const fn unavailable() -> Self {
+        Self { error: AuthError::Unavailable, reason: "users are not loaded, or too old" }
+    }
+}
+
 /// Turns credentials into callers.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -83,47 +116,70 @@ impl Authenticator {
         Self { tokens, callers, api_keys_enabled: settings.api_keys_enabled }
     }
 
-    /// Verifies the value of the `Authorization` header.
-    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
-        let credential = authorization.and_then(bearer).ok_or(AuthError::MissingCredentials)?;
+    /// Verifies what a request has as `Authorization`, of which there may be one. A refusal has a line in the log.
+    pub fn authenticate<'a>(
+        &self,
+        authorization: impl IntoIterator<Item = &'a [u8]>,
+        request: &RequestId,
+    ) -> Result<Caller, AuthError> {
+        let caller = the_only(authorization).and_then(|header| self.caller(header));
+        caller.map_err(|Refused { error, reason }| {
+            tracing::debug!(request_id = request.as_str(), reason, "credential refused: {error}");
+            error
+        })
+    }
+
+    fn caller(&self, header: &[u8]) -> Result<Caller, Refused> {
+        let refused = Refused::missing("Authorization is not Bearer and a credential");
+        let credential = bearer(header).ok_or(refused)?;
         // What is remembered was a token, and need not be looked at again to tell.
         if let Some(claims) = self.tokens.remembered(credential) {
             self.by_claims(claims)
-        } else if is_token(credential) {
-            self.by_claims(self.tokens.verify(credential)?)
+        } else if let Some(token) = Token::read(credential) {
+            self.by_claims(self.tokens.verify(credential, &token)?)
         } else {
             self.by_api_key(credential)
         }
     }
 
-    fn by_claims(&self, claims: Claims) -> Result<Caller, AuthError> {
-        let Claims { organization, user } = claims;
-        let organization = match organization {
+    fn by_claims(&self, claims: Claims) -> Result<Caller, Refused> {
+        const SWITCHED_OFF: Refused = Refused::token("its user is switched off");
+        let Claims { organization, user, has_upper_case_hex } = claims;
+        let claimed = match organization {
             // The organization in a token is believed.
-            Some(organization) => (!self.callers.is_switched_off(&user)).then_some(organization),
-            None => match self.callers.user(&user) {
-                Known::Active { organization, .. } => Some(organization),
-                Known::SwitchedOff | Known::Nobody => None,
-                Known::Unknown => return Err(AuthError::Unavailable),
-            },
+            Some(organization) if !has_upper_case_hex => {
+                let is_off = self.callers.is_switched_off(&user);
+                return if is_off { Err(SWITCHED_OFF) } else { Ok(Caller { organization, user }) };
+            }
+            claimed => claimed,
         };
-        let Some(organization) = organization else {
-            tracing::debug!(
-                "token refused: its user is switched off, or unknown and it names no organization"
-            );
-            return Err(AuthError::InvalidToken);
-        };
-        Ok(Caller { organization, user })
+        match (self.callers.user(&user), claimed) {
+            (Known::SwitchedOff, _) => Err(SWITCHED_OFF),
+            // The user's id as its document spells it.
+            (Known::Active { organization, user }, claimed) => {
+                Ok(Caller { organization: claimed.unwrap_or(organization), user })
+            }
+            (Known::Nobody | Known::Unknown, Some(organization)) => {
+                Ok(Caller { organization, user })
+            }
+            (Known::Nobody, None) => {
+                Err(Refused::token("it names no organization, and its user is unknown"))
+            }
+            (Known::Unknown, None) => Err(Refused::unavailable()),
+        }
     }
 
-    fn by_api_key(&self, key: &str) -> Result<Caller, AuthError> {
+    fn by_api_key(&self, key: &str) -> Result<Caller, Refused> {
         if !self.api_keys_enabled {
-            return Err(AuthError::InvalidApiKey);
+            return Err(Refused::api_key("it is not a token, and auth.api_key.enabled is false"));
         }
         match self.callers.api_key(key) {
             Known::Active { organization, user } => Ok(Caller { organization, user }),
-            Known::SwitchedOff | Known::Nobody => Err(AuthError::InvalidApiKey),
-            Known::Unknown => Err(AuthError::Unavailable),
+            Known::SwitchedOff => Err(Refused::api_key("its user is switched off")),
+            Known::Nobody => Err(Refused::api_key(
+                "it is not a token, and not the key of users of one organization",
+            )),
+            Known::Unknown => Err(Refused::unavailable()),
         }
     }
 
@@ -133,8 +189,22 @@ impl Authenticator {
     }
 
     /// Keeps the keys that come from a file current. Never ends.
-    pub fn follow_keys(&self) -> impl Future<Output = ()> + use<> {
-        Arc::clone(&self.tokens).follow_jwks()
+    pub fn follow_keys(
+        &self,
+        readiness: Reporter,
+        metrics: Arc<Metrics>,
+    ) -> impl Future<Output = ()> + use<> {
+        jwks::follow(Arc::clone(&self.tokens), readiness, metrics)
+    }
+}
+
+/// Of two credentials none is believed: another reader may take the other one.
+fn the_only<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a [u8], Refused> {
+    let mut values = values.into_iter();
+    let only = values.next().ok_or(Refused::missing("there is no Authorization"))?;
+    match values.next() {
+        None => Ok(only),
+        Some(_) => Err(Refused::missing("there is more than one Authorization")),
     }
 }
 
@@ -146,26 +216,9 @@ fn bearer(header: &[u8]) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }
 
-/// Three non-empty parts in base64url, with dots between: a JWT. Anything else is an API key.
-fn is_token(credential: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    credential.split('.').count() == 3 && credential.split('.').all(is_part)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_shape_of_a_credential_tells_its_kind() {
-        assert!(is_token("eyJ.e-_0.abc"));
-        for key in ["eyJ.e30.", "a.b.c.d", "a.b", "key", "a.b.c="] {
-            assert!(!is_token(key), "{key}");
-        }
-    }
 
     #[test]
     fn only_bearer_is_a_credential() {

@@ -1,8 +1,7 @@
 //! Tokens that were verified, so that a signature is computed once and not for every request.
 
-use super::AuthError;
-use super::jwt::{Claims, JwtSettings, Verified, Verifier};
-use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
+use super::Refused;
+use super::jwt::{Claims, JwtSettings, Token, Verified, Verifier};
 use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
 use quick_cache::Weighter;
@@ -66,52 +65,28 @@ impl Tokens {
         self.current.store(Arc::new(Current::new(settings)));
     }
 
-    /// What a token says that was verified before and has not expired.
+    /// The settings of now.
+    pub(super) fn settings(&self) -> Arc<JwtSettings> {
+        Arc::clone(&self.current.load().verifier.settings)
+    }
+
+    /// What a token says that was verified before and is good now.
     pub(super) fn remembered(&self, token: &str) -> Option<Claims> {
+        self.remembered_at(token, now())
+    }
+
+    /// The clock may have been set back since the token was verified.
+    fn remembered_at(&self, token: &str, now: u64) -> Option<Claims> {
         let verified = self.current.load().verified.get(token)?;
-        (verified.expires_at >= now()).then_some(verified.claims)
+        (verified.not_before <= now && now <= verified.expires_at).then_some(verified.claims)
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
+    /// Verifies a token that was read from this text.
+    pub(super) fn verify(&self, text: &str, token: &Token<'_>) -> Result<Claims, Refused> {
         let current = self.current.load();
-        let verified = current.verifier.verify(token)?;
-        current.verified.insert(token.into(), verified.clone());
+        let verified = current.verifier.verify(token, now())?;
+        current.verified.insert(text.into(), verified.clone());
         Ok(verified.claims)
-    }
-
-    /// Keeps the keys of the JWK set as its file has them. Never ends.
-    pub(super) async fn follow_jwks(self: Arc<Self>) {
-        let mut file: Option<WatchedFile> = None;
-        let mut was_fine = true;
-        loop {
-            let current = self.current.load_full();
-            let settings = &current.verifier.settings;
-            let path = settings.jwks_file();
-            if file.as_ref().map(|file| file.path().as_path()) != path {
-                file = path.map(|path| WatchedFile::new(path.to_owned()));
-                was_fine = true;
-            }
-            if let Some(file) = &mut file {
-                match self.refresh(file, settings) {
-                    Ok(()) => was_fine = true,
-                    Err(message) if was_fine => {
-                        was_fine = false;
-                        tracing::warn!(path = %file.path().display(), reason = message, "JWK set not readable, the last good one stays");
-                    }
-                    Err(_) => {}
-                }
-            }
-            drop(current);
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    fn refresh(&self, file: &mut WatchedFile, settings: &JwtSettings) -> Result<(), String> {
-        if let Some(json) = file.read_if_changed().map_err(|error| error.to_string())? {
-            self.replace(settings.with_jwks(&json)?);
-            tracing::info!("JWK set read");
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Users out of their documents: what is kept of each, and under which keys.
 
 use super::callers::{Account, Callers, KeyDigest, OWNERS, USERS, digest_of, known};
-use crate::ids::{OrganizationId, UserId};
+use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
 use crate::log_rate::LogRate;
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
@@ -176,7 +176,10 @@ impl UserRecord {
     fn entries(&self, document: &DocumentKey) -> (Vec<Entry>, Vec<Entry>) {
         let data = Account::write(&self.organization, self.is_active);
         let id = IdText::of(document.as_bytes());
-        let by_id = id.map(|id| Entry { key: Key::of(id.as_str()).to_bytes(), data: data.clone() });
+        let by_id = id.map(|id| Entry {
+            key: Key::of(&*hex_in_lower_case(id.as_str())).to_bytes(),
+            data: data.clone(),
+        });
         let by_key = self
             .keys
             .iter()

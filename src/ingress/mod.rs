@@ -133,8 +133,8 @@ impl Ingress {
         let received_at = SystemTime::now();
         let route = Route::of(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
-        let authorization = header(&head.headers, &AUTHORIZATION);
-        let caller = self.authenticator.authenticate(authorization)?;
+        let authorization = values(&head.headers, &AUTHORIZATION);
+        let caller = self.authenticator.authenticate(authorization, id)?;
         observation.caller(&caller);
         let trace = trace_context(&head.headers);
         let announced = self.bodies.announced(&head.headers, body)?;

@@ -142,7 +142,7 @@ impl Rejection {
             }
             Outcome::IdempotencyKeyReused => "Idempotency-Key was used for another body",
             Outcome::MissingCredentials => {
-                "Authentication required: send Authorization: Bearer with a JWT or an API key"
+                "Authentication required: send Authorization: Bearer once, with a JWT or an API key"
             }
             Outcome::InvalidToken => "Token is not valid here",
             Outcome::ExpiredToken => "Token has expired or is not valid yet",

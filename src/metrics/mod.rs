@@ -52,6 +52,7 @@ pub struct Metrics {
     index_skipped: Vec<Counter>,
     index_skipped_parts: Vec<Counter>,
     config_reloads: Vec<Counter>,
+    pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
     pub redis: RedisMetrics,
 }
@@ -106,6 +107,28 @@ impl RedisMetrics {
 
     pub fn error(&self, kind: RedisError) -> &Counter {
         of(&self.errors, kind as usize)
+    }
+}
+
+/// Handles to the metrics of the JWK set.
+#[derive(Debug)]
+pub struct JwksMetrics {
+    pub age: Gauge,
+    pub skipped_keys: Counter,
+}
+
+impl JwksMetrics {
+    fn register() -> Self {
+        Self {
+            age: level(
+                "hookgate_jwks_age_seconds",
+                "Time since the JWK set in use was last known to be what its file holds; -1 without one.",
+            ),
+            skipped_keys: count(
+                "hookgate_jwks_skipped_keys_total",
+                "Entries of the JWK set that cannot be read or used, counted each time it is read.",
+            ),
+        }
     }
 }
 
@@ -198,6 +221,7 @@ impl Metrics {
             index_skipped: index_skipped(),
             index_skipped_parts: index_skipped_parts(),
             config_reloads: config_reloads(),
+            jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
             redis: RedisMetrics::register(),
         }

@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_fault_never_repeats_a_value() {
         let mut settings = settings("[auth]\nsecrets = \"hunter2\"\n", &[]);
-        let _: Vec<Secret> = settings.section("auth").secrets("secret");
+        let _: Vec<(String, Secret)> = settings.section("auth").secrets("secret");
         assert!(settings.into_faults().iter().all(|fault| !fault.message.contains("hunter2")));
     }
 }

@@ -26,6 +26,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether nothing but white space is in it, which is nobody's secret.
+fn is_blank(secret: &str) -> bool {
+    secret.trim().is_empty()
+}
+
 impl Section<'_> {
     /// A secret: the value of `key`, or what the file named by `<key>_file` holds. `None` where there is a default: a
     /// fault has been told.
@@ -42,17 +47,20 @@ impl Section<'_> {
         self.read_secret(&file_key, &file)
     }
 
-    /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold.
-    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+    /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold; each with where it is from.
+    pub fn secrets(&mut self, key: &str) -> Vec<(String, Secret)> {
         let plain_key = format!("{key}s");
-        let mut secrets: Vec<Secret> =
-            self.value(&plain_key, Vec::<String>::new()).into_iter().map(Secret).collect();
-        if secrets.iter().any(|secret| secret.reveal().is_empty()) {
-            self.fault(&plain_key, "a secret is empty");
+        let plain = self.value(&plain_key, Vec::<String>::new());
+        if plain.iter().any(|secret| is_blank(secret)) {
+            self.fault(&plain_key, "a secret is blank");
         }
+        let name = self.path_of(&plain_key);
+        let mut secrets: Vec<(String, Secret)> =
+            plain.into_iter().map(|secret| (name.clone(), Secret(secret))).collect();
         let files_key = format!("{key}_files");
         for path in self.value(&files_key, Vec::<PathBuf>::new()) {
-            secrets.extend(self.read_secret(&files_key, &path));
+            let name = format!("{} {}", self.path_of(&files_key), path.display());
+            secrets.extend(self.read_secret(&files_key, &path).map(|secret| (name, secret)));
         }
         secrets
     }
@@ -60,7 +68,7 @@ impl Section<'_> {
     /// Reads a secret from a file, less the line break at its end.
     fn read_secret(&mut self, key: &str, path: &Path) -> Option<Secret> {
         let secret = self.file(key, path).and_then(|bytes| match String::from_utf8(bytes) {
-            Ok(text) if text.is_empty() => Err(format!("{} is empty", path.display())),
+            Ok(text) if is_blank(&text) => Err(format!("{} is blank", path.display())),
             Ok(text) => Ok(Secret(text)),
             Err(_) => Err(format!("{} is no text in UTF-8", path.display())),
         });

@@ -7,12 +7,28 @@ use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
-/// API keys that nearly look like a token, ...
-const KEYS: [&str; 8] =
-    ["a.b", "a..b", ".a.b", "a.b.c.d", "a.b.c=", "a.b.c/d", "with space", "schl\u{fc}ssel"];
+/// API keys that nearly look like a token, or have three parts as one has: the first is no JSON object with `alg`.
+const KEYS: [&str; 15] = [
+    "a.b",
+    "a..b",
+    ".a.b",
+    "a.b.c.d",
+    "a.b.c=",
+    "a.b.c/d",
+    "with space",
+    "schl\u{fc}ssel",
+    "prefix.id.secret",
+    "a.b.c",
+    "a-_.0.z",
+    // {}, [], {"typ":"JWT"} and {"Alg":"HS256"}
+    "e30.e30.AAAA",
+    "W10.e30.AAAA",
+    "eyJ0eXAiOiJKV1QifQ.e30.AAAA",
+    "eyJBbGciOiJIUzI1NiJ9.e30.AAAA",
+];
 
-/// ... and some that do, and so are taken for one.
-const TOKENS: [&str; 2] = ["a.b.c", "a-_.0.z"];
+/// ... and some whose first part is one: `{"alg":"x"}`, `{"alg":null}`.
+const TOKENS: [&str; 2] = ["eyJhbGciOiJ4In0.e30.AAAA", "eyJhbGciOm51bGx9.b.c"];
 
 #[tokio::test]
 async fn api_keys_are_texts_or_lists_of_texts() {

@@ -3,8 +3,9 @@
 use super::harness::App;
 use super::harness::config::SECRET;
 use super::harness::keys::{KeyPair, hmac};
+use super::harness::raw::Connection;
 use super::harness::tokens::{claims, forge, token};
-use super::{assert_taken, send};
+use super::{assert_refused, assert_taken, merged, send};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -54,11 +55,6 @@ async fn what_can_be_read_in_two_ways_is_not_read() {
     let good = json!({ "alg": "HS256", "typ": "JWT" });
     let far = 4_000_000_000_u64;
     let rest = format!(r#""sub":"u","exp":{far}"#);
-    let deep = format!(
-        r#"{{"organizationId":"org_a",{rest},"x":{}{}}}"#,
-        "[".repeat(5000),
-        "]".repeat(5000)
-    );
     let payloads = [
         "[]".to_owned(),
         "[{}]".to_owned(),
@@ -74,7 +70,8 @@ async fn what_can_be_read_in_two_ways_is_not_read() {
         r#"{"organizationId":"org_a","sub":"u","exp":"4000000000"}"#.to_owned(),
         r#"{"organizationId":"org_a","sub":"u","exp":{}}"#.to_owned(),
         "{\"organizationId\":\"org_a\u{0}\",\"sub\":\"u\",\"exp\":4000000000}".to_owned(),
-        deep,
+        format!(r#"{{"organizationId":"org_a","organizationId":"org_a",{rest}}}"#),
+        format!(r#"{{"organizationId":"org_a","sub":"v",{rest}}}"#),
     ];
     for payload in payloads {
         refused(&app, &signed(&good, &payload, &ours), &payload).await;
@@ -130,6 +127,58 @@ async fn another_spelling_is_another_token() {
     unharmed(&app).await;
 }
 
+/// RFC 7515 4.1.11: what a header says is critical must be understood, and of the extensions none is. RFC 7797: a payload that
+/// is not in base64url is one.
+#[tokio::test]
+async fn a_header_that_asks_for_more_than_is_known_here_is_refused() {
+    let app = App::start().await;
+    let ours = hmac(SECRET);
+    for more in [
+        json!({ "crit": ["exp"], "exp": 4_000_000_000_u64 }),
+        json!({ "crit": ["b64"], "b64": true }),
+        json!({ "crit": ["b64"], "b64": false }),
+        json!({ "crit": [] }),
+        json!({ "crit": null }),
+        json!({ "crit": "exp" }),
+        json!({ "crit": ["http://example.com/UNDEFINED"] }),
+        json!({ "b64": false }),
+        json!({ "b64": "true" }),
+        json!({ "b64": null }),
+    ] {
+        let header = merged(&json!({ "alg": "HS256", "typ": "JWT" }), &more);
+        let token = signed(&header, &claims_text(), &ours);
+        assert_refused(&send(&app, &token).await, "invalid_token", &header);
+    }
+    let header = json!({ "alg": "HS256", "b64": true });
+    assert_taken(&send(&app, &signed(&header, &claims_text(), &ours)).await, &header);
+    unharmed(&app).await;
+}
+
+#[tokio::test]
+async fn of_two_credentials_none_is_believed() {
+    let app = App::start().await;
+    let token = token(&claims("org_a", "u"));
+    for (first, second) in [
+        ("Bearer key_a", "Bearer key_a"),
+        ("Bearer key_a", "Bearer key_b"),
+        ("Bearer key_a", "Basic a2V5X2E6"),
+        ("", "Bearer key_a"),
+        ("Bearer key_a", &format!("Bearer {token}")),
+    ] {
+        let (head, body) = app.webhook("wh_1").header("authorization", first).to_http1();
+        let head = String::from_utf8(head).expect("text");
+        let two = head.replacen("\r\n\r\n", &format!("\r\nAuthorization: {second}\r\n\r\n"), 1);
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send([two.as_bytes(), &body].concat()).await;
+        let reply = connection.reply().await.expect("an answer");
+        assert_refused(&reply, "missing_credentials", &(first, second));
+    }
+    let joined = app.webhook("wh_1").header("authorization", "Bearer key_a, Bearer key_a");
+    assert_refused(&joined.send().await, "invalid_api_key", &"on one line");
+    unharmed(&app).await;
+    app.assert_accounting().await;
+}
+
 #[tokio::test]
 async fn a_signature_of_zeroes_is_none() {
     for algorithm in [Algorithm::ES256, Algorithm::EdDSA] {
@@ -155,7 +204,7 @@ fn claims_text() -> String {
     claims("org_a", "u").to_string()
 }
 
-fn signed(header: &Value, payload: &str, key: &EncodingKey) -> String {
+pub(super) fn signed(header: &Value, payload: &str, key: &EncodingKey) -> String {
     signed_by(header, payload, key, Algorithm::HS256)
 }
 
@@ -164,7 +213,7 @@ fn signed_by(header: &Value, payload: &str, key: &EncodingKey, algorithm: Algori
     sign_bytes(header.as_bytes(), payload.as_bytes(), key, algorithm)
 }
 
-fn of_bytes(header: &[u8], payload: &[u8], key: &EncodingKey) -> String {
+pub(super) fn of_bytes(header: &[u8], payload: &[u8], key: &EncodingKey) -> String {
     sign_bytes(header, payload, key, Algorithm::HS256)
 }
 

@@ -1,0 +1,174 @@
+//! JWK sets: the keys of a file that can be used, and why each of the others is left out.
+
+use super::keys::{Key, Material};
+use super::members::Members;
+use crate::auth::callers::{KeyDigest, digest_of};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse, RSAKeyParameters,
+};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::value::RawValue;
+use std::path::{Path, PathBuf};
+
+/// A symmetric key of fewer bytes is left out: anybody may guess it. It is the digest of HS256 (RFC 7518 3.2).
+const SHORTEST_OCTETS: usize = 32;
+
+/// Entries that are named, of those that are worth a look.
+const NAMED: usize = 10;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A JWK set and where it came from.
+#[derive(Debug, Clone)]
+pub(in crate::auth) struct JwkSet {
+    pub(in crate::auth) path: PathBuf,
+    /// Of the file, to tell whether it is another one.
+    pub(in crate::auth) digest: KeyDigest,
+    pub(super) keys: Vec<Key>,
+    /// Entries that cannot be read or used.
+    pub(in crate::auth) left_out: u64,
+    notes: Vec<String>,
+}
+
+impl JwkSet {
+    /// Reads the file; `None` without a path.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let json = std::fs::read(path).map_err(|error| error.to_string());
+        let set = json.and_then(|json| Self::parse(&json, path));
+        set.map(Some).map_err(|message| format!("{}: {message}", path.display()))
+    }
+
+    /// A set without entries verifies nothing, which is an order. One of which no entry can be used is an error.
+    pub(super) fn parse(json: &[u8], path: &Path) -> Result<Self, String> {
+        let entries = entries(json).ok_or("not a JWK set")?;
+        let mut set = Self {
+            path: path.to_owned(),
+            digest: digest_of(json),
+            keys: Vec::new(),
+            left_out: 0,
+            notes: Vec::new(),
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            set.add(index + 1, entry.get());
+        }
+        match entries.len() {
+            0 => set.notes.push(format!("{} has no keys, and verifies no token", set.name())),
+            all if set.keys.is_empty() => {
+                let first = set.notes.first().map_or("", String::as_str);
+                return Err(format!("none of its {all} keys can be used: {first}"));
+            }
+            _ => {}
+        }
+        Ok(set)
+    }
+
+    fn name(&self) -> String {
+        format!("auth.jwt.jwks_file {}", self.path.display())
+    }
+
+    fn add(&mut self, number: usize, json: &str) {
+        let mut name = format!("{}, entry {number}", self.name());
+        let jwk = serde_json::from_str::<Jwk>(json).map_err(|_| "it is not a JWK".to_owned());
+        if let Ok(Some(id)) = jwk.as_ref().map(|jwk| jwk.common.key_id.as_deref()) {
+            name = format!("{name} (kid {id:?})");
+        }
+        match jwk.and_then(|jwk| key(&jwk, &name)) {
+            Ok(key) => {
+                self.keys.push(key);
+                if Members::read(json.as_bytes()).is_some_and(|members| members.has("d")) {
+                    self.notes.push(format!("{name} is a private key: keep only public ones here"));
+                }
+            }
+            Err(reason) => {
+                self.left_out += 1;
+                self.notes.push(format!("{name} is left out: {reason}"));
+            }
+        }
+    }
+
+    /// How many keys can be used.
+    pub(in crate::auth) fn usable(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// What is worth a look in it.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let more = self.notes.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("{}: likewise {more} more entries", self.name()));
+        self.notes.iter().take(NAMED).cloned().chain(more)
+    }
+}
+
+/// The entries of a set, each as it stands there: one that cannot be read costs no other (RFC 7517 5).
+fn entries(json: &[u8]) -> Option<Vec<&RawValue>> {
+    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+    let keys = Members::read(json)?.raw("keys").ok()??;
+    serde_json::from_str(keys).ok()
+}
+
+/// The key of an entry, if it can be used.
+fn key(jwk: &Jwk, name: &str) -> Result<Key, String> {
+    let common = &jwk.common;
+    if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+        return Err("its use is not sig".to_owned());
+    }
+    let operations = common.key_operations.as_ref();
+    if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
+        return Err("its key_ops lack verify".to_owned());
+    }
+    let decoding = decoding_key(jwk)?;
+    let Material { kind, algorithms } =
+        Material::of(&decoding).map_err(|kind| format!("it is {kind}"))?;
+    let is_named = |algorithm: &Algorithm| {
+        common.key_algorithm.is_none_or(|named| named == (*algorithm).into())
+    };
+    let algorithms: Vec<Algorithm> = algorithms.iter().copied().filter(is_named).collect();
+    if algorithms.is_empty() {
+        return Err(match common.key_algorithm {
+            Some(named) => format!("it is {kind}, which does not verify its alg, {named}"),
+            None => format!("it is {kind}, which verifies no supported algorithm"),
+        });
+    }
+    let name = format!("{name}, {kind}");
+    Ok(Key { name, id: common.key_id.clone(), algorithms, decoding })
+}
+
+fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, String> {
+    use AlgorithmParameters::{EllipticCurve as Ec, OctetKey, OctetKeyPair, RSA};
+    let decoding = match &jwk.algorithm {
+        RSA(parameters) => return rsa(parameters),
+        Ec(parameters) => match (&parameters.curve, bytes(&parameters.x)?.len()) {
+            (EllipticCurve::P256, 32) | (EllipticCurve::P384, 48) => DecodingKey::from_jwk(jwk),
+            (EllipticCurve::P521, _) => return Err("P-521 is not supported".to_owned()),
+            _ => return Err("its x does not fit its crv".to_owned()),
+        },
+        OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => {
+            DecodingKey::from_jwk(jwk)
+        }
+        OctetKey(parameters) if bytes(&parameters.value)?.len() < SHORTEST_OCTETS => {
+            return Err(format!("its k has less than {SHORTEST_OCTETS} bytes"));
+        }
+        OctetKey(_) => DecodingKey::from_jwk(jwk),
+        _ => return Err("its kty or crv is not supported, or a member is missing".to_owned()),
+    };
+    decoding.map_err(|_| NOT_BASE64URL.to_owned())
+}
+
+/// Some senders put a zero before the modulus, as in ASN.1, and the verification would refuse every signature for it.
+fn rsa(parameters: &RSAKeyParameters) -> Result<DecodingKey, String> {
+    let number = |text: &str| -> Result<Vec<u8>, String> {
+        Ok(bytes(text)?.into_iter().skip_while(|byte| *byte == 0).collect())
+    };
+    Ok(DecodingKey::from_rsa_raw_components(&number(&parameters.n)?, &number(&parameters.e)?))
+}
+
+const NOT_BASE64URL: &str = "a member is not in base64url without padding";
+
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| NOT_BASE64URL.to_owned())
+}

@@ -76,6 +76,16 @@ pub fn hex_in_lower_case(id: &str) -> Cow<'_, str> {
     if is_hex_id { Cow::Owned(id.to_ascii_lowercase()) } else { Cow::Borrowed(id) }
 }
 
+impl WebhookId {
+    /// As a body names it. An empty one is a text like any other there, and no trigger has it.
+    pub fn from_body(text: &str) -> Result<Self, IdError> {
+        if text.len() > MAX_ID_BYTES {
+            return Err(IdError);
+        }
+        Ok(Self(CompactString::new(text)))
+    }
+}
+
 thread_local! {
     /// What keeps those of a moment in their order. `Uuid::now_v7` has one behind a lock for all threads.
     static LAST_MADE: ContextV7 = const { ContextV7::new() };
@@ -125,6 +135,8 @@ mod tests {
         assert_eq!(WebhookId::new(""), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(257)), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(256)).unwrap().as_str().len(), 256);
+        assert_eq!(WebhookId::from_body("").unwrap().as_str(), "");
+        assert_eq!(WebhookId::from_body(&"x".repeat(257)), Err(IdError));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use harness::wait::until;
 use harness::{App, Caller, Config, Documents, Reply, ports};
 use hookgate::admission::OverLimit;
 use hookgate::auth::AuthError;
-use hookgate::ingress::{PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError};
+use hookgate::ingress::{InvalidJson, Kind, PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError};
 use hookgate::metrics::{Limit, Outcome};
 use hookgate::queue::Enqueued;
 use reqwest::Method;
@@ -72,8 +72,15 @@ fn refusals() -> Vec<Rejection> {
         window: Some(Duration::from_secs(1)),
         retry_after: Duration::from_secs(1),
     };
-    let bodies =
-        [WebhookError::InvalidJson, WebhookError::NotAnObject, WebhookError::MissingWebhookId];
+    let invalid = [
+        (Kind::Syntax, Some(1)),
+        (Kind::Utf8, Some(1)),
+        (Kind::Depth, Some(1)),
+        (Kind::Framing, None),
+    ];
+    let invalid = invalid.map(|(kind, offset)| InvalidJson { kind, offset });
+    let bodies = [WebhookError::NotAnObject, WebhookError::MissingWebhookId];
+    let bodies = bodies.into_iter().chain(invalid.map(WebhookError::InvalidJson));
     let credentials = [
         AuthError::ExpiredToken,
         AuthError::InvalidApiKey,

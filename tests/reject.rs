@@ -1,5 +1,6 @@
 //! What is refused: the contract's table of errors, row by row, and the order in which they are found.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 mod harness;
@@ -9,10 +10,12 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use harness::App;
+use harness::documents::workflow;
 use harness::http::{PATH, Reply};
 use harness::raw::Connection;
 use harness::refusals::{self, MARK, Row, assert_envelope, padded, small_app};
+use harness::wait::until;
+use harness::{App, Documents};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -68,10 +71,7 @@ async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
 async fn a_refusal_behind_a_body_in_chunks_costs_no_connection() {
     let app = small_app().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
-    let is_told_by_the_body = |row: &Row| {
-        let is_about_size = row.code == "payload_too_large";
-        [400, 413, 422].contains(&row.status) && !is_about_size
-    };
+    let is_told_by_the_body = |row: &Row| [400, 413, 422].contains(&row.status);
     let mut rows: Vec<(Row, bool)> = Vec::new();
     for asks_first in [false, true] {
         let told = refusals::rows(&app).into_iter().filter(is_told_by_the_body);
@@ -98,6 +98,74 @@ async fn a_refusal_behind_a_body_in_chunks_costs_no_connection() {
         let reply = connection.reply().await.expect(row.what);
         assert_envelope(&reply, row.status, row.code, row.what);
         assert_is_kept(&app, &mut connection, &reply, row.what).await;
+    }
+}
+
+/// The end of a body may come behind the chunk that was one too many.
+#[tokio::test]
+async fn a_last_chunk_that_is_one_too_many_costs_no_connection() {
+    let app = small_app().await;
+    let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", " ".repeat(length));
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    for (what, pieces) in [
+        ("all at once", vec![format!("{}{}0\r\n\r\n", chunk(1000), chunk(25))]),
+        ("its end by itself", vec![chunk(1000), chunk(25), "0\r\n\r\n".to_owned()]),
+        ("in one chunk", vec![chunk(1025), "0\r\n\r\n".to_owned()]),
+        ("with a trailer", vec![chunk(1025), "0\r\nA: b\r\n\r\n".to_owned()]),
+        ("one more behind it", vec![chunk(1025), chunk(60 << 10), "0\r\n\r\n".to_owned()]),
+    ] {
+        connection.send(head).await;
+        for piece in pieces {
+            connection.send(piece).await;
+        }
+        let reply = connection.reply().await.expect(what);
+        assert_envelope(&reply, 413, "payload_too_large", what);
+        assert_is_kept(&app, &mut connection, &reply, what).await;
+    }
+    // Who does not end it is not waited for, and told.
+    connection.send(format!("{head}{}", chunk(1025))).await;
+    let reply = connection.reply().await.expect("an answer");
+    assert_envelope(&reply, 413, "payload_too_large", "no end");
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert_eq!(connection.closed().await, b"");
+}
+
+/// Bytes in flight are counted as they come, too.
+#[tokio::test]
+async fn a_last_chunk_for_which_there_is_no_room_costs_no_connection() {
+    const LENGTH: usize = 40 << 10;
+    for (bytes, share, status, code) in
+        [("64KiB", 1.0, 503, "overloaded"), ("128KiB", 0.5, 429, "rate_limited")]
+    {
+        let app = App::with(|config| {
+            config.set("server.max_body", "48KiB").set("limits.in_flight_bytes", bytes);
+            config.set("limits.organization.in_flight_share", share);
+        });
+        let app = app.await;
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        let head =
+            "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
+        // What another one holds.
+        let mut other = Connection::open(app.hookgate.address()).await;
+        other.send(format!("{head}Content-Length: {LENGTH}\r\n\r\n{{")).await;
+        until("it is in flight", async || {
+            app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
+        })
+        .await;
+        let chunk = format!("{LENGTH:x}\r\n{}\r\n0\r\n\r\n", padded(LENGTH));
+        connection.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}")).await;
+        let reply = connection.reply().await.expect("an answer");
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{}", reply.text());
+        assert_eq!(reply.header("connection"), None, "{}", reply.text());
+        drop(other);
+        until("there is room again", async || {
+            let (head, body) = app.webhook("wh_1").to_http1();
+            connection.send([head, body].concat()).await;
+            connection.reply().await.expect("an answer").status == 202
+        })
+        .await;
     }
 }
 
@@ -186,6 +254,63 @@ async fn a_size_over_the_limit_is_told_with_the_limit() {
     let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n");
     app.raw(chunked).await.assert_rejected(413, "payload_too_large");
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn invalid_json_is_told_with_its_place_and_kind() {
+    let app = App::start().await;
+    let open = |levels: usize| format!(r#"{{"webhookId":"wh_1","a":{}"#, "[".repeat(levels));
+    let deep = open(128) + &"]".repeat(128) + "}";
+    for (body, kind, offset) in [
+        (&b""[..], "syntax", 0),
+        (br#"{"webhookId":"wh_1""#, "syntax", 19),
+        (br#"{"webhookId":"wh_1"} x"#, "syntax", 21),
+        (b"{\n \"webhookId\":\"wh_1\",\n \"a\": tru }", "syntax", 32),
+        (br#"{"webhookId":"wh_1","a":01}"#, "syntax", 25),
+        (br#"{"webhookId":"wh_1","a":1e400,}"#, "syntax", 30),
+        (b"\xef\xbb\xbf{\"webhookId\":\"wh_1\"}", "syntax", 0),
+        (b"{\"webhookId\":\"wh_1\",\"a\":\"\xc3\xbc\xff\"}", "utf8", 27),
+        (b"{\"webhookId\":\"wh_1\",\"a\":\"\xe2\x82", "utf8", 25),
+        (deep.as_bytes(), "depth", 151),
+        // What comes first is told.
+        (br#"{"webhookId":,"a":"\xff"}"#, "syntax", 13),
+    ] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(body).expect("memory");
+        let compressed = encoder.finish().expect("memory");
+        let compressed = app.post(compressed).header("content-encoding", "gzip");
+        for call in [app.post(body), compressed] {
+            let reply = call.send().await;
+            assert_envelope(&reply, 400, "invalid_json", kind);
+            let expected = serde_json::json!({ "kind": kind, "offset": offset });
+            assert_eq!(reply.json()["details"], expected, "{}", body.escape_ascii());
+        }
+    }
+    let reply = app.webhook("wh_1").header("content-encoding", "gzip").send().await;
+    assert_eq!(reply.json()["details"], serde_json::json!({ "kind": "encoding" }));
+    let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
+    let reply = app.raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nxyz\r\n")).await;
+    assert_envelope(&reply, 400, "invalid_json", "chunks");
+    assert_eq!(reply.json()["details"], serde_json::json!({ "kind": "framing" }));
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn an_empty_webhook_id_matches_nothing() {
+    let mut documents = Documents::two_organizations();
+    documents.workflows.push(workflow("wf_empty", "org_a", ""));
+    let app = App::build().documents(documents).start().await;
+    for body in [r#"{"webhookId":""}"#, r#"{"a":1e400,"webhookId":""}"#] {
+        let reply = app.post(body).send().await;
+        assert_eq!((reply.status, reply.matched()), (202, 0), "{}", reply.text());
+        assert_eq!(reply.json()["data"]["webhookId"], "");
+        let preview = app.caller.call(Method::POST, "/api/webhook/workflow/preview");
+        let reply = preview.bearer("key_a").body(body).send().await;
+        assert_eq!((reply.status, &reply.json()["data"]["matchedCount"]), (200, &0.into()));
+    }
+    app.redis.queue().assert_empty().await;
+    assert_eq!(app.hookgate.metrics().await.sum("hookgate_unmatched_total"), 2.0);
     app.assert_accounting().await;
 }
 

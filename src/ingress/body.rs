@@ -2,6 +2,7 @@
 
 use super::decoding;
 use super::encoding::{Encoding, Encodings};
+use super::invalid_json::InvalidJson;
 use super::rejection::Rejection;
 use super::unread::Reading;
 use super::webhook::WebhookError;
@@ -173,7 +174,7 @@ fn broken(error: &hyper::Error) -> Rejection {
             )
         });
     if is_broken_chunk {
-        return Rejection::InvalidBody(WebhookError::InvalidJson);
+        return Rejection::InvalidBody(WebhookError::InvalidJson(InvalidJson::in_framing()));
     }
     Rejection::ClientClosed
 }

@@ -8,6 +8,7 @@ mod cut;
 mod decoding;
 mod encoding;
 mod head;
+mod invalid_json;
 mod observation;
 mod places;
 mod preview;
@@ -22,6 +23,7 @@ mod webhook;
 pub use body::{BodyReader, BodySettings};
 pub use decoding::{Decoding, Undecodable};
 pub use encoding::{Encoding, Encodings};
+pub use invalid_json::{InvalidJson, Kind};
 pub use places::Places;
 pub use rejection::Rejection;
 pub use route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
@@ -108,7 +110,10 @@ impl Ingress {
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
-                let rest = Rest::of(&head, body, &rejection);
+                let rest = match Rest::of(&head, body, &rejection) {
+                    Ok(rest) => rest,
+                    Err(last) => Box::pin(last.rest()).await,
+                };
                 Answer { response: response::rejected(&rejection, &id), rest }
             }
         }

@@ -1,6 +1,7 @@
 //! Every way in which a request is refused: the one table from error to answer.
 
 use super::decoding::Undecodable;
+use super::invalid_json::InvalidJson;
 use super::webhook::WebhookError;
 use crate::admission::{NoRoom, OverLimit};
 use crate::auth::AuthError;
@@ -61,7 +62,7 @@ impl Rejection {
             }
             Self::IdempotencyKeyReused => Outcome::IdempotencyKeyReused,
             Self::Internal => Outcome::Internal,
-            Self::InvalidBody(WebhookError::InvalidJson) | Self::Undecodable => {
+            Self::InvalidBody(WebhookError::InvalidJson(_)) | Self::Undecodable => {
                 Outcome::InvalidJson
             }
             Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
@@ -132,10 +133,16 @@ impl Rejection {
             Outcome::InvalidJson if *self == Self::Undecodable => {
                 "Body is not what its Content-Encoding says, or not all of it"
             }
+            Outcome::InvalidJson
+                if *self
+                    == Self::InvalidBody(WebhookError::InvalidJson(InvalidJson::in_framing())) =>
+            {
+                "Chunks of the body are not valid HTTP"
+            }
             Outcome::InvalidJson => "Body is not valid JSON in UTF-8 of at most 128 levels",
             Outcome::BodyNotObject => "Body must be a JSON object",
             Outcome::MissingWebhookId => {
-                "Body must have exactly one webhookId, a string of 1 to 256 bytes"
+                "Body must have exactly one webhookId, a string of at most 256 bytes"
             }
             Outcome::InvalidIdempotencyKey => {
                 "Idempotency-Key must be sent once and be 1 to 255 bytes of printable ASCII"
@@ -180,6 +187,13 @@ impl Rejection {
                 Some(json!({ "bytes": bytes, "maxBytes": max_bytes }))
             }
             Self::JobTooLarge { bytes, max_bytes: None } => Some(json!({ "bytes": bytes })),
+            Self::InvalidBody(WebhookError::InvalidJson(InvalidJson { kind, offset })) => {
+                Some(match offset {
+                    Some(offset) => json!({ "kind": kind.word(), "offset": offset }),
+                    None => json!({ "kind": kind.word() }),
+                })
+            }
+            Self::Undecodable => Some(json!({ "kind": "encoding" })),
             Self::QueueUnavailable(enqueued) => Some(json!({ "enqueued": enqueued.word() })),
             _ if self.status().is_server_error() => {
                 Some(json!({ "enqueued": Enqueued::Nothing.word() }))

@@ -33,16 +33,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a caller may send without looking at the answer it was given.
 const BLIND_BYTES: usize = 64 << 20;
 
-/// A body, and whether all of it has been read: of one in chunks hyper does not tell.
+/// How long the end of a body is waited for whose last chunk was one too many; the answer waits with it.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A body, and how far it has been read: whether all of one in chunks was, hyper does not tell.
 #[derive(Debug)]
 pub(super) struct Reading {
     body: Incoming,
+    has_begun: bool,
     has_ended: bool,
 }
 
 impl Reading {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body, has_ended: false }
+        Self { body, has_begun: false, has_ended: false }
     }
 
     /// Bytes by Content-Length, where there is one.
@@ -52,6 +56,7 @@ impl Reading {
 
     /// The next piece; `None` behind the last.
     pub(super) async fn frame(&mut self) -> Option<hyper::Result<Frame<Bytes>>> {
+        self.has_begun = true;
         let frame = self.body.frame().await;
         self.has_ended |= frame.is_none();
         frame
@@ -75,32 +80,58 @@ impl Rest {
         if is_large && version <= Version::HTTP_11 { Self::Large } else { Self::Nothing }
     }
 
-    /// Looks at the body of a request that is about to be answered with this.
-    pub(super) fn of(head: &Parts, body: Reading, rejection: &Rejection) -> Self {
-        let Reading { body, has_ended } = body;
+    /// Looks at the body of a request that is about to be answered with this. Of one that may have ended it has to be
+    /// waited for.
+    pub(super) fn of(
+        head: &Parts,
+        body: Reading,
+        rejection: &Rejection,
+    ) -> Result<Self, PerhapsLast> {
+        let Reading { body, has_begun, has_ended } = body;
         // HTTP/2 ends the one stream by itself.
         if has_ended || body.is_end_stream() || head.version > Version::HTTP_11 {
-            return Self::Nothing;
+            return Ok(Self::Nothing);
         }
         let is_small = match body.size_hint().upper() {
             _ if *rejection == Rejection::RequestTimeout => false,
             // It was to be asked for, and may never come; reading it would ask.
-            _ if head.headers.contains_key(EXPECT) => false,
+            _ if !has_begun && head.headers.contains_key(EXPECT) => false,
             Some(bytes) => bytes <= SMALL,
-            // Nobody has said how much more there is of it.
-            None => match rejection {
-                Rejection::Overloaded | Rejection::PayloadTooLarge { .. } => false,
-                Rejection::RateLimited(over) => over.limit != Limit::InFlightBytes,
-                _ => true,
-            },
+            // Nobody has said how much more there is of it. What was one too many may have been the last.
+            None if is_about_size(rejection) && has_begun => return Err(PerhapsLast(body)),
+            None => !is_about_size(rejection),
         };
-        if is_small { Self::Small(body) } else { Self::Large }
+        Ok(if is_small { Self::Small(body) } else { Self::Large })
+    }
+}
+
+/// Whether it is refused for what the body takes.
+fn is_about_size(rejection: &Rejection) -> bool {
+    match rejection {
+        Rejection::Overloaded | Rejection::PayloadTooLarge { .. } => true,
+        Rejection::RateLimited(over) => over.limit == Limit::InFlightBytes,
+        _ => false,
+    }
+}
+
+/// A body that was refused over a chunk, which may have been its last.
+#[derive(Debug)]
+pub(super) struct PerhapsLast(Incoming);
+
+impl PerhapsLast {
+    /// What is left of it, once its end has come or is not to be expected.
+    pub(super) async fn rest(self) -> Rest {
+        if read_away(self.0, END_PATIENCE).await { Rest::Nothing } else { Rest::Large }
     }
 }
 
 /// Reads the rest of a body away, and answers whether that was all of it. Dropped before its end, it closes the
 /// connection.
-pub(super) async fn skip(mut body: Incoming) -> bool {
+pub(super) async fn skip(body: Incoming) -> bool {
+    read_away(body, PATIENCE).await
+}
+
+async fn read_away(mut body: Incoming, patience: Duration) -> bool {
     let mut left = SMALL;
     let reading = async {
         while let Some(frame) = body.frame().await {
@@ -112,7 +143,7 @@ pub(super) async fn skip(mut body: Incoming) -> bool {
         true
     };
     // Out of time is as good as over the limit.
-    tokio::time::timeout(PATIENCE, reading).await.unwrap_or(false)
+    tokio::time::timeout(patience, reading).await.unwrap_or(false)
 }
 
 /// Reads away what still comes on a connection whose sending half has been closed, until the caller

@@ -1,6 +1,7 @@
 //! The body of a request: valid JSON with a `webhookId`, and everything else untouched.
 
 use super::cut;
+use super::invalid_json::InvalidJson;
 use crate::ids::WebhookId;
 use bytes::Bytes;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -10,7 +11,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 /// Levels of arrays and objects, the outermost included.
-const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: usize = 128;
 
 /// The member that names the webhook.
 const MEMBER: &str = "webhookId";
@@ -31,7 +32,7 @@ pub struct Webhook {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     #[error("the body is not valid JSON")]
-    InvalidJson,
+    InvalidJson(InvalidJson),
     #[error("the body is not a JSON object")]
     NotAnObject,
     #[error("the body has no single webhookId that can be one")]
@@ -78,7 +79,7 @@ impl Parser {
             *self = Self::default();
         }
         match found {
-            Err(Refused::Depth) => Err(WebhookError::InvalidJson),
+            Err(Refused::Depth) => Err(invalid_json(text)),
             // simd-json computes numbers and code points, and so refuses some that JSON allows
             // (1e400, integers of 2^64, lone surrogates). Where it refuses, grammar decides.
             Err(Refused::Grammar) => find_by_grammar(text),
@@ -124,7 +125,7 @@ fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookErro
         let [Node::String(key), value, ..] = rest else { break };
         if *key == MEMBER {
             let Node::String(text) = value else { return Err(WebhookError::MissingWebhookId) };
-            let id = WebhookId::new(text).map_err(|_| WebhookError::MissingWebhookId)?;
+            let id = WebhookId::from_body(text).map_err(|_| WebhookError::MissingWebhookId)?;
             // Both begin one byte behind their opening quote.
             let key_quote = key.as_ptr().addr() - base - 1;
             let value = text.as_ptr().addr() - base - 1;
@@ -141,21 +142,25 @@ fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookErro
     member.ok_or(WebhookError::MissingWebhookId)
 }
 
+fn invalid_json(text: &[u8]) -> WebhookError {
+    WebhookError::InvalidJson(InvalidJson::in_text(text))
+}
+
 /// The slow way, which checks grammar only. It does not look at UTF-8 and depth by itself.
-fn find_by_grammar(text: &[u8]) -> Result<Member, WebhookError> {
-    let text = std::str::from_utf8(text).map_err(|_| WebhookError::InvalidJson)?;
-    serde_json::from_str::<IgnoredAny>(text).map_err(|_| WebhookError::InvalidJson)?;
-    if depth(text.as_bytes()) > MAX_DEPTH {
-        return Err(WebhookError::InvalidJson);
+fn find_by_grammar(bytes: &[u8]) -> Result<Member, WebhookError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| invalid_json(bytes))?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|_| invalid_json(bytes))?;
+    if depth(bytes) > MAX_DEPTH {
+        return Err(invalid_json(bytes));
     }
     if !text.trim_start().starts_with('{') {
         return Err(WebhookError::NotAnObject);
     }
-    let members: Members<'_> = serde_json::from_str(text).map_err(|_| WebhookError::InvalidJson)?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|_| invalid_json(bytes))?;
     let [(key, value)] = members.0.as_slice() else { return Err(WebhookError::MissingWebhookId) };
     let id = serde_json::from_str::<String>(value.get())
         .ok()
-        .and_then(|id| WebhookId::new(&id).ok())
+        .and_then(|id| WebhookId::from_body(&id).ok())
         .ok_or(WebhookError::MissingWebhookId)?;
     let offset = |raw: &RawValue| raw.get().as_ptr().addr() - text.as_ptr().addr();
     Ok(Member { id, key_quote: offset(key), value: offset(value) })
@@ -212,6 +217,7 @@ fn depth(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::invalid_json::Kind;
     use super::*;
 
     fn payload(body: &str) -> Result<String, WebhookError> {
@@ -255,24 +261,23 @@ mod tests {
                 payload(&format!(r#"{{"webhookId":"w","a":{inner}}}"#))
             };
             assert!(nested(128).is_ok());
-            assert_eq!(nested(129), Err(WebhookError::InvalidJson));
+            let Err(WebhookError::InvalidJson(InvalidJson { kind, offset })) = nested(129) else {
+                panic!("129 levels are too many");
+            };
+            // 128 more open behind the first one.
+            assert_eq!((kind, offset), (Kind::Depth, Some(r#"{"webhookId":"w","a":"#.len() + 127)));
         }
     }
 
     #[test]
     fn what_is_no_webhook_is_refused() {
-        use WebhookError::{InvalidJson, MissingWebhookId, NotAnObject};
+        use WebhookError::{MissingWebhookId, NotAnObject};
         let long = format!(r#"{{"webhookId":"{}"}}"#, "x".repeat(257));
         for (body, error) in [
-            ("", InvalidJson),
-            (r#"{"webhookId":"w"} x"#, InvalidJson),
-            (r#"{"webhookId":"w",}"#, InvalidJson),
-            ("{\"webhookId\":\"w\",\"a\":\"\u{1}\"}", InvalidJson),
             ("[1]", NotAnObject),
             ("1e400", NotAnObject),
             ("{}", MissingWebhookId),
             (r#"{"webhookId":5}"#, MissingWebhookId),
-            (r#"{"webhookId":""}"#, MissingWebhookId),
             (long.as_str(), MissingWebhookId),
             (r#"{"webhookId":"w","webhookId":"w"}"#, MissingWebhookId),
             (r#"{"webhookId":"w","n":1e400,"webhook\u0049d":"w"}"#, MissingWebhookId),
@@ -280,7 +285,29 @@ mod tests {
         ] {
             assert_eq!(payload(body), Err(error), "{body}");
         }
-        let not_utf8 = Bytes::from_static(b"{\"webhookId\":\"w\",\"a\":\"\xff\"}");
-        assert_eq!(Webhook::parse(&not_utf8), Err(InvalidJson));
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_with_its_place() {
+        use Kind::{Syntax, Utf8};
+        for (body, kind, offset) in [
+            (&b""[..], Syntax, 0),
+            (br#"{"webhookId":"w"} x"#, Syntax, 18),
+            (br#"{"webhookId":"w",}"#, Syntax, 17),
+            (b"{\"webhookId\":\"w\",\"a\":\"\x01\"}", Syntax, 22),
+            (b"{\"webhookId\":\"w\",\"a\":\"\xff\"}", Utf8, 22),
+        ] {
+            let error = Webhook::parse(&Bytes::from_static(body));
+            let expected = InvalidJson { kind, offset: Some(offset) };
+            assert_eq!(error, Err(WebhookError::InvalidJson(expected)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_id_is_one() {
+        for body in [r#"{"webhookId":"","a":1}"#, r#"{"a":1,"webhookId":"","n":1e400}"#] {
+            let webhook = Webhook::parse(&Bytes::from_static(body.as_bytes())).unwrap();
+            assert_eq!(webhook.id.as_str(), "", "{body}");
+        }
     }
 }

@@ -38,7 +38,7 @@ impl Report {
         match config {
             Ok(config) => {
                 report.ok = true;
-                report.warnings = config.auth.jwt.warnings();
+                report.warnings = [config.warnings.clone(), config.auth.jwt.warnings()].concat();
                 if config.triggers.source == Source::MongoDb {
                     report.warnings.extend(config.mongodb.warnings());
                 }

@@ -44,6 +44,7 @@ pub mod pause;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;
+pub mod text_file;
 pub mod trust;
 pub mod watched_file;
 

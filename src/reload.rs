@@ -2,11 +2,12 @@
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::metrics::{Metrics, ReloadResult};
 use crate::queue::QueueSettings;
 use crate::settings::{Fault, Given};
-use crate::telemetry::Log;
+use crate::telemetry::{List, Log};
+use crate::text_file::Stamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
@@ -34,47 +35,55 @@ impl Reload {
     /// Reads the configuration at every SIGHUP. Never ends.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
-            let loaded = Config::load(&self.path).and_then(|config| self.fitting(config));
-            match loaded {
-                Ok(config) => self.take_up(config),
-                Err(faults) => self.refuse(&faults),
+            match ConfigFile::read(&self.path) {
+                Ok(file) => self.read_again(file),
+                Err(faults) => self.refuse(&faults, None),
             }
+        }
+    }
+
+    fn read_again(&mut self, file: ConfigFile) {
+        let stamp = file.stamp.clone();
+        match file.load().and_then(|config| self.fitting(config)) {
+            Ok(config) => self.take_up(config, &stamp),
+            Err(faults) => self.refuse(&faults, Some(&stamp)),
         }
     }
 
     /// What takes effect at once must also be sound beside what does not.
     fn fitting(&self, config: Config) -> Result<Config, Vec<Fault>> {
-        let fault =
-            |key: &str, message: &str| Fault { key: key.to_owned(), message: message.to_owned() };
         let mut faults = Vec::new();
         if config.admission.in_flight_bytes < self.max_body {
             let message = "is less than the server.max_body that holds until a restart";
-            faults.push(fault("limits.in_flight_bytes", message));
+            faults.push(Fault::new("limits.in_flight_bytes", message));
         }
         if !self.api_keys_enabled && !config.auth.jwt.has_keys() {
             let message =
                 "no key for tokens, and API keys are off until a restart: nobody could call";
-            faults.push(fault("auth.jwt", message));
+            faults.push(Fault::new("auth.jwt", message));
         }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
-    fn refuse(&self, faults: &[Fault]) {
-        for Fault { key, message } in faults {
-            tracing::error!(key, reason = message, "fault in the configuration");
+    fn refuse(&self, faults: &[Fault], stamp: Option<&Stamp>) {
+        for Fault { key, message, line } in faults {
+            tracing::error!(key, line, reason = message, "fault in the configuration");
         }
-        tracing::error!("SIGHUP: nothing has changed, since the configuration has faults");
+        let modified = stamp.and_then(Stamp::modified);
+        let sha256 = stamp.and_then(Stamp::sha256);
+        let message = "SIGHUP: nothing has changed, because the configuration has faults";
+        tracing::error!(modified, sha256, "{message}");
         self.metrics.config_reload(ReloadResult::Refused).increment(1);
     }
 
-    fn take_up(&mut self, config: Config) {
+    fn take_up(&mut self, config: Config, stamp: &Stamp) {
         let changed = config.given.differences(&self.given);
         let is_at_once = |key: &String| AT_ONCE.iter().any(|begin| key.starts_with(begin));
         let (at_once, later): (Vec<String>, Vec<String>) =
             changed.into_iter().partition(is_at_once);
         self.log.reload(&config.telemetry);
         self.admission.reload(&config.admission);
-        config.auth.jwt.warn();
+        config.log();
         // With the same keys, the tokens that they have verified are still good.
         if at_once.iter().any(|key| key.starts_with("auth.jwt.")) {
             self.authenticator.reload(config.auth.jwt);
@@ -83,10 +92,27 @@ impl Reload {
         for key in &at_once {
             self.given.take_over(key, &config.given);
         }
-        tracing::info!(changed = ?at_once, "SIGHUP: configuration read again");
-        if !later.is_empty() {
-            tracing::warn!(changed = ?later, "SIGHUP: these keys take effect after a restart");
-        }
+        report(at_once, later, stamp);
         self.metrics.config_reload(ReloadResult::Applied).increment(1);
+    }
+}
+
+/// Says what has changed, and which version of the file says so: one that was replaced under a bind mount is still the old
+/// one in here.
+fn report(at_once: Vec<String>, later: Vec<String>, stamp: &Stamp) {
+    let is_unchanged = at_once.is_empty() && later.is_empty();
+    let changed = List(at_once);
+    let changed = changed.as_value();
+    let (modified, sha256) = (stamp.modified(), stamp.sha256());
+    if is_unchanged {
+        let message = "SIGHUP: configuration read again, and it is as it was";
+        tracing::info!(changed, modified, sha256, "{message}");
+    } else {
+        tracing::info!(changed, modified, sha256, "SIGHUP: configuration read again");
+    }
+    if !later.is_empty() {
+        let changed = List(later);
+        let changed = changed.as_value();
+        tracing::warn!(changed, "SIGHUP: these keys take effect after a restart");
     }
 }

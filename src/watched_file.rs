@@ -3,6 +3,7 @@
 //! It is looked at, not subscribed to: a look costs microseconds, and sees the swapped symbolic
 //! links of a mounted configuration, which notifications miss.
 
+use crate::text_file;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -31,14 +32,14 @@ impl WatchedFile {
         self.seen = None;
     }
 
-    /// The contents, if they are new since the last look.
+    /// The contents less a byte order mark, if they are new since the last look.
     pub fn read_if_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
         let metadata = std::fs::metadata(&self.path)?;
         let stamp = Some((metadata.modified()?, metadata.len(), metadata.ino()));
         if stamp == self.seen {
             return Ok(None);
         }
-        let contents = std::fs::read(&self.path)?;
+        let contents = text_file::read(&self.path)?;
         self.seen = stamp;
         Ok(Some(contents))
     }

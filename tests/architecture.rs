@@ -16,6 +16,7 @@ const GROUND: &[&str] = &[
     "pause",
     "settings",
     "supervisor",
+    "text_file",
     "trust",
     "watched_file",
 ];
@@ -31,10 +32,11 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("memory", &[]),
     ("metrics", &[]),
     ("pause", &[]),
-    ("settings", &[]),
+    ("settings", &[&["text_file"]]),
     ("supervisor", &[&["failpoint"]]),
+    ("text_file", &[]),
     ("trust", &[]),
-    ("watched_file", &[]),
+    ("watched_file", &[&["text_file"]]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
     ("telemetry", &[&["log_rate", "settings"]]),
@@ -51,7 +53,13 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ),
     ("check", &[GROUND, &["auth", "config", "mirror", "queue", "triggers"]]),
     ("workers", &[&["ingress", "lifecycle"]]),
-    ("reload", &[&["admission", "metrics", "settings"], &["auth", "config", "queue", "telemetry"]]),
+    (
+        "reload",
+        &[
+            &["admission", "metrics", "settings", "text_file"],
+            &["auth", "config", "queue", "telemetry"],
+        ],
+    ),
     (
         "app",
         &[
@@ -82,7 +90,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["ingress/tls.rs"]),
     ("triomphe", &["mirror/"]),
     ("metrics_exporter_prometheus", &["metrics/"]),
-    ("tracing_subscriber", &["telemetry.rs"]),
+    ("tracing_subscriber", &["telemetry/"]),
     ("clap", &["main.rs"]),
 ];
 

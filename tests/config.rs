@@ -214,7 +214,7 @@ fn settings_that_do_not_go_together_are_refused() {
 #[test]
 fn a_file_that_is_no_toml_is_told_with_its_line() {
     let (code, out) = check("[server]\n\nlisten = \n", &[]);
-    assert!(code == 2 && out.contains("line 3"), "{code}: {out}");
+    assert!(code == 2 && out.contains("(line 3)"), "{code}: {out}");
     let output = run(&["check", "--config", "/nowhere/hookgate.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stdout(&output).contains("/nowhere/hookgate.toml"), "{output:?}");
@@ -263,8 +263,6 @@ async fn the_environment_goes_before_the_file() {
 fn unknown_variables_and_bad_values_of_the_environment_are_refused() {
     let rows = [
         ("HOOKGATE__SERVER__LISTN", "127.0.0.1:1", "server.listn"),
-        ("HOOKGATE__SURPLUS", "1", "surplus"),
-        ("HOOKGATE__", "1", ""),
         ("HOOKGATE__SERVER", "1", "server"),
         ("HOOKGATE__SERVER__WORKERS", "many", "server.workers"),
         ("hookgate__server__workers", "-1", "server.workers"),
@@ -277,10 +275,142 @@ fn unknown_variables_and_bad_values_of_the_environment_are_refused() {
     }
     let (_, out) = check(SHIPPED, &[("HOOKGATE__SERVER__LISTN", "a")]);
     assert!(out.contains("HOOKGATE__SERVER__LISTN"), "{out}");
+    assert!(out.contains("did you mean HOOKGATE__SERVER__LISTEN?"), "{out}");
+}
 
-    // As Kubernetes sets them for a service of this name.
-    let others = [("HOOKGATE_SERVICE_HOST", "10.0.0.1"), ("HOOKGATE_PORT", "tcp://10.0.0.1:80")];
-    assert_eq!(check(SHIPPED, &others).0, 0);
+/// Kubernetes sets variables for every service; those of a service whose name begins like ours look like ours.
+#[test]
+fn variables_that_are_somebody_elses_are_at_most_warned_of() {
+    let silent = [
+        ("HOOKGATE_SERVICE_HOST", "10.0.0.1"),
+        ("HOOKGATE_SERVICE_PORT_HTTP", "80"),
+        ("HOOKGATE_PORT", "tcp://10.0.0.1:80"),
+        ("HOOKGATE_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("HOOKGATE_SERVER_PORT", "tcp://10.0.0.1:80"),
+    ];
+    let (code, out) = check(SHIPPED, &silent);
+    assert!(code == 0 && !out.contains("HOOKGATE_"), "{out}");
+
+    let rows = [
+        // Of a service that is called hookgate--server, and hookgate--auth--jwt.
+        ("HOOKGATE__SERVER_SERVICE_HOST", "10.0.0.1", ""),
+        ("HOOKGATE__SERVER_PORT", "tcp://10.0.0.1:80", ""),
+        ("HOOKGATE__SURPLUS", "1", ""),
+        ("HOOKGATE__", "1", ""),
+        ("HOOKGATE__QUUE__NAME", "a", "did you mean HOOKGATE__QUEUE__NAME?"),
+        ("hookgate__limit__organisation__burst", "1", "HOOKGATE__LIMITS__ORGANIZATION__BURST?"),
+    ];
+    for (variable, value, meant) in rows {
+        let (code, out) = check(SHIPPED, &[(variable, value)]);
+        let warning = format!("  warning: {} is set", variable.to_ascii_uppercase());
+        let line = out.lines().find(|line| line.starts_with(&warning));
+        assert!(code == 0 && line.is_some_and(|line| line.contains(meant)), "{variable}: {out}");
+        assert_eq!(out.contains("did you mean"), !meant.is_empty(), "{variable}: {out}");
+    }
+}
+
+#[test]
+fn each_fault_has_its_line() {
+    let text = "surplus = 1\n\n[server]\nlisten = \"nowhere\"\nworkers = 5\nmax_body = 3\n\n[queue.job]\n\
+                backoff = { type = \"fixed\",\n delay = -1 }\n[quue]\nname = 1\n[auth]\njwt.secrets = [\"\"]\n";
+    let (code, out) = check(text, &[("HOOKGATE__SERVER__WORKERS", "-1")]);
+    assert_eq!(code, 2);
+    let lines: BTreeMap<String, Option<String>> = told(&out)
+        .into_iter()
+        .map(|(key, message)| {
+            let line = message.rsplit_once(" (line ").and_then(|(_, rest)| rest.strip_suffix(')'));
+            (key, line.map(str::to_owned))
+        })
+        .collect();
+    let expected = [
+        ("auth.jwt.secrets", Some("14")),
+        ("queue.job.backoff", Some("9")),
+        ("quue", Some("11")),
+        ("server.listen", Some("4")),
+        ("server.max_body", Some("6")),
+        // By the environment.
+        ("server.workers", None),
+        ("surplus", Some("1")),
+    ];
+    let expected = expected.map(|(key, line)| (key.to_owned(), line.map(str::to_owned)));
+    assert_eq!(lines, BTreeMap::from(expected), "{out}");
+
+    // For scripts too, and a byte order mark does not count.
+    let files = Scratch::new("lines");
+    for (text, line) in [("\u{feff}[server]\nlisten = 1\n", 2), ("a = 1\nb =\n", 2), ("\nb = 1", 2)]
+    {
+        let file = files.write("hookgate.toml", text);
+        let output = command(&["check", "--json", "--config"]).arg(file).output();
+        let report = output.expect("the binary runs").stdout;
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        assert_eq!(report["faults"][0]["line"], line, "{report}");
+    }
+    let file = files.write("hookgate.toml", b"# one\n# two: \xff\n");
+    let output = command(&["check", "--config"]).arg(file).output().expect("the binary runs");
+    assert!(stdout(&output).contains("UTF-8 (line 2)"), "{output:?}");
+}
+
+#[test]
+fn what_was_meant_by_a_key_with_a_slip_is_said() {
+    for (text, key, meant) in [
+        ("[server]\nwrokers = 1\n", "server.wrokers", "server.workers"),
+        ("[server]\nmaxBody = \"1MiB\"\n", "server.maxBody", "server.max_body"),
+        ("[server]\nmax-connection = 1\n", "server.max-connection", "server.max_connections"),
+        ("[server.tsl]\nkey_file = \"\"\n", "server.tsl", "server.tls"),
+        ("[queue.job]\nremove_on_fail = 1\n", "queue.job.remove_on_fail", "queue.job.removeOnFail"),
+        ("[quueue]\nname = \"a\"\n", "quueue", "queue"),
+    ] {
+        let found = faults(text);
+        assert_eq!(keys(&found), [key]);
+        assert!(found[key].contains(&format!("did you mean {meant}?")), "{found:?}");
+    }
+    for text in ["[server]\nnothing_like_it = 1\n", "[else]\n", "server = 1\n"] {
+        let found = faults(text);
+        assert!(!found.values().any(|message| message.contains("did you mean")), "{found:?}");
+    }
+}
+
+#[test]
+fn what_is_wanted_is_said_of_a_value_of_a_wrong_type() {
+    for (key, value, wanted) in [
+        ("server.body_timeout", "15", "a text such as \"5s\""),
+        ("server.max_body", "1048576", "a text such as \"1MiB\""),
+        ("server.listen", "2212", "a text such as \"0.0.0.0:2212\""),
+        ("server.workers", "\"two\"", "a whole number such as 0"),
+        ("server.workers", "-1", "a whole number such as 0"),
+        ("server.content_encodings", "\"gzip\"", "a list such as [\"gzip\","),
+        ("queue.name", "5", "a text such as \"workflow-runner\""),
+        ("queue.memory_watermark", "\"half\"", "a number such as 0.9"),
+        ("auth.api_key.enabled", "1", "true or false"),
+        ("auth.jwt.secrets", "\"a\"", "a list"),
+        ("auth.jwt.jwks_file", "1", "a text"),
+    ] {
+        let found = faults(&with_value(key, value));
+        assert!(found[key].contains(&format!("expected {wanted}")), "{found:?}");
+    }
+    let variables = [("HOOKGATE__SERVER__WORKERS", "many"), ("HOOKGATE__TELEMETRY__FORMAT", "xml")];
+    let (_, out) = check("", &variables);
+    for said in ["expected a whole number such as 0", "expected `json` or `text`"] {
+        assert!(out.contains(said), "{out}");
+    }
+}
+
+#[test]
+fn what_bullmq_does_otherwise_than_it_looks_is_warned_of() {
+    let backoff = "queue.job.backoff";
+    for (key, value, warning) in [
+        ("queue.job.attempts", "0", "never tried again"),
+        (backoff, "{ type = \"linear\", delay = 5 }", "no strategy \"linear\""),
+        (backoff, "{ type = \"exponental\", delay = 5 }", "did you mean \"exponential\"?"),
+        (backoff, "{ type = \"Fixed\", delay = 5 }", "did you mean \"fixed\"?"),
+        (backoff, "{ type = \"exponential\" }", "no delay"),
+    ] {
+        let (code, out) = check(&with_value(key, value), &[]);
+        let line = out.lines().find(|line| line.starts_with(&format!("  warning: {key}: ")));
+        assert!(code == 0 && line.is_some_and(|line| line.contains(warning)), "{value}: {out}");
+    }
+    let (_, out) = check(SHIPPED, &[]);
+    assert!(!out.contains("queue.job"), "{out}");
 }
 
 #[test]

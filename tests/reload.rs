@@ -9,6 +9,7 @@ use harness::tokens::{claims, sign};
 use harness::wait::until;
 use harness::{App, Caller};
 use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinHandle;
@@ -98,6 +99,87 @@ async fn what_needs_a_restart_is_named_and_no_secret_is() {
     assert_eq!(reloads(&app).await, ["2", "0"]);
     assert_eq!(app.webhook("wh_1").send().await.status, 202);
     assert_eq!(app.redis.queue().only_job().await.opts()["attempts"], 9);
+}
+
+/// A file that was replaced under a bind mount is still the old one in a container, and what was read was something else than
+/// what was edited.
+#[tokio::test]
+async fn what_was_read_is_told_with_its_digest_and_time() {
+    let build = App::build();
+    let secret = build.file("secret", SECRET);
+    let mut app = build
+        .config(|config| {
+            config.set("telemetry.format", "json").remove("auth.jwt.secrets");
+            config.set("auth.jwt.secret_files", vec![secret.clone()]);
+        })
+        .start()
+        .await;
+    let digest = |app: &App| sha256(app.hookgate.config.to_string().as_bytes());
+    let line = |app: &App, message: &str| {
+        let log = app.hookgate.log();
+        let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.rfind(|line| line["message"].as_str().is_some_and(|said| said == message))
+    };
+    let first = digest(&app);
+    let started = line(&app, "hookgate starts").expect("a line");
+    assert_eq!(started["sha256"], *first, "{started}");
+    let read = line(&app, "file read for the configuration").expect("a line");
+    assert_eq!((&read["file"], &read["sha256"]), (&secret.as_str().into(), &Value::Null), "{read}");
+    let dated = std::fs::metadata(&secret).and_then(|metadata| metadata.modified());
+    let dated = humantime::format_rfc3339_seconds(dated.expect("a file of ours")).to_string();
+    assert_eq!(read["modified"], dated, "{read}");
+
+    app.hookgate.config.set("queue.job.attempts", 9).set("limits.in_flight_requests", 5);
+    app.hookgate.config.set("queue.name", "another");
+    app.hookgate.reload().await;
+    let told = line(&app, "SIGHUP: configuration read again").expect("a line");
+    assert_eq!(told["changed"], json!(["limits.in_flight_requests", "queue.job.attempts"]));
+    assert_eq!(told["sha256"], *digest(&app), "{told}");
+    assert_ne!(*digest(&app), first);
+    assert!(told["modified"].as_str().is_some_and(|time| time.ends_with('Z')), "{told}");
+    let later = line(&app, "SIGHUP: these keys take effect after a restart").expect("a line");
+    assert_eq!(later["changed"], json!(["queue.name"]));
+
+    app.hookgate.config.remove("queue.name");
+    app.hookgate.reload().await;
+    app.hookgate.reload().await;
+    let unchanged = line(&app, "SIGHUP: configuration read again, and it is as it was");
+    let unchanged = unchanged.expect("a line");
+    assert_eq!((&unchanged["changed"], &unchanged["sha256"]), (&json!([]), &digest(&app).into()));
+
+    app.hookgate.config.set("server.wrokers", 1);
+    app.hookgate.reload().await;
+    let fault = line(&app, "fault in the configuration").expect("a line");
+    assert_eq!(fault["key"], "server.wrokers");
+    let text = app.hookgate.config.to_string();
+    let at = text.lines().position(|line| line.starts_with("wrokers")).expect("it is there");
+    assert_eq!(fault["line"], at + 1, "{fault}");
+    let refused = "SIGHUP: nothing has changed, because the configuration has faults";
+    assert_eq!(line(&app, refused).expect("a line")["sha256"], *digest(&app));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[tokio::test]
+async fn warnings_are_in_the_log() {
+    let mut app = App::build()
+        .variable("HOOKGATE__QUUE__NAME", "a")
+        .variable("HOOKGATE_PORT", "tcp://10.0.0.1:80")
+        .start()
+        .await;
+    let said = |app: &App, what: &str| {
+        let log = app.hookgate.log();
+        log.lines().filter(|line| line.contains("WARN") && line.contains(what)).count()
+    };
+    let meant = "HOOKGATE__QUUE__NAME is set and sets nothing";
+    assert_eq!((said(&app, meant), said(&app, "HOOKGATE_PORT")), (1, 0));
+    assert_eq!(said(&app, "queue.job"), 0);
+    app.hookgate.config.set("queue.job.attempts", 0);
+    app.hookgate.reload().await;
+    assert_eq!((said(&app, meant), said(&app, "queue.job.attempts: 0 is the same as 1")), (2, 1));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::closing::LAST_CHANCE;
 use crate::lifecycle::{Condition, Reporter, Stage, Stopping};
 use crate::settings::Section;
+use crate::text_file;
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -79,9 +80,9 @@ impl Files {
     fn load(&self) -> Result<CertifiedKey, Unusable> {
         let of_certificate = |message: String| Unusable::certificate(&self.certificate, message);
         let of_key = |message: &str| Unusable::key(&self.key, message);
-        let certificates =
-            std::fs::read(&self.certificate).map_err(|error| of_certificate(error.to_string()))?;
-        let key = std::fs::read(&self.key).map_err(|error| of_key(&error.to_string()))?;
+        let certificates = text_file::read(&self.certificate)
+            .map_err(|error| of_certificate(error.to_string()))?;
+        let key = text_file::read(&self.key).map_err(|error| of_key(&error.to_string()))?;
 
         let certificates: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(&certificates)

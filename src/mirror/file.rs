@@ -6,6 +6,7 @@ use super::{Mirror, View};
 use crate::findings::Findings;
 use crate::lifecycle::Condition;
 use crate::metrics::{Collection, LoadReason};
+use crate::text_file;
 use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
 use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
@@ -63,7 +64,7 @@ fn refresh<V: View>(
 pub fn survey<W: View, U: View>(path: &Path, workflows: &mut W, users: &mut U) -> Findings {
     let mut findings = Findings::default();
     findings.fact("file", path.display().to_string());
-    let json = std::fs::read(path).context("cannot be read");
+    let json = text_file::read(path).context("cannot be read");
     let seen = json.and_then(|json| {
         survey_collection(&json, workflows, &mut findings)?;
         survey_collection(&json, users, &mut findings)

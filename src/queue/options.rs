@@ -1,6 +1,6 @@
 //! The job options: BullMQ's own, in its own words, as the JSON text that is stored with each job.
 
-use crate::settings::Section;
+use crate::settings::{Section, nearest};
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 use toml::Value;
@@ -31,12 +31,21 @@ const REFUSED: [(&str, &str); 11] = [
     ("debounce", "BullMQ has replaced it"),
 ];
 
+/// The backoff strategies that BullMQ has itself.
+const STRATEGIES: [&str; 2] = ["exponential", "fixed"];
+
 impl JobOptions {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut options = Map::new();
         let attempts = section.number("attempts", 3, 0..=1_000_000);
         options.insert("attempts".to_owned(), attempts.into());
-        options.extend(entry(section, "backoff", "backoff", Some(default_backoff()), backoff));
+        if attempts == 0 {
+            section
+                .warning("attempts", "0 is the same as 1: a job that fails is never tried again");
+        }
+        let backoff = entry(section, "backoff", "backoff", Some(default_backoff()), backoff);
+        warn_of_backoff(section, backoff.as_ref());
+        options.extend(backoff);
         for (key, default) in [
             ("removeOnComplete", keep(&[("age", 86_400), ("count", 10_000)])),
             ("removeOnFail", keep(&[("age", 604_800)])),
@@ -126,6 +135,22 @@ fn backoff(value: &Value) -> Result<Json, &'static str> {
         json.insert(key.clone(), value);
     }
     if json.contains_key("type") { Ok(Json::Object(json)) } else { Err(MESSAGE) }
+}
+
+/// Says what makes BullMQ retry otherwise than it looks.
+fn warn_of_backoff(section: &mut Section<'_>, backoff: Option<&(String, Json)>) {
+    let Some((_, backoff)) = backoff else { return };
+    let name = backoff["type"].as_str().unwrap_or_default();
+    if !STRATEGIES.contains(&name) {
+        let meant = nearest(name, STRATEGIES);
+        let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"));
+        let message = format!(
+            "BullMQ has no strategy {name:?}: workers without a backoffStrategy of their own fail to retry{meant}"
+        );
+        section.warning("backoff", message);
+    } else if backoff.get("delay").is_none() {
+        section.warning("backoff", "has no delay: a job that fails is tried again at once");
+    }
 }
 
 fn retention(value: &Value) -> Result<Json, &'static str> {

@@ -3,61 +3,54 @@
 //! Each part of the program reads its own section with a [`Section`]; what no part has asked for
 //! is an unknown key. A value from the environment goes before one from the file.
 
+mod environment;
+mod fault;
 mod given;
 mod secret;
+mod section;
+mod spelling;
 
+pub use fault::Fault;
+pub(crate) use fault::line;
 pub use given::Given;
 pub use secret::Secret;
+pub use section::Section;
+pub use spelling::nearest;
 
-use serde::{Serialize, de::DeserializeOwned};
+use crate::text_file::Stamp;
+use environment::Environment;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 use toml::{Table, Value};
-
-/// Variables that start so are settings: `HOOKGATE__SERVER__LISTEN` is `server.listen`.
-const ENVIRONMENT_PREFIX: &str = "HOOKGATE__";
-
-/// One thing that is wrong, with the path of its key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Fault {
-    pub key: String,
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.key, self.message)
-    }
-}
 
 /// What was configured, and what the program asked for.
 #[derive(Debug, Default)]
 pub struct Settings {
     file: Table,
-    /// By the path in lower case: names in the environment carry no case.
-    environment: BTreeMap<String, String>,
+    /// What the file is read from, to say on which line a fault is.
+    text: String,
+    environment: Environment,
     /// Keys whose value, or a part of it, came out of the environment.
     from_environment: BTreeSet<String>,
     faults: Vec<Fault>,
+    warnings: Vec<String>,
     sections: BTreeSet<String>,
     /// Every key that was asked for, with its default. `config/hookgate.toml` is held to it.
     known: BTreeMap<String, Option<Value>>,
     given: Given,
+    /// Files of secrets and keys that were read.
+    files: Vec<Stamp>,
 }
 
 impl Settings {
     pub fn new(file: Table, environment: impl Iterator<Item = (String, String)>) -> Self {
-        let environment = environment
-            .filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX))
-            .filter_map(|(name, value)| {
-                let path = name.get(ENVIRONMENT_PREFIX.len()..)?;
-                Some((path.replace("__", ".").to_ascii_lowercase(), value))
-            })
-            .collect();
-        Self { file, environment, ..Self::default() }
+        Self { file, environment: Environment::new(environment), ..Self::default() }
+    }
+
+    /// From the text of a file and the environment of the process.
+    pub fn of_process(text: &str) -> Result<Self, toml::de::Error> {
+        let (file, text) = (toml::from_str(text)?, text.to_owned());
+        Ok(Self { file, text, environment: Environment::of_process(), ..Self::default() })
     }
 
     pub fn section(&mut self, path: &str) -> Section<'_> {
@@ -79,51 +72,115 @@ impl Settings {
         &self.from_environment
     }
 
+    /// Files of secrets and keys that were read.
+    pub fn files(&self) -> &[Stamp] {
+        &self.files
+    }
+
+    /// What is worth a look, variables that look like settings and are none included.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        for left in self.environment.left().filter(|left| !self.is_section(left.first())) {
+            let meant = self.suggestion(left.path, environment::variable_of);
+            let variable = left.variable();
+            warnings.push(format!(
+                "{variable} is set and sets nothing: no section has this name{meant}"
+            ));
+        }
+        warnings
+    }
+
     /// Every fault there is, those of keys that nobody asked for included.
     pub fn into_faults(mut self) -> Vec<Fault> {
         let mut unknown = Vec::new();
         self.leftovers("", &self.file, &mut unknown);
-        self.faults.extend(
-            unknown.into_iter().map(|key| Fault { key, message: "unknown key".to_owned() }),
-        );
-        self.faults.extend(self.environment.keys().map(|path| Fault {
-            key: path.clone(),
-            message: format!(
-                "unknown key, from the environment variable {ENVIRONMENT_PREFIX}{}",
-                path.replace('.', "__").to_ascii_uppercase()
-            ),
-        }));
-        for fault in &mut self.faults {
-            if self.from_environment.contains(&fault.key) {
-                fault.message.push_str(" (set by the environment)");
-            }
+        let unknown = unknown.into_iter().map(|key| self.unknown_key(key));
+        let variables = self.environment.left().filter(|left| self.is_section(left.first()));
+        let unknown = unknown.chain(variables.map(|left| self.unknown_variable(&left)));
+        let unknown: Vec<Fault> = unknown.collect();
+        self.faults.extend(unknown);
+        let is_set_outside = |fault: &Fault| {
+            let below = format!("{}.", fault.key);
+            let mut keys = self.from_environment.iter();
+            keys.any(|key| *key == fault.key || key.starts_with(&below))
+        };
+        let (mut outside, mut faults): (Vec<Fault>, Vec<Fault>) =
+            std::mem::take(&mut self.faults).into_iter().partition(is_set_outside);
+        for fault in &mut outside {
+            fault.message.push_str(" (set by the environment)");
         }
-        self.faults.sort();
-        self.faults
+        fault::locate(faults.iter_mut(), &self.text);
+        faults.append(&mut outside);
+        faults.sort();
+        faults
+    }
+
+    fn unknown_key(&self, key: String) -> Fault {
+        if self.is_section(&key) {
+            return Fault::new(&key, format!("is a section and has no value; write [{key}]"));
+        }
+        let meant = self.suggestion(&key, str::to_owned);
+        Fault::new(key, format!("unknown key{meant}"))
+    }
+
+    fn unknown_variable(&self, left: &environment::Left<'_>) -> Fault {
+        let variable = left.variable();
+        let message = if left.is_text {
+            let meant = self.suggestion(left.path, environment::variable_of);
+            format!("unknown key, from the environment variable {variable}{meant}")
+        } else {
+            format!("the environment variable {variable} is no text in UTF-8")
+        };
+        Fault::new(left.path, message)
+    }
+
+    /// What was probably meant by a path, in words that follow what is said of it.
+    fn suggestion(&self, path: &str, show: impl Fn(&str) -> String) -> String {
+        let meant = self.corrected(path).filter(|meant| meant != path);
+        meant.map_or_else(String::new, |meant| format!("; did you mean {}?", show(&meant)))
+    }
+
+    /// A path that there is, one slip away in each of its names.
+    fn corrected(&self, path: &str) -> Option<String> {
+        let names = || self.known.keys().chain(&self.sections);
+        let mut found = String::new();
+        for word in path.split('.') {
+            let children = names().filter_map(|name| name.strip_prefix(&found)?.split('.').next());
+            found = format!("{found}{}.", nearest(word, children)?);
+        }
+        found.pop();
+        Some(found)
+    }
+
+    /// Whether there are keys below this path.
+    fn is_section(&self, path: &str) -> bool {
+        let below = format!("{path}.");
+        self.sections.iter().any(|known| known == path || known.starts_with(&below))
     }
 
     fn leftovers(&self, path: &str, table: &Table, unknown: &mut Vec<String>) {
         for (key, value) in table {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            let is_section = self.sections.contains(&path)
-                || self.sections.iter().any(|known| known.starts_with(&format!("{path}.")));
             match value {
-                Value::Table(inner) if is_section => self.leftovers(&path, inner, unknown),
+                Value::Table(inner) if self.is_section(&path) => {
+                    self.leftovers(&path, inner, unknown);
+                }
                 _ => unknown.push(path),
             }
         }
     }
 
-    /// Takes the value of a key out of the environment, else out of the file.
+    /// Takes the value of a key out of the environment, else out of the file. What is said of a value of a wrong type has
+    /// the example.
     fn take<T: DeserializeOwned>(
         &mut self,
         path: &str,
         default: Option<&Value>,
+        example: Option<&str>,
     ) -> Result<Option<T>, String> {
         let from_file = take_from(&mut self.file, path);
-        let lower = path.to_ascii_lowercase();
-        if let Some(text) = self.environment.remove(&lower) {
-            let read = from_text(&text).map(Some);
+        if let Some(text) = self.environment.take(&path.to_ascii_lowercase()) {
+            let read = environment::value_of(&text, example).map(Some);
             self.from_environment.insert(path.to_owned());
             self.given.add(path, Value::String(text));
             return read;
@@ -132,7 +189,7 @@ impl Settings {
         if let Some(value) = &value {
             self.given.add(path, value.clone());
         }
-        value.map(|value| value.try_into().map_err(|error| first_line(&error))).transpose()
+        value.map(|value| value.try_into().map_err(|error| mismatch(&error, example))).transpose()
     }
 
     /// Members of a structured value can be overridden one by one:
@@ -143,9 +200,7 @@ impl Settings {
         value: Option<Value>,
         default: Option<&Value>,
     ) -> Option<Value> {
-        let prefix = format!("{}.", path.to_ascii_lowercase());
-        let members: Vec<String> =
-            self.environment.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
+        let members = self.environment.take_below(&path.to_ascii_lowercase());
         if members.is_empty() {
             return value;
         }
@@ -153,181 +208,13 @@ impl Settings {
             Some(Value::Table(table)) => table,
             _ => Table::new(),
         };
-        for name in members {
-            if let Some(text) = self.environment.remove(&name) {
-                let member = name.get(prefix.len()..).unwrap_or_default().to_owned();
-                self.from_environment.insert(format!("{path}.{member}"));
-                table.insert(member, from_text(&text).unwrap_or(Value::String(text)));
-            }
+        for (member, text) in members {
+            self.from_environment.insert(format!("{path}.{member}"));
+            let value = environment::value_of(&text, None);
+            table.insert(member, value.unwrap_or(Value::String(text)));
         }
         Some(Value::Table(table))
     }
-}
-
-/// One section of the settings, such as `queue.batch`.
-#[derive(Debug)]
-pub struct Section<'a> {
-    settings: &'a mut Settings,
-    path: String,
-}
-
-impl Section<'_> {
-    pub fn section(&mut self, key: &str) -> Section<'_> {
-        let path = self.path_of(key);
-        self.settings.section(&path)
-    }
-
-    /// A value with a default.
-    pub fn value<T: DeserializeOwned + Serialize>(&mut self, key: &str, default: T) -> T {
-        let documented = Value::try_from(&default).ok();
-        self.take(key, documented).unwrap_or(default)
-    }
-
-    /// A value that need not be given.
-    pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
-        self.take(key, None)
-    }
-
-    /// A whole number within bounds.
-    pub fn number(&mut self, key: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
-        let value = self.value(key, default);
-        self.within(key, value, &bounds, u64::to_string)
-    }
-
-    /// A count that fits this machine's addresses.
-    pub fn count(&mut self, key: &str, default: usize, bounds: RangeInclusive<usize>) -> usize {
-        let value = self.value(key, default);
-        self.within(key, value, &bounds, usize::to_string)
-    }
-
-    /// A span of time, written `"250ms"`, `"15s"`, `"5m"`, `"24h"`.
-    pub fn duration(
-        &mut self,
-        key: &str,
-        default: &str,
-        bounds: RangeInclusive<Duration>,
-    ) -> Duration {
-        let text: String = self.value(key, default.to_owned());
-        let text = text.trim();
-        if let Ok(value) = humantime::parse_duration(text) {
-            let show =
-                |span: &Duration| if *span == value { text.to_owned() } else { spell(*span) };
-            return self.within(key, value, &bounds, show);
-        }
-        self.fault(key, "not a duration; write it like \"250ms\", \"15s\" or \"5m\"");
-        *bounds.start()
-    }
-
-    /// A number of bytes, written `"256KiB"`, `"1MiB"`.
-    pub fn size(&mut self, key: &str, default: &str, bounds: RangeInclusive<usize>) -> usize {
-        let text: String = self.value(key, default.to_owned());
-        let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
-        match text.parse::<bytesize::ByteSize>() {
-            Ok(size) if has_unit => {
-                let bytes = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
-                self.within(key, bytes, &bounds, |bytes| {
-                    bytesize::ByteSize::b(*bytes as u64).display().iec().to_string()
-                })
-            }
-            _ => {
-                self.fault(key, "not a size; write it like \"256KiB\" or \"1MiB\"");
-                *bounds.start()
-            }
-        }
-    }
-
-    /// Where to listen.
-    pub fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
-        let text = self.value(key, default.to_string());
-        text.parse().unwrap_or_else(|_| {
-            self.fault(key, "not an address; write it like \"0.0.0.0:2212\" or \"[::]:2212\"");
-            default
-        })
-    }
-
-    /// A text that must not be empty.
-    pub fn name(&mut self, key: &str, default: &str) -> String {
-        let name: String = self.value(key, default.to_owned());
-        if name.is_empty() {
-            self.fault(key, "is empty");
-        }
-        name
-    }
-
-    /// One text, or a list of them; none by default.
-    pub fn texts(&mut self, key: &str) -> Vec<String> {
-        match self.optional::<Value>(key) {
-            None => Vec::new(),
-            Some(Value::String(text)) if text.is_empty() => {
-                self.fault(key, "is empty; leave the key out instead");
-                Vec::new()
-            }
-            Some(Value::String(text)) => vec![text],
-            Some(value) => value.try_into().unwrap_or_else(|_| {
-                self.fault(key, "not a text or a list of texts");
-                Vec::new()
-            }),
-        }
-    }
-
-    /// A key that is known and never taken.
-    pub fn refuse(&mut self, key: &str, reason: &str) {
-        let path = self.path_of(key);
-        if !matches!(self.settings.take::<Value>(&path, None), Ok(None)) {
-            self.fault(key, reason);
-        }
-    }
-
-    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
-        let key = self.path_of(key);
-        self.settings.faults.push(Fault { key, message: message.into() });
-    }
-
-    fn take<T: DeserializeOwned>(&mut self, key: &str, default: Option<Value>) -> Option<T> {
-        let path = self.path_of(key);
-        let taken = self.settings.take(&path, default.as_ref());
-        self.settings.known.insert(path, default);
-        taken.unwrap_or_else(|message| {
-            self.fault(key, message);
-            None
-        })
-    }
-
-    fn within<T: PartialOrd + Clone>(
-        &mut self,
-        key: &str,
-        value: T,
-        bounds: &RangeInclusive<T>,
-        show: impl Fn(&T) -> String,
-    ) -> T {
-        if bounds.contains(&value) {
-            return value;
-        }
-        self.fault(
-            key,
-            format!(
-                "{} is not within {} and {}",
-                show(&value),
-                show(bounds.start()),
-                show(bounds.end())
-            ),
-        );
-        bounds.start().clone()
-    }
-
-    fn path_of(&self, key: &str) -> String {
-        format!("{}.{key}", self.path)
-    }
-}
-
-/// A span as people write it here, in one unit: `"75s"`, `"24h"`.
-fn spell(span: Duration) -> String {
-    const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
-    let milliseconds = span.as_millis();
-    let unit =
-        UNITS.into_iter().find(|(size, _)| milliseconds > 0 && milliseconds.is_multiple_of(*size));
-    let (size, name) = unit.unwrap_or((1, "ms"));
-    format!("{}{name}", milliseconds / size)
 }
 
 fn take_from(table: &mut Table, path: &str) -> Option<Value> {
@@ -337,30 +224,17 @@ fn take_from(table: &mut Table, path: &str) -> Option<Value> {
     }
 }
 
-/// What a variable of the environment says: a number, flag, list or table as TOML writes it, else
-/// the text as it is, else a list of that one text.
-fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    let parsed = parsed.and_then(|mut table| table.remove("value"));
-    let parsed = parsed.filter(|value| !value.is_str());
-    let plain = Value::String(text.to_owned());
-    let list = Value::Array(vec![plain.clone()]);
-    let mut readings = parsed.into_iter().chain([plain, list]);
-    let read = readings.find_map(|value| value.try_into().ok());
-    read.ok_or_else(|| "not a value of the right type".to_owned())
-}
-
-/// Errors of the TOML reader may go on for lines and repeat the value, which may be a secret.
-fn first_line(error: &toml::de::Error) -> String {
-    let message = error.message();
-    let first = message.lines().next().unwrap_or_default();
-    match first.split_once("invalid type: ") {
-        Some((_, rest)) => match rest.split_once(", expected ") {
-            Some((_, expected)) => format!("wrong type, expected {}", in_words(expected)),
-            None => "wrong type".to_owned(),
-        },
-        None => first.to_owned(),
-    }
+/// What is said of a value of a wrong type. Errors of the TOML reader may go on for lines and repeat the value, which may be
+/// a secret.
+fn mismatch(error: &toml::de::Error, example: Option<&str>) -> String {
+    let first = error.message().lines().next().unwrap_or_default();
+    let wrong = [("invalid type: ", "wrong type"), ("invalid value: ", "wrong value")];
+    let Some((_, what)) = wrong.into_iter().find(|(begin, _)| first.contains(begin)) else {
+        return first.to_owned();
+    };
+    let Some((_, expected)) = first.rsplit_once(", expected ") else { return what.to_owned() };
+    let example = example.map_or_else(String::new, |example| format!(" such as {example}"));
+    format!("{what}, expected {}{example}", in_words(expected))
 }
 
 /// A type as people call it who do not write Rust.
@@ -369,7 +243,7 @@ fn in_words(expected: &str) -> &str {
         "i64" | "u64" | "u32" | "usize" => "a whole number",
         "f64" => "a number",
         "a boolean" => "true or false",
-        "a string" => "a text",
+        "a string" | "path string" => "a text",
         "a sequence" => "a list",
         other => other,
     }
@@ -378,6 +252,8 @@ fn in_words(expected: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::RangeInclusive;
+    use std::time::Duration;
 
     fn settings(file: &str, environment: &[(&str, &str)]) -> Settings {
         let environment =
@@ -400,6 +276,9 @@ mod tests {
         server.duration("age", "2s", second());
         server.duration("late", "2s", second());
         server.size("size", "1KiB", 1..=9);
+        let warnings = settings.warnings();
+        assert!(warnings[0].contains("did you mean HOOKGATE__SERVER__LISTEN?"), "{warnings:?}");
+        assert_eq!(warnings.len(), 1);
         let keys: Vec<String> = settings.into_faults().into_iter().map(|fault| fault.key).collect();
         let expected = [
             "other",
@@ -408,7 +287,6 @@ mod tests {
             "server.listen",
             "server.size",
             "server.surplus",
-            "servr.listen",
         ];
         assert_eq!(keys, expected);
     }
@@ -443,13 +321,6 @@ mod tests {
         ];
         assert!(settings.keys_from_environment().iter().eq(expected));
         assert!(settings.into_faults().is_empty());
-    }
-
-    #[test]
-    fn spans_are_spelled_in_one_unit() {
-        for text in ["0ms", "10ms", "1500ms", "75s", "10m", "24h"] {
-            assert_eq!(spell(humantime::parse_duration(text).unwrap()), text);
-        }
     }
 
     #[test]

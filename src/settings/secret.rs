@@ -1,6 +1,8 @@
 //! Values that are never printed, and the files that they may stand in.
 
 use super::Section;
+use super::environment::bare;
+use crate::text_file::TextFile;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -12,6 +14,12 @@ pub struct Secret(String);
 impl Secret {
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// What was given for it, wherever that stands. A line break at its end is no part of it: it came with a command, a
+    /// file or a text of several lines.
+    fn given(text: &str) -> Self {
+        Self(bare(text).to_owned())
     }
 
     /// The value itself, for the one place that needs it.
@@ -42,7 +50,7 @@ impl Section<'_> {
         let file_key = format!("{key}_file");
         let file: PathBuf = self.value(&file_key, PathBuf::new());
         if file.as_os_str().is_empty() {
-            return given.map(Secret);
+            return given.as_deref().map(Secret::given);
         }
         self.read_secret(&file_key, &file)
     }
@@ -50,13 +58,13 @@ impl Section<'_> {
     /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold; each with where it is from.
     pub fn secrets(&mut self, key: &str) -> Vec<(String, Secret)> {
         let plain_key = format!("{key}s");
-        let plain = self.value(&plain_key, Vec::<String>::new());
-        if plain.iter().any(|secret| is_blank(secret)) {
-            self.fault(&plain_key, "a secret is blank");
+        let given = self.value(&plain_key, Vec::<String>::new());
+        if given.iter().any(|secret| is_blank(secret)) {
+            self.fault(&plain_key, "a secret is empty or blank");
         }
         let name = self.path_of(&plain_key);
         let mut secrets: Vec<(String, Secret)> =
-            plain.into_iter().map(|secret| (name.clone(), Secret(secret))).collect();
+            given.iter().map(|secret| (name.clone(), Secret::given(secret))).collect();
         let files_key = format!("{key}_files");
         for path in self.value(&files_key, Vec::<PathBuf>::new()) {
             let name = format!("{} {}", self.path_of(&files_key), path.display());
@@ -67,25 +75,37 @@ impl Section<'_> {
 
     /// Reads a secret from a file, less the line break at its end.
     fn read_secret(&mut self, key: &str, path: &Path) -> Option<Secret> {
-        let secret = self.file(key, path).and_then(|bytes| match String::from_utf8(bytes) {
-            Ok(text) if is_blank(&text) => Err(format!("{} is blank", path.display())),
-            Ok(text) => Ok(Secret(text)),
-            Err(_) => Err(format!("{} is no text in UTF-8", path.display())),
+        let secret = open(path).and_then(|file| {
+            self.settings.files.push(file.stamp_of_secret());
+            match String::from_utf8(self.contents(key, path, file)) {
+                Ok(text) if is_blank(&text) => Err(format!("{} is empty or blank", path.display())),
+                Ok(text) => Ok(Secret(text)),
+                Err(_) => Err(format!("{} is no text in UTF-8", path.display())),
+            }
         });
         secret.map_err(|message| self.fault(key, message)).ok()
     }
 
-    /// What is in a file that `key` names, less the line breaks at its end, or what is to be said of the key. It counts as
-    /// given: with other contents the key is not as it was.
+    /// What is in a file that `key` names, less a byte order mark and the line breaks at its end, or what is to be said of
+    /// the key. It counts as given: with other contents the key is not as it was.
     pub fn file(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, String> {
-        let mut bytes = std::fs::read(path)
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let file = open(path)?;
+        self.settings.files.push(file.stamp());
+        Ok(self.contents(key, path, file))
+    }
+
+    fn contents(&mut self, key: &str, path: &Path, file: TextFile) -> Vec<u8> {
+        let mut bytes = file.into_text();
         while bytes.ends_with(b"\n") || bytes.ends_with(b"\r") {
             bytes.pop();
         }
         let name = format!("{} {}", self.path_of(key), path.display());
         let text = String::from_utf8_lossy(&bytes).into_owned();
         self.settings.given.add(&name, Value::String(text));
-        Ok(bytes)
+        bytes
     }
+}
+
+fn open(path: &Path) -> Result<TextFile, String> {
+    TextFile::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

@@ -59,6 +59,21 @@ fn what_compose_mounts_and_builds_is_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// Editors and `git` replace a file. A container that has mounted the file itself goes on seeing the old one.
+#[test]
+fn the_configuration_is_mounted_with_its_folder() {
+    let image = read("Dockerfile");
+    let (_, file) = image.split_once("HOOKGATE_CONFIG=").expect("the image says where it is");
+    let file = Path::new(file.lines().next().expect("a line"));
+    let volumes = &compose().services["hookgate"].volumes;
+    let mut parts = volumes.first().expect("the configuration is mounted").split(':');
+    let (source, target) = (parts.next().expect("a source"), parts.next().expect("a target"));
+    let name = file.strip_prefix(target).expect("the file is in the folder that is mounted");
+    assert!(Path::new(ROOT).join(source).is_dir(), "{source} is no folder");
+    assert!(Path::new(ROOT).join(source).join(name).is_file(), "{source} has no {name:?}");
+    assert_eq!(volumes.len(), 1, "{volumes:?}");
+}
+
 #[test]
 fn services_are_called_by_the_names_that_compose_gives_them() {
     let services: BTreeSet<String> = compose().services.into_keys().collect();

@@ -3,6 +3,7 @@
 use super::keys::{Key, Material};
 use super::members::Members;
 use crate::auth::callers::{KeyDigest, digest_of};
+use crate::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{
@@ -17,8 +18,6 @@ const SHORTEST_OCTETS: usize = 32;
 
 /// Entries that are named, of those that are worth a look.
 const NAMED: usize = 10;
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A JWK set and where it came from.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ impl JwkSet {
         if path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let json = std::fs::read(path).map_err(|error| error.to_string());
+        let json = text_file::read(path).map_err(|error| error.to_string());
         let set = json.and_then(|json| Self::parse(&json, path));
         set.map(Some).map_err(|message| format!("{}: {message}", path.display()))
     }
@@ -106,7 +105,6 @@ impl JwkSet {
 
 /// The entries of a set, each as it stands there: one that cannot be read costs no other (RFC 7517 5).
 fn entries(json: &[u8]) -> Option<Vec<&RawValue>> {
-    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let keys = Members::read(json)?.raw("keys").ok()??;
     serde_json::from_str(keys).ok()
 }

@@ -1,9 +1,13 @@
 //! Logs: one line per event on standard output.
 
+mod json;
+
 use crate::log_rate::LogRate;
 use crate::settings::Section;
+use json::JsonLines;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::error::Error;
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
@@ -58,8 +62,7 @@ impl TelemetrySettings {
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output);
         let started = match self.format {
             Format::Json => {
-                let builder = builder.json().flatten_event(true).with_current_span(false);
-                let builder = builder.with_filter_reloading();
+                let builder = builder.event_format(JsonLines).with_filter_reloading();
                 let handle = builder.reload_handle();
                 let log = Log(Box::new(move |filter| handle.reload(filter).is_ok()));
                 builder.try_init().map(|()| log)
@@ -78,6 +81,25 @@ impl TelemetrySettings {
         Ok(log)
     }
 }
+
+/// Texts as one field of a line: an array in JSON. `tracing` passes on texts, numbers and errors, and of these an error alone
+/// lets its type be seen.
+#[derive(Debug)]
+pub struct List(pub Vec<String>);
+
+impl List {
+    pub fn as_value(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.0)
+    }
+}
+
+impl Error for List {}
 
 /// A panic as a line of the log. A text that was put together may hold what a caller has sent: only fixed ones are told.
 fn log_panic(panic: &PanicHookInfo<'_>) {

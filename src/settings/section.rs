@@ -1,0 +1,217 @@
+//! One section of the settings: typed values, and a fault for each that is not as it must be.
+
+use super::{Fault, Settings};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use toml::Value;
+
+/// One section of the settings, such as `queue.batch`.
+#[derive(Debug)]
+pub struct Section<'a> {
+    pub(super) settings: &'a mut Settings,
+    pub(super) path: String,
+}
+
+impl Section<'_> {
+    pub fn section(&mut self, key: &str) -> Section<'_> {
+        let path = self.path_of(key);
+        self.settings.section(&path)
+    }
+
+    /// A value with a default.
+    pub fn value<T: DeserializeOwned + Serialize>(&mut self, key: &str, default: T) -> T {
+        let documented = Value::try_from(&default).ok();
+        let example = documented.as_ref().and_then(example);
+        self.take(key, documented, example.as_deref()).unwrap_or(default)
+    }
+
+    /// A value that need not be given.
+    pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        self.take(key, None, None)
+    }
+
+    /// A text that means something else, such as a span of time, with an example of how that is written.
+    fn notation(&mut self, key: &str, default: &str, example: &str) -> String {
+        let (documented, example) = (Value::from(default), format!("{example:?}"));
+        let text = self.take(key, Some(documented), Some(&example));
+        text.unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&mut self, key: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
+        let value = self.value(key, default);
+        self.within(key, value, &bounds, u64::to_string)
+    }
+
+    /// A count that fits this machine's addresses.
+    pub fn count(&mut self, key: &str, default: usize, bounds: RangeInclusive<usize>) -> usize {
+        let value = self.value(key, default);
+        self.within(key, value, &bounds, usize::to_string)
+    }
+
+    /// A span of time, written `"250ms"`, `"15s"`, `"5m"`, `"24h"`.
+    pub fn duration(
+        &mut self,
+        key: &str,
+        default: &str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Duration {
+        let text = self.notation(key, default, "5s");
+        let text = text.trim();
+        if let Ok(value) = humantime::parse_duration(text) {
+            let show =
+                |span: &Duration| if *span == value { text.to_owned() } else { spell(*span) };
+            return self.within(key, value, &bounds, show);
+        }
+        self.fault(key, "not a duration; write it like \"250ms\", \"5s\" or \"5m\"");
+        *bounds.start()
+    }
+
+    /// A number of bytes, written `"256KiB"`, `"1MiB"`.
+    pub fn size(&mut self, key: &str, default: &str, bounds: RangeInclusive<usize>) -> usize {
+        let text = self.notation(key, default, "1MiB");
+        let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if has_unit => {
+                let bytes = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+                self.within(key, bytes, &bounds, |bytes| {
+                    bytesize::ByteSize::b(*bytes as u64).display().iec().to_string()
+                })
+            }
+            _ => {
+                self.fault(key, "not a size; write it like \"256KiB\" or \"1MiB\"");
+                *bounds.start()
+            }
+        }
+    }
+
+    /// Where to listen.
+    pub fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
+        let text = self.value(key, default.to_string());
+        text.parse().unwrap_or_else(|_| {
+            self.fault(key, "not an address; write it like \"0.0.0.0:2212\" or \"[::]:2212\"");
+            default
+        })
+    }
+
+    /// A text that must not be empty.
+    pub fn name(&mut self, key: &str, default: &str) -> String {
+        let name: String = self.value(key, default.to_owned());
+        if name.is_empty() {
+            self.fault(key, "is empty");
+        }
+        name
+    }
+
+    /// One text, or a list of them; none by default.
+    pub fn texts(&mut self, key: &str) -> Vec<String> {
+        match self.optional::<Value>(key) {
+            None => Vec::new(),
+            Some(Value::String(text)) if text.is_empty() => {
+                self.fault(key, "is empty; leave the key out instead");
+                Vec::new()
+            }
+            Some(Value::String(text)) => vec![text],
+            Some(value) => value.try_into().unwrap_or_else(|_| {
+                self.fault(key, "not a text or a list of texts");
+                Vec::new()
+            }),
+        }
+    }
+
+    /// A key that is known and never taken.
+    pub fn refuse(&mut self, key: &str, reason: &str) {
+        let path = self.path_of(key);
+        if !matches!(self.settings.take::<Value>(&path, None, None), Ok(None)) {
+            self.fault(key, reason);
+        }
+    }
+
+    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
+        let key = self.path_of(key);
+        self.settings.faults.push(Fault::new(key, message));
+    }
+
+    /// What is worth a look in a value that is no fault.
+    pub fn warning(&mut self, key: &str, message: impl fmt::Display) {
+        let key = self.path_of(key);
+        self.settings.warnings.push(format!("{key}: {message}"));
+    }
+
+    fn take<T: DeserializeOwned>(
+        &mut self,
+        key: &str,
+        default: Option<Value>,
+        example: Option<&str>,
+    ) -> Option<T> {
+        let path = self.path_of(key);
+        let taken = self.settings.take(&path, default.as_ref(), example);
+        self.settings.known.insert(path, default);
+        taken.unwrap_or_else(|message| {
+            self.fault(key, message);
+            None
+        })
+    }
+
+    fn within<T: PartialOrd + Clone>(
+        &mut self,
+        key: &str,
+        value: T,
+        bounds: &RangeInclusive<T>,
+        show: impl Fn(&T) -> String,
+    ) -> T {
+        if bounds.contains(&value) {
+            return value;
+        }
+        self.fault(
+            key,
+            format!(
+                "{} is not within {} and {}",
+                show(&value),
+                show(bounds.start()),
+                show(bounds.end())
+            ),
+        );
+        bounds.start().clone()
+    }
+
+    pub(super) fn path_of(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+}
+
+/// A default that shows how a value is written.
+fn example(default: &Value) -> Option<String> {
+    let is_telling = match default {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Boolean(_) => false,
+        _ => true,
+    };
+    is_telling.then(|| default.to_string())
+}
+
+/// A span as people write it here, in one unit: `"75s"`, `"24h"`.
+fn spell(span: Duration) -> String {
+    const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let milliseconds = span.as_millis();
+    let unit =
+        UNITS.into_iter().find(|(size, _)| milliseconds > 0 && milliseconds.is_multiple_of(*size));
+    let (size, name) = unit.unwrap_or((1, "ms"));
+    format!("{}{name}", milliseconds / size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_spelled_in_one_unit() {
+        for text in ["0ms", "10ms", "1500ms", "75s", "10m", "24h"] {
+            assert_eq!(spell(humantime::parse_duration(text).unwrap()), text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Files that people write: text in UTF-8, whichever editor wrote it, and which version of it was read.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a text in UTF-16 begins with, in either order of bytes.
+const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// What is in a file, less a byte order mark.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    Ok(TextFile::read(path)?.into_text())
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct TextFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    modified: Option<SystemTime>,
+}
+
+impl TextFile {
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        // Of the open file: another one may have its name by now.
+        let modified = file.metadata()?.modified().ok();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+            let message = "it is in UTF-16; save it as UTF-8";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(Self { path: path.to_owned(), bytes, modified })
+    }
+
+    /// Its text, less a byte order mark.
+    pub fn into_text(self) -> Vec<u8> {
+        match self.bytes.strip_prefix(UTF8_MARK) {
+            Some(text) => text.to_vec(),
+            None => self.bytes,
+        }
+    }
+
+    /// Which version it is.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { sha256: Some(hex(digest(&SHA256, &self.bytes).as_ref())), ..self.stamp_of_secret() }
+    }
+
+    /// Likewise without the digest, by which a short secret could be guessed.
+    pub fn stamp_of_secret(&self) -> Stamp {
+        Stamp { path: self.path.clone(), modified: self.modified, sha256: None }
+    }
+}
+
+/// Which version of a file was read: a file that was replaced under a bind mount is still the old one to whoever has mounted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    sha256: Option<String>,
+}
+
+impl Stamp {
+    /// When the file was written, for people.
+    pub fn modified(&self) -> Option<String> {
+        // A file may be dated before 1970, which has no such form.
+        let modified = self.modified?.max(SystemTime::UNIX_EPOCH);
+        Some(humantime::format_rfc3339_seconds(modified).to_string())
+    }
+
+    pub fn sha256(&self) -> Option<&str> {
+        self.sha256.as_deref()
+    }
+
+    /// Says in the log that it was read.
+    pub fn log(&self) {
+        let file = self.path.display();
+        let (modified, sha256) = (self.modified(), self.sha256());
+        tracing::info!(%file, modified, sha256, "file read for the configuration");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_utf_8_are_skipped_and_those_of_utf_16_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let read_back = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read(&path)
+        };
+        assert_eq!(read_back(b"\xef\xbb\xbfa").unwrap(), b"a");
+        assert_eq!(read_back(b"\xef\xbb\xbf\xef\xbb\xbfa").unwrap(), b"\xef\xbb\xbfa");
+        assert_eq!(read_back(b"\xef\xbb").unwrap(), b"\xef\xbb");
+        assert_eq!(read_back(b"").unwrap(), b"");
+        for utf16 in [b"\xff\xfea\0", b"\xfe\xff\0a"] {
+            assert!(read_back(utf16).unwrap_err().to_string().contains("UTF-16"));
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_the_file_as_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "abc").unwrap();
+        let file = TextFile::read(&path).unwrap();
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(file.stamp().sha256.as_deref(), Some(known));
+        assert!(file.stamp().modified.is_some() && file.stamp_of_secret().sha256.is_none());
+    }
+}

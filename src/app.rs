@@ -6,7 +6,7 @@ use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
 use crate::ingress::{BodyReader, Ingress, Listener, Places, Service, Tls};
-use crate::lifecycle::{self, Readiness, Shutdown, Stage, StopSignals};
+use crate::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
 use crate::mirror::snapshot::{Contents, Keeper, Snapshot, SourceId};
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// How long reading a snapshot may take; five million triggers take some seconds.
 const SNAPSHOT_READ: Duration = Duration::from_secs(30);
@@ -29,13 +30,32 @@ const SNAPSHOT_READ: Duration = Duration::from_secs(30);
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
 
-/// Runs the service until it is told to stop. The configuration is read again from its file when that is asked for.
-pub fn run(config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
-    let runtime = new_runtime()?;
-    let ended = runtime.block_on(App::start(config)?.run(path, log));
-    // A look-up of a name may still be under way on a thread of its own; nobody needs it.
-    runtime.shutdown_background();
-    ended
+/// A process that is about to serve: its signals are taken over before it does anything that may take time.
+#[derive(Debug)]
+pub struct Launch {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Launch {
+    pub fn new() -> anyhow::Result<Self> {
+        descriptors::require(descriptors::TO_BEGIN)?;
+        let runtime = new_runtime()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::new()?
+        };
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs the service until it is told to stop. The configuration is read again from its file when that is asked for.
+    pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+        let Self { runtime, signals } = self;
+        let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
+        // A look-up of a name may still be under way on a thread of its own; nobody needs it.
+        runtime.shutdown_background();
+        ended
+    }
 }
 
 /// The parts that live as long as the process.
@@ -53,6 +73,8 @@ struct App {
 impl App {
     /// Builds what needs nobody else. Both ports are bound here, so that a clash shows at once.
     fn start(config: Config) -> anyhow::Result<Self> {
+        let workers = workers::count(&config.server);
+        descriptors::require(descriptors::needed(workers, config.queue.connections.max(1)))?;
         let admin_address = config.admin.listen;
         let admin_listener = std::net::TcpListener::bind(admin_address)
             .with_context(|| format!("cannot listen on admin.listen {admin_address}"))?;
@@ -70,15 +92,13 @@ impl App {
         })
     }
 
-    async fn run(mut self, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
-        let mut signals = StopSignals::new()?;
-        let hangups = lifecycle::hangups()?;
-        lifecycle::ignore_file_size_signal()?;
+    async fn run(mut self, signals: Signals, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+        let Signals { stop: mut signals, hangups } = signals;
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
-        self.config.auth.jwt.warn();
+        self.config.log();
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         let keys = self.readiness.part("token keys");

@@ -1,9 +1,10 @@
 //! Readiness, the tasks of the process, and how it is asked to stop.
 
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often a part that waits for the others looks at them.
@@ -170,19 +171,51 @@ impl Stopping {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// Signals that end a process by default though nobody means that: they are ignored.
+const MEANINGLESS: [Signal; 7] = [
+    Signal::ALARM,
+    Signal::IO,
+    Signal::PROF,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::VTALARM,
+    // With it gone, a file that may not grow further is an error of the one write.
+    Signal::XFSZ,
+];
+
+/// All signals that the process knows, from the moment at which they are taken over.
+#[derive(Debug)]
+pub struct Signals {
+    pub stop: StopSignals,
+    /// SIGHUP: the configuration is to be read again.
+    pub hangups: unix::Signal,
+}
+
+impl Signals {
+    /// Takes the signals over; must be called within a runtime. What comes before anybody waits is not lost.
+    pub fn new() -> std::io::Result<Self> {
+        for meaningless in MEANINGLESS {
+            // The handler stays when nobody listens.
+            drop(signal(SignalKind::from_raw(meaningless.as_raw()))?);
+        }
+        Ok(Self { stop: StopSignals::new()?, hangups: signal(SignalKind::hangup())? })
+    }
+}
+
+/// SIGTERM, SIGINT and SIGQUIT.
 #[derive(Debug)]
 pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    quit: unix::Signal,
 }
 
 impl StopSignals {
-    /// Takes the signals over; must be called within a runtime.
-    pub fn new() -> std::io::Result<Self> {
+    fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 
@@ -191,19 +224,9 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
         }
     }
-}
-
-/// SIGHUP, which from here on no longer ends the process; must be called within a runtime.
-pub fn hangups() -> std::io::Result<Signal> {
-    signal(SignalKind::hangup())
-}
-
-/// SIGXFSZ, which from here on no longer ends the process: a write beyond the largest size of a file fails instead. Must be
-/// called within a runtime.
-pub fn ignore_file_size_signal() -> std::io::Result<()> {
-    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 #[cfg(test)]

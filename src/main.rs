@@ -2,13 +2,15 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use hookgate::app;
+use hookgate::app::Launch;
 use hookgate::auth;
 use hookgate::check::Report;
 use hookgate::config::Config;
+use hookgate::descriptors;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::memory;
+use hookgate::text_file::Stamp;
 use hookgate::workers::Ended;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -80,6 +82,11 @@ struct ConfigArgument {
 }
 
 fn main() -> ExitCode {
+    // A panic has been told, and is a failure like any other to whoever looks at the exit code.
+    std::panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE)
+}
+
+fn run() -> ExitCode {
     // Before any secret is read.
     if let Err(error) = memory::make_dumpable(false) {
         say_error(&format!("hookgate: memory cannot be hidden: {error}"));
@@ -99,6 +106,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+    let launch = Launch::new()?;
     let config = match load(argument) {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -107,8 +115,11 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
         memory::make_dumpable(true)?;
     }
     let log = config.telemetry.start()?;
-    tracing::info!(version = hookgate::BUILD, config = %argument.config.display(), "hookgate starts");
-    Ok(match app::run(config, argument.config.clone(), log)? {
+    let stamp = config.stamp.as_ref();
+    let (modified, sha256) = (stamp.and_then(Stamp::modified), stamp.and_then(Stamp::sha256));
+    let file = argument.config.display();
+    tracing::info!(version = hookgate::BUILD, config = %file, modified, sha256, "hookgate starts");
+    Ok(match launch.run(config, argument.config.clone(), log)? {
         Ended::Clean => ExitCode::SUCCESS,
         Ended::CutShort => ExitCode::FAILURE,
     })
@@ -118,6 +129,7 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(path);
     let mut report = Report::new(path, &config);
     if let (Ok(config), true) = (&config, connect) {
+        descriptors::require(descriptors::TO_BEGIN)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(report.connect(config));
         // A look-up of a name may still be under way on a thread of its own; nobody needs it.

@@ -146,6 +146,37 @@ async fn a_full_disk_costs_the_snapshot_alone() {
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
+#[tokio::test]
+async fn too_few_open_files_end_the_start_with_a_sentence() {
+    let files = Scratch::new("few");
+    let mut config = Config::new();
+    config.set("triggers.file", "config/workflows.json");
+    let file = files.write("hookgate.toml", config.to_string());
+    for (command, limits) in [("serve", &[8, 12, 16, 23, 32, 40][..]), ("check", &[8, 12])] {
+        for limit in limits {
+            let mut few = Command::new("prlimit");
+            few.arg(format!("--nofile={limit}:{limit}")).arg("--").arg(program()).arg(command);
+            few.arg("--config").arg(&file);
+            if command == "check" {
+                few.arg("--connect");
+            }
+            let process = Process::start("few", &few, &files.join(&format!("{command}-{limit}")));
+            let code = process.wait().await;
+            let said = process.log_text();
+            assert_eq!(code, 1, "{command} with {limit}: {said}");
+            let sentence = format!("the limit of all is {limit} ");
+            assert!(said.contains("too few files can be opened"), "{command} with {limit}: {said}");
+            assert!(said.contains(&sentence) && !said.contains("panic"), "{limit}: {said}");
+        }
+    }
+    // What is said to be enough is.
+    let app = App::build().limit("--nofile=64:64").start().await;
+    for _ in 0..3 {
+        assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    }
+    assert_eq!(app.hookgate.terminate().await, 0);
+}
+
 /// Tokens go by the time of day, everything else by time that only goes on.
 #[tokio::test]
 async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {

@@ -2,16 +2,22 @@
 
 mod harness;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::Command;
+
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use harness::config::patient;
-use harness::hookgate::Surroundings;
+use harness::hookgate::{Surroundings, command};
 use harness::ledger::{self, Answer, Ledger, Load};
+use harness::process::Process;
 use harness::raw::Connection;
+use harness::scratch::Scratch;
 use harness::tls::Authority;
 use harness::wait::until;
-use harness::{App, Hookgate, Mongo, Redis};
+use harness::{App, Config, Hookgate, Mongo, Redis};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
@@ -255,7 +261,7 @@ async fn what_was_stopped_for_a_while_tells_no_lies_afterwards() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    for second in ["TERM", "INT"] {
+    for second in ["TERM", "INT", "QUIT"] {
         let app = App::with(patient).await;
         let mut connection = Connection::open(app.hookgate.address()).await;
         let request = webhook("{\"webhookId\":\"wh_1\"}");
@@ -318,6 +324,66 @@ async fn what_was_accepted_before_a_kill_stands_in_redis() {
     }
     load.more_accepted(60).await;
     load.stop().await.judge(&app.redis).await.assert_sound();
+}
+
+#[tokio::test]
+async fn signals_that_mean_nothing_change_nothing() {
+    let app = App::build().documents(ledger::documents()).start().await;
+    let load = Load::start(&app.caller);
+    for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "XFSZ", "PIPE"] {
+        app.hookgate.process().signal(signal);
+        load.more_accepted(5).await;
+    }
+    let verdict = load.stop().await.judge(&app.redis).await;
+    verdict.assert_sound();
+    assert_eq!(verdict.nothing + verdict.unknown + verdict.not_sent, 0, "{verdict}");
+    assert_eq!(app.hookgate.terminate().await, 0);
+}
+
+/// The configuration comes out of a pipe, so that the moment at which it is read lasts as long as the test wants.
+#[tokio::test]
+async fn signals_count_while_the_configuration_is_still_being_read() {
+    let files = Scratch::new("pipe");
+    let pipe = files.join("hookgate.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let mut config = Config::new();
+    config.set("triggers.file", "config/workflows.json");
+    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", harness::ports::free()));
+    let mut serve = command(&["serve", "--config"]);
+    serve.arg(&pipe);
+    // To open it waits until it is opened at the other end.
+    let open = async || {
+        let pipe = pipe.clone();
+        let open = move || OpenOptions::new().write(true).open(pipe).expect("the pipe");
+        tokio::task::spawn_blocking(open).await.expect("it opens")
+    };
+    for signal in ["TERM", "INT", "QUIT"] {
+        let process = Process::start("hookgate", &serve, &files.join(&format!("log-{signal}")));
+        let mut input = open().await;
+        process.signal(signal);
+        write!(input, "{config}").expect("it reads");
+        drop(input);
+        assert_eq!(process.wait().await, 0, "SIG{signal}: {}", process.log_text());
+        assert!(process.log_text().contains("stopped clean=true"), "{}", process.log_text());
+    }
+    let process = Process::start("hookgate", &serve, &files.join("log"));
+    let mut input = open().await;
+    for signal in ["USR1", "USR2", "ALRM", "HUP"] {
+        process.signal(signal);
+    }
+    write!(input, "{config}").expect("it reads");
+    drop(input);
+    until("it has started", async || process.log_text().contains("hookgate starts")).await;
+    config.set("queue.job.attempts", 9);
+    let mut input = open().await;
+    write!(input, "{config}").expect("it reads");
+    drop(input);
+    until("it is read again", async || {
+        process.log_text().contains("changed=[\"queue.job.attempts\"]")
+    })
+    .await;
+    process.signal("TERM");
+    assert_eq!(process.wait().await, 0);
 }
 
 /// Sends eight requests that Redis keeps waiting, and waits until all of them are in flight.

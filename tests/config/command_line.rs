@@ -203,6 +203,12 @@ fn a_variable_that_is_not_utf_8_does_not_stop_the_service() {
     let output = command.env("SOMEBODY_ELSES", OsStr::from_bytes(b"\xff")).output();
     let output = output.expect("the binary runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    let mut command = self::command(&["check", "--config", "config/dev.toml"]);
+    let output = command.env("HOOKGATE__QUEUE__NAME", OsStr::from_bytes(b"a\xff")).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2), "one of ours does: {output:?}");
+    assert!(stdout(&output).contains("queue.name: the environment variable HOOKGATE__QUEUE__NAME"));
 }
 
 #[tokio::test]
@@ -235,7 +241,7 @@ async fn a_second_service_with_the_same_configuration_ends_with_1() {
 
 #[tokio::test]
 async fn a_stop_as_asked_ends_with_0() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let app = App::start().await;
         app.hookgate.process().signal(signal);
         assert_eq!(app.hookgate.process().wait().await, 0, "SIG{signal}");

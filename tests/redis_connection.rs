@@ -20,20 +20,26 @@ use tokio::time::Instant;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// More than is ever on the wire, so that requests queue up. Who is refused comes again in a moment and not at once, so that a busy
-/// machine has time for the rest.
-const MANY: Pace = Pace { callers: 300, pause: Duration::from_millis(20), requests: 2000 };
+/// More than is ever on the wire with [`for_many`], so that requests queue up. They are few and pause long enough that a busy
+/// machine, on which they share a thread with the proxy, still has time for the requests of all.
+const MANY: Pace = Pace { callers: 80, pause: Duration::from_millis(50), requests: 2000 };
+
+/// At most 4 calls of some 5 requests are on the wire, and may wait as long as in a service as shipped.
+fn for_many(config: &mut Config) {
+    config.set("queue.batch.max_jobs", 16).set("queue.batch.max_in_flight", 4);
+    config.set("queue.enqueue_timeout", "2s");
+}
 
 #[tokio::test]
 async fn a_frozen_redis_is_found_out_under_traffic_and_does_not_run_what_was_given_up() {
-    let (app, _proxy) = app(|_| {}).await;
+    let (app, _proxy) = app(for_many).await;
     let load = Load::at(MANY, &app.caller);
-    load.more_accepted(1000).await;
+    load.more_accepted(300).await;
     app.redis.freeze();
-    load.more_refused(900).await;
+    load.more_refused(160).await;
     // Those that were on the wire when it froze, and what was sent until the silence was noticed, may have arrived.
     let unknown = load.ledger().count(is_unknown);
-    load.more_refused(900).await;
+    load.more_refused(160).await;
     assert_eq!(load.ledger().count(is_unknown), unknown, "nothing is sent to it any more");
     let back = thawed(&app, &load).await;
     let verdict = judged(load, &app).await;
@@ -77,17 +83,18 @@ async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
 #[tokio::test]
 async fn a_full_queue_when_the_connection_breaks_is_emptied_when_it_is_back() {
     let (app, proxy) = app(|config| {
-        config.set("limits.in_flight_requests", 200);
+        for_many(config);
+        config.set("limits.in_flight_requests", 50);
     })
     .await;
     let load = Load::at(MANY, &app.caller);
-    load.more_accepted(1000).await;
+    load.more_accepted(300).await;
     for _ in 0..3 {
         proxy.refuse_connections();
         proxy.open().cut(Cut::Reset);
-        load.more_refused(1000).await;
+        load.more_refused(300).await;
         proxy.accept_connections();
-        load.more_accepted(1000).await;
+        load.more_accepted(300).await;
     }
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
@@ -101,6 +108,8 @@ async fn a_black_hole_is_left_for_a_new_connection() {
     for (connections, for_jobs) in [(1, 1), (0, 2)] {
         let (app, proxy) = app(|config| {
             config.set("server.workers", 2).set("queue.connections", connections);
+            // Silence is noticed after half of it. A busy machine has the other half for the new connection.
+            config.set("queue.enqueue_timeout", "4s");
         })
         .await;
         let load = Load::start(&app.caller);
@@ -241,7 +250,7 @@ async fn thawed(app: &App, load: &Load) -> Duration {
     app.redis.thaw();
     load.more_accepted(1).await;
     let back = begun.elapsed();
-    load.more_accepted(1000).await;
+    load.more_accepted(300).await;
     back
 }
 

@@ -227,8 +227,8 @@ async fn a_host_that_is_not_known_is_misdirected() {
     .await;
     let address = app.hookgate.admin_address();
     let status = async |target: &str, hosts: &[&str]| {
-        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
-        raw(address, format!("GET {target} HTTP/1.1\r\n{hosts}\r\n")).await.status
+        let fields: Vec<String> = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        raw(address, format!("GET {target} HTTP/1.1\r\n{}\r\n", fields.concat())).await.status
     };
     let known =
         ["127.0.0.1", "10.0.0.7:9464", "[::1]", "[fe80::1]:9464", "localhost", "LocalHost:80"];

@@ -5,6 +5,9 @@
 
 mod harness;
 
+#[path = "floods/dearest.rs"]
+mod dearest;
+
 use std::fmt::Write;
 
 use harness::App;

@@ -10,25 +10,25 @@ use std::sync::{Mutex, PoisonError};
 pub struct MetricsPage {
     /// Numbers what happens: who asks, and what is made.
     next: AtomicU64,
-    /// The last one, and the number at which it was begun.
-    made: Mutex<Option<(u64, Bytes)>>,
+    /// The last page, and the number at which it was begun.
+    last: Mutex<Option<(u64, Bytes)>>,
 }
 
 impl MetricsPage {
     /// A page that is no older than this call.
-    pub(super) async fn get(&self, make: impl FnOnce() -> String) -> Bytes {
+    pub(super) async fn get(&self, render: impl FnOnce() -> String) -> Bytes {
         let asked = self.next.fetch_add(1, Ordering::Relaxed);
-        // All connections whose requests have arrived ask before one is made.
+        // All connections whose requests have arrived ask before a page is made.
         tokio::task::yield_now().await;
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((begun, page)) = &*made
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, page)) = &*last
             && *begun > asked
         {
             return page.clone();
         }
         let begun = self.next.fetch_add(1, Ordering::Relaxed);
-        let page = Bytes::from(make());
-        *made = Some((begun, page.clone()));
+        let page = Bytes::from(render());
+        *last = Some((begun, page.clone()));
         page
     }
 }

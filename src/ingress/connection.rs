@@ -82,7 +82,7 @@ impl Host {
             Ok(stream) => self.serve_http1(stream, activity).await,
             // The caller's fault, and there may be many of them.
             Err(error) => {
-                self.ingress.metrics.tls_handshake_errors.increment(1);
+                self.ingress.metrics.connections.tls_handshake_errors.increment(1);
                 tracing::debug!(%error, "TLS handshake has failed");
             }
         }

@@ -67,7 +67,7 @@ impl Places {
             _ => Some(self.share(Address::of(address))?),
         };
         let permit = self.permit().await;
-        self.metrics.connections.increment(1.0);
+        self.metrics.connections.open.increment(1.0);
         let mut tenants = self.tenants();
         tenants.last_key += 1;
         let key = tenants.last_key;
@@ -89,7 +89,7 @@ impl Places {
                 return permit;
             }
             if self.tenants().close_longest_idle() {
-                self.metrics.connections_evicted.increment(1);
+                self.metrics.connections.evicted.increment(1);
             }
             // Beyond the bound one connection per worker waits here and the rest in the kernel.
             let waiting = timeout(PAUSE, Arc::clone(&self.free).acquire_owned());
@@ -103,7 +103,7 @@ impl Places {
         let mut tenants = self.tenants();
         let count = tenants.of_address.entry(address).or_default();
         if *count >= self.per_address {
-            self.metrics.connections_refused.increment(1);
+            self.metrics.connections.refused.increment(1);
             return None;
         }
         *count += 1;
@@ -167,7 +167,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.tenants().all.remove(&self.key);
-        self.places.metrics.connections.decrement(1.0);
+        self.places.metrics.connections.open.decrement(1.0);
     }
 }
 

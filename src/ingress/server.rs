@@ -173,7 +173,7 @@ impl Acceptor {
                 }
             }
             Err(error) => {
-                self.host.ingress.metrics.accept_errors.increment(1);
+                self.host.ingress.metrics.connections.accept_errors.increment(1);
                 if self.logged.is_none_or(|logged| logged.elapsed() > Duration::from_secs(1)) {
                     self.logged = Some(Instant::now());
                     tracing::warn!(%error, "connection could not be accepted");

@@ -36,11 +36,7 @@ pub struct Metrics {
     pub replayed: Counter,
     pub requests_in_flight: Gauge,
     pub ready: Gauge,
-    pub connections: Gauge,
-    pub connections_evicted: Counter,
-    pub connections_refused: Counter,
-    pub accept_errors: Counter,
-    pub tls_handshake_errors: Counter,
+    pub connections: ConnectionMetrics,
     pub index_triggers: Gauge,
     pub index_workflows: Gauge,
     pub index_api_keys: Gauge,
@@ -132,6 +128,40 @@ impl JwksMetrics {
     }
 }
 
+/// Handles to the metrics of callers' connections.
+#[derive(Debug)]
+pub struct ConnectionMetrics {
+    pub open: Gauge,
+    pub evicted: Counter,
+    pub refused: Counter,
+    pub accept_errors: Counter,
+    pub tls_handshake_errors: Counter,
+}
+
+impl ConnectionMetrics {
+    fn register() -> Self {
+        Self {
+            open: level("hookgate_connections", "Open connections of callers."),
+            evicted: count(
+                "hookgate_connections_evicted_total",
+                "Connections without a request that were closed to make room for new ones.",
+            ),
+            refused: count(
+                "hookgate_connections_refused_total",
+                "Connections beyond server.max_connections_per_address, which are closed at once.",
+            ),
+            accept_errors: count(
+                "hookgate_accept_errors_total",
+                "Connections that could not be accepted.",
+            ),
+            tls_handshake_errors: count(
+                "hookgate_tls_handshake_errors_total",
+                "Connections that ended in the TLS handshake, or before it.",
+            ),
+        }
+    }
+}
+
 impl Metrics {
     pub fn new(version: &'static str, commit: &'static str) -> Result<Arc<Self>, BuildError> {
         let page = Page::new()?;
@@ -173,23 +203,7 @@ impl Metrics {
                 "Requests begun and not ended.",
             ),
             ready: level("hookgate_ready", "1 if /readyz says yes."),
-            connections: level("hookgate_connections", "Open connections of callers."),
-            connections_evicted: count(
-                "hookgate_connections_evicted_total",
-                "Connections without a request that were closed to make room for new ones.",
-            ),
-            connections_refused: count(
-                "hookgate_connections_refused_total",
-                "Connections beyond server.max_connections_per_address, which are closed at once.",
-            ),
-            accept_errors: count(
-                "hookgate_accept_errors_total",
-                "Connections that could not be accepted.",
-            ),
-            tls_handshake_errors: count(
-                "hookgate_tls_handshake_errors_total",
-                "Connections that ended in the TLS handshake, or before it.",
-            ),
+            connections: ConnectionMetrics::register(),
             index_triggers: level("hookgate_index_triggers", "Triggers in the index."),
             index_workflows: level(
                 "hookgate_index_workflows",

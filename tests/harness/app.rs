@@ -182,6 +182,12 @@ impl Builder {
         self
     }
 
+    /// In place of the binary under test: another build of it.
+    pub fn program(mut self, path: &str) -> Self {
+        self.surroundings.program.push(path.to_owned());
+        self
+    }
+
     /// Lets [`App::panic_at`] work.
     pub fn failpoints(self) -> Self {
         let directory = self.files.join(FAILPOINTS);

@@ -176,7 +176,8 @@ fn snapshot_file(app: &App) -> PathBuf {
 }
 
 async fn degraded(app: &App) -> String {
-    app.hookgate.readiness().await.1["degraded"].to_string()
+    let (_, report) = app.hookgate.readiness().await;
+    report.get("degraded").expect("a list").to_string()
 }
 
 /// Starts, and finds that nothing is served and the log says why.

@@ -13,6 +13,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::chaos::{ChaosProxy, Way};
+use harness::config::patient;
 use harness::size::from_environment;
 use harness::{App, Caller, Redis};
 use tokio::task::JoinSet;
@@ -34,8 +35,8 @@ async fn what_can_be_carried_out_is_and_the_rest_is_refused_at_once() {
     let proxy = ChaosProxy::before(&redis, 1).await;
     let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
         config.set("server.workers", 1).set("telemetry.log", "info");
-        // However slowly this machine carries the bytes, what is let in is carried out.
-        config.set("queue.enqueue_timeout", "1m");
+        // However slowly this machine carries the bytes, what is let in is carried out, and no connection is closed.
+        patient(config);
         config.set("queue.batch.max_jobs", JOBS_OF_A_CALL).set("queue.batch.max_in_flight", 1);
         config.set("limits.in_flight_requests", IN_FLIGHT);
     });

@@ -19,6 +19,10 @@ use super::confidential;
 /// them.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// A connection that has idled for so long is not used again. Hookgate as shipped closes one that it has had no request on after ten
+/// seconds, and a request that meets the end of its connection has no answer.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// The one endpoint.
 pub const PATH: &str = "/api/webhook/workflow";
 
@@ -49,7 +53,8 @@ impl Caller {
     }
 
     fn at(origin: String, builder: ClientBuilder) -> Self {
-        let client = builder.no_proxy().timeout(LIMIT).build().expect("a client");
+        let builder = builder.no_proxy().timeout(LIMIT).pool_idle_timeout(IDLE);
+        let client = builder.build().expect("a client");
         Self { origin, client, counts: Arc::default() }
     }
 

@@ -25,8 +25,12 @@ async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
         ("user", "wh_1", without_organization.as_str(), 401),
     ];
     let send = async |webhook, credential| app.webhook(webhook).bearer(credential).send().await;
+    // On a busy machine it may be older than a second now and then.
     for (what, webhook, credential, status) in misses {
-        assert_eq!(send(webhook, credential).await.status, status, "{what}");
+        until(&format!("an unknown {what} is denied"), async || {
+            send(webhook, credential).await.status == status
+        })
+        .await;
     }
 
     mongo.process().signal("STOP");
@@ -90,7 +94,7 @@ async fn a_file_that_stays_broken_is_not_believed_for_ever() {
         config.set("triggers.max_staleness", "1s");
     })
     .await;
-    assert_eq!(app.webhook("wh_none").send().await.matched(), 0);
+    until("a miss is believed", async || app.webhook("wh_none").send().await.status == 202).await;
     app.replace_documents_text("{");
     until("a miss is not believed", async || app.webhook("wh_none").send().await.status == 503)
         .await;

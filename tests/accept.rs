@@ -319,7 +319,7 @@ async fn one_connection_carries_many_requests() {
         "{head}Transfer-Encoding: chunked\r\n\r\n7\r\n{{\"webho\r\nd\r\nokId\":\"wh_1\"}}\r\n0\r\n\r\n"
     );
 
-    let mut connection = harness::raw::Connection::open(app.hookgate.address()).await;
+    let mut connection = Connection::open(app.hookgate.address()).await;
     for request in [&whole, &chunked, &whole] {
         connection.send(request).await;
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1);

@@ -225,7 +225,7 @@ async fn every_request_is_counted_under_one_code() {
         ("missing_webhook_id", app.post("{}")),
         ("missing_webhook_id", app.post(r#"{"webhookId":5}"#)),
         ("missing_credentials", app.webhook("wh_1").without("authorization")),
-        ("invalid_token", app.webhook("wh_1").bearer("a.b.c")),
+        ("invalid_token", app.webhook("wh_1").bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA")),
         ("expired_token", app.webhook("wh_1").bearer(&expired)),
         ("invalid_api_key", app.webhook("wh_1").bearer("unknown")),
         ("accepted", app.webhook("wh_1").header("idempotency-key", "k")),

@@ -34,7 +34,11 @@ async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
         .send()
         .await
         .assert_rejected(401, "missing_credentials");
-    app.webhook("wh_1").bearer("aaaa.bbbb.cccc").send().await.assert_rejected(401, "invalid_token");
+    app.webhook("wh_1")
+        .bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA")
+        .send()
+        .await
+        .assert_rejected(401, "invalid_token");
     let text = app.webhook("wh_1").bearer(&jwt).header("content-type", "text/plain").send().await;
     text.assert_rejected(415, "unsupported_media_type");
     app.post("{").bearer(&jwt).send().await.assert_rejected(400, "invalid_json");

@@ -1,4 +1,4 @@
-//! Ids of users in a token: hex digits count without regard to case, as those of MongoDB and UUIDs are written.
+//! Ids of users in a token: hex digits count without regard to case, as in an `ObjectId` or a UUID.
 
 use super::harness::documents::user;
 use super::harness::wait::until;

@@ -49,7 +49,7 @@ async fn age(app: &App) -> f64 {
 async fn is_degraded(app: &App) -> bool {
     let (status, report) = app.hookgate.readiness().await;
     assert_eq!(status, 200, "{report}");
-    report.get("degraded").expect("a list").to_string().contains("jwks_file")
+    report.get("degraded").is_some_and(|notes| notes.to_string().contains("jwks_file"))
 }
 
 fn octets(text: &[u8]) -> String {

@@ -73,11 +73,9 @@ async fn assert_logged(app: &App, id: &str, reason: &str) {
     })
     .await;
     let line: Value = serde_json::from_str(&line).expect("JSON");
-    let member = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
-    assert_eq!(member("target"), "hookgate::auth", "{line}");
-    assert_eq!(member("level"), "DEBUG", "{line}");
-    assert_eq!(member("request_id"), id, "{line}");
-    assert!(member("reason").contains(reason), "{reason}: {line}");
+    let says = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!(["target", "level", "request_id"].map(says), ["hookgate::auth", "DEBUG", id]);
+    assert!(says("reason").contains(reason), "{reason}: {line}");
     let log = app.hookgate.log();
     assert_eq!(log.lines().filter(|line| line.contains(&format!("\"{id}\""))).count(), 1, "{id}");
 }

@@ -103,8 +103,8 @@ fn credentials(app: &App) -> Vec<Row> {
         "invalid_token",
     ));
     rows.push(row(
-        "not JSON inside",
-        app.webhook("wh_1").bearer("aaaa.bbbb.cccc"),
+        "three parts, and only a header in them",
+        app.webhook("wh_1").bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA"),
         401,
         "invalid_token",
     ));

@@ -70,20 +70,73 @@ async fn keys_that_are_none_are_refused() {
     assert_eq!(with_key(app.webhook("wh_1"), &"k ~!".repeat(64)[..255]).await.matched(), 1);
 }
 
+/// A tenant without one workflow cannot fill Redis with keys.
+#[tokio::test]
+async fn a_request_that_matches_nothing_leaves_nothing_in_redis() {
+    let app = App::start().await;
+    let mut calls = JoinSet::new();
+    for number in 0..500 {
+        calls.spawn(with_key(app.webhook("wh_none"), format!("random-{number}")));
+    }
+    for reply in calls.join_all().await {
+        assert_eq!((reply.matched(), reply.header(REPLAYED)), (0, None));
+    }
+    assert!(records(&app).await.is_empty());
+    // Twice, and with another body: the key is still free.
+    assert_eq!(with_key(app.webhook("wh_none"), "k").await.header(REPLAYED), None);
+    assert_eq!(with_key(app.webhook("wh_none"), "k").await.header(REPLAYED), None);
+    assert_eq!(with_key(app.webhook("wh_1"), "k").await.matched(), 1);
+    assert_eq!(records(&app).await.len(), 1);
+    assert_eq!(app.hookgate.metrics().await.sum("hookgate_unmatched_total").to_string(), "502");
+    app.redis.queue().only_job().await;
+    app.assert_accounting().await;
+}
+
+/// Requests with and without jobs, with the same keys, in the same calls.
+#[tokio::test]
+async fn keys_that_find_nothing_are_in_nobodys_way() {
+    let app = App::build().documents(documents(2)).start().await;
+    for round in 0..5 {
+        let mut calls = JoinSet::new();
+        for number in 0..40 {
+            let webhook = if number % 2 == 0 { "wh_none" } else { "wh_1" };
+            calls.spawn(with_key(app.webhook(webhook), format!("{round}-{}", number / 4)));
+        }
+        let replies = calls.join_all().await;
+        let mut firsts = 0;
+        for reply in &replies {
+            match (reply.status, reply.header(REPLAYED)) {
+                (202, None) => firsts += reply.matched() / 2,
+                (202, Some(_)) => assert_eq!(reply.matched(), 2),
+                _ => reply.assert_rejected(422, "idempotency_key_reused"),
+            }
+        }
+        assert_eq!(firsts, 10, "of each key one started something");
+        assert_eq!(
+            app.redis.queue().waiting_exactly((round + 1) * 20).await.len(),
+            (round + 1) * 20
+        );
+    }
+    assert_eq!(records(&app).await.len(), 50);
+}
+
 #[tokio::test]
 async fn what_the_index_says_meanwhile_changes_no_answer() {
     let app = App::start().await;
-    assert_eq!(with_key(app.webhook("wh_late"), "none").await.matched(), 0);
+    assert_eq!(with_key(app.webhook("wh_late"), "late").await.matched(), 0);
     assert_eq!(with_key(app.webhook("wh_1"), "one").await.matched(), 1);
     let mut documents = documents(0);
     documents.workflows.push(workflow("wf_late", "org_a", "wh_late"));
     app.replace_documents(&documents);
     until("the index has changed", async || app.webhook("wh_late").send().await.matched() == 1)
         .await;
-    for (webhook, key, matched) in [("wh_late", "none", 0), ("wh_1", "one", 1)] {
-        let repeat = with_key(app.webhook(webhook), key).await;
-        assert_eq!((repeat.matched(), repeat.header(REPLAYED)), (matched, Some("true")));
-    }
+    // What started nothing has left its key free; what started something has not, though nothing matches any more.
+    let late = with_key(app.webhook("wh_late"), "late").await;
+    assert_eq!((late.matched(), late.header(REPLAYED)), (1, None));
+    let one = with_key(app.webhook("wh_1"), "one").await;
+    assert_eq!((one.matched(), one.header(REPLAYED)), (1, Some("true")));
+    let other = with_key(app.post(r#"{"webhookId":"wh_1","n":2}"#), "one").await;
+    other.assert_rejected(422, "idempotency_key_reused");
 }
 
 #[tokio::test]
@@ -123,7 +176,7 @@ async fn a_key_is_remembered_for_as_long_as_configured() {
     })
     .await;
     assert_eq!(with_key(app.webhook("wh_1"), "a secret key").await.matched(), 1);
-    let records: Vec<String> = app.redis.query(cmd("KEYS").arg("hookgate:*:idempotency:*")).await;
+    let records = records(&app).await;
     let [record] = records.as_slice() else { panic!("one record expected: {records:?}") };
     let life: i64 = app.redis.query(cmd("PTTL").arg(record)).await;
     assert!((80 * 60_000..=90 * 60_000).contains(&life), "{life} ms");
@@ -145,7 +198,7 @@ async fn with_no_time_to_live_the_header_is_ignored() {
         let reply = with_key(app.webhook("wh_1"), key).await;
         assert_eq!((reply.matched(), reply.header(REPLAYED)), (1, None));
     }
-    let records: Vec<String> = app.redis.query(cmd("KEYS").arg("hookgate:*:idempotency:*")).await;
+    let records = records(&app).await;
     assert!(records.is_empty(), "{records:?}");
 }
 
@@ -164,8 +217,13 @@ async fn a_key_whose_jobs_came_to_nothing_is_not_used_up() {
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 3);
 }
 
-async fn with_key(call: Call, key: &str) -> Reply {
-    call.header("idempotency-key", key).send().await
+async fn with_key(call: Call, key: impl AsRef<str>) -> Reply {
+    call.header("idempotency-key", key.as_ref()).send().await
+}
+
+/// Keys of Redis that hold a record.
+async fn records(app: &App) -> Vec<String> {
+    app.redis.query(cmd("KEYS").arg("hookgate:*:idempotency:*")).await
 }
 
 /// So many workflows of `org_a` on `wh_1`.

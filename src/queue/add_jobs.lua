@@ -129,6 +129,9 @@ if #KEYS > 8 then
         local body, matched = string.match(used, '^(%x+) (%d+)$')
         fates[requests] = body == fingerprint and 'R' .. matched or 'X'
         jobs_left = jobs_left - jobs
+      elseif jobs == 0 then
+        -- What starts nothing leaves its key free.
+        key_of[requests] = nil
       else
         new_record[key] = fingerprint .. ' ' .. jobs
       end

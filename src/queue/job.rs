@@ -70,12 +70,12 @@ impl Jobs {
         Self { options, tail, heads, idempotency, bytes }
     }
 
-    /// What they count for in a batch: a request without a job has a key to be recorded.
+    /// What they count for in a batch: a request without a job has a key to be looked for.
     pub(super) fn weight(&self) -> usize {
         self.heads.len().max(1)
     }
 
-    /// Whether there is no job, and no idempotency key to record.
+    /// Whether there is no job, and no idempotency key to look for.
     pub(super) fn is_nothing(&self) -> bool {
         self.heads.is_empty() && self.idempotency.is_none()
     }

@@ -51,6 +51,13 @@ impl<'a> Queue<'a> {
         assert!(jobs.is_empty(), "no job expected: {jobs:?}");
     }
 
+    /// Takes every job out of Redis.
+    pub async fn remove_jobs(&self) {
+        let ids = self.hash_ids().await.into_iter().map(|id| self.key(&id));
+        let keys: Vec<String> = ids.chain([self.key("wait"), self.key("marker")]).collect();
+        let () = self.redis.query(cmd("DEL").arg(&keys)).await;
+    }
+
     /// Waits until as many jobs wait, and gives them.
     pub async fn waiting_exactly(&self, count: usize) -> Vec<Job> {
         until("the queue holds the expected jobs", async || {

@@ -119,7 +119,7 @@ impl App {
             metrics: Arc::clone(&self.metrics),
         };
         supervisor.spawn("reload", reload.follow(hangups));
-        supervisor.spawn("limits", admission.prune());
+        supervisor.spawn("limits", admission.look_after());
 
         let tls = self.config.server.tls.clone().map(Tls::new).transpose()?;
         if let Some(tls) = &tls {

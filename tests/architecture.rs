@@ -51,7 +51,8 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "config",
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
-    ("check", &[GROUND, &["auth", "config", "mirror", "queue", "triggers"]]),
+    ("check", &[GROUND, &["auth", "config", "memory", "mirror", "queue", "triggers"]]),
+    ("memory", &[&["config"]]),
     ("workers", &[&["ingress", "lifecycle"]]),
     (
         "reload",
@@ -64,7 +65,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "app",
         &[
             GROUND,
-            &["descriptors"],
+            &["descriptors", "memory"],
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
             &["reload", "workers"],
         ],
@@ -83,8 +84,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("simd_json", &["ingress/webhook.rs"]),
     ("compression_codecs", &["ingress/decoding.rs"]),
     ("arc_swap", &["admission/", "auth/", "ingress/tls.rs", "mirror/", "queue/"]),
-    ("dashmap", &["admission/"]),
-    ("governor", &["admission/"]),
     ("quick_cache", &["auth/"]),
     ("rustls", &["ingress/tls.rs", "trust.rs"]),
     ("tokio_rustls", &["ingress/tls.rs"]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harness::App;
 use harness::raw::Connection;
-use harness::wait::until;
+use harness::wait::{until, until_some};
 use serde_json::json;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -69,9 +69,10 @@ async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
 }
 
 #[tokio::test]
-async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
+async fn what_is_announced_takes_neither_memory_nor_room_until_it_comes() {
     let app = App::with(|config| {
-        config.set("limits.in_flight_bytes", "200MiB").set("server.workers", 1);
+        config.set("limits.in_flight_bytes", "8MiB").set("server.workers", 1);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     app.webhook("wh_1").send().await;
@@ -87,10 +88,18 @@ async fn what_is_announced_is_reserved_and_takes_no_memory_until_it_comes() {
     let more = (resident().await - before) / MIB;
     println!("{more:.1} MiB more for 200 bodies of which nothing has come");
     assert!(more < 40.0, "{more:.1} MiB more");
-    // There is no room for another, announced or not.
-    app.raw(announcing(1)).await.assert_rejected(503, "overloaded");
-    let chunked = head("Transfer-Encoding: chunked\r\n");
-    app.raw(chunked + "1\r\n{\r\n").await.assert_rejected(503, "overloaded");
+    let large = json!({ "webhookId": "wh_1", "a": "x".repeat(1_000_000) }).to_string();
+    assert_eq!(app.post(large.as_str()).send().await.matched(), 1);
+    // What has come is held: then there is no room for another, and that is said before it is read.
+    for caller in callers.iter_mut().take(8) {
+        caller.send(" ".repeat(1_000_000)).await;
+    }
+    let refused = until_some("the room is full", async || {
+        let reply = app.post(large.as_str()).send().await;
+        (reply.status != 202).then_some(reply)
+    });
+    refused.await.assert_rejected(503, "overloaded");
+    app.raw(announcing(1 << 20)).await.assert_rejected(503, "overloaded");
     drop(callers);
     until("the room is free again", async || app.webhook("wh_1").send().await.status == 202).await;
 }
@@ -100,6 +109,7 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
         config.set("server.workers", 1);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
@@ -111,10 +121,18 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
     assert!(matches!(reply.status, 413 | 503), "{}", reply.text());
     assert_eq!(connection.closed().await, b"");
 
-    let _holder = waiting(&app, announcing(60_000)).await;
-    app.in_flight(1).await;
-    let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
-    connection.reply().await.expect("an answer").assert_rejected(503, "overloaded");
+    // Whichever of the two is read first has the room, so both are sent again until it is the first.
+    let (_holder, mut connection) = until_some("there is no room", async || {
+        let holder = waiting(&app, announcing(60_000) + &" ".repeat(59_000)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let request = head("Transfer-Encoding: chunked\r\n") + &chunk;
+        let mut connection = waiting(&app, request).await;
+        let reply = tokio::time::timeout(Duration::from_millis(200), connection.reply()).await;
+        let refused = reply.ok().flatten()?;
+        refused.assert_rejected(503, "overloaded");
+        Some((holder, connection))
+    })
+    .await;
     assert_eq!(connection.closed().await, b"");
 }
 

@@ -330,6 +330,7 @@ async fn decoding_does_not_hold_up_others() {
 async fn decoded_bytes_are_held_too() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let reply = send(&app, "gzip", gzip(&long(60_000))).await;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use harness::App;
 use harness::documents::workflow;
 use harness::ledger::{self, Load};
+use harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_workflows_of_one_webhook_are_started_in_one_step() {
@@ -43,5 +44,36 @@ async fn ten_thousand_workflows_of_one_webhook_are_started_in_one_step() {
     let refused = verdict.count(|answer| !matches!(answer, ledger::Answer::Accepted { .. }));
     assert_eq!(refused, 0, "the others were served all the while");
     assert!(jobs.iter().all(|job| job.named == 1), "each is in one list once");
+    app.assert_accounting().await;
+}
+
+/// However often it is sent, and however little else is in flight: so it is no 503.
+#[tokio::test]
+async fn jobs_that_never_fit_are_refused_for_good() {
+    let mut documents = ledger::documents();
+    let many = (0..2000).map(|serial| workflow(&format!("wf_{serial}"), "org_a", "wh_many"));
+    documents.workflows.extend(many);
+    let app = App::build().documents(documents).config(|config| {
+        config.set("server.max_body", "128KiB").set("limits.in_flight_bytes", "128KiB");
+    });
+    let app = app.start().await;
+    let reply = app.webhook("wh_many").send().await;
+    reply.assert_rejected(413, "fanout_too_large");
+    let body = reply.json();
+    assert_eq!(body["retryable"], false);
+    assert_eq!(
+        (&body["details"]["matches"], &body["details"]["maxBytes"]),
+        (&2000.into(), &131_072.into())
+    );
+    assert!(body["details"]["bytes"].as_u64().is_some_and(|bytes| bytes > 131_072), "{body}");
+    // What takes all there is and a little more, head and body, is let through alone.
+    let head = "{\"webhookId\":\"wh_one\",\"a\":\"";
+    let mut documents = ledger::documents();
+    documents.workflows.push(workflow("wf_one", "org_a", "wh_one"));
+    app.replace_documents(&documents);
+    until("the workflow is known", async || app.webhook("wh_one").send().await.has_matched(1))
+        .await;
+    let body = format!("{head}{}\"}}", "x".repeat(131_072 - 300 - head.len() - 2));
+    assert_eq!(app.post(body).send().await.matched(), 1);
     app.assert_accounting().await;
 }

@@ -66,6 +66,7 @@ const COUNTERS: &[(&str, &[Label])] = &[
     ("hookgate_index_skipped_api_keys_total", &[]),
     ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
     ("hookgate_redis_resent_batches_total", &[]),
+    ("hookgate_over_watermark_total", &[]),
     ("hookgate_unacknowledged_total", &[("enqueued", &["none", "unknown"])]),
 ];
 

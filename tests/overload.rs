@@ -39,6 +39,7 @@ async fn what_can_be_carried_out_is_and_the_rest_is_refused_at_once() {
         patient(config);
         config.set("queue.batch.max_jobs", JOBS_OF_A_CALL).set("queue.batch.max_in_flight", 1);
         config.set("limits.in_flight_requests", IN_FLIGHT);
+        config.set("limits.organization.in_flight_share", 1.0);
     });
     let app = app.start().await;
     proxy.all().delay(Way::ToClient, CALL..=CALL);

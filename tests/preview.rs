@@ -1,11 +1,19 @@
 //! What a webhook would start, without starting it.
 
+#![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
+
 mod harness;
 
+use std::collections::BTreeMap;
+
+use harness::app::Builder;
 use harness::documents::{trigger, workflow, workflow_of};
 use harness::http::Call;
+use harness::http2::{END_HEADERS, END_STREAM, Frame, Frames, block, kind};
+use harness::raw::Connection;
+use harness::tls::Authority;
 use harness::tokens::{claims, token};
-use harness::wait::until;
+use harness::wait::{until, until_some};
 use harness::{App, Documents, ports};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -127,24 +135,197 @@ async fn it_needs_no_redis_and_denies_nothing_that_it_does_not_know() {
     unknown.assert_rejected(503, "index_unavailable");
 }
 
-/// hyper keeps the memory of an answer for the life of its connection.
 #[tokio::test]
-async fn behind_a_large_answer_the_connection_closes() {
+async fn it_comes_in_pages_of_a_thousand() {
     let mut documents = Documents::two_organizations();
-    let many = (0..2000).map(|number| workflow(&format!("wf_{number}"), "org_a", "wh_many"));
-    documents.workflows.extend(many);
-    documents.workflows.push(workflow("wf_few", "org_a", "wh_few"));
+    let mut expected = BTreeMap::new();
+    for number in 0..2500 {
+        // Ids that a query has to spell otherwise, and of several lengths.
+        let id = format!("wf+{}&ü {number}", number % 7);
+        let mut each = workflow(&id, "org_a", "wh_many");
+        let is_off = number % 5 == 0;
+        each["enabled"] = json!(!is_off);
+        documents.workflows.push(each);
+        expected.insert(id, is_off);
+    }
     let app = App::build().documents(documents).start().await;
-    for (webhook, matched, connection) in [("wh_few", 1, None), ("wh_many", 2000, Some("close"))] {
-        let reply = ask(&app, webhook).send().await;
-        assert_eq!(reply.json().pointer("/data/matchedCount"), Some(&json!(matched)));
-        assert_eq!(reply.header("connection"), connection);
+    let (mut found, mut pages, mut query) = (BTreeMap::new(), Vec::new(), String::new());
+    loop {
+        let page = page(&app, "wh_many", &query).await;
+        assert_eq!(page["matchedCount"], 2000, "all of them, whatever is on the page");
+        let mut count = 0;
+        for (list, is_off) in [("workflows", false), ("inactive", true)] {
+            let ids: Vec<&str> = page[list].as_array().expect("a list").iter().map(id_of).collect();
+            assert!(ids.is_sorted());
+            count += ids.len();
+            found.extend(ids.into_iter().map(|id| (id.to_owned(), is_off)));
+        }
+        pages.push(count);
+        let Some(next) = page.get("next") else { break };
+        let next = next.as_str().expect("a workflow");
+        assert_eq!(found.last_key_value().map(|(id, _)| id.as_str()), Some(next));
+        query = format!("?other=1&after={}", encoded(next));
+    }
+    assert_eq!(pages, [1000, 1000, 500]);
+    assert_eq!(found, expected);
+    // A place is one in the order of ids, whether a workflow has it or not.
+    let behind = page(&app, "wh_many", "?after=wf%2B6%26").await;
+    assert!(behind["workflows"].as_array().is_some_and(|rows| rows.len() > 200));
+    let end = page(&app, "wh_many", "?after=z").await;
+    assert_eq!((&end["workflows"], end.get("next")), (&json!([]), None));
+}
+
+/// Names of nodes may be of any length.
+#[tokio::test]
+async fn a_page_ends_early_where_its_rows_are_long() {
+    let nodes: Vec<Value> =
+        (0..300).map(|node| trigger(&format!("{node}-{}", "n".repeat(200)), "wh_long")).collect();
+    let mut documents = Documents::two_organizations();
+    let many =
+        (0..100).map(|number| workflow_of(&format!("wf_{number:03}"), "org_a", json!(nodes)));
+    documents.workflows.extend(many);
+    let app = App::build().documents(documents).start().await;
+    let (mut seen, mut query, mut pages) = (0, String::new(), 0);
+    loop {
+        let page = page(&app, "wh_long", &query).await;
+        assert!(page.to_string().len() < 1_200_000);
+        seen += page["workflows"].as_array().expect("a list").len();
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("?after={next}");
+    }
+    assert_eq!((seen, pages > 4), (100, true), "{pages} pages");
+}
+
+#[tokio::test]
+async fn what_would_never_fit_is_refused_as_the_webhook_is() {
+    let mut documents = Documents::two_organizations();
+    let many = (0..800).map(|number| workflow(&format!("wf_{number}"), "org_a", "wh_many"));
+    documents.workflows.extend(many);
+    let app = App::build().documents(documents).config(|config| {
+        config.set("limits.in_flight_bytes", "64KiB").set("server.max_body", "64KiB");
+    });
+    let app = app.start().await;
+    ask(&app, "wh_many").send().await.assert_rejected(413, "fanout_too_large");
+    app.webhook("wh_many").send().await.assert_rejected(413, "fanout_too_large");
+}
+
+/// 120 callers of one organization ask for previews and read nothing of them.
+#[tokio::test]
+async fn what_nobody_reads_is_held_by_the_bounds() {
+    let app = large_previews(App::build(), 4).await;
+    let (head, body) = ask(&app, "wh_long").to_http1();
+    let request = [head, body].concat();
+    let mut unread = Vec::new();
+    for _ in 0..120 {
+        let mut connection = Connection::open_narrow(app.hookgate.address()).await;
+        connection.send(&request).await;
+        unread.push(connection);
+    }
+    assert_refused_and_others_served(&app).await;
+    assert_few_bytes(&app).await;
+    drop(unread);
+    until("what was held is given back", async || ask(&app, "wh_long").send().await.status == 200)
+        .await;
+}
+
+/// One that reads gets all of it, however large.
+#[tokio::test]
+async fn a_large_preview_arrives_in_full_and_keeps_its_connection() {
+    let app = large_previews(App::build(), 64).await;
+    let (head, body) = ask(&app, "wh_long").to_http1();
+    let mut connection = Connection::open(app.hookgate.address()).await;
+    for _ in 0..3 {
+        connection.send([&head[..], &body[..]].concat()).await;
+        let reply = connection.reply().await.expect("an answer");
+        assert_eq!((reply.status, reply.header("connection")), (200, None));
+        assert!(reply.body.len() > 1 << 20, "{} bytes", reply.body.len());
+        assert_eq!(reply.json().pointer("/data/matchedCount"), Some(&json!(40)));
     }
 }
 
+/// A hundred streams of one connection, whose caller opens no window for any answer.
+#[tokio::test]
+async fn over_one_connection_of_http2_likewise() {
+    let authority = Authority::new();
+    let app = large_previews(App::build().tls(&authority), 4).await;
+    let mut frames = Frames::open(&authority, app.hookgate.address()).await;
+    // The window of a stream, as it is from now on: nothing.
+    let no_window = Frame::new(kind::SETTINGS, 0, 0, [0, 4, 0, 0, 0, 0]);
+    assert!(frames.send(&[no_window]).await);
+    let body = json!({ "webhookId": "wh_long", "more": 1 }).to_string();
+    for stream in (1..200).step_by(2) {
+        let head =
+            [(":method", "POST"), (":scheme", "https"), (":authority", "h"), (":path", PATH)];
+        let block = [block(&head), block(&[("authorization", "Bearer key_a")])].concat();
+        let head = Frame::new(kind::HEADERS, END_HEADERS, stream, block);
+        let body = Frame::new(kind::DATA, END_STREAM, stream, body.as_bytes());
+        assert!(frames.send(&[head, body]).await);
+    }
+    assert_refused_and_others_served(&app).await;
+    assert_few_bytes(&app).await;
+    frames.close();
+    until("what was held is given back", async || ask(&app, "wh_long").send().await.status == 200)
+        .await;
+}
+
+/// Forty workflows whose preview has a mebibyte and more, and little room for such.
+async fn large_previews(build: Builder, mebibytes: u32) -> App {
+    let nodes: Vec<Value> =
+        (0..130).map(|node| trigger(&format!("{node}-{}", "n".repeat(220)), "wh_long")).collect();
+    let mut documents = Documents::two_organizations();
+    let many = (0..40).map(|number| workflow_of(&format!("wf_{number}"), "org_a", json!(nodes)));
+    documents.workflows.extend(many);
+    let app = build.documents(documents).config(|config| {
+        config.set("limits.in_flight_bytes", format!("{mebibytes}MiB"));
+        config.set("queue.enqueue_timeout", "60s");
+    });
+    let app = app.start().await;
+    assert_eq!(ask(&app, "wh_long").send().await.status, 200);
+    app
+}
+
+async fn assert_refused_and_others_served(app: &App) {
+    let refused = until_some("the organization has its share", async || {
+        let reply = ask(app, "wh_long").send().await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    refused.assert_rejected(429, "rate_limited");
+    assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
+}
+
+/// Beside what it takes idle, of which a debug build has some 40 MiB: all previews would be 120.
+async fn assert_few_bytes(app: &App) {
+    let resident = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let mebibytes = resident / f64::from(1 << 20);
+    println!("{mebibytes:.0} MiB are resident");
+    assert!(mebibytes < 100.0, "{mebibytes:.0} MiB are resident");
+}
+
+/// The page behind `query`.
+async fn page(app: &App, webhook: &str, query: &str) -> Value {
+    let reply = ask_at(app, webhook, &format!("{PATH}{query}")).send().await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json().pointer_mut("/data").expect("data").take()
+}
+
+fn id_of(row: &Value) -> &str {
+    row["workflowId"].as_str().expect("an id")
+}
+
+/// As a query spells it.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 fn ask(app: &App, webhook: &str) -> Call {
+    ask_at(app, webhook, PATH)
+}
+
+fn ask_at(app: &App, webhook: &str, path: &str) -> Call {
     let body = json!({ "webhookId": webhook, "more": 1 }).to_string();
-    let call = app.caller.call(Method::POST, PATH).bearer("key_a");
+    let call = app.caller.call(Method::POST, path).bearer("key_a");
     call.header("content-type", "application/json").body(body)
 }
 

@@ -54,6 +54,7 @@ fn is_unknown(answer: &Answer) -> bool {
 async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
     let (app, _proxy) = app(|config| {
         config.set("limits.in_flight_bytes", "8MiB");
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let body =
@@ -85,6 +86,7 @@ async fn a_full_queue_when_the_connection_breaks_is_emptied_when_it_is_back() {
     let (app, proxy) = app(|config| {
         for_many(config);
         config.set("limits.in_flight_requests", 50);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let load = Load::at(MANY, &app.caller);

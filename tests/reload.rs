@@ -227,6 +227,7 @@ async fn a_public_key_is_read_again_from_its_file() {
 async fn limits_take_effect_at_once() {
     let mut app = App::with(|config| {
         config.set("limits.in_flight_requests", 1).set("server.workers", 1);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let mut slow = Connection::open(app.hookgate.address()).await;

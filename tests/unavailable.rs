@@ -118,6 +118,42 @@ async fn a_redis_near_its_memory_is_spared() {
         .await;
 }
 
+/// A little below the watermark whoever starts most is refused, and the others are not.
+#[tokio::test]
+async fn a_redis_that_fills_up_is_kept_for_those_who_start_little() {
+    let app = App::start().await;
+    for _ in 0..40 {
+        assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    }
+    for _ in 0..3 {
+        assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
+    }
+    // So much that what the test itself takes does not matter.
+    let filler = vec![0_u8; 20 << 20];
+    let () = app.redis.query(cmd("SET").arg("filler").arg(filler)).await;
+    let used: u64 = app.redis.info("memory", "used_memory").await.parse().expect("a number");
+    // Between 0.85 and 0.9 of it, with room for what comes meanwhile.
+    let maxmemory = used * 1000 / 865;
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(maxmemory)).await;
+    let refused = until_some("whoever starts most is refused", async || {
+        let reply = app.webhook("wh_1").send().await;
+        (reply.status != 202).then_some(reply)
+    })
+    .await;
+    assert_unavailable(&refused, "queue_unavailable", "1", "none");
+    let refused = app.hookgate.metrics().await.value("hookgate_over_watermark_total", &[]);
+    assert_eq!(refused, 1.0);
+    for _ in 0..3 {
+        assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
+        assert_unavailable(&app.webhook("wh_1").send().await, "queue_unavailable", "1", "none");
+    }
+    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "it starts nothing");
+    assert_eq!(app.hookgate.metrics().await.value("hookgate_over_watermark_total", &[]), 4.0);
+    let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(used * 4)).await;
+    until("there is room again", async || app.webhook("wh_1").send().await.status == 202).await;
+    app.assert_accounting().await;
+}
+
 #[tokio::test]
 async fn a_read_only_redis_takes_nothing() {
     let app = App::with(quick).await;
@@ -172,6 +208,7 @@ async fn over_the_bound_of_bytes_the_answer_is_immediate() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
         config.set("server.workers", 1);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let mut holder = Connection::open(app.hookgate.address()).await;
@@ -220,6 +257,7 @@ async fn under_a_flood_an_honest_share_gets_through() {
     const BOUND: i64 = 8;
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", BOUND);
+        config.set("limits.organization.in_flight_share", 1.0);
     })
     .await;
     let is_over = Arc::new(AtomicBool::new(false));

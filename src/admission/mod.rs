@@ -1,17 +1,18 @@
 //! How much may be in flight in the whole process: requests, and the bytes they hold.
 //!
-//! Plain atomics, and short locks where an organization has a limit: nothing here waits for a request. A refusal is a
-//! value, and what was taken is given back when the [`Permit`] is dropped, wherever the request has got to by then.
+//! Plain atomics, and one short lock to find the account of an organization: nothing here waits for a request. A refusal
+//! is a value, and what was taken is given back when the [`Permit`] is dropped, wherever the request has got to by then.
 
+mod account;
+mod bucket;
 mod organization;
-mod share;
 
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
+use account::Amount;
 pub use organization::OverLimit;
-use organization::{OrganizationSettings, Organizations};
-use share::{Amount, Share};
+use organization::{OrganizationSettings, Organizations, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct AdmissionSettings {
     /// Requests in flight, 1 to 1,000,000.
     pub in_flight_requests: usize,
-    /// Bytes held for them, 64 KiB to 64 GiB: bodies, and the jobs made of them.
+    /// Bytes held for them, 64 KiB to 64 GiB: heads, bodies, the jobs made of them, and answers that are large.
     pub in_flight_bytes: usize,
     /// Of one organization.
     organization: OrganizationSettings,
@@ -83,13 +84,17 @@ impl Admission {
 
     /// Lets one more request in, unless that would be one too many.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, NoRoom> {
-        take(&self.requests, 1, &self.most_requests)?;
-        Ok(Permit { admission: Arc::clone(self), bytes: 0, share: None })
+        let bound = self.most_requests.load(Ordering::Relaxed);
+        if self.requests.fetch_add(1, Ordering::Relaxed) < bound {
+            return Ok(Permit { admission: Arc::clone(self), bytes: 0, head: 0, share: None });
+        }
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+        Err(NoRoom::Overloaded)
     }
 
-    /// Forgets organizations that have not called for a while. Never ends.
-    pub fn prune(&self) -> impl Future<Output = ()> + use<> {
-        Arc::clone(&self.organizations).prune()
+    /// Keeps the accounts of organizations. Never ends.
+    pub fn look_after(&self) -> impl Future<Output = ()> + use<> {
+        Arc::clone(&self.organizations).look_after()
     }
 }
 
@@ -98,18 +103,23 @@ impl Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
+    /// Of these, those of the head of the request, which are held to its end.
+    head: usize,
     /// Of what its organization may have in flight.
     share: Option<Share>,
 }
 
 impl Permit {
-    /// Takes this request out of what its organization may take.
-    pub fn take_share(&mut self, organization: &OrganizationId) -> Result<(), NoRoom> {
-        self.share = self.admission.organizations.take(organization)?;
+    /// Takes this request, with a head of so many bytes, out of what its organization may take.
+    pub fn take_share(&mut self, organization: &OrganizationId, head: usize) -> Result<(), NoRoom> {
+        self.share = Some(self.admission.organizations.take(organization)?);
+        self.hold(head)?;
+        self.head = head;
         Ok(())
     }
 
-    /// Takes `bytes` more for this request.
+    /// Takes `bytes` more for this request. One that has all that is held is never refused: it could not be sent later
+    /// either.
     pub fn hold(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let admission = &self.admission;
         // Of its organization first: what is refused there takes nothing of the others. What it has got comes back with
@@ -117,23 +127,63 @@ impl Permit {
         if let Some(share) = &mut self.share {
             admission.organizations.hold(share, bytes)?;
         }
-        take(&admission.bytes, bytes, &admission.most_bytes)?;
-        self.bytes += bytes;
-        Ok(())
+        let bound = admission.most_bytes.load(Ordering::Relaxed);
+        // Added first and taken back if that was too much. Two requests that meet at the bound may both be refused.
+        let taken = admission.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if taken <= bound || taken == self.bytes + bytes {
+            self.bytes += bytes;
+            return Ok(());
+        }
+        admission.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Err(NoRoom::Overloaded)
     }
 
-    /// Takes `bytes` in place of all that this request holds: a body has become jobs.
+    /// Refuses `bytes` more that could not be held now, and holds nothing.
+    pub fn check(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let admission = &self.admission;
+        if let Some(share) = &mut self.share {
+            admission.organizations.check(share, bytes)?;
+        }
+        let held = admission.bytes.load(Ordering::Relaxed);
+        let is_room = held.saturating_add(bytes) <= admission.most_bytes.load(Ordering::Relaxed);
+        if is_room || held == self.bytes { Ok(()) } else { Err(NoRoom::Overloaded) }
+    }
+
+    /// Sees to it that `bytes` are held beside the head, if there are not more already.
+    pub fn hold_at_least(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let more = bytes.saturating_sub(self.bytes - self.head);
+        if more > 0 { self.hold(more) } else { Ok(()) }
+    }
+
+    /// Takes `bytes` in place of all that this request holds beside its head: a body has become jobs.
     pub fn hold_instead(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        if let Some(more) = bytes.checked_sub(self.bytes) {
+        let held = self.bytes - self.head;
+        if let Some(more) = bytes.checked_sub(held) {
             return self.hold(more);
         }
-        let less = self.bytes - bytes;
+        let less = held - bytes;
         self.admission.bytes.fetch_sub(less, Ordering::Relaxed);
-        self.bytes = bytes;
+        self.bytes -= less;
         if let Some(share) = &mut self.share {
             share.give_back(less);
         }
         Ok(())
+    }
+
+    /// Bytes that can never be held, whatever else is in flight.
+    pub fn most_bytes(&self) -> usize {
+        self.admission.most_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes so many jobs out of what the organization may start.
+    pub fn start_jobs(&mut self, jobs: usize) -> Result<(), NoRoom> {
+        let organizations = &self.admission.organizations;
+        self.share.as_mut().map_or(Ok(()), |share| organizations.start_jobs(share, jobs))
+    }
+
+    /// Whether the organization has started over twice as many jobs within a minute as the others on average.
+    pub fn is_of_heavy_organization(&self) -> bool {
+        self.share.as_ref().is_some_and(Share::is_heavy)
     }
 }
 
@@ -142,17 +192,6 @@ impl Drop for Permit {
         self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.admission.requests.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Adds first and takes back if that was too much: one atomic operation where all is well. Two
-/// requests that meet at the bound may both be refused; the bound itself is never passed.
-fn take(taken: &AtomicUsize, amount: usize, bound: &AtomicUsize) -> Result<(), NoRoom> {
-    let bound = bound.load(Ordering::Relaxed);
-    if taken.fetch_add(amount, Ordering::Relaxed).saturating_add(amount) <= bound {
-        return Ok(());
-    }
-    taken.fetch_sub(amount, Ordering::Relaxed);
-    Err(NoRoom::Overloaded)
 }
 
 #[cfg(test)]
@@ -179,13 +218,33 @@ mod tests {
         first.hold_instead(30).unwrap();
         second.hold_instead(70).unwrap();
         assert_eq!(second.hold_instead(71), Err(NoRoom::Overloaded));
+        assert_eq!((second.check(0), second.check(1)), (Ok(()), Err(NoRoom::Overloaded)));
         drop(first);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
         second.hold(30).unwrap();
+        second.hold(1).expect("it has all that is held");
         second.admission.reload(&bounds(1, 100));
         assert!(second.admission.admit().is_err());
         drop(second);
         assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_head_is_held_to_the_end_of_its_request() {
+        let admission = Admission::new(&bounds(2, 1000), &Metrics::new("v", "c").unwrap());
+        let mut permit = admission.admit().unwrap();
+        permit.take_share(&OrganizationId::new("o").unwrap(), 100).unwrap();
+        let held = || admission.bytes.load(Ordering::Relaxed);
+        for (bytes, expected) in [(50, 150), (20, 150), (70, 170)] {
+            permit.hold_at_least(bytes).unwrap();
+            assert_eq!(held(), expected);
+        }
+        for bytes in [10, 200, 0] {
+            permit.hold_instead(bytes).unwrap();
+            assert_eq!(held(), 100 + bytes);
+        }
+        drop(permit);
+        assert_eq!(held(), 0);
     }
 }

@@ -8,7 +8,7 @@ use super::unread::Reading;
 use super::webhook::WebhookError;
 use crate::admission::Permit;
 use crate::settings::Section;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use tokio::time::{Instant, timeout_at};
 /// for its tables, and more of them at a time would be no faster.
 const DECODERS: usize = 2;
 
-/// Memory that is got for a body beyond what has arrived of it, if its length was announced; ...
-const AHEAD: usize = 64 << 10;
+/// What is held for a body whose length was announced before any of it has arrived, and the least memory that is taken
+/// for it when it comes in pieces; it doubles as the body grows. What was announced may never come, so no more is held
+/// than a step ahead of what has.
+const STEP: usize = 16 << 10;
 
-/// ... and if nobody has said how much there is of it.
+/// Likewise, if nobody has said how much there is of it.
 const UNANNOUNCED: usize = 4 << 10;
 
 /// The keys of `[server]` that concern bodies.
@@ -133,30 +135,38 @@ async fn collect(
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {
     if let Some(bytes) = announced {
-        permit.hold(bytes)?;
+        // What does not fit now is refused before it is read.
+        permit.check(bytes)?;
+        permit.hold_at_least(bytes.min(STEP))?;
     }
-    let mut collected = BytesMut::new();
+    let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
-        if announced.is_none() {
-            permit.hold(data.len())?;
-        }
         // Most bodies come in one piece, which is taken as it is.
         if collected.is_empty() && announced == Some(data.len()) {
+            permit.hold_at_least(data.len())?;
             return Ok(data);
         }
-        if collected.len() + data.len() > max_body {
+        let arrived = collected.len() + data.len();
+        if arrived > max_body {
             return Err(too_large(max_body));
         }
-        // What was announced may never come.
-        let room = match announced {
-            Some(bytes) => bytes.saturating_sub(collected.len()).min(collected.len().max(AHEAD)),
-            None => collected.len().max(UNANNOUNCED),
-        };
-        collected.reserve(room);
+        if arrived > collected.capacity() {
+            let capacity = next_capacity(collected.capacity(), announced, max_body).max(arrived);
+            permit.hold_at_least(capacity)?;
+            collected.reserve_exact(capacity - collected.len());
+        }
         collected.extend_from_slice(&data);
     }
-    Ok(collected.freeze())
+    Ok(collected.into())
+}
+
+/// Memory for a body that has outgrown what it has.
+fn next_capacity(capacity: usize, announced: Option<usize>, max_body: usize) -> usize {
+    match announced {
+        Some(bytes) => (2 * capacity).max(STEP).min(bytes),
+        None => (2 * capacity).max(UNANNOUNCED).min(max_body),
+    }
 }
 
 fn too_large(max_bytes: usize) -> Rejection {

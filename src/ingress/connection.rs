@@ -8,11 +8,9 @@ use super::activity::{Activity, Watched};
 use super::closing::{Closing, ConnectionLimits, Decision, Version};
 use super::tls::{self, TlsAcceptor};
 use super::unread::Rest;
-use super::{Answer, Ingress};
+use super::{Answer, AnswerBody, Ingress};
 use crate::failpoint;
 use crate::lifecycle::Stopping;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
@@ -38,14 +36,14 @@ const STREAMS: u32 = 100;
 /// not been read yet. A body is read as it comes, and what has been read counts as in flight
 /// (`limits.in_flight_bytes`), so that these bound only what nobody has asked for yet, however
 /// large `server.max_body` is: 1 MiB for a connection, and not 100 streams times the body. Besides,
-/// a connection holds 100 heads of 32 KiB by HPACK's count, which become some 110 KiB each in memory
-/// if they are a thousand empty headers, one frame of 16 KiB each way, and 100 answers of less
-/// than 1 KiB: 12 MiB at the worst, 4.4 MiB with headers as people write them. A head lives as
-/// long as its request, and only that of an admitted caller with a valid credential lives on.
+/// a connection holds one frame of 16 KiB each way, and 100 answers of less than 1 KiB, or the last pieces of
+/// 100 previews, of 12 KiB each. 100 heads of 32 KiB by HPACK's count become some 110 KiB each in memory
+/// if they are a thousand empty headers; a head lives as long as its request, only that of an admitted
+/// caller with a valid credential lives on, and that counts as in flight.
 const UNREAD_BYTES: u32 = 1 << 20;
 const UNREAD_BYTES_OF_STREAM: u32 = 256 << 10;
 const FRAME_BYTES: u32 = 16 << 10;
-const UNSENT_BYTES_OF_STREAM: usize = 16 << 10;
+const UNSENT_BYTES_OF_STREAM: usize = 8 << 10;
 
 /// Streams that a caller has opened and reset before we have looked at them, and streams that we
 /// have had to reset for the caller's faults, over the life of a connection. Beyond them the connection
@@ -135,7 +133,7 @@ impl Host {
         version: Version,
     ) -> impl Service<
         Request<Incoming>,
-        Response = Response<Full<Bytes>>,
+        Response = Response<AnswerBody>,
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {

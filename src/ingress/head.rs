@@ -1,4 +1,4 @@
-//! Heads that hyper lets through and RFC 9112 does not.
+//! What a head takes, and heads that hyper lets through and RFC 9112 does not.
 //!
 //! Where two readers of one connection disagree on whom a request is for or where it ends, a request
 //! can be hidden in another (smuggling). What hyper refuses by itself, and what it does with a
@@ -8,6 +8,16 @@ use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Version};
+
+/// Memory of a field of a head beside its own bytes: its place in the map, which has room for more.
+const FIELD_BYTES: usize = 128;
+
+/// About the memory that a head takes.
+pub(super) fn bytes(head: &Parts) -> usize {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = head.headers.iter();
+    fields.fold(target, |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD_BYTES)
+}
 
 /// Whether a head must be refused, and its connection closed.
 pub(super) fn is_malformed(head: &Parts) -> bool {

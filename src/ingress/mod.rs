@@ -1,6 +1,7 @@
 //! HTTP in, HTTP out: the life of a request.
 
 mod activity;
+mod answer_body;
 mod body;
 mod closing;
 mod connection;
@@ -39,9 +40,8 @@ use crate::metrics::{Metrics, Outcome};
 use crate::queue::Request as Enqueue;
 use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Match, Queue, TraceContext};
 use crate::triggers::TriggerIndex;
-use bytes::Bytes;
+use answer_body::AnswerBody;
 use futures_util::FutureExt;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -78,7 +78,7 @@ pub struct Ingress {
 /// What a request is answered, and what was not read of it by then.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    response: Response<Full<Bytes>>,
+    response: Response<AnswerBody>,
     rest: Rest,
 }
 
@@ -104,9 +104,7 @@ impl Ingress {
             }
             Ok(Success::Preview(preview)) => {
                 observation.end(Outcome::Accepted, StatusCode::OK, Some(preview.matched_count));
-                let response = response::preview(&preview, &id);
-                let rest = Rest::behind(&response, head.version);
-                Answer { response, rest }
+                Answer { response: response::preview(preview, &id), rest: Rest::Nothing }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
@@ -143,17 +141,12 @@ impl Ingress {
         observation.caller(&caller);
         let trace = trace_context(&head.headers);
         let announced = self.bodies.announced(&head.headers, body)?;
-        permit.take_share(caller.organization())?;
+        permit.take_share(caller.organization(), head::bytes(head))?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         failpoint::pass("request");
         let webhook = Webhook::parse(&body)?;
         drop(body);
-        if route == Route::Preview {
-            let organization = caller.organization();
-            let preview = Preview::of(&self.triggers, &self.queue, organization, &webhook)?;
-            return Ok(Success::Preview(preview));
-        }
         let enqueue = Enqueue {
             id,
             received_at,
@@ -171,6 +164,14 @@ impl Ingress {
         });
         drop(enqueue);
         let jobs = jobs??;
+        if route == Route::Preview {
+            // Refused as the webhook itself would be, if it would start too much.
+            self.queue.check_room(&jobs, &permit)?;
+            drop(jobs);
+            let (organization, query) = (caller.organization(), head.uri.query());
+            let preview = Preview::new(&self.triggers, organization, &webhook.id, query, permit)?;
+            return Ok(Success::Preview(preview));
+        }
         let added = self.queue.enqueue(jobs, permit).await?;
         Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }

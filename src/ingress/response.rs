@@ -1,13 +1,12 @@
 //! Answers: the one for what was accepted, and the one envelope for all that was not.
 
+use super::answer_body::AnswerBody;
 use super::preview::Preview;
 use super::rejection::Rejection;
 use crate::admission::OverLimit;
 use crate::ids::{RequestId, WebhookId};
 use crate::metrics::Limit;
 use crate::queue::Added;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -28,37 +27,33 @@ pub(super) struct Accepted {
     pub(super) added: Added,
 }
 
-pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<Full<Bytes>> {
+pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<AnswerBody> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     body.extend_from_slice(br#"{"success":true,"message":"Webhook accepted","data":{"webhookId":"#);
     append(&mut body, accepted.webhook.as_str());
     body.extend_from_slice(br#","matchedCount":"#);
     append(&mut body, &accepted.added.matched);
     body.extend_from_slice(b"}}");
-    let mut response = of_json(StatusCode::ACCEPTED, id, body);
+    let mut response = of_json(StatusCode::ACCEPTED, id, AnswerBody::new(body));
     if accepted.added.is_repeated {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }
 
-pub(super) fn preview(preview: &Preview, id: &RequestId) -> Response<Full<Bytes>> {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        success: bool,
-        data: &'a Preview,
-    }
-    json(StatusCode::OK, id, &Envelope { success: true, data: preview })
+pub(super) fn preview(preview: Preview, id: &RequestId) -> Response<AnswerBody> {
+    let Preview { text, permit, .. } = preview;
+    of_json(StatusCode::OK, id, AnswerBody::held(text, permit))
 }
 
 /// For a head that is none; as hyper answers those that it finds itself.
-pub(super) fn malformed() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+pub(super) fn malformed() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::new(Vec::new()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
-pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Full<Bytes>> {
+pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<AnswerBody> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
@@ -111,6 +106,7 @@ fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
     let name = limit.word();
     let of = match limit {
         Limit::Rate => format!("w={}", window.unwrap_or_default().as_secs()),
+        Limit::Jobs => format!("qu=\"jobs\";w={}", window.unwrap_or_default().as_secs()),
         Limit::InFlight => "qu=\"concurrent-requests\"".to_owned(),
         Limit::InFlightBytes => "qu=\"content-bytes\"".to_owned(),
     };
@@ -125,18 +121,18 @@ fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
     }
 }
 
-fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<Full<Bytes>> {
+fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<AnswerBody> {
     let mut text = Vec::new();
     append(&mut text, body);
-    of_json(status, id, text)
+    of_json(status, id, AnswerBody::new(text))
 }
 
-fn append<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+pub(super) fn append<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(text, value).expect("an answer has only texts and numbers");
 }
 
-fn of_json(status: StatusCode, id: &RequestId, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn of_json(status: StatusCode, id: &RequestId, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -8,11 +8,11 @@
 use super::rejection::Rejection;
 use crate::metrics::Limit;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::Version;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use hyper::{Response, Version};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,10 +22,6 @@ use tokio::time::Sleep;
 
 /// A rest of a body that is read away; a larger one costs more than a new connection.
 const SMALL: u64 = 64 << 10;
-
-/// Bytes of an answer, of a preview with a thousand workflows or so, behind which a connection of HTTP/1.1 ends: hyper
-/// writes it in one piece, and would keep so much memory for the connection as long as it lives.
-const LARGE_ANSWER: u64 = 64 << 10;
 
 /// How long a caller may take for a rest that is read away, and to take note of its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,12 +70,6 @@ pub(super) enum Rest {
 }
 
 impl Rest {
-    /// Of a request that was read to its end, behind this answer.
-    pub(super) fn behind(answer: &Response<Full<Bytes>>, version: Version) -> Self {
-        let is_large = answer.body().size_hint().lower() > LARGE_ANSWER;
-        if is_large && version <= Version::HTTP_11 { Self::Large } else { Self::Nothing }
-    }
-
     /// Looks at the body of a request that is about to be answered with this. Of one that may have ended it has to be
     /// waited for.
     pub(super) fn of(

@@ -76,6 +76,7 @@ labels!(
     /// What an organization has too much of.
     Limit {
         Rate = "rate",
+        Jobs = "jobs",
         InFlight = "in_flight",
         InFlightBytes = "in_flight_bytes",
     }

@@ -50,6 +50,7 @@ pub struct Metrics {
     config_reloads: Vec<Counter>,
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
+    pub over_watermark: Counter,
     pub redis: RedisMetrics,
 }
 
@@ -237,6 +238,11 @@ impl Metrics {
             config_reloads: config_reloads(),
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
+            over_watermark: count(
+                "hookgate_over_watermark_total",
+                "Requests refused since Redis is nearly full and their organization has started over twice as many jobs \
+                 within a minute as the others on average.",
+            ),
             redis: RedisMetrics::register(),
         }
     }

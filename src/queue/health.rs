@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shedding that began over the watermark ends so far below it.
+/// Shedding that began over the watermark ends so far below it, and organizations that start most are refused from there on.
 const HYSTERESIS: f64 = 0.05;
 
 /// How long a refusal speaks for Redis where no jobs come after it.
@@ -35,6 +35,7 @@ const FAILURES_LOGGED: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Health {
     is_shedding: AtomicBool,
+    is_near_watermark: AtomicBool,
     /// Those that jobs are sent over.
     links: Mutex<Vec<Link>>,
     /// Whether there is one, so that this is asked without a lock.
@@ -53,6 +54,11 @@ impl Health {
         self.is_shedding.load(Ordering::Relaxed)
     }
 
+    /// Whether Redis is nearly as full as that.
+    pub(super) fn is_near_watermark(&self) -> bool {
+        self.is_near_watermark.load(Ordering::Relaxed)
+    }
+
     /// One more link that jobs are sent over.
     pub(super) fn add(&self, link: Link) {
         self.links().push(link);
@@ -60,8 +66,9 @@ impl Health {
 
     pub(super) fn update(&self, ratio: f64, watermark: f64) {
         let was_shedding = self.is_shedding();
-        let bound = if was_shedding { watermark - HYSTERESIS } else { watermark };
-        let is_shedding = watermark > 0.0 && ratio > bound;
+        let is_near = watermark > 0.0 && ratio > watermark - HYSTERESIS;
+        self.is_near_watermark.store(is_near, Ordering::Relaxed);
+        let is_shedding = is_near && (was_shedding || ratio > watermark);
         self.is_shedding.store(is_shedding, Ordering::Relaxed);
         if is_shedding != was_shedding {
             tracing::warn!(ratio, is_shedding, "memory of Redis has crossed the watermark");
@@ -255,8 +262,9 @@ mod tests {
         {
             health.update(ratio, 0.9);
             assert_eq!(health.is_shedding(), is_shedding, "{ratio}");
+            assert_eq!(health.is_near_watermark(), ratio > 0.85, "{ratio}");
         }
         health.update(2.0, 0.0);
-        assert!(!health.is_shedding());
+        assert!(!health.is_shedding() && !health.is_near_watermark());
     }
 }

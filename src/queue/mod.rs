@@ -263,15 +263,38 @@ impl Queue {
         if jobs.is_nothing() {
             return Ok(Added { matched: 0, is_repeated: false });
         }
-        if self.health.is_shedding() {
-            return Err(EnqueueError::Unavailable(Enqueued::Nothing));
-        }
+        self.check_room(&jobs, &permit)?;
+        self.check_watermark(&permit)?;
         if let Some(excess) = self.health.limits.exceeded_by(&jobs) {
             return Err(self.too_large(excess));
         }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         permit.hold_instead(jobs.bytes)?;
+        // Last, since who is refused for another reason has started nothing.
+        permit.start_jobs(jobs.heads.len())?;
         self.next_batcher().add(jobs, deadline, permit).await
+    }
+
+    /// Refuses jobs that would never fit into what may be held, however often they are sent.
+    pub fn check_room(&self, jobs: &Jobs, permit: &Permit) -> Result<(), EnqueueError> {
+        let max_bytes = permit.most_bytes();
+        if jobs.bytes <= max_bytes {
+            return Ok(());
+        }
+        let (matches, max_matches) = (jobs.heads.len(), self.settings.max_matches);
+        Err(EnqueueError::TooLarge { matches, max_matches, bytes: jobs.bytes, max_bytes })
+    }
+
+    /// Refuses everybody while Redis is over the watermark, and those who start most a little below it.
+    fn check_watermark(&self, permit: &Permit) -> Result<(), EnqueueError> {
+        if self.health.is_shedding() {
+            return Err(EnqueueError::Unavailable(Enqueued::Nothing));
+        }
+        if self.health.is_near_watermark() && permit.is_of_heavy_organization() {
+            self.metrics.over_watermark.increment(1);
+            return Err(EnqueueError::Unavailable(Enqueued::Nothing));
+        }
+        Ok(())
     }
 
     /// Redis would end the connection on which such a request comes, and others lose their replies.
@@ -301,7 +324,7 @@ impl Queue {
     }
 
     /// Refuses what one request may not start: so many matches, of a payload of so many bytes.
-    pub fn check_size(&self, matches: usize, payload: usize) -> Result<(), EnqueueError> {
+    fn check_size(&self, matches: usize, payload: usize) -> Result<(), EnqueueError> {
         let QueueSettings { max_matches, max_fanout_bytes, .. } = *self.settings;
         let bytes = matches.saturating_mul(payload);
         if matches > max_matches || bytes > max_fanout_bytes {

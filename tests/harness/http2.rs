@@ -227,6 +227,11 @@ impl Frames {
         received.iter().filter(|frame| frame.kind == kind && is_so(frame)).count()
     }
 
+    /// Closes, without a word.
+    pub fn close(self) {
+        self.reading.abort();
+    }
+
     /// Waits for the other side to close; gives the error codes of its GOAWAYs.
     pub async fn closed(self) -> Vec<u32> {
         self.reading.await.expect("a task that does not panic");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use reqwest::Version;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::confidential;
 use super::http::Reply;
@@ -33,6 +33,14 @@ impl From<TcpStream> for Connection {
 impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         TcpStream::connect(address).await.expect("hookgate listens").into()
+    }
+
+    /// Whose receive buffer is so small that hardly anything of an answer that is not read leaves the other side.
+    pub async fn open_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket may have a small buffer");
+        let stream = socket.connect(address).await.expect("hookgate listens");
+        Self { stream, received: Vec::new() }
     }
 
     /// Writes; that the other side has closed shows at the next read.

@@ -38,7 +38,7 @@ pub mod findings;
 pub mod ids;
 pub mod lifecycle;
 pub mod log_rate;
-pub mod memory;
+pub mod dumpable;
 pub mod metrics;
 pub mod pause;
 pub mod settings;

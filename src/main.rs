@@ -9,7 +9,7 @@ use hookgate::config::Config;
 use hookgate::descriptors;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
-use hookgate::memory;
+use hookgate::dumpable;
 use hookgate::text_file::Stamp;
 use hookgate::workers::Ended;
 use std::io::Write;
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     // Before any secret is read.
-    if let Err(error) = memory::make_dumpable(false) {
+    if let Err(error) = dumpable::make_dumpable(false) {
         say_error(&format!("hookgate: memory cannot be hidden: {error}"));
     }
     let outcome = match Arguments::parse().command {
@@ -112,7 +112,7 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     if config.telemetry.dumpable {
-        memory::make_dumpable(true)?;
+        dumpable::make_dumpable(true)?;
     }
     let log = config.telemetry.start()?;
     let stamp = config.stamp.as_ref();

@@ -29,7 +29,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("ids", &[]),
     ("lifecycle", &[]),
     ("log_rate", &[]),
-    ("memory", &[]),
+    ("dumpable", &[]),
     ("metrics", &[]),
     ("pause", &[]),
     ("settings", &[&["text_file"]]),
@@ -52,7 +52,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
     ("check", &[GROUND, &["auth", "config", "memory", "mirror", "queue", "triggers"]]),
-    ("memory", &[&["config"]]),
+    ("dumpable", &[&["config"]]),
     ("workers", &[&["ingress", "lifecycle"]]),
     (
         "reload",

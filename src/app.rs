@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::ingress::{BodyReader, Ingress, Listener, Places, Service, Tls};
 use crate::lifecycle::{Readiness, Shutdown, Signals, Stage};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
 use crate::mirror::snapshot::{Contents, Keeper, Snapshot, SourceId};
@@ -73,7 +74,7 @@ struct App {
 impl App {
     /// Builds what needs nobody else. Both ports are bound here, so that a clash shows at once.
     fn start(config: Config) -> anyhow::Result<Self> {
-        let workers = workers::count(&config.server);
+        let workers = config.server.workers();
         descriptors::require(descriptors::needed(workers, config.queue.connections.max(1)))?;
         let admin_address = config.admin.listen;
         let admin_listener = std::net::TcpListener::bind(admin_address)
@@ -99,6 +100,9 @@ impl App {
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
         self.config.log();
+        if let Some(warning) = Memory::new(&self.config).warning() {
+            tracing::warn!("{warning}");
+        }
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         let keys = self.readiness.part("token keys");

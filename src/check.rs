@@ -3,6 +3,7 @@
 use crate::auth::{Callers, UsersView};
 use crate::config::Config;
 use crate::findings::Findings;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::mirror::file;
 use crate::mirror::mongo::Mongo;
@@ -26,6 +27,8 @@ pub struct Report {
     warnings: Vec<String>,
     /// Keys that the environment sets.
     from_environment: BTreeSet<String>,
+    /// What callers can make it take, and what there is.
+    memory: Option<Memory>,
     triggers_file: Option<Findings>,
     mongodb: Option<Findings>,
     redis: Option<Findings>,
@@ -42,6 +45,9 @@ impl Report {
                 if config.triggers.source == Source::MongoDb {
                     report.warnings.extend(config.mongodb.warnings());
                 }
+                let memory = Memory::new(config);
+                report.warnings.extend(memory.warning());
+                report.memory = Some(memory);
                 report.from_environment.clone_from(&config.from_environment);
             }
             Err(faults) => report.faults.clone_from(faults),

@@ -28,6 +28,7 @@ pub mod app;
 pub mod check;
 pub mod config;
 pub mod health;
+pub mod memory;
 pub mod reload;
 pub mod workers;
 

@@ -49,21 +49,13 @@ pub fn new_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// How many workers there are to be.
-pub fn count(settings: &ServerSettings) -> usize {
-    match settings.workers {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    }
-}
-
 /// Binds one listener for each worker, all on one port.
 pub fn bind(settings: &ServerSettings) -> anyhow::Result<Vec<Listener>> {
     let context = || format!("cannot bind to server.listen {}", settings.listen);
     let first = Listener::bind(settings.listen).with_context(context)?;
     let address = first.address()?;
     let mut listeners = vec![first];
-    for _ in 1..count(settings) {
+    for _ in 1..settings.workers() {
         listeners.push(Listener::bind(address).with_context(context)?);
     }
     Ok(listeners)

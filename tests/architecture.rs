@@ -28,8 +28,8 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("health", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
-    ("log_rate", &[]),
     ("dumpable", &[]),
+    ("log_rate", &[]),
     ("metrics", &[]),
     ("pause", &[]),
     ("settings", &[&["text_file"]]),
@@ -52,7 +52,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
     ("check", &[GROUND, &["auth", "config", "memory", "mirror", "queue", "triggers"]]),
-    ("dumpable", &[&["config"]]),
+    ("memory", &[&["config"]]),
     ("workers", &[&["ingress", "lifecycle"]]),
     (
         "reload",

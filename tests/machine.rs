@@ -1,22 +1,27 @@
 //! A machine that has too little of something, or a wrong clock.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+#![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
 
 mod harness;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::app::Builder;
+use harness::documents::{trigger, workflow_of};
 use harness::hookgate::{Surroundings, program};
 use harness::ledger::{self, Load};
 use harness::process::Process;
 use harness::raw::Connection;
 use harness::scratch::Scratch;
+use harness::slow::allow_open_files;
 use harness::tokens::{claims, now, token};
 use harness::wait::until;
-use harness::{App, Config, Documents, Hookgate, Mongo};
+use harness::{App, Config, Documents, Hookgate, Mongo, hookgate};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -28,6 +33,7 @@ async fn too_little_memory_is_shed_before_it_is_felt() {
     const MEMORY: usize = 192;
     let app = App::build().limit(&format!("--data={}", MEMORY * MEBIBYTE)).config(|config| {
         config.set("limits.in_flight_bytes", "48MiB").set("queue.enqueue_timeout", "10s");
+        config.set("limits.organization.in_flight_share", 1.0);
         config.set("telemetry.log", "info");
     });
     let app = app.start().await;
@@ -78,6 +84,65 @@ async fn secrets_in_memory_are_hidden_unless_asked_otherwise() {
         let memory = fs::metadata(format!("/proc/{}/mem", hookgate.process().pid()));
         let memory = memory.expect("a running process");
         assert_eq!((memory.uid(), memory.gid()) != (0, 0), is_dumpable, "{asked:?}");
+    }
+}
+
+/// What `check` sums up is enough: as shipped but for fewer connections than a test can make, with just that memory, while
+/// callers of every kind take what they can get.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_at_once_fits_into_what_check_sums_up() {
+    const CONNECTIONS: u32 = 4000;
+    let scratch = Scratch::new("cgroup");
+    let memory = memory_of(CONNECTIONS, &[]).await;
+    let at_most = memory["atMost"].as_u64().expect("a number");
+    let group = Group::new(at_most);
+    let app = large_previews().config(|config| {
+        config.set("server.max_connections", CONNECTIONS).set("telemetry.log", "info");
+        // Long enough for all of them to be there at once, however slow this machine is.
+        config.set("server.header_timeout", "10m").set("server.body_timeout", "10m");
+    });
+    let app = match &group {
+        Some(group) => {
+            let enter = group.entrance(&scratch);
+            app.started_by(&["sh", &enter]).start().await
+        }
+        None => app.limit(&format!("--data={at_most}")).start().await,
+    };
+    let mut kept = Everything::send(&app).await;
+    // The process lives, says so, and has places for those who come when the others have gone.
+    assert_eq!(app.hookgate.readiness().await.0, 200);
+    let resident = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
+    let most = group.as_ref().map_or(resident, Group::most);
+    println!("{:.0} of {:.0} MiB", most / MEBIBYTE as f64, at_most as f64 / MEBIBYTE as f64);
+    kept.connections.clear();
+    until("it takes webhooks again", async || {
+        app.webhook("wh_1").bearer("key_b").send().await.status == 202
+    })
+    .await;
+    assert_eq!(app.hookgate.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn bounds_that_do_not_fit_into_memory_are_told_with_their_keys() {
+    let small = memory_of(100, &["--data=268435456"]).await;
+    assert_eq!(small["limit"], json!({ "bytes": 268_435_456, "by": "RLIMIT_DATA" }));
+    let mut config = Config::new();
+    config.set("triggers.file", "workflows.json").set("queue.redis", "redis://127.0.0.1:1/");
+    let report = check(&config, &["--data=268435456"]).await;
+    let warning = report["warnings"][0].as_str().expect("a warning");
+    for word in
+        ["server.max_connections (", "limits.in_flight_bytes (512 MiB)", "RLIMIT_DATA", "256 MiB"]
+    {
+        assert!(warning.contains(word), "{warning}");
+    }
+    assert_eq!(report["ok"], true, "it may never come to that");
+    // The service says so as well.
+    let app = App::build().limit("--data=536870912").start().await;
+    assert!(app.hookgate.log().contains("lower server.max_connections"), "{}", app.hookgate.log());
+    if let Some(group) = Group::new(700 << 20) {
+        let scratch = Scratch::new("cgroup");
+        let app = App::build().started_by(&["sh", &group.entrance(&scratch)]).start().await;
+        assert!(app.hookgate.log().contains("the cgroup leaves it 700 MiB"));
     }
 }
 
@@ -264,6 +329,109 @@ async fn a_clock_before_time_began_is_lived_through() {
     })
     .await;
     assert_eq!(app.hookgate.terminate().await, 0);
+}
+
+/// What `check` says of memory, with so many connections.
+async fn memory_of(connections: u32, limits: &[&str]) -> Value {
+    let mut config = Config::new();
+    config.set("triggers.file", "workflows.json").set("queue.redis", "redis://127.0.0.1:1/");
+    config.set("server.max_connections", connections);
+    check(&config, limits).await["memory"].take()
+}
+
+/// The report of `check` within limits of the system, as `prlimit` takes them.
+async fn check(config: &Config, limits: &[&str]) -> Value {
+    let scratch = Scratch::new("check");
+    let file = scratch.write("hookgate.toml", config.to_string());
+    let mut command = tokio::process::Command::new("prlimit");
+    command.args(limits).arg("--").arg(hookgate::program());
+    let output = command.args(["check", "--json", "--config"]).arg(file).output().await;
+    serde_json::from_slice(&output.expect("it runs").stdout).expect("a report")
+}
+
+/// Forty workflows whose preview has a mebibyte.
+fn large_previews() -> Builder {
+    let nodes: Vec<Value> =
+        (0..130).map(|node| trigger(&format!("{node}-{}", "n".repeat(220)), "wh_long")).collect();
+    let mut documents = Documents::two_organizations();
+    let many = (0..40).map(|number| workflow_of(&format!("wf_{number}"), "org_a", json!(nodes)));
+    documents.workflows.extend(many);
+    App::build().documents(documents)
+}
+
+/// Connections on which every kind of caller takes what it can get, and stays.
+struct Everything {
+    connections: Vec<Connection>,
+}
+
+impl Everything {
+    async fn send(app: &App) -> Self {
+        allow_open_files();
+        let head = |path: &str, key: &str, fields: &str| {
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n{fields}\r\n"
+            )
+        };
+        let (webhook, large) = ("/api/webhook/workflow", "x".repeat(31_000));
+        let preview = r#"{"webhookId":"wh_long"}"#;
+        let length = |bytes: usize| format!("Content-Length: {bytes}\r\n");
+        let kinds = [
+            // A head that does not end, without a credential.
+            format!("POST {webhook} HTTP/1.1\r\nHost: a\r\nX: {large}"),
+            // A body that does not come after a large head, and one that lacks its last byte.
+            head(webhook, "key_a", &format!("{}X: {large}\r\n", length(100))),
+            head(webhook, "key_b", &length(1 << 20)) + &" ".repeat((1 << 20) - 1),
+            // A preview that nobody reads.
+            head(&format!("{webhook}/preview"), "key_a", &length(preview.len())) + preview,
+        ];
+        let mut connections = Vec::new();
+        for (kind, count) in kinds.iter().zip([2000, 1000, 300, 500]) {
+            for _ in 0..count {
+                let mut connection = Connection::open_narrow(app.hookgate.address()).await;
+                // Who is refused may be cut off while it sends.
+                connection.try_send(kind).await;
+                connections.push(connection);
+            }
+        }
+        Self { connections }
+    }
+}
+
+/// A group of processes with so much memory; `None` where none can be made.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(bytes: u64) -> Option<Self> {
+        let name = format!("hookgate-test-{}-{bytes}", std::process::id());
+        let of_version =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        of_version.into_iter().find_map(|(root, file)| {
+            let group = Self(Path::new(root).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            fs::write(group.0.join(file), bytes.to_string()).ok().map(|()| group)
+        })
+    }
+
+    /// A script that enters it and becomes what it is told to be.
+    fn entrance(&self, scratch: &Scratch) -> String {
+        let processes = self.0.join("cgroup.procs");
+        let script = format!("echo $$ >{} && exec \"$@\"\n", processes.display());
+        scratch.write("enter", script).to_str().expect("a path of text").to_owned()
+    }
+
+    /// Bytes that it had at the most.
+    fn most(&self) -> f64 {
+        let files = ["memory.max_usage_in_bytes", "memory.peak"].map(|file| self.0.join(file));
+        let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+        texts.filter_map(|text| text.trim().parse().ok()).next().expect("a number")
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It is empty when its processes have gone, which the tests wait for.
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// The time of day as Hookgate sees it.

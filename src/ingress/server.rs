@@ -48,6 +48,12 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// As many as are asked for, or one per core.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.workers == 0 { cores() } else { self.workers }
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
         let second = Duration::from_secs(1);
         Self {

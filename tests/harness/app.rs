@@ -1,13 +1,13 @@
 //! The whole: Redis, documents and Hookgate, wired together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use reqwest::ClientBuilder;
 
 use super::config::Config;
 use super::documents::Documents;
-use super::hookgate::{Hookgate, Surroundings, open_at_once};
+use super::hookgate::{Hookgate, Surroundings, open_at_once, program};
 use super::http::{Call, Caller, Reply};
 use super::mongo::TestDatabase;
 use super::raw::raw;
@@ -188,6 +188,13 @@ impl Builder {
         self
     }
 
+    /// Starts Hookgate by these words, which go before its own: `["nice"]`.
+    pub fn started_by(mut self, words: &[&str]) -> Self {
+        let words = words.iter().map(|&word| word.to_owned());
+        self.surroundings.program = words.chain([text(program())]).collect();
+        self
+    }
+
     /// Lets [`App::panic_at`] work.
     pub fn failpoints(self) -> Self {
         let directory = self.files.join(FAILPOINTS);
@@ -230,4 +237,8 @@ impl Builder {
         };
         App { hookgate, redis, caller, files: self.files }
     }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path of text").to_owned()
 }

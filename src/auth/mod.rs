@@ -130,7 +130,7 @@ impl Authenticator {
     }
 
     fn caller(&self, header: &[u8]) -> Result<Caller, Refused> {
-        let refused = Refused::missing("Authorization is not Bearer and a credential");
+        let refused = Refused::missing("Authorization has no bearer credential");
         let credential = bearer(header).ok_or(refused)?;
         // What is remembered was a token, and need not be looked at again to tell.
         if let Some(claims) = self.tokens.remembered(credential) {

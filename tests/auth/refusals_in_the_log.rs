@@ -25,7 +25,7 @@ async fn every_refused_credential_has_a_line_with_the_id_of_its_request() {
     let of = |change: Value| bearer(changed(&merged(&good, &change)));
     let with_header = |header: Value| bearer(forge(&header, &claims("org_a", "u"), b"x"));
     let rows = [
-        ("Basic a2V5OnNlY3JldA==".to_owned(), "not Bearer"),
+        ("Basic a2V5OnNlY3JldA==".to_owned(), "no bearer credential"),
         (bearer("not-a-known-key-0001".to_owned()), "not the key"),
         (bearer("prefix-1.id-1.secret-1".to_owned()), "not the key"),
         (bearer("key_off".to_owned()), "switched off"),

@@ -134,7 +134,7 @@ async fn what_is_no_handshake_ends_its_connection_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_is_cut_off_and_takes_a_place_until_then() {
+async fn a_handshake_that_does_not_end_is_cut_off_or_makes_room() {
     let authority = Authority::new();
     let app = App::build()
         .tls(&authority)
@@ -146,11 +146,13 @@ async fn a_handshake_that_does_not_end_is_cut_off_and_takes_a_place_until_then()
     let mut silent = Connection::open(app.hookgate.address()).await;
     let mut half = Connection::open(app.hookgate.address()).await;
     half.send(&client_hello_of_tls_1_1()[..20]).await;
-    // Both places are taken; who comes third is served as soon as one is free.
+    // Both places are taken; the third connection is served in the place of the one that is silent for longest.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(silent.closed().await.is_empty());
     assert!(half.closed().await.is_empty());
-    until("both are counted", async || failed(&app).await >= 2.0).await;
+    let evicted = async || app.hookgate.metrics().await.sum("hookgate_connections_evicted_total");
+    until("both are counted", async || failed(&app).await + evicted().await >= 2.0).await;
+    assert!(evicted().await >= 1.0);
 }
 
 #[tokio::test]

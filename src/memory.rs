@@ -47,12 +47,12 @@ pub struct Memory {
     /// Of these, by the key that bounds them, the largest first.
     bounds: Vec<(&'static str, u64)>,
     /// `None`: not known.
-    limit: Option<Limit>,
+    limit: Option<SystemLimit>,
 }
 
 /// The least of the bounds that the system sets.
 #[derive(Debug, Clone, Serialize)]
-pub struct Limit {
+pub struct SystemLimit {
     bytes: u64,
     by: &'static str,
 }
@@ -76,7 +76,8 @@ impl Memory {
 
     /// Names the keys by which it may become too much.
     pub fn warning(&self) -> Option<String> {
-        let Limit { bytes, by } = self.limit.as_ref().filter(|limit| limit.bytes < self.at_most)?;
+        let SystemLimit { bytes, by } =
+            self.limit.as_ref().filter(|limit| limit.bytes < self.at_most)?;
         let large = self.bounds.iter().filter(|(_, taken)| *taken > bytes / WORTH_A_WORD);
         let keys: Vec<String> =
             large.map(|(key, taken)| format!("{key} ({})", mebibytes(*taken))).collect();
@@ -94,13 +95,13 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// How much memory this process may take, and who says so.
-fn limit() -> Option<Limit> {
-    let of_process = |resource, by| Some(Limit { bytes: getrlimit(resource).current?, by });
+fn limit() -> Option<SystemLimit> {
+    let of_process = |resource, by| Some(SystemLimit { bytes: getrlimit(resource).current?, by });
     let limits = [
         of_process(Resource::As, "RLIMIT_AS"),
         of_process(Resource::Data, "RLIMIT_DATA"),
-        of_cgroup().map(|bytes| Limit { bytes, by: "the cgroup" }),
-        of_machine().map(|bytes| Limit { bytes, by: "the machine" }),
+        of_cgroup().map(|bytes| SystemLimit { bytes, by: "the cgroup" }),
+        of_machine().map(|bytes| SystemLimit { bytes, by: "the machine" }),
     ];
     limits.into_iter().flatten().min_by_key(|limit| limit.bytes)
 }

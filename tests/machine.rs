@@ -422,8 +422,8 @@ impl Group {
     /// Bytes that it had at the most.
     fn most(&self) -> f64 {
         let files = ["memory.max_usage_in_bytes", "memory.peak"].map(|file| self.0.join(file));
-        let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-        texts.filter_map(|text| text.trim().parse().ok()).next().expect("a number")
+        let mut texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+        texts.find_map(|text| text.trim().parse().ok()).expect("a number")
     }
 }
 

@@ -316,7 +316,7 @@ fn id_of(row: &Value) -> &str {
 
 /// As a query spells it.
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 fn ask(app: &App, webhook: &str) -> Call {

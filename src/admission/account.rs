@@ -34,7 +34,7 @@ pub(super) struct Account {
     bytes: AtomicUsize,
     pub(super) request_rate: Bucket,
     pub(super) job_rate: Bucket,
-    jobs: Jobs,
+    jobs: JobCount,
     /// Whether it has started over twice as many jobs within a minute as the others have on average.
     is_heavy: AtomicBool,
 }
@@ -48,7 +48,7 @@ impl Account {
             bytes: AtomicUsize::new(0),
             request_rate: Bucket::default(),
             job_rate: Bucket::default(),
-            jobs: Jobs::default(),
+            jobs: JobCount::default(),
             is_heavy: AtomicBool::new(false),
         }
     }
@@ -96,12 +96,12 @@ impl Account {
 
 /// Jobs of this minute and of the one before.
 #[derive(Debug, Default)]
-struct Jobs {
+struct JobCount {
     current: AtomicUsize,
     previous: AtomicUsize,
 }
 
-impl Jobs {
+impl JobCount {
     fn next_minute(&self) {
         self.previous.store(self.current.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }

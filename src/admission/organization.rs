@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Organizations that are remembered, of some 200 bytes each. Where more than these have called within a minute, all of
 /// them begin anew.
-pub(super) const REMEMBERED: usize = 1 << 18;
+const REMEMBERED: usize = 1 << 18;
 
 /// After how long there is room again in an organization's share.
 const SHARE_RETRY: Duration = Duration::from_secs(1);

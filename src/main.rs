@@ -82,14 +82,14 @@ struct ConfigArgument {
 }
 
 fn main() -> ExitCode {
-    // A panic has been told, and is a failure like any other to whoever looks at the exit code.
+    // A panic is already logged; the exit code reports it as a failure.
     std::panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE)
 }
 
 fn run() -> ExitCode {
     // Before any secret is read.
     if let Err(error) = dumpable::make_dumpable(false) {
-        say_error(&format!("hookgate: memory cannot be hidden: {error}"));
+        say_error(&format!("hookgate: cannot disable core dumps and debugger access: {error}"));
     }
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),

@@ -82,7 +82,7 @@ impl Memory {
         let keys: Vec<String> =
             large.map(|(key, taken)| format!("{key} ({})", mebibytes(*taken))).collect();
         Some(format!(
-            "callers can make the process take {}, the index not counted, and {by} leaves it {}: lower {}",
+            "callers can make the process use up to {} (index not included), but {by} allows {}: lower {}",
             mebibytes(self.at_most),
             mebibytes(*bytes),
             keys.join(", ")

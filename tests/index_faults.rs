@@ -141,6 +141,8 @@ async fn a_server_that_is_replaced_by_an_older_one_is_followed() {
     let mut edits = Edits::default();
     edits.make(&database).await;
     edits.arrive(&app, &database).await;
+    // So that the stream goes on from a time at which nothing changed, which the other server takes as well.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     drop(mongo);
 
     let mongo = Mongo::start_on(port).await;

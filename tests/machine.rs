@@ -21,7 +21,7 @@ use harness::scratch::Scratch;
 use harness::slow::allow_open_files;
 use harness::tokens::{claims, now, token};
 use harness::wait::until;
-use harness::{App, Config, Documents, Hookgate, Mongo, hookgate};
+use harness::{App, Config, Documents, Hookgate, Mongo};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -142,7 +142,7 @@ async fn bounds_that_do_not_fit_into_memory_are_told_with_their_keys() {
     if let Some(group) = Group::new(700 << 20) {
         let scratch = Scratch::new("cgroup");
         let app = App::build().started_by(&["sh", &group.entrance(&scratch)]).start().await;
-        assert!(app.hookgate.log().contains("the cgroup leaves it 700 MiB"));
+        assert!(app.hookgate.log().contains("the cgroup allows 700 MiB"));
     }
 }
 
@@ -344,7 +344,7 @@ async fn check(config: &Config, limits: &[&str]) -> Value {
     let scratch = Scratch::new("check");
     let file = scratch.write("hookgate.toml", config.to_string());
     let mut command = tokio::process::Command::new("prlimit");
-    command.args(limits).arg("--").arg(hookgate::program());
+    command.args(limits).arg("--").arg(program());
     let output = command.args(["check", "--json", "--config"]).arg(file).output().await;
     serde_json::from_slice(&output.expect("it runs").stdout).expect("a report")
 }

@@ -227,7 +227,9 @@ impl Organizations {
         for look in 1.. {
             tokio::time::sleep(LOOK_INTERVAL).await;
             if self.accounts.look(look, self.now(), REMEMBERED) {
-                tracing::warn!("too many organizations call to remember how much: all begin anew");
+                tracing::warn!(
+                    "too many organizations to track; resetting all limits except those of organizations with requests in flight"
+                );
             }
         }
     }

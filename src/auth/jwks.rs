@@ -94,11 +94,11 @@ impl Followed {
         let Some(json) = json else { return Ok(()) };
         let new = settings.with_jwks(&json, self.file.path())?;
         let Some(set) = new.jwks() else { return Ok(()) };
-        metrics.jwks.skipped_keys.increment(set.left_out);
         // With the same keys, the tokens that they have verified are still good.
         if settings.jwks().is_some_and(|old| old.digest == set.digest) {
             return Ok(());
         }
+        metrics.jwks.skipped_keys.increment(set.left_out);
         tracing::info!(keys = set.usable(), left_out = set.left_out, "JWK set read");
         let known = settings.warnings();
         let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));

@@ -96,7 +96,7 @@ fn append_skipped(text: &mut Vec<u8>, skipped: Vec<(String, SkippedNode)>) {
     append(text, &skipped);
 }
 
-/// The workflow behind which the page begins; empty for the first page.
+/// The page begins after this workflow; empty for the first page.
 fn after(query: Option<&str>) -> String {
     let query = query.unwrap_or_default().as_bytes();
     let member = form_urlencoded::parse(query).find(|(name, _)| name == AFTER);
@@ -155,7 +155,7 @@ impl Page {
     }
 }
 
-/// The rows of a page, and the one behind it if there is one: the first ones in order, of any number.
+/// The first `PAGE` rows in order, plus the next one if there is one.
 fn first_of<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
     let mut first = BinaryHeap::new();
     for row in rows {

@@ -119,7 +119,7 @@ impl JwksMetrics {
         Self {
             age: level(
                 "hookgate_jwks_age_seconds",
-                "Time since the JWK set in use was last known to be what its file holds; -1 without one.",
+                "Seconds since the JWK set in use last matched its file; -1 if none is configured.",
             ),
             skipped_keys: count(
                 "hookgate_jwks_skipped_keys_total",
@@ -221,7 +221,7 @@ impl Metrics {
             ),
             snapshot_age: level(
                 "hookgate_snapshot_age_seconds",
-                "Seconds since the last snapshot of the index was taken; 0 without triggers.snapshot_file.",
+                "Seconds since the last snapshot of the index, or since the start if there is none; 0 without triggers.snapshot_file.",
             ),
             index_changes: by_collection(
                 "hookgate_index_changes_total",

@@ -55,7 +55,7 @@ impl Notices {
         }
         if self.rate.has_begun_to_refuse() {
             tracing::warn!(
-                "more is left out of malformed documents than is logged; metrics that begin with hookgate_index_skipped_ count it"
+                "too many malformed documents to log each; the hookgate_index_skipped_* metrics count all"
             );
         }
         false

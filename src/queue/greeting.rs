@@ -39,7 +39,7 @@ pub(super) fn is_ping_refused(error: &Error) -> bool {
     is_refused && details.contains("PING")
 }
 
-/// Whoever provides credentials is asked by fred in place of PING, and may have none.
+/// fred asks a credential provider instead of sending PING; this one may return none.
 #[derive(Debug)]
 struct NoPassword {
     /// These have credentials of their own, for which fred asks here as well.

@@ -153,7 +153,7 @@ impl Health {
                 setting,
                 bytes,
                 max_bytes,
-                "request refused: larger than Redis takes; raise this setting of Redis or lower server.max_body"
+                "request exceeds a limit of Redis; raise this setting of Redis or lower server.max_body"
             );
         } else {
             tracing::debug!(setting, bytes, max_bytes, "request refused: larger than Redis takes");

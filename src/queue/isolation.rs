@@ -26,6 +26,9 @@ use tokio::time::{Instant, timeout_at};
 /// Connections beside the shared one.
 const LANES: usize = 2;
 
+/// A request that is smaller than one that broke its connection by less than this part of it is sent alone as well.
+const SUSPECT_MARGIN: usize = 8;
+
 /// Sends batches alone.
 #[derive(Debug)]
 pub(super) struct Isolation {
@@ -36,7 +39,7 @@ pub(super) struct Isolation {
     link: Link,
     health: Arc<Health>,
     lanes: Semaphore,
-    /// A request of so many bytes has broken a connection: it and larger ones go alone at once.
+    /// Requests of so many bytes and more go alone at once, because one of about that size has broken a connection.
     suspect_bytes: AtomicUsize,
 }
 
@@ -261,8 +264,10 @@ impl Isolation {
                     return Answer::Withdrawn { is_by_witness };
                 }
                 Err(Failure::TooFewReplicas) => return Answer::Unknown,
-                Err(Failure::NotSent | Failure::Lost(_)) => is_by_witness = false,
-                Err(Failure::Refused(..)) => {}
+                // From here on it may be another session that answers, and another server.
+                Err(Failure::NotSent | Failure::Lost(_) | Failure::Refused(..)) => {
+                    is_by_witness = false;
+                }
             }
             pause.wait().await;
             let Some(session) = link.session(latest).await else { return Answer::Unknown };
@@ -270,12 +275,14 @@ impl Isolation {
         }
     }
 
-    /// Requests that are batches of their own for their size are remembered by it. Smaller ones are not: all would go alone.
+    /// A request that broke its connection is remembered by its size, so that no caller breaks the shared connection again
+    /// with one that is a little smaller. Every request that is a batch of its own for its size is then sent alone.
     fn suspect(&self, part: &[Jobs]) {
-        if let [jobs] = part
-            && jobs.bytes > self.settings.batch.max_bytes()
-        {
-            self.suspect_bytes.fetch_min(jobs.bytes, Ordering::Relaxed);
+        if let [jobs] = part {
+            let max_bytes = self.settings.batch.max_bytes();
+            let margin = jobs.bytes / SUSPECT_MARGIN;
+            let bytes = (max_bytes + 1).min(jobs.bytes - margin);
+            self.suspect_bytes.fetch_min(bytes, Ordering::Relaxed);
         }
     }
 

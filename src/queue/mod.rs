@@ -270,7 +270,7 @@ impl Queue {
         }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         permit.hold_instead(jobs.bytes)?;
-        // Last, since who is refused for another reason has started nothing.
+        // Last, because a request refused for another reason starts no jobs.
         permit.start_jobs(jobs.heads.len())?;
         self.next_batcher().add(jobs, deadline, permit).await
     }

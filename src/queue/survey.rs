@@ -201,7 +201,7 @@ struct Lists {
 }
 
 impl Lists {
-    /// What whoever runs the queue should know, because Hookgate cannot: which release will resume it.
+    /// A warning if Hookgate cannot tell which BullMQ release will resume the queue.
     fn doubt(
         self,
         setting: PausedLayout,

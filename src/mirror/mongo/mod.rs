@@ -24,7 +24,7 @@ use crate::pause::Pause;
 use crate::settings::{Secret, Section};
 use address::Address;
 use authorities::Authorities;
-use bson::{Bson, RawDocument, Timestamp};
+use bson::{Binary, Bson, RawDocument, Timestamp};
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, ClientSession, Database};
 use reason::reason;
@@ -175,6 +175,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
         collection,
         connected: None,
         place: None,
+        uuid: None,
         has_advanced: false,
         reason: LoadReason::Start,
         limit: REPLY_LIMIT,
@@ -223,6 +224,9 @@ struct Line {
     connected: Option<Connected>,
     /// Where the next stream goes on: behind all that has been applied. `None`: everything has to be loaded.
     place: Option<Position>,
+    /// Of the collection that is followed, if known. A stream can be resumed on a server that has been set up again, whose
+    /// collection of the same name has other documents.
+    uuid: Option<Binary>,
     /// Whether the last stream has told anything.
     has_advanced: bool,
     /// Of the next load.
@@ -248,7 +252,13 @@ impl Line {
         // It ends when nobody listens to it any more.
         tokio::spawn(pump(source.clone(), stream, from, sender));
         let is_missing = !source.exists(&mut session).await?;
+        let uuid = source.uuid(&mut session).await?;
         let caught_up = self.place.is_some();
+        let is_another = uuid.is_some() && self.uuid.is_some() && uuid != self.uuid;
+        if caught_up && is_another {
+            return Err(Lost::for_good("the collection is not the one that was loaded"));
+        }
+        self.uuid = uuid;
         if !caught_up {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;

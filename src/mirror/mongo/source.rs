@@ -3,9 +3,9 @@
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::{Mirror, View};
-use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
+use bson::{Binary, Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use futures_util::TryStreamExt;
-use mongodb::error::Result;
+use mongodb::error::{Error, ErrorKind, Result};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Collection, Database};
@@ -99,17 +99,38 @@ impl Source {
     }
 
     pub(super) async fn exists(&self, session: &mut ClientSession) -> Result<bool> {
-        let list = doc! {
-            "listCollections": 1,
-            "filter": { "name": self.collection.name() },
-            "nameOnly": true,
-            "authorizedCollections": true,
+        let list = doc! { "nameOnly": true, "authorizedCollections": true };
+        Ok(self.listed(list, session).await?.is_some())
+    }
+
+    /// The UUID that tells the collection from any other that has had its name; `None` if there is no collection, or the
+    /// server does not say.
+    pub(super) async fn uuid(&self, session: &mut ClientSession) -> Result<Option<Binary>> {
+        let listed = match self.listed(doc! {}, session).await {
+            Err(error) if is_denied(&error) => return Ok(None),
+            listed => listed?,
         };
+        let info = listed.as_ref().and_then(|listed| listed.get_document("info").ok());
+        Ok(match info.and_then(|info| info.get("uuid")) {
+            Some(Bson::Binary(uuid)) => Some(uuid.clone()),
+            _ => None,
+        })
+    }
+
+    /// What `listCollections` says of the collection.
+    async fn listed(
+        &self,
+        options: Document,
+        session: &mut ClientSession,
+    ) -> Result<Option<Document>> {
+        let filter = doc! { "name": self.collection.name() };
+        let mut list = doc! { "listCollections": 1, "filter": filter };
+        list.extend(options);
         let list = self.database.run_command(list).session(session);
         let reply = self.in_time(list.into_future()).await?;
-        let first_batch =
-            reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        Ok(first_batch.is_ok_and(|collections| !collections.is_empty()))
+        let cursor = reply.get_document("cursor");
+        let first = cursor.and_then(|cursor| cursor.get_array("firstBatch")).ok();
+        Ok(first.and_then(|batch| batch.first()?.as_document().cloned()))
     }
 
     pub(super) async fn load<V: View>(
@@ -204,4 +225,9 @@ async fn read_batch(
         }
     }
     Ok(())
+}
+
+/// Whether the user has no right to this command: `Unauthorized`, or `AtlasError` of a shared tier.
+fn is_denied(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(error) if [13, 8000].contains(&error.code))
 }

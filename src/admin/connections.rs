@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,6 +27,12 @@ pub(super) const MOST_AGE: Duration = Duration::from_secs(60);
 /// How long a new connection that has had no answer yet goes before all others: its request is on the way.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long it keeps its place whatever comes.
+const GRANTED: Duration = Duration::from_millis(20);
+
+/// How long to wait where every connection has been granted its place.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Those that are open.
 #[derive(Debug, Default)]
 pub(super) struct Connections(Vec<Connection>);
@@ -39,13 +45,12 @@ struct Connection {
 
 impl Connections {
     /// Serves a connection as a task, and closes another one if there are too many.
-    pub(super) fn serve<F>(&mut self, stream: TcpStream, serve: impl FnOnce(Tracked) -> F)
+    pub(super) async fn serve<F>(&mut self, stream: TcpStream, serve: impl FnOnce(Tracked) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.retain(|connection| !connection.task.is_finished());
-        if self.0.len() >= MOST {
-            self.close_one();
+        while !self.make_room() {
+            tokio::time::sleep(PAUSE).await;
         }
         let progress = Arc::new(Progress::new());
         let tracked = Tracked { stream, progress: Arc::clone(&progress) };
@@ -53,12 +58,19 @@ impl Connections {
         self.0.push(Connection { progress, task });
     }
 
-    fn close_one(&mut self) {
-        let connections = self.0.iter().enumerate();
-        let longest = connections.min_by_key(|(_, connection)| connection.progress.precedence());
-        if let Some((at, _)) = longest {
-            self.0.swap_remove(at).task.abort();
+    /// Answers whether there is any.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() < MOST {
+            return true;
         }
+        let connections = self.0.iter().enumerate();
+        let closable = connections.filter_map(|(at, connection)| {
+            connection.progress.precedence().map(|precedence| (precedence, at))
+        });
+        let Some((_, at)) = closable.min() else { return false };
+        self.0.swap_remove(at).task.abort();
+        true
     }
 }
 
@@ -68,11 +80,14 @@ pub(super) struct Progress {
     opened: Instant,
     /// Milliseconds since the opening; 0: nothing has been taken yet.
     taken: AtomicU64,
+    /// Whether it has been looked for a request.
+    is_begun: AtomicBool,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self { opened: Instant::now(), taken: AtomicU64::new(0) }
+        let (taken, is_begun) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { opened: Instant::now(), taken, is_begun }
     }
 
     pub(super) fn opened(&self) -> Instant {
@@ -88,10 +103,12 @@ impl Progress {
         self.taken.store(millis.max(1), Ordering::Relaxed);
     }
 
-    /// The least is closed first.
-    fn precedence(&self) -> (bool, Instant) {
-        let is_fresh = self.taken.load(Ordering::Relaxed) == 0 && self.opened.elapsed() < FRESH;
-        (is_fresh, self.last())
+    /// The least is closed first; `None`: it keeps its place.
+    fn precedence(&self) -> Option<(bool, Instant)> {
+        let is_answered = self.taken.load(Ordering::Relaxed) > 0;
+        let age = self.opened.elapsed();
+        let is_granted = !is_answered && (age < GRANTED || !self.is_begun.load(Ordering::Relaxed));
+        (!is_granted).then(|| (!is_answered && age < FRESH, self.last()))
     }
 }
 
@@ -114,6 +131,7 @@ impl AsyncRead for Tracked {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.progress.is_begun.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

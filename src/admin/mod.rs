@@ -47,10 +47,6 @@ const BUFFERED_BYTES: usize = 32 << 10;
 /// Connections that the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// Connections that are accepted before those that are open have a turn. With fewer, new ones would wait for many
-/// turns; with as many as there are places, they would be closed for each other before they are served.
-const AT_A_TIME: usize = 32;
-
 /// The section `[admin]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
@@ -91,7 +87,6 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let admin = Arc::new(admin);
     let mut connections = Connections::default();
-    let mut in_a_row = 0;
     let mut log_rate = LogRate::new(1, Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {
@@ -101,13 +96,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let admin = Arc::clone(&admin);
-                connections.serve(stream, |stream| serve_connection(stream, admin));
-                in_a_row += 1;
-                if in_a_row == AT_A_TIME {
-                    in_a_row = 0;
-                    // These have their turn before others may take their places.
-                    tokio::task::yield_now().await;
-                }
+                connections.serve(stream, |stream| serve_connection(stream, admin)).await;
             }
             Err(error) => {
                 if log_rate.allows() {

@@ -40,7 +40,6 @@ const WORTH_A_WORD: u64 = 20;
 
 /// What all bounds together may take, and what there is.
 #[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// Bytes, the index left out.
     at_most: u64,

@@ -94,7 +94,7 @@ async fn everything_at_once_fits_into_what_check_sums_up() {
     const CONNECTIONS: u32 = 4000;
     let scratch = Scratch::new("cgroup");
     let memory = memory_of(CONNECTIONS, &[]).await;
-    let at_most = memory["atMost"].as_u64().expect("a number");
+    let at_most = memory["at_most"].as_u64().expect("a number");
     let group = Group::new(at_most);
     let app = large_previews().config(|config| {
         config.set("server.max_connections", CONNECTIONS).set("telemetry.log", "info");

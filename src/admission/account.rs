@@ -106,11 +106,11 @@ impl JobCount {
         self.previous.store(self.current.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// About as many as in the last minute, so far into this one: those of the one before count for what of it lies
-    /// within.
+    /// Sixtieths of about as many as in the last minute, so far into this one: those of the one before count for what of
+    /// it lies within.
     fn of_last_minute(&self, second: usize) -> usize {
         let previous = self.previous.load(Ordering::Relaxed);
-        self.current.load(Ordering::Relaxed) + previous * (MINUTE - second) / MINUTE
+        self.current.load(Ordering::Relaxed) * MINUTE + previous * (MINUTE - second)
     }
 
     fn are_none(&self) -> bool {

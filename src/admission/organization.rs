@@ -326,7 +326,8 @@ mod tests {
         assert_eq!(refused(&all.start_jobs(&mut share, 1)), (Limit::Jobs, 10));
         all.start_jobs(&mut share, 0).expect("nothing is started");
         all.start_jobs(&mut all.take(&id(2)).unwrap(), 10).expect("another organization");
-        all.reload(organizations("").current.load().settings, Amount { requests: 1, bytes: 1 });
+        let without = organizations("").current.load().settings;
+        all.reload(without, Amount { requests: 10, bytes: 1000 });
         all.start_jobs(&mut all.take(&id(1)).unwrap(), 4096).unwrap();
     }
 }

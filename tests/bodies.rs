@@ -127,7 +127,7 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let request = head("Transfer-Encoding: chunked\r\n") + &chunk;
         let mut connection = waiting(&app, request).await;
-        let reply = tokio::time::timeout(Duration::from_millis(200), connection.reply()).await;
+        let reply = tokio::time::timeout(Duration::from_secs(3), connection.reply()).await;
         let refused = reply.ok().flatten()?;
         refused.assert_rejected(503, "overloaded");
         Some((holder, connection))

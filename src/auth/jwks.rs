@@ -1,5 +1,6 @@
 //! Follows the file of the JWK set. A set that cannot be read takes no key away; one that has none takes them all.
 
+use super::callers::KeyDigest;
 use super::jwt::JwtSettings;
 use super::tokens::Tokens;
 use crate::lifecycle::{Condition, Reporter};
@@ -43,13 +44,15 @@ struct Followed {
     /// When its contents were last known to be those in use.
     confirmed: Instant,
     failed_looks: u32,
+    /// The set whose entries were counted last. A file that is read again with the same contents counts once.
+    counted: Option<KeyDigest>,
 }
 
 impl Followed {
     /// A file that was read a moment ago, with the settings.
     fn new(path: &Path) -> Self {
         let file = WatchedFile::new(path.to_owned());
-        Self { file, confirmed: Instant::now(), failed_looks: 0 }
+        Self { file, confirmed: Instant::now(), failed_looks: 0, counted: None }
     }
 
     fn look(&mut self, tokens: &Tokens, settings: &JwtSettings, metrics: &Metrics) -> Condition {
@@ -94,11 +97,13 @@ impl Followed {
         let Some(json) = json else { return Ok(()) };
         let new = settings.with_jwks(&json, self.file.path())?;
         let Some(set) = new.jwks() else { return Ok(()) };
+        if self.counted.replace(set.digest) != Some(set.digest) {
+            metrics.jwks.skipped_keys.increment(set.left_out);
+        }
         // With the same keys, the tokens that they have verified are still good.
         if settings.jwks().is_some_and(|old| old.digest == set.digest) {
             return Ok(());
         }
-        metrics.jwks.skipped_keys.increment(set.left_out);
         tracing::info!(keys = set.usable(), left_out = set.left_out, "JWK set read");
         let known = settings.warnings();
         let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));

@@ -3,8 +3,10 @@
 //! Handles are made once, so that a request only adds to them, and every series is there from the
 //! start. No label names an organization, a webhook or a workflow.
 
+mod connections;
 mod labels;
 
+pub use connections::ConnectionMetrics;
 pub use labels::{ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -123,41 +125,7 @@ impl JwksMetrics {
             ),
             skipped_keys: count(
                 "hookgate_jwks_skipped_keys_total",
-                "Entries of the JWK set that cannot be read or used, counted each time it is read.",
-            ),
-        }
-    }
-}
-
-/// Handles to the metrics of callers' connections.
-#[derive(Debug)]
-pub struct ConnectionMetrics {
-    pub open: Gauge,
-    pub evicted: Counter,
-    pub refused: Counter,
-    pub accept_errors: Counter,
-    pub tls_handshake_errors: Counter,
-}
-
-impl ConnectionMetrics {
-    fn register() -> Self {
-        Self {
-            open: level("hookgate_connections", "Open connections of callers."),
-            evicted: count(
-                "hookgate_connections_evicted_total",
-                "Connections without a request that were closed to make room for new ones.",
-            ),
-            refused: count(
-                "hookgate_connections_refused_total",
-                "Connections beyond server.max_connections_per_address, which are closed at once.",
-            ),
-            accept_errors: count(
-                "hookgate_accept_errors_total",
-                "Connections that could not be accepted.",
-            ),
-            tls_handshake_errors: count(
-                "hookgate_tls_handshake_errors_total",
-                "Connections that ended in the TLS handshake, or before it.",
+                "Entries of the JWK set that cannot be read or used, counted each time the set changes.",
             ),
         }
     }

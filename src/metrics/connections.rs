@@ -1,0 +1,38 @@
+//! The metrics of callers' connections.
+
+use super::{count, level};
+use metrics::{Counter, Gauge};
+
+/// Handles to them.
+#[derive(Debug)]
+pub struct ConnectionMetrics {
+    pub open: Gauge,
+    pub evicted: Counter,
+    pub refused: Counter,
+    pub accept_errors: Counter,
+    pub tls_handshake_errors: Counter,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn register() -> Self {
+        Self {
+            open: level("hookgate_connections", "Open connections of callers."),
+            evicted: count(
+                "hookgate_connections_evicted_total",
+                "Connections without a request that were closed to make room for new ones.",
+            ),
+            refused: count(
+                "hookgate_connections_refused_total",
+                "Connections beyond server.max_connections_per_address, which are closed at once.",
+            ),
+            accept_errors: count(
+                "hookgate_accept_errors_total",
+                "Connections that could not be accepted.",
+            ),
+            tls_handshake_errors: count(
+                "hookgate_tls_handshake_errors_total",
+                "Connections that ended in the TLS handshake, or before it.",
+            ),
+        }
+    }
+}

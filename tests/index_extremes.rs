@@ -68,13 +68,13 @@ async fn depth_and_width_that_nobody_asks_for_stop_nothing() {
     let (app, database) = serve(&early).await;
     comes_to(&app, "key_a", "wh_deep", 1).await;
     comes_to(&app, "key_a", "wh_1", 1).await;
-    assert_eq!(skipped(&app, "workflows").await, 4.0);
+    assert_eq!((skipped(&app, "workflows").await, skipped_nodes(&app).await), (2.0, 2.0));
     let change =
         doc! { "$set": document(json!({ "nodes": with_data(json!({ "webhookId": deep(150) })) })) };
     let workflows = database.workflows();
     workflows.update_one(doc! { "_id": "wf_deep" }, change).await.expect("updated");
     comes_to(&app, "key_a", "wh_deep", 0).await;
-    assert_eq!(skipped(&app, "workflows").await, 5.0);
+    assert_eq!((skipped(&app, "workflows").await, skipped_nodes(&app).await), (2.0, 3.0));
     let named = app.hookgate.log().lines().filter(|line| line.contains("wf_huge")).count();
     assert_eq!(named, 1);
     let longest = app.hookgate.log().lines().map(str::len).max().unwrap_or_default();
@@ -256,4 +256,8 @@ async fn index_has(app: &App, gauge: &str, value: f64) {
         app.hookgate.metrics().await.value(gauge, &[]) == value
     })
     .await;
+}
+
+async fn skipped_nodes(app: &App) -> f64 {
+    app.hookgate.metrics().await.value("hookgate_index_skipped_nodes_total", &[])
 }

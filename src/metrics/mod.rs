@@ -141,12 +141,7 @@ impl Metrics {
     }
 
     fn register(page: Page, version: &'static str, commit: &'static str) -> Self {
-        describe_gauge!("hookgate_build_info", "Always 1; the labels say what is running.");
-        gauge!("hookgate_build_info", "version" => version, "commit" => commit).set(1.0);
-        describe_gauge!(
-            "hookgate_degraded",
-            "1 for each part that /readyz calls degraded: it serves, but something is worth a look."
-        );
+        describe_labelled(version, commit);
         page.process.describe();
         Self {
             page,
@@ -208,8 +203,8 @@ impl Metrics {
             over_limit_in_dry_run: over_limit_in_dry_run(),
             over_watermark: count(
                 "hookgate_over_watermark_total",
-                "Requests refused since Redis is nearly full and their organization has started over twice as many jobs \
-                 within a minute as the others on average.",
+                "Requests refused just below queue.memory_watermark because their organization started over twice as many \
+                 jobs within a minute as the others on average.",
             ),
             redis: RedisMetrics::register(),
         }
@@ -285,6 +280,16 @@ impl Page {
             process: metrics_process::Collector::default(),
         })
     }
+}
+
+/// Metrics whose labels are not known here, or only here.
+fn describe_labelled(version: &'static str, commit: &'static str) {
+    describe_gauge!("hookgate_build_info", "Always 1; the labels say what is running.");
+    gauge!("hookgate_build_info", "version" => version, "commit" => commit).set(1.0);
+    describe_gauge!(
+        "hookgate_degraded",
+        "1 for each part that /readyz calls degraded: it serves, but something is worth a look."
+    );
 }
 
 fn count(name: &'static str, help: &'static str) -> Counter {

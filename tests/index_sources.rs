@@ -235,11 +235,13 @@ async fn a_file_may_hold_object_ids_and_malformed_documents() {
     assert_eq!(job.at("/organizationId"), organization);
     assert_eq!(job.at("/userId"), caller);
     let metrics = app.hookgate.metrics().await;
-    for (collection, count) in [("workflows", 3.0), ("users", 1.0)] {
+    for (collection, count) in [("workflows", 3.0), ("users", 0.0)] {
         let skipped =
             metrics.value("hookgate_index_skipped_documents_total", &[("collection", collection)]);
         assert_eq!(skipped, count, "{collection}");
     }
+    // Of a user only the malformed key is left out.
+    assert_eq!(metrics.value("hookgate_index_skipped_api_keys_total", &[]), 1.0);
     let log = app.hookgate.log();
     for id in ["bad_1", "bad_2", "bad_3"] {
         assert_eq!(log.lines().filter(|line| line.contains(id)).count(), 1, "{id}");

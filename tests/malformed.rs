@@ -239,7 +239,7 @@ fn fields() -> Vec<Row> {
         row("Connection: close", b"Connection: close", TakenAndClosed),
         row("Connection: close among others", b"Connection: te, close", TakenAndClosed),
         row("an upgrade", b"Connection: upgrade\r\nUpgrade: h2c", Taken),
-        row("two credentials", b"Authorization: Bearer key_b", Taken),
+        row("two credentials", b"Authorization: Bearer key_b", Refused(401, "missing_credentials")),
         row("a value of 4 KiB", token.as_bytes(), Taken),
         row("obs-text", b"A: caf\xe9", Taken),
         row("a tab in a value", b"A: b\tc", Taken),
@@ -354,7 +354,7 @@ fn chunks() -> Vec<Row> {
         ),
         row("no size", &format!("\r\n{BODY}\r\n{end}"), broken),
         row("bare LF", &format!("14\n{BODY}\n0\n\n"), broken),
-        row("too large", &large, RefusedAndClosed(413, "payload_too_large")),
+        row("too large", &large, Refused(413, "payload_too_large")),
     ];
     rows.extend(no_sizes);
     rows

@@ -13,6 +13,12 @@ async fn a_node_in_cluster_mode_needs_a_tag_however_it_is_addressed() {
     let redis = Redis::start_with(&["--cluster-enabled", "yes"]).await;
     let slots = ["ADDSLOTSRANGE", "0", "16383"];
     let () = redis.query(cmd("CLUSTER").arg(&slots)).await;
+    // CROSSSLOT is answered before, but any other command is answered CLUSTERDOWN.
+    until("the cluster is up", async || {
+        let info: String = redis.query(cmd("CLUSTER").arg("INFO")).await;
+        info.contains("cluster_state:ok")
+    })
+    .await;
     let app = App::build().redis(redis).start_unready().await;
     assert_refused(&app, "CROSSSLOT", "queue.prefix needs a hash tag").await;
 

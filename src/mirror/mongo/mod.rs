@@ -251,10 +251,11 @@ impl Line {
         let (sender, replies) = mpsc::channel(WAITING_REPLIES);
         // It ends when nobody listens to it any more.
         tokio::spawn(pump(source.clone(), stream, from, sender));
-        let is_missing = !source.exists(&mut session).await?;
-        let uuid = source.uuid(&mut session).await?;
+        let (exists, uuid) = source.identity(&mut session).await?;
+        let is_missing = !exists;
         let caught_up = self.place.is_some();
-        let is_another = uuid.is_some() && self.uuid.is_some() && uuid != self.uuid;
+        // Without a UUID, one that exists may be the same: not every user may ask.
+        let is_another = self.uuid.is_some() && uuid != self.uuid && (is_missing || uuid.is_some());
         if caught_up && is_another {
             return Err(Lost::for_good("the collection is not the one that was loaded"));
         }

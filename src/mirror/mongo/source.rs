@@ -103,18 +103,22 @@ impl Source {
         Ok(self.listed(list, session).await?.is_some())
     }
 
-    /// The UUID that tells the collection from any other that has had its name; `None` if there is no collection, or the
-    /// server does not say.
-    pub(super) async fn uuid(&self, session: &mut ClientSession) -> Result<Option<Binary>> {
+    /// Whether the collection exists, and the UUID that tells it from any other that has had its name, if the server says
+    /// it.
+    pub(super) async fn identity(
+        &self,
+        session: &mut ClientSession,
+    ) -> Result<(bool, Option<Binary>)> {
         let listed = match self.listed(doc! {}, session).await {
-            Err(error) if is_denied(&error) => return Ok(None),
+            Err(error) if is_denied(&error) => return Ok((self.exists(session).await?, None)),
             listed => listed?,
         };
         let info = listed.as_ref().and_then(|listed| listed.get_document("info").ok());
-        Ok(match info.and_then(|info| info.get("uuid")) {
+        let uuid = match info.and_then(|info| info.get("uuid")) {
             Some(Bson::Binary(uuid)) => Some(uuid.clone()),
             _ => None,
-        })
+        };
+        Ok((listed.is_some(), uuid))
     }
 
     /// What `listCollections` says of the collection.

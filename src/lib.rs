@@ -34,12 +34,13 @@ pub mod workers;
 
 pub mod admission;
 pub mod descriptors;
+pub mod dumpable;
 pub mod failpoint;
 pub mod findings;
+pub mod hex;
 pub mod ids;
 pub mod lifecycle;
 pub mod log_rate;
-pub mod dumpable;
 pub mod metrics;
 pub mod pause;
 pub mod settings;

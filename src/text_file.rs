@@ -1,7 +1,7 @@
 //! Files that people write: text in UTF-8, whichever editor wrote it, and which version of it was read.
 
+use crate::hex::hex;
 use aws_lc_rs::digest::{SHA256, digest};
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -84,14 +84,6 @@ impl Stamp {
         let (modified, sha256) = (self.modified(), self.sha256());
         tracing::info!(%file, modified, sha256, "file read for the configuration");
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! The record that tells so is written by the script, in the same step as the jobs. It holds a
 //! fingerprint of the body, and how many jobs there were.
 
+use crate::hex::hex;
 use crate::ids::OrganizationId;
 use crate::settings::Section;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
-use std::fmt::Write;
 use std::time::Duration;
 
 /// The longest key, in bytes (`contract.md` 5).
@@ -74,13 +74,6 @@ impl Idempotency {
     pub(super) fn bytes(&self) -> usize {
         self.key.len() + self.fingerprint.len()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing into memory succeeds");
-        text
-    })
 }
 
 #[cfg(test)]

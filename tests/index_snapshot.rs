@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,8 +18,8 @@ use harness::{App, Documents, Mongo};
 async fn a_restart_without_mongodb_serves_what_was_there() {
     let (mut mongo, database) = filled().await;
     let mut app = app(&database).await;
-    let file = app.hookgate.config.text("triggers.snapshot_file").to_owned();
-    until("there is a snapshot", async || Path::new(&file).exists()).await;
+    let file = snapshot_file(&app);
+    until("there is a snapshot", async || file.exists()).await;
     mongo.kill9().await;
     app.hookgate.restart().await;
 
@@ -48,12 +48,7 @@ async fn a_restart_without_mongodb_serves_what_was_there() {
 
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_trusted_is_refused() {
-    let (mongo, database) = filled().await;
-    let mut app = app(&database).await;
-    let file = app.hookgate.config.text("triggers.snapshot_file").to_owned();
-    until("there is a snapshot", async || Path::new(&file).exists()).await;
-    app.hookgate.kill9().await;
-    mongo.kill9().await;
+    let (mut app, file) = stopped().await;
     let good = fs::read(&file).expect("a snapshot");
     let flipped = |at: usize| {
         let mut bytes = good.clone();
@@ -82,12 +77,7 @@ const TIME_AT: usize = 16 + 32;
 
 #[tokio::test]
 async fn right_checksums_over_wrong_contents_are_refused() {
-    let (mongo, database) = filled().await;
-    let mut app = app(&database).await;
-    let file = snapshot_file(&app);
-    until("there is a snapshot", async || file.exists()).await;
-    app.hookgate.kill9().await;
-    mongo.kill9().await;
+    let (mut app, file) = stopped().await;
     let good = fs::read(&file).expect("a snapshot");
     let content = &good[..good.len() - SHA256_OUTPUT_LEN];
     let with = |at: usize, bytes: &[u8]| {
@@ -121,12 +111,7 @@ async fn right_checksums_over_wrong_contents_are_refused() {
 
 #[tokio::test]
 async fn an_old_snapshot_is_reported() {
-    let (mongo, database) = filled().await;
-    let mut app = app(&database).await;
-    let file = snapshot_file(&app);
-    until("there is a snapshot", async || file.exists()).await;
-    app.hookgate.kill9().await;
-    mongo.kill9().await;
+    let (mut app, file) = stopped().await;
     let mut content = fs::read(&file).expect("a snapshot");
     content.truncate(content.len() - SHA256_OUTPUT_LEN);
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
@@ -165,6 +150,17 @@ async fn two_processes_with_one_file_take_turns() {
     until("nothing is left", async || !leftover.exists()).await;
     until("it is well", async || !degraded(&other).await.contains("snapshot: ")).await;
     assert_eq!(other.hookgate.terminate().await, 0);
+}
+
+/// A service that has left a snapshot; it is stopped, and so is its MongoDB.
+async fn stopped() -> (App, PathBuf) {
+    let (mongo, database) = filled().await;
+    let app = app(&database).await;
+    let file = snapshot_file(&app);
+    until("there is a snapshot", async || file.exists()).await;
+    app.hookgate.kill9().await;
+    mongo.kill9().await;
+    (app, file)
 }
 
 fn with_checksum(content: &[u8]) -> Vec<u8> {

@@ -126,11 +126,7 @@ async fn a_redis_that_is_busy_for_a_moment_costs_latency_only() {
     let redis = Redis::start_with(&["--busy-reply-threshold", "50"]).await;
     let app = App::build().redis(redis).config(patient).start().await;
     let mut admin = app.redis.connect().await;
-    let mut other = app.redis.connect().await;
-    let endless = tokio::spawn(async move {
-        let script = cmd("EVAL").arg("while true do end").arg(0).clone();
-        script.query_async::<()>(&mut other).await
-    });
+    let endless = app.redis.run_endless_script().await;
     until("it is busy", async || cmd("PING").query_async::<()>(&mut admin).await.is_err()).await;
     let calls = calls(&app, 4);
     until("it was refused for that", async || app.hookgate.log().contains("batch refused for now"))

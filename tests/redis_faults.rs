@@ -76,11 +76,7 @@ async fn a_redis_that_runs_somebody_elses_endless_script_takes_nothing() {
     let redis = Redis::start_with(&["--busy-reply-threshold", "100"]).await;
     let app = App::build().redis(redis).config(quick).start().await;
     let mut admin = app.redis.connect().await;
-    let mut other = app.redis.connect().await;
-    let endless = tokio::spawn(async move {
-        let script = cmd("EVAL").arg("while true do end").arg(0).clone();
-        script.query_async::<()>(&mut other).await
-    });
+    let endless = app.redis.run_endless_script().await;
     app.hookgate.unready().await;
     let reply = app.webhook("wh_1").send().await;
     reply.assert_rejected(503, "queue_unavailable");

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
+use tokio::task::JoinHandle;
 
 use super::ports;
 use super::process::Process;
@@ -71,16 +72,21 @@ impl Redis {
         replica
     }
 
+    /// A node in cluster mode without slots, and the port of its bus. By default Redis takes the port 10,000 above its own,
+    /// which may be in use or over 65,535.
+    pub async fn start_cluster_node() -> (Self, String) {
+        let bus = ports::free().to_string();
+        let node = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        (node, bus)
+    }
+
     /// Two nodes of a cluster: the one of the address, and the one that has the slot of this key.
     pub async fn start_cluster(key: &str) -> (Self, Self) {
-        // A bus of 10,000 above the port, as Redis chooses, may be somebody's already.
-        let buses = [ports::free(), ports::free()].map(|port| port.to_string());
-        let options = ["--cluster-enabled", "yes", "--cluster-port"];
-        let node = async |bus: &str| Self::start_with(&[&options[..], &[bus]].concat()).await;
-        let (first, second) = (node(&buses[0]).await, node(&buses[1]).await);
+        let (first, _) = Self::start_cluster_node().await;
+        let (second, bus) = Self::start_cluster_node().await;
         let slot: u32 = first.query(redis::cmd("CLUSTER").arg(&["KEYSLOT", key])).await;
         let port = second.port().to_string();
-        let meet = ["MEET", "127.0.0.1", &port, &buses[1]];
+        let meet = ["MEET", "127.0.0.1", &port, &bus];
         let () = first.query(redis::cmd("CLUSTER").arg(&meet)).await;
         for (node, from, to) in [(&first, 0, slot - 1), (&second, slot, 16383)] {
             let range = [from.to_string(), to.to_string()];
@@ -167,6 +173,13 @@ impl Redis {
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
         let mut connection = self.connect().await;
         command.query_async(&mut connection).await.expect("redis carries out the command")
+    }
+
+    /// Runs somebody's script that has no end. SCRIPT KILL ends it, which is the error that the task ends with.
+    pub async fn run_endless_script(&self) -> JoinHandle<RedisResult<()>> {
+        let mut connection = self.connect().await;
+        let script = redis::cmd("EVAL").arg("while true do end").arg(0).clone();
+        tokio::spawn(async move { script.query_async(&mut connection).await })
     }
 
     /// The queue of the default configuration, `bull:workflow-runner`.

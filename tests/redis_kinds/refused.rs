@@ -10,7 +10,7 @@ use super::{readiness, takes_jobs};
 
 #[tokio::test]
 async fn a_node_in_cluster_mode_needs_a_tag_however_it_is_addressed() {
-    let redis = Redis::start_with(&["--cluster-enabled", "yes"]).await;
+    let (redis, _) = Redis::start_cluster_node().await;
     let slots = ["ADDSLOTSRANGE", "0", "16383"];
     let () = redis.query(cmd("CLUSTER").arg(&slots)).await;
     // CROSSSLOT is answered before, but any other command is answered CLUSTERDOWN.

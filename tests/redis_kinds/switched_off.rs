@@ -60,17 +60,6 @@ async fn what_the_script_needs_is_named() {
 }
 
 #[tokio::test]
-async fn another_database_is_selected() {
-    let redis = Redis::start().await;
-    let address = redis.url().replace("/0", "/3");
-    let app = App::build().redis(redis).redis_address(&address).start().await;
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    app.redis.queue().assert_empty().await;
-    let keyspace: String = app.redis.query(cmd("INFO").arg("keyspace")).await;
-    assert!(keyspace.contains("db3:") && !keyspace.contains("db0:"), "{keyspace}");
-}
-
-#[tokio::test]
 async fn what_info_does_not_say_is_no_fault() {
     let redis = Redis::start_with(&["--appendonly", "yes"]).await;
     let fake = FakeRedis::before(&redis).await;

@@ -81,7 +81,7 @@ wait_for() {
 
 # hold_ports COUNT   sets $ports to as many ports on which nothing listens, and holds them until the script ends.
 # A socket that is bound but does not listen holds each: a server that sets SO_REUSEADDR, as all do here, can listen on the
-# port, and the kernel gives it to nobody else meanwhile (tests/harness/ports.rs).
+# port, and the kernel gives it to nobody else meanwhile (testkit/src/ports.rs).
 hold_ports() {
   start ports python3 -c '
 import signal, socket, sys

@@ -1,7 +1,7 @@
 //! The memory that callers can make this process take at most, held against the memory that there is.
 //!
 //! Each bound of the configuration costs so much for each of what it counts. The figures are rounded up from what the worst
-//! callers that the tests have take (`tests/machine.rs`). What the index takes is a matter of the documents, and is not
+//! callers that the tests have take (`tests/it/process/machine.rs`). What the index takes is a matter of the documents, and is not
 //! among them.
 
 use crate::config::Config;

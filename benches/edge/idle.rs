@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use crate::bare;
-use crate::harness::process::Process;
-use crate::harness::raw::Connection;
-use crate::harness::scratch::Scratch;
-use crate::harness::wait::until;
-use crate::harness::{App, ports};
+use testkit::process::Process;
+use testkit::raw::Connection;
+use testkit::scratch::Scratch;
+use testkit::wait::until;
+use testkit::{App, ports};
 
 /// Who shows how much a process has before the connections that are counted.
 const WARM_UP: usize = 100;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::App;
-use crate::harness::raw::Connection;
-use crate::harness::slow::SlowCallers;
 use crate::idle::REQUEST;
+use testkit::App;
+use testkit::raw::Connection;
+use testkit::slow::SlowCallers;
 
 const HONEST: usize = 16;
 const ROUND: Duration = Duration::from_secs(8);

@@ -20,8 +20,6 @@ mod bare;
 mod idle;
 mod latency;
 mod neighbour;
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 
 /// As in Hookgate, so that both servers are measured with one allocator.
 #[global_allocator]
@@ -41,7 +39,7 @@ fn main() {
     let connections = value("--connections").unwrap_or(CONNECTIONS);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        harness::slow::allow_open_files();
+        testkit::slow::allow_open_files();
         idle::measure(connections).await;
         latency::measure(connections).await;
         neighbour::measure().await;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::harness::App;
-use crate::harness::raw::Connection;
 use crate::idle::REQUEST;
 use crate::latency::{at, round, row};
+use testkit::App;
+use testkit::raw::Connection;
 
 /// Requests a second that each organization may send.
 const LIMIT: i64 = 500;

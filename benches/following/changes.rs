@@ -6,13 +6,13 @@
 
 use crate::collection::{Place, Workflows};
 use crate::follower::{Follower, shows};
-use crate::harness::Mongo;
 use crate::meter::{Clock, load_average, median, quantile};
 use crate::others;
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
+use testkit::Mongo;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

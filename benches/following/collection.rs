@@ -1,13 +1,13 @@
 //! The workflows in MongoDB: 20 nodes and 6 KB each, with one trigger at a webhook of its own.
 
-use crate::harness::Mongo;
-use crate::harness::documents::user;
-use crate::harness::mongo::{TestDatabase, document};
 use bson::{Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::Collection;
 use mongodb::options::WriteConcern;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use testkit::Mongo;
+use testkit::documents::user;
+use testkit::mongo::{TestDatabase, document};
 use tokio::task::JoinSet;
 
 const NODES: usize = 20;

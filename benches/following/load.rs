@@ -2,7 +2,6 @@
 
 use crate::collection::{Workflows, organization, webhook};
 use crate::follower::{Follower, shows};
-use crate::harness::Mongo;
 use crate::meter::{Clock, load_average, median};
 use crate::new_runtime;
 use bson::{Document, RawDocumentBuf, doc};
@@ -15,6 +14,7 @@ use mongodb::action::Aggregate;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
 use std::time::Duration;
+use testkit::Mongo;
 
 /// Documents in a batch of Hookgate's loads.
 const BATCH: u32 = 10_000;

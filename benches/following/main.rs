@@ -26,14 +26,12 @@ mod follower;
 mod load;
 mod meter;
 mod requests;
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 
 use collection::Workflows;
-use harness::Mongo;
 use mimalloc::MiMalloc;
 use std::sync::OnceLock;
 use std::time::Duration;
+use testkit::Mongo;
 use tokio::runtime::Runtime;
 
 /// The allocator of the program.

@@ -7,7 +7,6 @@
 //! much is told by a phase in which the bare driver drains it while Hookgate has nothing to load.
 
 use crate::collection::{ORGANIZATIONS, Workflows, webhook};
-use crate::harness::{App, Caller, Mongo};
 use crate::load::drain_batches;
 use crate::meter::{Clock, load_average, median, quantile};
 use crate::others;
@@ -17,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use testkit::{App, Caller, Mongo};
 use tokio::time::Instant;
 
 const REQUESTS_PER_SECOND: u32 = 1000;
@@ -52,7 +52,7 @@ struct Measured {
 
 pub fn measure(mongo: &Mongo, workflows: &Workflows, seconds: Duration, rounds: usize) {
     let app = others().block_on(async {
-        let quietly = |config: &mut crate::harness::Config| {
+        let quietly = |config: &mut testkit::Config| {
             config.set("telemetry.log", "info");
         };
         let app = App::build().mongo(&workflows.database).config(quietly).start_unready().await;

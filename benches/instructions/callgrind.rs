@@ -1,11 +1,11 @@
 //! Hookgate under callgrind.
 
-use crate::harness::hookgate::{self, Surroundings};
-use crate::harness::scratch::Scratch;
-use crate::harness::{Config, Documents, Hookgate, Redis};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use testkit::hookgate::{self, Surroundings};
+use testkit::scratch::Scratch;
+use testkit::{Config, Documents, Hookgate, Redis};
 
 /// Hookgate with one worker, what counts its instructions, and its Redis.
 pub struct Counted {

@@ -16,8 +16,6 @@ mod body;
 mod budget;
 mod callgrind;
 mod scenario;
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 
 use budget::Budget;
 use callgrind::Counted;

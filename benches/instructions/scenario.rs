@@ -1,11 +1,11 @@
 //! The requests whose instructions are counted.
 
 use crate::body::body;
-use crate::harness::Documents;
-use crate::harness::documents::{user, workflow};
-use crate::harness::raw::Connection;
-use crate::harness::tokens::{claims, token};
 use std::net::SocketAddr;
+use testkit::Documents;
+use testkit::documents::{user, workflow};
+use testkit::raw::Connection;
+use testkit::tokens::{claims, token};
 
 const API_KEY: &str = "hg_0123456789abcdef0123456789abcdef01234567";
 

@@ -29,8 +29,6 @@ mod node;
 mod official;
 mod ours;
 mod report;
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 
 use jobs::Jobs;
 use meter::Meter;
@@ -81,7 +79,7 @@ fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
     let (rounds, count) = if is_quick { (3, 4096) } else { (7, 16_384) };
     let runtime = new_runtime();
-    let redis = runtime.block_on(harness::Redis::start());
+    let redis = runtime.block_on(testkit::Redis::start());
     let mut meter = Meter::connect(&redis.url());
     let jobs = Jobs::new(count);
     let options = runtime.block_on(ours::stored_options(&redis.url(), &jobs, &mut meter));

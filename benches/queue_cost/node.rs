@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::scratch::Scratch;
 use crate::jobs::Jobs;
 use crate::meter::{Cost, Meter, QUEUE};
 use crate::{How, WARM_UP};
+use testkit::scratch::Scratch;
 
 pub struct Node {
     process: Child,

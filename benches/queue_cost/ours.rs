@@ -10,7 +10,6 @@ use hookgate::settings::Settings;
 use hookgate::supervisor::Supervisor;
 use tokio_util::task::TaskTracker;
 
-use crate::harness;
 use crate::jobs::{Jobs, share_out};
 use crate::meter::{Cost, Meter, own_time_of};
 use crate::{WARM_UP, new_runtime};
@@ -98,7 +97,7 @@ impl Ours {
     /// Calls to Redis so far, and jobs in them.
     fn batches(&self) -> (f64, f64) {
         self.metrics.upkeep();
-        let metrics = harness::metrics::Metrics::parse(&self.metrics.render());
+        let metrics = testkit::metrics::Metrics::parse(&self.metrics.render());
         let sum = |what: &str| metrics.sum(&format!("hookgate_batch_jobs_{what}"));
         (sum("count"), sum("sum"))
     }

@@ -1,8 +1,6 @@
 //! A token by algorithm, the first time and when it is remembered, and an API key.
 
-use crate::config::SECRET;
-use crate::keys::{KeyRing, jwk_set};
-use crate::{settings, tokens};
+use crate::settings;
 use bson::rawdoc;
 use criterion::{BatchSize, Criterion, Throughput};
 use hookgate::auth::{AuthSettings, Authenticator, Callers, UsersSettings, UsersView};
@@ -13,6 +11,9 @@ use hookgate::mirror::document::DocumentKey;
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::config::SECRET;
+use testkit::keys::{KeyRing, jwk_set};
+use testkit::tokens;
 
 /// Tokens that an authenticator sees before it is replaced by one that has seen none.
 const TOKENS: usize = 500;

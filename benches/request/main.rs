@@ -16,19 +16,8 @@ mod authenticate;
 mod encode;
 #[path = "../instructions/body.rs"]
 mod body;
-#[path = "../../tests/harness/config.rs"]
-#[expect(dead_code, reason = "it is made for the tests")]
-mod config;
-#[path = "../../tests/harness/keys.rs"]
-#[expect(dead_code, reason = "it is made for the tests")]
-mod keys;
 mod matching;
 mod parse;
-#[path = "../../tests/harness/ports.rs"]
-mod ports;
-#[path = "../../tests/harness/tokens.rs"]
-#[expect(dead_code, reason = "it is made for the tests")]
-mod tokens;
 #[path = "../index/triggers.rs"]
 #[expect(dead_code, reason = "it is made for another benchmark as well")]
 mod triggers;

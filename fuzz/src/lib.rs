@@ -1,6 +1,6 @@
 //! What must hold for any bytes that come from outside. Each module has a `check` that panics where it does not.
 //!
-//! `fuzz_targets/` hands these to libFuzzer, `tests/fuzz_corpus.rs` replays `corpus/` with them.
+//! `fuzz_targets/` hands these to libFuzzer, `tests/it/contract/fuzz_corpus.rs` replays `corpus/` with them.
 
 pub mod authorization;
 pub mod body;

@@ -33,7 +33,7 @@ _held_ports = []
 
 def free_ports(count):
     """Ports on which nothing listens, held until this program ends by sockets that are bound but do not listen. A server
-    that sets SO_REUSEADDR can listen on them, and the kernel gives them to nobody else (tests/harness/ports.rs)."""
+    that sets SO_REUSEADDR can listen on them, and the kernel gives them to nobody else (testkit/src/ports.rs)."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("0.0.0.0", 0))

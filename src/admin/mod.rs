@@ -34,7 +34,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-/// What both listeners serve, for programs; held to the code by `tests/openapi.rs`.
+/// What both listeners serve, for programs; held to the code by `tests/it/contract/openapi/mod.rs`.
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// The content type of Prometheus' text format.

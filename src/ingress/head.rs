@@ -2,7 +2,7 @@
 //!
 //! Where two readers of one connection disagree on whom a request is for or where it ends, a request
 //! can be hidden in another (smuggling). What hyper refuses by itself, and what it does with a
-//! `Content-Length` beside a `Transfer-Encoding`, is pinned by `tests/malformed.rs`.
+//! `Content-Length` beside a `Transfer-Encoding`, is pinned by `tests/it/http/malformed.rs`.
 
 use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;

@@ -1,0 +1,251 @@
+//! The real binary.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::confidential;
+use super::config::Config;
+use super::metrics::Metrics;
+use super::process::Process;
+use super::scratch::Scratch;
+use super::wait::{until, until_some};
+
+/// The binary under test, which Cargo builds beside the tests and benchmarks: target/debug/hookgate for the test
+/// target/debug/deps/it-….
+pub fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let own = std::env::current_exe().expect("a test knows its path");
+        let program = own.ancestors().nth(2).map(|profile| profile.join("hookgate"));
+        program.filter(|program| program.is_file()).expect("the binary is built")
+    });
+    &PROGRAM
+}
+
+/// A command line of the binary, in an environment without any variable of ours.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = without_variables(program());
+    command.args(arguments);
+    command
+}
+
+fn without_variables(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().to_ascii_uppercase().starts_with("HOOKGATE") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command line to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary runs")
+}
+
+/// `check --connect --json`: its exit code and what it says.
+pub async fn check_connect(config: &Config) -> (i32, Value) {
+    let output = check(config, &["--connect", "--json"]).await;
+    let report = serde_json::from_slice(&output.stdout);
+    (output.status.code().expect("it exits"), report.unwrap_or_else(|_| panic!("{output:?}")))
+}
+
+/// `check` with more words.
+pub async fn check(config: &Config, words: &[&str]) -> Output {
+    let directory = Scratch::new("check");
+    let mut command = tokio::process::Command::from(command(&["check", "--config"]));
+    command.arg(write(config, &directory)).args(words);
+    command.output().await.expect("the binary runs")
+}
+
+/// `hookgate serve`; killed on drop. Its log is shown when the test panics.
+#[derive(Debug)]
+pub struct Hookgate {
+    pub config: Config,
+    // Dropped before the directory, in which its log lies.
+    process: Process,
+    directory: Scratch,
+    surroundings: Surroundings,
+    client: reqwest::Client,
+}
+
+/// What a process is started in, beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Of the environment.
+    pub variables: Vec<(String, String)>,
+    /// As `prlimit` takes them: `--nofile=256:256`.
+    pub limits: Vec<String>,
+    /// What to start in place of the binary under test, if anything.
+    pub program: Vec<String>,
+}
+
+impl Hookgate {
+    /// Starts and waits until `/readyz` says yes.
+    pub async fn start(config: Config) -> Self {
+        let hookgate = Self::start_in(config, Surroundings::default()).await;
+        hookgate.ready().await;
+        hookgate
+    }
+
+    /// Starts and waits until the port is open, which it is before it is ready.
+    pub async fn start_unready(mut config: Config) -> Self {
+        open_at_once(&mut config);
+        let hookgate = Self::start_in(config, Surroundings::default()).await;
+        hookgate.open().await;
+        hookgate
+    }
+
+    /// Starts and waits until `/livez` answers.
+    pub async fn start_in(config: Config, surroundings: Surroundings) -> Self {
+        let directory = Scratch::new("hookgate");
+        let process = launch(&config, &directory, &surroundings);
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let hookgate = Self { config, process, directory, surroundings, client };
+        until_some("/livez answers", async || {
+            assert!(hookgate.process.exit_code().is_none(), "hookgate ended: {}", hookgate.log());
+            hookgate.client.get(hookgate.admin_url("/livez")).send().await.ok()
+        })
+        .await;
+        hookgate
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(&self) {
+        until("/readyz says yes", async || {
+            assert!(self.process.exit_code().is_none(), "hookgate ended: {}", self.log());
+            self.try_readiness().await.is_some_and(|(status, _)| status == StatusCode::OK)
+        })
+        .await;
+    }
+
+    /// Waits until the port is open.
+    pub async fn open(&self) {
+        until("the port is open", async || TcpStream::connect(self.address()).await.is_ok()).await;
+    }
+
+    /// Waits until `/readyz` says no.
+    pub async fn unready(&self) {
+        until("/readyz says no", async || {
+            self.readiness().await.0 == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+    }
+
+    /// Status and body of `/readyz`.
+    pub async fn readiness(&self) -> (StatusCode, Value) {
+        self.try_readiness().await.expect("/readyz answers with JSON")
+    }
+
+    /// Where webhooks go.
+    pub fn address(&self) -> SocketAddr {
+        self.config.text("server.listen").parse().expect("an address")
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.config.text("admin.listen").parse().expect("an address")
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin_address())
+    }
+
+    pub async fn admin_get(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.admin_url(path)).send().await.expect("the admin listener answers")
+    }
+
+    pub async fn metrics_text(&self) -> String {
+        self.admin_get("/metrics").await.text().await.expect("text")
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_text().await)
+    }
+
+    /// The process, for signals and its exit code.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Everything that it wrote to stdout and stderr.
+    pub fn log(&self) -> String {
+        self.process.log_text()
+    }
+
+    /// Writes `self.config` to its file, sends SIGHUP and waits until that is done.
+    pub async fn reload(&self) {
+        let reloads = async || self.metrics().await.sum("hookgate_config_reloads_total");
+        let before = reloads().await;
+        write(&self.config, &self.directory);
+        self.process.signal("HUP");
+        until("the configuration was read again", async || reloads().await > before).await;
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub async fn terminate(&self) -> i32 {
+        self.process.signal("TERM");
+        self.process.wait().await
+    }
+
+    pub async fn kill9(&self) {
+        self.process.kill9().await;
+    }
+
+    /// Kills it if it runs, starts it again with `self.config`, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.relaunch().await;
+        self.ready().await;
+    }
+
+    /// As [`Hookgate::restart`], and waits until the port is open, which it is before it is ready.
+    pub async fn restart_unready(&mut self) {
+        open_at_once(&mut self.config);
+        self.relaunch().await;
+        self.open().await;
+    }
+
+    async fn relaunch(&mut self) {
+        self.process.kill9().await;
+        self.process = launch(&self.config, &self.directory, &self.surroundings);
+        until("/livez answers", async || {
+            self.client.get(self.admin_url("/livez")).send().await.is_ok()
+        })
+        .await;
+    }
+
+    async fn try_readiness(&self) -> Option<(StatusCode, Value)> {
+        let response = self.client.get(self.admin_url("/readyz")).send().await.ok()?;
+        Some((response.status(), response.json().await.ok()?))
+    }
+}
+
+/// Opens the port whether all is ready or not.
+pub fn open_at_once(config: &mut Config) {
+    config.set("server.start_timeout", "0s");
+}
+
+fn write(config: &Config, directory: &Scratch) -> PathBuf {
+    config.secrets().iter().for_each(|secret| confidential::credential(secret));
+    directory.write("hookgate.toml", config.to_string())
+}
+
+fn launch(config: &Config, directory: &Scratch, surroundings: &Surroundings) -> Process {
+    let file = write(config, directory);
+    let Surroundings { variables, limits, program: other } = surroundings;
+    // It becomes the program, under the same pid.
+    let mut command = without_variables("prlimit");
+    command.args(limits).arg("--").args(other);
+    if other.is_empty() {
+        command.arg(program());
+    }
+    command.args(["serve", "--config"]).arg(file);
+    command.env("RUST_BACKTRACE", "1").envs(variables.iter().cloned());
+    Process::start("hookgate", &command, &directory.join("hookgate.log"))
+}

@@ -1,0 +1,316 @@
+//! A real MongoDB: a replica set of one member, a member of a larger one, or no member of any.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Collection, Database};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::documents::Documents;
+use super::ports;
+use super::process::Process;
+use super::scratch::Scratch;
+use super::wait::{until, until_some};
+
+/// `mongod`; killed on drop, or with the test process.
+#[derive(Debug)]
+pub struct Mongo {
+    port: u16,
+    // Dropped before the directory, in which its log lies.
+    process: Process,
+    directory: Scratch,
+}
+
+impl Mongo {
+    /// The one server of this test binary, started on first use.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Mongo> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// A server of the test's own, to be killed or frozen.
+    pub async fn start() -> Self {
+        Self::start_on(ports::free()).await
+    }
+
+    /// On a port that was told to somebody before the server is there.
+    pub async fn start_on(port: u16) -> Self {
+        Self::start_uninitiated(port).initiated().await
+    }
+
+    /// With room for data that the usual one is too small for, in gigabytes.
+    pub async fn start_with_cache(gigabytes: u8) -> Self {
+        Self::launched(ports::free(), &MEMBER, &gigabytes.to_string()).initiated().await
+    }
+
+    async fn initiated(self) -> Self {
+        self.initiate(&[self.port]).await;
+        self.writable().await;
+        self
+    }
+
+    /// A member of a replica set that does not exist yet.
+    pub fn start_uninitiated(port: u16) -> Self {
+        Self::launched(port, &MEMBER, CACHE)
+    }
+
+    /// A server that is no member of anything.
+    pub async fn start_standalone(port: u16) -> Self {
+        let mongo = Self::launched(port, &[], CACHE);
+        mongo.writable().await;
+        mongo
+    }
+
+    fn launched(port: u16, options: &[&str], cache: &str) -> Self {
+        let directory = Scratch::new("mongo");
+        let process = launch(port, &directory, options, cache);
+        Self { port, process, directory }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What goes into `mongodb.uri`.
+    pub fn uri(&self) -> String {
+        uri(self.port)
+    }
+
+    /// The server process, for signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub async fn kill9(&self) {
+        self.process.kill9().await;
+    }
+
+    /// SIGSTOP: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Kills it and starts it with the same data as a server that is no member of anything.
+    pub async fn restart_alone(&mut self) {
+        self.process.kill9().await;
+        self.process = launch(self.port, &self.directory, &[], CACHE);
+        self.writable().await;
+    }
+
+    /// Kills the server if it runs and starts it again, same port and directory.
+    pub async fn restart(&mut self) {
+        self.restart_as_member(&[]).await;
+        self.writable().await;
+    }
+
+    /// As [`Mongo::restart`], as a member of a replica set and with more options; does not wait for it to be primary.
+    pub async fn restart_as_member(&mut self, options: &[&str]) {
+        self.process.kill9().await;
+        let options: Vec<&str> = MEMBER.into_iter().chain(options.iter().copied()).collect();
+        self.process = launch(self.port, &self.directory, &options, CACHE);
+    }
+
+    /// A fresh database, with a client of the running test's own.
+    pub async fn database(&self) -> TestDatabase {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let name = format!("hookgate_test_{}", SERIAL.fetch_add(1, Ordering::Relaxed));
+        self.database_named(&name).await
+    }
+
+    pub async fn database_named(&self, name: &str) -> TestDatabase {
+        let database = self.client().await.database(name);
+        TestDatabase { uri: self.uri(), database }
+    }
+
+    /// A client that talks to this member only, whatever the replica set thinks of itself.
+    pub async fn client(&self) -> Client {
+        let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
+        let mut options = ClientOptions::parse(uri).await.expect("a valid uri");
+        options.server_selection_timeout = Some(Duration::from_secs(30));
+        Client::with_options(options).expect("valid options")
+    }
+
+    /// Makes a replica set of the servers on these ports, this one among them.
+    pub async fn initiate(&self, ports: &[u16]) {
+        let member = |(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") };
+        let members: Vec<Document> = (0..).zip(ports).map(member).collect();
+        // Members of larger sets elect a new primary in one or two seconds instead of ten.
+        let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 };
+        let set = doc! { "_id": "rs0", "members": members, "settings": settings };
+        let command = doc! { "replSetInitiate": set };
+        let admin = self.client().await.database("admin");
+        until_some("mongod takes replSetInitiate", async || {
+            self.assert_running();
+            admin.run_command(command.clone()).await.ok()
+        })
+        .await;
+    }
+
+    /// One whose oplog is cut off behind each second's checkpoint, and not behind each minute's.
+    pub async fn start_with_short_oplog() -> Self {
+        let mut mongo = Self::start().await;
+        mongo.restart_as_member(&["--syncdelay", "1"]).await;
+        mongo.writable().await;
+        mongo
+    }
+
+    /// Writes until nothing of what was written before is left in the oplog.
+    pub async fn roll_oplog(&self) {
+        let client = self.client().await;
+        let oplog = client.database("local").collection::<Document>("oplog.rs");
+        // None while the oldest entry goes away under the look at it.
+        let at = async |end: i32| {
+            let entry = oplog.find_one(doc! {}).sort(doc! { "$natural": end }).await.ok().flatten();
+            entry.and_then(|entry| entry.get_timestamp("ts").ok())
+        };
+        let newest = until_some("the oplog is read", async || at(-1).await).await;
+        let noise = client.database("noise").collection::<Document>("noise");
+        let megabyte = "x".repeat(1 << 20);
+        until("the oplog has rolled on", async || {
+            noise.insert_many((0..16).map(|_| doc! { "text": &megabyte })).await.expect("inserted");
+            at(1).await > Some(newest)
+        })
+        .await;
+    }
+
+    /// Waits until it takes writes.
+    pub async fn writable(&self) {
+        let admin = self.client().await.database("admin");
+        until_some("mongod is primary", async || {
+            self.assert_running();
+            says_it_is_primary(&admin).await.then_some(())
+        })
+        .await;
+    }
+
+    /// Whether it takes writes now.
+    pub async fn is_writable(&self) -> bool {
+        says_it_is_primary(&self.client().await.database("admin")).await
+    }
+
+    fn assert_running(&self) {
+        assert!(self.process.exit_code().is_none(), "mongod ended: {}", self.process.log_text());
+    }
+}
+
+async fn says_it_is_primary(admin: &Database) -> bool {
+    let hello = admin.run_command(doc! { "hello": 1 }).await;
+    hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or_default())
+}
+
+/// The address of a replica set member on this port, also before it is there.
+pub fn uri(port: u16) -> String {
+    format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0")
+}
+
+/// A database that no other test uses.
+#[derive(Debug)]
+pub struct TestDatabase {
+    uri: String,
+    database: Database,
+}
+
+impl TestDatabase {
+    /// Of any server or set, behind this address.
+    pub fn of(uri: &str, database: Database) -> Self {
+        Self { uri: uri.to_owned(), database }
+    }
+
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// The database of this name on another server.
+    pub async fn on(&self, mongo: &Mongo) -> Self {
+        Self { uri: mongo.uri(), database: mongo.client().await.database(self.name()) }
+    }
+
+    pub fn name(&self) -> &str {
+        self.database.name()
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub fn collection(&self, name: &str) -> Collection<Document> {
+        self.database.collection(name)
+    }
+
+    pub fn workflows(&self) -> Collection<Document> {
+        self.collection("workflows")
+    }
+
+    pub fn users(&self) -> Collection<Document> {
+        self.collection("users")
+    }
+
+    /// Renames a collection, in place of any that has the name.
+    pub async fn rename(&self, from: &str, to: &str) {
+        let name = |collection: &str| format!("{}.{collection}", self.name());
+        let command = doc! { "renameCollection": name(from), "to": name(to), "dropTarget": true };
+        let admin = self.database.client().database("admin");
+        admin.run_command(command).await.expect("renamed");
+    }
+
+    /// Adds these documents; both collections exist afterwards.
+    pub async fn insert(&self, documents: &Documents) {
+        for (name, values) in [("workflows", &documents.workflows), ("users", &documents.users)] {
+            // Fails where it exists already.
+            let _ = self.database.create_collection(name).await;
+            if !values.is_empty() {
+                let documents = values.iter().cloned().map(document);
+                self.collection(name).insert_many(documents).await.expect("mongod inserts");
+            }
+        }
+    }
+}
+
+/// JSON as a document of MongoDB, `{"$oid": …}` and the like included.
+pub fn document(json: Value) -> Document {
+    match Bson::try_from(json) {
+        Ok(Bson::Document(document)) => document,
+        other => panic!("not a document: {other:?}"),
+    }
+}
+
+/// Options of a member of a replica set.
+const MEMBER: [&str; 2] = ["--replSet", "rs0"];
+
+/// Gigabytes: many servers run at a time.
+const CACHE: &str = "0.25";
+
+fn launch(port: u16, directory: &Scratch, options: &[&str], cache: &str) -> Process {
+    let mut command = Command::new(program());
+    command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()]);
+    command.arg("--dbpath").arg(directory.path());
+    command.args(["--wiredTigerCacheSizeGB", cache, "--oplogSize", "64"]);
+    // Fail points for those who test broken streams; no diagnostic files, which only cost time here.
+    command.args(["--setParameter", "enableTestCommands=1"]);
+    command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+    command.args(options);
+    Process::start("mongod", &command, &directory.join("mongod.log"))
+}
+
+/// `$HOOKGATE_TEST_MONGOD`, else the one that `scripts/setup` installs, else the one on the path.
+pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("HOOKGATE_TEST_MONGOD") {
+        return path.into();
+    }
+    let installed = super::root().join(".tools/mongod");
+    if installed.is_file() {
+        return installed;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&path).map(|directory| directory.join("mongod"));
+    found.find(|program| program.is_file()).expect("no mongod: run scripts/setup")
+}

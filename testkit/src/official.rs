@@ -1,0 +1,61 @@
+//! The releases of BullMQ that Hookgate's jobs have to get along with.
+
+use std::process::Command;
+
+use super::calls::{Calls, PYTHON};
+use super::node::Worker;
+use super::python::python;
+use super::redis::Redis;
+
+/// A release of an official library, each with its worker, `pause()` and `resume()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Official {
+    /// Node, by the package in `tests/bullmq/package.json`.
+    Node(&'static str),
+    Python,
+}
+
+pub const NODE_6: Official = Official::Node("bullmq");
+pub const NODE_5: Official = Official::Node("bullmq5");
+/// The oldest that is supported.
+pub const NODE_5_12: Official = Official::Node("bullmq512");
+
+impl Official {
+    pub const ALL: [Self; 4] = [NODE_6, NODE_5, NODE_5_12, Self::Python];
+
+    /// A worker; flags are those of `worker.mjs`, of which Python's has `--fail-first` only.
+    pub async fn worker(self, redis: &Redis, queue: &str, flags: &[&str]) -> Worker {
+        match self {
+            Self::Node(package) => {
+                Worker::start(redis, queue, &[&["--bullmq", package], flags].concat()).await
+            }
+            Self::Python => {
+                let mut command = script();
+                command.arg("work").args(flags);
+                Worker::start_as(command, redis, queue).await
+            }
+        }
+    }
+
+    /// Runs `pause` or `resume` as a dashboard or a script does it: opens the queue, calls, closes.
+    pub async fn tell(self, calls: &mut Calls, redis: &Redis, queue: &str, what: &str) {
+        let package = match self {
+            Self::Node(package) => package,
+            Self::Python => PYTHON,
+        };
+        calls.queue(package, redis, queue).manage(what).await;
+    }
+}
+
+/// Python's part of [`Calls`].
+pub fn python_calls() -> Command {
+    let mut command = script();
+    command.arg("calls");
+    command
+}
+
+fn script() -> Command {
+    let mut command = python("python");
+    command.arg(super::root().join("tests/bullmq/python.py"));
+    command
+}

@@ -1,0 +1,234 @@
+//! A Redis server of the test's own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
+use tokio::task::JoinHandle;
+
+use super::ports;
+use super::process::Process;
+use super::queue::Queue;
+use super::scratch::Scratch;
+use super::wait::{until, until_some};
+
+/// `redis-server` on its own port and in its own directory; killed on drop.
+#[derive(Debug)]
+pub struct Redis {
+    program: PathBuf,
+    port: u16,
+    options: Vec<String>,
+    // Dropped before the directory, in which its log lies.
+    process: Process,
+    directory: Scratch,
+}
+
+impl Redis {
+    /// Without persistence.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With an append-only file that is synced at every write: what was acknowledged survives `kill -9`.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// With further command line options, for example `["--maxmemory", "4mb"]`.
+    pub async fn start_with(options: &[&str]) -> Self {
+        Self::start_on(ports::free(), options).await
+    }
+
+    /// The oldest Redis that is supported, which `scripts/setup` has fetched.
+    pub async fn start_6() -> Self {
+        let program = super::root().join(".tools/redis-6.2");
+        assert!(program.exists(), "no Redis 6.2: run scripts/setup test");
+        Self::start_program(program, ports::free(), &[]).await
+    }
+
+    /// On a port that was told to somebody before the server is there.
+    pub async fn start_on(port: u16, options: &[&str]) -> Self {
+        Self::start_program(PathBuf::from("redis-server"), port, options).await
+    }
+
+    async fn start_program(program: PathBuf, port: u16, options: &[&str]) -> Self {
+        let directory = Scratch::new("redis");
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let process = launch(&program, port, &directory, &options);
+        let redis = Self { program, port, options, process, directory };
+        redis.ready().await;
+        redis
+    }
+
+    /// A replica of this one, in step with it.
+    pub async fn start_replica(&self) -> Self {
+        let replica = Self::start_with(&["--replicaof", &format!("127.0.0.1 {}", self.port)]).await;
+        until("the replica is in step", async || {
+            replica.info("replication", "master_link_status").await == "up"
+        })
+        .await;
+        replica
+    }
+
+    /// A node in cluster mode without slots, and the port of its bus. By default Redis takes the port 10,000 above its own,
+    /// which may be in use or over 65,535.
+    pub async fn start_cluster_node() -> (Self, String) {
+        let bus = ports::free().to_string();
+        let node = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        (node, bus)
+    }
+
+    /// Two nodes of a cluster: the one of the address, and the one that has the slot of this key.
+    pub async fn start_cluster(key: &str) -> (Self, Self) {
+        let (first, _) = Self::start_cluster_node().await;
+        let (second, bus) = Self::start_cluster_node().await;
+        let slot: u32 = first.query(redis::cmd("CLUSTER").arg(&["KEYSLOT", key])).await;
+        let port = second.port().to_string();
+        let meet = ["MEET", "127.0.0.1", &port, &bus];
+        let () = first.query(redis::cmd("CLUSTER").arg(&meet)).await;
+        for (node, from, to) in [(&first, 0, slot - 1), (&second, slot, 16383)] {
+            let range = [from.to_string(), to.to_string()];
+            let () = node.query(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(&range)).await;
+        }
+        for node in [&first, &second] {
+            until("the cluster is whole", async || {
+                let info: String = node.query(redis::cmd("CLUSTER").arg("INFO")).await;
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+            })
+            .await;
+        }
+        (first, second)
+    }
+
+    /// Gives the user `some` these rights in place of all others; answers the address for it.
+    pub async fn allow(&self, password: &str, rights: &str) -> String {
+        let mut command = redis::cmd("ACL");
+        command.arg(&["SETUSER", "some", "reset", "on", &format!(">{password}")]);
+        rights.split_whitespace().for_each(|rule| {
+            command.arg(rule);
+        });
+        let () = self.query(&command).await;
+        self.url().replace("127.0.0.1", &format!("some:{password}@127.0.0.1"))
+    }
+
+    /// Makes a replica a primary of its own.
+    pub async fn promote(&self) {
+        let () = self.query(redis::cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
+    }
+
+    /// A field of `INFO`, which must be there.
+    pub async fn info(&self, section: &str, field: &str) -> String {
+        let info: String = self.query(redis::cmd("INFO").arg(section)).await;
+        let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        found.unwrap_or_else(|| panic!("no {field} in {section}")).trim().to_owned()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What goes into `queue.redis`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The server process, for signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub async fn kill9(&self) {
+        self.process.kill9().await;
+    }
+
+    /// Stops the process without closing a connection, as a hung machine does, until [`Redis::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Kills the server if it runs and starts it again, same port, directory and options.
+    pub async fn restart(&mut self) {
+        self.process.kill9().await;
+        self.start_again();
+        self.ready().await;
+    }
+
+    /// Starts a server that was killed, without waiting until it answers.
+    pub fn start_again(&mut self) {
+        self.process = launch(&self.program, self.port, &self.directory, &self.options);
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        self.try_connect().await.expect("redis answers")
+    }
+
+    /// Runs one command: `redis.query(redis::cmd("LLEN").arg("bull:workflow-runner:wait")).await`.
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        let mut connection = self.connect().await;
+        command.query_async(&mut connection).await.expect("redis carries out the command")
+    }
+
+    /// Runs somebody's script that has no end. SCRIPT KILL ends it, which is the error that the task ends with.
+    pub async fn run_endless_script(&self) -> JoinHandle<RedisResult<()>> {
+        let mut connection = self.connect().await;
+        let script = redis::cmd("EVAL").arg("while true do end").arg(0).clone();
+        tokio::spawn(async move { script.query_async(&mut connection).await })
+    }
+
+    /// The queue of the default configuration, `bull:workflow-runner`.
+    pub fn queue(&self) -> Queue<'_> {
+        self.queue_named("bull", "workflow-runner")
+    }
+
+    pub fn queue_named(&self, prefix: &str, name: &str) -> Queue<'_> {
+        Queue::new(self, format!("{prefix}:{name}:"))
+    }
+
+    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(5)))
+            .set_response_timeout(Some(Duration::from_secs(30)));
+        let client = Client::open(self.url()).expect("a valid address");
+        client.get_multiplexed_async_connection_with_config(&config).await.ok()
+    }
+
+    /// Also waits while an append-only file is being read.
+    async fn ready(&self) {
+        until_some("redis answers PING", async || {
+            assert!(self.process.exit_code().is_none(), "redis ended: {}", self.process.log_text());
+            let mut connection = self.try_connect().await?;
+            match redis::cmd("PING").query_async::<String>(&mut connection).await {
+                Ok(_) => Some(()),
+                // Where PING is switched off.
+                Err(error) => error.to_string().contains("unknown command").then_some(()),
+            }
+        })
+        .await;
+    }
+}
+
+/// What a user needs, as the README says it.
+pub fn rights_of_the_readme() -> String {
+    let readme = include_str!("../../README.md");
+    let rule =
+        readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate on >secret "));
+    rule.expect("a rule").to_owned()
+}
+
+fn launch(program: &Path, port: u16, directory: &Scratch, options: &[String]) -> Process {
+    let mut command = Command::new(program);
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(directory.path());
+    command
+        .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+        .args(options);
+    Process::start("redis", &command, &directory.join("redis.log"))
+}

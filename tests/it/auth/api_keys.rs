@@ -1,0 +1,141 @@
+//! API keys: how they are stored, whose they are, and what is taken for one.
+
+use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::json;
+use testkit::documents::{user, workflow};
+use testkit::tokens::{claims, token};
+use testkit::{App, Config, Documents};
+
+/// API keys that nearly look like a token, or have three parts as one has: the first is no JSON object with `alg`.
+const KEYS: [&str; 15] = [
+    "a.b",
+    "a..b",
+    ".a.b",
+    "a.b.c.d",
+    "a.b.c=",
+    "a.b.c/d",
+    "with space",
+    "schl\u{fc}ssel",
+    "prefix.id.secret",
+    "a.b.c",
+    "a-_.0.z",
+    // {}, [], {"typ":"JWT"} and {"Alg":"HS256"}
+    "e30.e30.AAAA",
+    "W10.e30.AAAA",
+    "eyJ0eXAiOiJKV1QifQ.e30.AAAA",
+    "eyJBbGciOiJIUzI1NiJ9.e30.AAAA",
+];
+
+/// ... and some whose first part is one: `{"alg":"x"}`, `{"alg":null}`.
+const TOKENS: [&str; 2] = ["eyJhbGciOiJ4In0.e30.AAAA", "eyJhbGciOm51bGx9.b.c"];
+
+#[tokio::test]
+async fn api_keys_are_texts_or_lists_of_texts() {
+    let app = App::build().documents(users_with_keys(str::to_owned)).start().await;
+    assert_keys(&app).await;
+    for key in KEYS {
+        assert_taken(&send(&app, key).await, &key);
+    }
+    for key in TOKENS {
+        assert_refused(&send(&app, key).await, "invalid_token", &key);
+    }
+    app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn api_keys_can_be_stored_as_digests() {
+    let mut documents = users_with_keys(sha256);
+    documents.users.push(user("upper", "org_a", &sha256("key_upper").to_uppercase()));
+    documents.users.push(user("malformed", "org_a", "key_plain"));
+    let build = App::build().documents(documents);
+    let app = build
+        .config(|config| {
+            config.set("users.api_key_encoding", "sha256");
+        })
+        .start()
+        .await;
+    assert_keys(&app).await;
+    assert_taken(&send(&app, "key_upper").await, &"digits in upper case");
+    for key in ["key_plain", &sha256("key_a")] {
+        assert_refused(&send(&app, key).await, "invalid_api_key", &key);
+    }
+    let metrics = app.hookgate.metrics().await;
+    let skipped = metrics.value("hookgate_index_skipped_api_keys_total", &[]);
+    assert!((skipped - 1.0).abs() < f64::EPSILON, "{skipped} were skipped");
+}
+
+#[tokio::test]
+async fn api_keys_can_be_switched_off() {
+    let app = App::with(|config| {
+        config.set("auth.api_key.enabled", false);
+    })
+    .await;
+    assert_refused(&send(&app, "key_a").await, "invalid_api_key", &"a known key");
+    assert_taken(&send(&app, &token(&claims("org_a", "u"))).await, &"a token");
+    assert_taken(&send(&app, &with_exp(&json!({ "sub": "user_1" }))).await, &"a known user");
+}
+
+#[tokio::test]
+async fn without_a_key_for_tokens_api_keys_still_count() {
+    let app = App::with(|config: &mut Config| {
+        config.remove("auth.jwt.secrets");
+    })
+    .await;
+    assert_taken(&send(&app, "key_a").await, &"a key");
+    assert_refused(&send(&app, &token(&claims("org_a", "u"))).await, "invalid_token", &"a token");
+}
+
+/// Users of two organizations: `text` and `list_1`, `list_2` of `org_a`; `shared` of both; empty keys here and there.
+fn users_with_keys(stored: impl Fn(&str) -> String) -> Documents {
+    let mut documents = Documents { workflows: Vec::new(), users: Vec::new() };
+    documents.workflows.push(workflow("wf_1", "org_a", "wh_1"));
+    documents.workflows.push(workflow("wf_b", "org_b", "wh_1"));
+    let lists = [
+        ("text", "org_a", json!(stored("key_a"))),
+        ("list", "org_a", json!([stored("list_1"), "", stored("list_2")])),
+        ("shared_a", "org_a", json!([stored("shared"), stored("own_a")])),
+        ("shared_b", "org_b", json!([stored("shared"), stored("own_b")])),
+        ("shared_c", "org_b", json!(stored("shared"))),
+        ("colleague_1", "org_b", json!(stored("team"))),
+        ("colleague_2", "org_b", json!(stored("team"))),
+        ("empty_a", "org_a", json!("")),
+        ("empty_b", "org_b", json!([""])),
+        ("none", "org_b", json!(null)),
+        (
+            "shapes",
+            "org_a",
+            json!([&KEYS[..], &TOKENS[..]].concat().into_iter().map(&stored).collect::<Vec<_>>()),
+        ),
+    ];
+    for (id, organization, keys) in lists {
+        documents.users.push(merged(&user(id, organization, ""), &json!({ "apiKey": keys })));
+    }
+    documents
+}
+
+/// What holds of [`users_with_keys`], however the keys are stored.
+async fn assert_keys(app: &App) {
+    let rows = [
+        ("key_a", "org_a", "text"),
+        ("list_1", "org_a", "list"),
+        ("list_2", "org_a", "list"),
+        ("own_a", "org_a", "shared_a"),
+        ("own_b", "org_b", "shared_b"),
+        ("team", "org_b", "colleague_1"),
+    ];
+    for (key, organization, user) in rows {
+        assert_eq!(speaks_for(app, key).await, (organization.to_owned(), user.to_owned()), "{key}");
+    }
+    for key in ["shared", "unknown", "KEY_A", "key_", "\"\"", "null"] {
+        assert_refused(&send(app, key).await, "invalid_api_key", &key);
+    }
+    let conflicting =
+        app.hookgate.metrics().await.value("hookgate_index_conflicting_api_keys", &[]);
+    assert!((conflicting - 1.0).abs() < f64::EPSILON, "{conflicting} keys are in conflict");
+}
+
+fn sha256(text: &str) -> String {
+    let digest = digest(&SHA256, text.as_bytes());
+    digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}

@@ -1,0 +1,71 @@
+//! Ids of users in a token: hex digits count without regard to case, as in an `ObjectId` or a UUID.
+
+use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
+use serde_json::{Value, json};
+use testkit::documents::user;
+use testkit::wait::until;
+use testkit::{App, Documents};
+
+const LOWER: &str = "64d2f9c5e8a1d4e001a0b1c3";
+const UPPER: &str = "64D2F9C5E8A1D4E001A0B1C4";
+const UUID: &str = "0189f7e4-7a2b-7c3d-8e4f-5a6b7c8d9e0f";
+
+fn documents() -> Documents {
+    let mut documents = Documents::two_organizations();
+    for id in [LOWER, UPPER, UUID] {
+        documents.users.push(user(id, "org_b", ""));
+    }
+    documents.users.push(user("Abc", "org_b", ""));
+    documents
+}
+
+fn token(user: &str, more: &Value) -> String {
+    with_exp(&merged(&json!({ "sub": user }), more))
+}
+
+#[tokio::test]
+async fn a_user_is_the_same_in_upper_case() {
+    let app = App::build().documents(documents()).start().await;
+    let spellings = [LOWER, UPPER, UUID].into_iter().flat_map(|id| {
+        let mixed = id.replacen('e', "E", 1).replacen('A', "a", 1);
+        [id.to_owned(), id.to_lowercase(), id.to_uppercase(), mixed].map(|spelling| (id, spelling))
+    });
+    for (id, spelling) in spellings {
+        let who = speaks_for(&app, &token(&spelling, &json!({}))).await;
+        assert_eq!(who, ("org_b".to_owned(), id.to_owned()), "{spelling}");
+    }
+    // The organization in a token is believed; the user is named as the document does if it is the user's.
+    let claimed = json!({ "organizationId": "org_a" });
+    let who = speaks_for(&app, &token(&LOWER.to_uppercase(), &claimed)).await;
+    assert_eq!(who, ("org_a".to_owned(), LOWER.to_owned()));
+    let stranger = "F".repeat(24);
+    let who = speaks_for(&app, &token(&stranger, &claimed)).await;
+    assert_eq!(who, ("org_a".to_owned(), stranger.clone()));
+    for other in ["ABC", "abc", &stranger, &LOWER.replace('c', "C").replace('3', "G")] {
+        assert_refused(&send(&app, &token(other, &json!({}))).await, "invalid_token", &other);
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_is_switched_off_is_so_in_every_spelling() {
+    let mut documents = documents();
+    let app = App::build().documents(documents.clone()).start().await;
+    let tokens: Vec<String> = [LOWER, UPPER, UUID]
+        .into_iter()
+        .flat_map(|id| [id.to_lowercase(), id.to_uppercase()])
+        .flat_map(|id| {
+            [json!({}), json!({ "organizationId": "org_a" })].map(|more| token(&id, &more))
+        })
+        .collect();
+    for token in &tokens {
+        assert_taken(&send(&app, token).await, token);
+    }
+    for user in &mut documents.users {
+        user["enabled"] = json!(false);
+    }
+    app.replace_documents(&documents);
+    for token in &tokens {
+        until("the user is off", async || send(&app, token).await.status == 401).await;
+        assert_refused(&send(&app, token).await, "invalid_token", token);
+    }
+}

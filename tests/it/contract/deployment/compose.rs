@@ -1,0 +1,150 @@
+//! compose.yaml against the files that it mounts, and the addresses that stand in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use hookgate::config::Config;
+use hookgate::settings::Settings;
+use serde::Deserialize;
+
+use super::ROOT;
+use testkit::python::python;
+
+#[derive(Deserialize)]
+struct Compose {
+    services: BTreeMap<String, Service>,
+    volumes: BTreeMap<String, Option<()>>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    build: Option<Build>,
+    stop_grace_period: Option<String>,
+    #[serde(default)]
+    ports: Vec<String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Build {
+    Context(String),
+    With { context: String },
+}
+
+#[test]
+fn what_compose_mounts_and_builds_is_there() {
+    let compose = compose();
+    let mut paths = Vec::new();
+    for service in compose.services.values() {
+        if let Some(Build::Context(context) | Build::With { context }) = &service.build {
+            paths.push(format!("{context}/Dockerfile"));
+        }
+        for volume in &service.volumes {
+            let source = volume.split(':').next().expect("there is always a first part");
+            if source.starts_with('.') {
+                paths.push(source.to_owned());
+            } else {
+                assert!(compose.volumes.contains_key(source), "{source} is no volume");
+            }
+        }
+    }
+    assert!(paths.len() > 4, "only {paths:?}: is all of it still read?");
+    let missing: Vec<_> =
+        paths.iter().filter(|path| !Path::new(ROOT).join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Editors and `git` replace a file. A container that has mounted the file itself goes on seeing the old one.
+#[test]
+fn the_configuration_is_mounted_with_its_folder() {
+    let image = read("Dockerfile");
+    let (_, file) = image.split_once("HOOKGATE_CONFIG=").expect("the image says where it is");
+    let file = Path::new(file.lines().next().expect("a line"));
+    let volumes = &compose().services["hookgate"].volumes;
+    let mut parts = volumes.first().expect("the configuration is mounted").split(':');
+    let (source, target) = (parts.next().expect("a source"), parts.next().expect("a target"));
+    let name = file.strip_prefix(target).expect("the file is in the folder that is mounted");
+    assert!(Path::new(ROOT).join(source).is_dir(), "{source} is no folder");
+    assert!(Path::new(ROOT).join(source).join(name).is_file(), "{source} has no {name:?}");
+    assert_eq!(volumes.len(), 1, "{volumes:?}");
+}
+
+#[test]
+fn services_are_called_by_the_names_that_compose_gives_them() {
+    let services: BTreeSet<String> = compose().services.into_keys().collect();
+    let files = [
+        "compose.yaml",
+        "config/compose/hookgate.toml",
+        "config/compose/mongodb.js",
+        "config/prometheus/prometheus.yml",
+    ];
+    for file in files {
+        let hosts: BTreeSet<String> =
+            addresses(&read(file)).into_iter().map(|(host, _)| host).collect();
+        assert!(!hosts.is_empty(), "no address was found in {file}");
+        let strangers: Vec<_> = hosts.difference(&services).collect();
+        assert!(strangers.is_empty(), "{file} asks for {strangers:?}");
+    }
+}
+
+#[test]
+fn ports_are_those_that_hookgate_listens_on() {
+    let config = config();
+    let listening = BTreeSet::from([config.server.listen.port(), config.admin.listen.port()]);
+    let published = &compose().services["hookgate"].ports;
+    let published = published.iter().map(|port| port.rsplit(':').next().unwrap_or_default());
+    let published: BTreeSet<u16> = published.map(|port| port.parse().expect("a port")).collect();
+    assert_eq!(published, listening);
+
+    let asked = addresses(&read("config/prometheus/prometheus.yml"));
+    assert_eq!(asked, [("hookgate".to_owned(), config.admin.listen.port())]);
+    // It asks by a name that is accepted.
+    let table: toml::Table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
+    assert_eq!(table["admin"]["hosts"], toml::Value::from(vec!["hookgate"]));
+    // Where the health check of the image asks unless the environment says otherwise.
+    let standard = Config::read(Settings::default()).expect("no faults").admin.listen;
+    assert_eq!(config.admin.listen.port(), standard.port());
+}
+
+#[test]
+fn compose_leaves_hookgate_time_to_drain() {
+    let patience = compose().services["hookgate"].stop_grace_period.clone().expect("it is given");
+    let patience = humantime::parse_duration(&patience).expect("a span");
+    let server = config().server;
+    let needed = server.drain_delay + server.drain_timeout;
+    assert!(patience > needed + Duration::from_secs(1), "{patience:?} for {needed:?}");
+}
+
+/// YAML is read by Python, which schemathesis needs it for as well.
+fn compose() -> Compose {
+    let mut python = python("schemathesis");
+    python
+        .args(["-c", "import json, yaml; print(json.dumps(yaml.safe_load(open('compose.yaml'))))"]);
+    let output = python.current_dir(ROOT).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("services and volumes")
+}
+
+fn config() -> Config {
+    let table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
+    Config::read(Settings::new(table, std::iter::empty())).expect("no faults")
+}
+
+/// Every `name:port`; one that begins with an address of the machine is nobody's name.
+fn addresses(text: &str) -> Vec<(String, u16)> {
+    let words = text.split(|sign: char| !sign.is_ascii_alphanumeric() && !".:-".contains(sign));
+    let pairs = words.filter_map(|word| word.split_once(':'));
+    let pairs = pairs.filter_map(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    pairs
+        .filter(|(host, _)| host.parse::<IpAddr>().is_err() && host.parse::<u16>().is_err())
+        .collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}

@@ -1,0 +1,359 @@
+//! The document at `GET /openapi.json` says what is served, no more and no less.
+
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
+
+mod document;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use document::{Cases, Document, TEXT, content, path};
+use hookgate::admission::OverLimit;
+use hookgate::auth::AuthError;
+use hookgate::ingress::{InvalidJson, Kind, PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError};
+use hookgate::metrics::{Limit, Outcome};
+use hookgate::queue::Enqueued;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::documents::workflow;
+use testkit::process::Process;
+use testkit::python::python;
+use testkit::raw::raw;
+use testkit::refusals::{self, small_app};
+use testkit::scratch::Scratch;
+use testkit::tokens::{claims, token};
+use testkit::wait::until;
+use testkit::{App, Caller, Config, Documents, Reply, ports};
+
+/// What the examples of the document send.
+const WEBHOOK_OF_EXAMPLES: &str = "wh_64d2f9c5e8a1d4e001a0b1c3";
+
+#[test]
+fn it_is_openapi_and_its_examples_are_as_its_schemas_say() {
+    let document = Document::read();
+    assert_eq!(document.root["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let mut cases = Cases::default();
+    for kind in ["headers", "parameters"] {
+        for (name, holder) in document.members(&format!("/components/{kind}")) {
+            for example in document.examples(holder) {
+                cases.add(name, &holder["schema"], example);
+            }
+        }
+    }
+    for (path, method, operation) in document.operations() {
+        let responses = operation["responses"].as_object().expect("an object").values();
+        let bodies = responses.chain(operation.get("requestBody"));
+        for body in bodies {
+            let (_, content) = content(document.resolve(body));
+            for example in document.examples(content) {
+                cases.add(&format!("{method} {path}"), &content["schema"], example);
+            }
+        }
+    }
+    cases.judge(&document);
+
+    let unused = ["NotFound", "MethodNotAllowed", "bearerAuth"];
+    for (kind, components) in document.members("/components") {
+        for name in components.as_object().expect("an object").keys() {
+            let is_used = TEXT.contains(&format!("\"#/components/{kind}/{name}\""));
+            assert!(is_used || unused.contains(&name.as_str()), "{kind} {name} is not used");
+        }
+    }
+}
+
+/// One of each that callers are told.
+fn refusals() -> Vec<Rejection> {
+    let over = OverLimit {
+        limit: Limit::Rate,
+        quota: 1,
+        window: Some(Duration::from_secs(1)),
+        retry_after: Duration::from_secs(1),
+    };
+    let invalid = [
+        (Kind::Syntax, Some(1)),
+        (Kind::Utf8, Some(1)),
+        (Kind::Depth, Some(1)),
+        (Kind::Framing, None),
+    ];
+    let invalid = invalid.map(|(kind, offset)| InvalidJson { kind, offset });
+    let bodies = [WebhookError::NotAnObject, WebhookError::MissingWebhookId];
+    let bodies = bodies.into_iter().chain(invalid.map(WebhookError::InvalidJson));
+    let credentials = [
+        AuthError::ExpiredToken,
+        AuthError::InvalidApiKey,
+        AuthError::InvalidToken,
+        AuthError::MissingCredentials,
+        AuthError::Unavailable,
+    ];
+    let mut refusals = vec![
+        Rejection::FanoutTooLarge { matches: 1, max_matches: 1, bytes: 1, max_bytes: 1 },
+        Rejection::IdempotencyKeyReused,
+        Rejection::IndexUnavailable,
+        Rejection::Internal,
+        Rejection::InvalidIdempotencyKey,
+        Rejection::JobTooLarge { bytes: 2, max_bytes: Some(1) },
+        Rejection::JobTooLarge { bytes: 2, max_bytes: None },
+        Rejection::MethodNotAllowed,
+        Rejection::NotFound,
+        Rejection::Overloaded,
+        Rejection::PayloadTooLarge { max_bytes: 1 },
+        Rejection::QueueUnavailable(Enqueued::Nothing),
+        Rejection::QueueUnavailable(Enqueued::Unknown),
+        Rejection::RateLimited(over),
+        Rejection::RequestTimeout,
+        Rejection::Undecodable,
+        Rejection::UnsupportedEncoding { accepted: String::new() },
+        Rejection::UnsupportedMediaType,
+    ];
+    refusals.extend(bodies.map(Rejection::InvalidBody));
+    refusals.extend(credentials.map(Rejection::Unauthorized));
+    refusals
+}
+
+#[test]
+fn it_has_every_refusal_as_the_code_tells_it() {
+    let document = Document::read();
+    let refusals = refusals();
+    let mut codes: BTreeSet<&str> = Outcome::WORDS.iter().copied().collect();
+    // The one is no refusal, the other is told to nobody.
+    assert!(codes.remove("accepted") && codes.remove("client_closed"));
+    assert_eq!(codes, refusals.iter().map(|each| each.outcome().word()).collect());
+    let listed =
+        document.members("/components/schemas/Error")["properties"]["code"]["enum"].clone();
+    let listed: BTreeSet<String> = serde_json::from_value(listed).expect("texts");
+    assert_eq!(listed, codes.iter().map(ToString::to_string).collect());
+
+    let expected: BTreeSet<String> = refusals
+        .iter()
+        .map(|each| {
+            let error = json!({
+                "code": each.outcome().word(), "error": each.sentence(),
+                "retryable": each.is_retryable(), "details": each.details(),
+            });
+            line(each.status().as_u16(), &error, each.retry_after().is_some())
+        })
+        .collect();
+    let mut told = BTreeSet::new();
+    for (status, answer) in document.answers_to_callers() {
+        if status >= 400 {
+            let waits = answer["headers"].get("Retry-After").is_some();
+            let examples = document.examples(content(answer).1).into_iter();
+            told.extend(examples.map(|error| line(status, error, waits)));
+        }
+    }
+    assert_eq!(told, expected);
+}
+
+/// What a refusal comes to, but for figures, which are those of a request and of a configuration.
+fn line(status: u16, error: &Value, waits: bool) -> String {
+    let [code, sentence, retryable] = ["code", "error", "retryable"].map(|name| &error[name]);
+    let mut details = error["details"].clone();
+    for value in details.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        if value.is_number() {
+            *value = json!(0);
+        }
+    }
+    format!("{status} {code}: {sentence} (again: {retryable}, {details}, Retry-After: {waits})")
+}
+
+#[tokio::test]
+async fn it_has_every_path_that_there_is() {
+    let document = Document::read();
+    let source = include_str!("../../../../src/admin/mod.rs");
+    let (_, routes) = source.split_once("match request.uri().path() {").expect("the routes");
+    let (routes, _) = routes.split_once("_ =>").expect("all others");
+    let literals = routes.split('"').skip(1).step_by(2).filter(|each| each.starts_with('/'));
+    let mut served: BTreeSet<(&str, &str)> = literals.map(|path| (path, "get")).collect();
+    assert!(served.len() > 5, "{served:?}: are the routes still found?");
+    served.extend([(WEBHOOK_PATH, "post"), (PREVIEW_PATH, "post")]);
+    let operations = document.operations().into_iter();
+    assert_eq!(served, operations.map(|(path, method, _)| (path, method)).collect());
+
+    let app = App::start().await;
+    let operators = Caller::new(app.hookgate.admin_address());
+    let mut cases = Cases::default();
+    for (path, method) in served.into_iter().filter(|(_, method)| *method == "get") {
+        let reply = operators.call(Method::GET, path).send().await;
+        assert_eq!(reply.status, 200, "{path}");
+        cases.add_reply(&document, path, method, &reply);
+        let elsewhere = operators.call(Method::GET, path).header("host", "elsewhere");
+        let reply = elsewhere.send().await;
+        assert_eq!(reply.status, 421, "{path}");
+        cases.add_reply(&document, path, method, &reply);
+    }
+    cases.judge(&document);
+    assert_eq!(app.hookgate.admin_get("/openapi.json").await.text().await.expect("text"), TEXT);
+}
+
+#[tokio::test]
+async fn real_refusals_are_as_it_says() {
+    let document = Document::read();
+    let mut cases = Cases::default();
+    let mut seen = BTreeSet::new();
+    let mut add = |path: &str, reply: &Reply| {
+        cases.add_reply(&document, path, "post", reply);
+        let examples = document.examples(content(document.answer(path, "post", reply.status)).1);
+        let sentence = &reply.json()["error"];
+        assert!(examples.iter().any(|each| each["error"] == *sentence), "{path} {sentence}");
+        seen.insert(reply.code());
+    };
+    let app = small_app().await;
+    for row in refusals::rows(&app) {
+        add(WEBHOOK_PATH, &row.call.send().await);
+    }
+    for reply in preview_refusals(&app).await {
+        add(PREVIEW_PATH, &reply);
+    }
+    for reply in unavailable().await {
+        add(WEBHOOK_PATH, &reply);
+    }
+    let unloaded = App::build().config(without_mongodb).start_unready().await;
+    let jwt = token(&claims("org_a", "user_1"));
+    for path in [WEBHOOK_PATH, PREVIEW_PATH] {
+        add(path, &to(&unloaded, path).bearer(&jwt).send().await);
+    }
+    let operators = Caller::new(unloaded.hookgate.admin_address());
+    let reply = operators.call(Method::GET, "/readyz").send().await;
+    assert_eq!(reply.status, 503);
+    cases.add_reply(&document, "/readyz", "get", &reply);
+    cases.judge(&document);
+
+    let mut codes: BTreeSet<String> =
+        Outcome::WORDS.iter().map(|word| (*word).to_owned()).collect();
+    // No refusal, told to nobody, and a fault that there should not be.
+    assert!(["accepted", "client_closed", "internal"].iter().all(|word| codes.remove(*word)));
+    assert_eq!(seen, codes);
+}
+
+async fn preview_refusals(app: &App) -> Vec<Reply> {
+    let ask = || to(app, PREVIEW_PATH);
+    let calls = [
+        ask().body("[]"),
+        ask().without("authorization"),
+        ask().header("content-type", "text/plain"),
+        ask().header("content-encoding", "gzip"),
+        ask().body("x".repeat(2000)),
+        ask().header("idempotency-key", ""),
+    ];
+    let mut replies = Vec::new();
+    for call in calls {
+        replies.push(call.send().await);
+    }
+    replies
+}
+
+/// Refusals of an app that is busy, whose Redis is frozen, and of one over its limit.
+async fn unavailable() -> Vec<Reply> {
+    let app = App::with(|config| {
+        config.set("server.body_timeout", "300ms").set("queue.enqueue_timeout", "5s");
+        config.set("limits.in_flight_requests", 1).set("server.workers", 1);
+        config.set("limits.organization.requests_per_second", 1);
+        config.set("limits.organization.burst", 1);
+    })
+    .await;
+    let mut replies = Vec::new();
+    let head =
+        format!("POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n");
+    let half = format!("{head}Content-Length: 1000\r\n\r\n{{");
+    replies.push(raw(app.hookgate.address(), half).await);
+    until("the organization is over its limit", async || {
+        let reply = app.webhook("wh_1").send().await;
+        (reply.status == 429).then(|| replies.push(reply)).is_some()
+    })
+    .await;
+    app.redis.freeze();
+    let stuck = tokio::spawn(app.webhook("wh_1").bearer("key_b").send());
+    app.in_flight(1).await;
+    replies.push(app.webhook("wh_1").send().await);
+    replies.push(stuck.await.expect("an answer"));
+    app.redis.thaw();
+    replies
+}
+
+#[tokio::test]
+async fn its_requests_are_accepted_and_answered_as_it_says() {
+    let document = Document::read();
+    let app = app_of_examples().await;
+    let mut cases = Cases::default();
+    let mut jobs = 0;
+    for (path, status) in [(WEBHOOK_PATH, 202), (PREVIEW_PATH, 200)] {
+        let (media_type, content) = content(&document.root["paths"][path]["post"]["requestBody"]);
+        for example in document.examples(content) {
+            let call = to(&app, path).header("content-type", media_type).body(example.to_string());
+            let reply = call.send().await;
+            assert_eq!(reply.status, status, "{}", reply.text());
+            assert_eq!(reply.json()["data"]["matchedCount"], 1, "{}", reply.text());
+            cases.add_reply(&document, path, "post", &reply);
+            jobs += usize::from(status == 202);
+        }
+    }
+    jobs += 1;
+    let repeated = || to(&app, WEBHOOK_PATH).header("idempotency-key", "once");
+    for replayed in [None, Some("true")] {
+        let reply = repeated().send().await;
+        assert_eq!(reply.header("idempotency-replayed"), replayed);
+        cases.add_reply(&document, WEBHOOK_PATH, "post", &reply);
+    }
+    cases.judge(&document);
+    app.redis.queue().waiting_exactly(jobs).await;
+}
+
+/// Of ours, as it is served, the part for callers and the part for operators; and the contract that callers of Tether's API
+/// had before, which is kept.
+#[tokio::test]
+async fn schemathesis_finds_no_fault_with_ours_nor_with_the_contract_before() {
+    let app = app_of_examples().await;
+    let ours = app.hookgate.admin_url("/openapi.json");
+    let callers = format!("http://{}", app.hookgate.address());
+    let operators = format!("http://{}", app.hookgate.admin_address());
+    let before = path("tether.yaml");
+    schemathesis(&ours, &callers, &["--include-path-regex", "^/api/"]).await;
+    schemathesis(&ours, &operators, &["--exclude-path-regex", "^/api/"]).await;
+    schemathesis(before.to_str().expect("text"), &callers, &[]).await;
+
+    let metrics = app.hookgate.metrics().await;
+    let counted = |code: &str| metrics.value("hookgate_requests_total", &[("code", code)]);
+    for code in ["accepted", "missing_webhook_id", "missing_credentials", "method_not_allowed"] {
+        assert!(counted(code) >= 5.0, "{code} {}: were requests really sent?", counted(code));
+    }
+    assert!(metrics.sum("hookgate_jobs_enqueued_total") >= 5.0);
+}
+
+async fn schemathesis(document: &str, address: &str, only: &[&str]) {
+    let scratch = Scratch::new("schemathesis");
+    let mut command = python("schemathesis");
+    // The same requests at every run.
+    command.env("PYTHONHASHSEED", "1").env("SCHEMATHESIS_HOOKS", path("webhook_ids.py"));
+    command.current_dir(scratch.path()).args(["-m", "schemathesis.cli", "--config-file"]);
+    command.arg(path("schemathesis.toml")).args(["run", document, "--url", address]);
+    command.args(["--checks", "all"]).args(only);
+    command.args(["--seed", "1", "--max-examples", "60", "--generation-database", "none"]);
+    // A machine may be busy.
+    command.args(["--request-timeout", "60", "--suppress-health-check", "too_slow"]);
+    command.args(["--continue-on-failure", "--no-color"]);
+    let process = Process::start("schemathesis", &command, &scratch.join("log"));
+    let code = process.wait_within(Duration::from_mins(10)).await;
+    let said = process.log_text();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("No issues found"), "{said}");
+}
+
+/// What the examples start is there, in `org_a`.
+async fn app_of_examples() -> App {
+    let mut documents = Documents::two_organizations();
+    let mut inactive = workflow("wf_off", "org_a", WEBHOOK_OF_EXAMPLES);
+    inactive["enabled"] = json!(false);
+    documents.workflows.extend([workflow("wf_on", "org_a", WEBHOOK_OF_EXAMPLES), inactive]);
+    App::build().documents(documents).start().await
+}
+
+fn to(app: &App, path: &str) -> testkit::http::Call {
+    let body = json!({ "webhookId": "wh_1" }).to_string();
+    let call = app.caller.call(Method::POST, path).bearer("key_a").body(body);
+    call.header("content-type", "application/json")
+}
+
+fn without_mongodb(config: &mut Config) {
+    config.set("triggers.source", "mongodb");
+    config.set("mongodb.uri", format!("mongodb://127.0.0.1:{}/", ports::free()));
+}

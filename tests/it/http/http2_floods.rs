@@ -1,0 +1,206 @@
+//! HTTP/2 against those who mean harm: the connection is given up or held within its bounds, and everybody else is served.
+
+use testkit::App;
+use testkit::http2::{ACK, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Frames};
+use testkit::http2::{REFUSED_STREAM, block, kind};
+use testkit::tls::Authority;
+use testkit::wait::until;
+use tokio::io::AsyncWriteExt;
+
+/// What a flood may cost; a connection holds 12 MiB at the worst, the rest is the allocator's.
+const MEMORY: f64 = 32.0 * 1024.0 * 1024.0;
+
+struct Target {
+    app: App,
+    authority: Authority,
+    memory: f64,
+}
+
+impl Target {
+    async fn start() -> Self {
+        let authority = Authority::new();
+        let app = Box::pin(App::build().tls(&authority).start()).await;
+        for _ in 0..20 {
+            assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+        }
+        let memory = memory(&app).await;
+        Self { app, authority, memory }
+    }
+
+    async fn frames(&self) -> Frames {
+        Frames::open(&self.authority, self.app.hookgate.address()).await
+    }
+
+    /// Sends flocks of frames until the other side has had enough; gives its reason.
+    async fn flood(&self, mut flock: impl FnMut(u32) -> Vec<Frame>) -> Vec<u32> {
+        let mut frames = self.frames().await;
+        for number in 0..2000 {
+            if !frames.send(&flock(number)).await {
+                break;
+            }
+            if number % 100 == 0 {
+                assert_eq!(self.app.webhook("wh_1").send().await.matched(), 1);
+            }
+        }
+        let codes = frames.closed().await;
+        self.assert_unharmed().await;
+        codes
+    }
+
+    async fn assert_unharmed(&self) {
+        assert_eq!(self.app.webhook("wh_1").send().await.matched(), 1);
+        let memory = memory(&self.app).await;
+        assert!(memory < self.memory + MEMORY, "{} bytes became {memory}", self.memory);
+        until("nothing is in flight", async || {
+            self.app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]) < 1.0
+        })
+        .await;
+    }
+}
+
+async fn memory(app: &App) -> f64 {
+    app.hookgate.metrics().await.value("process_resident_memory_bytes", &[])
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_end_the_connection() {
+    let target = Target::start().await;
+    let codes = target
+        .flood(|number| {
+            let streams = (0..50).map(|stream| (number * 50 + stream) * 2 + 1);
+            let pair = |stream| [Frame::head(END_HEADERS, stream, &[]), Frame::reset(stream)];
+            streams.flat_map(pair).collect()
+        })
+        .await;
+    assert_eq!(codes, [ENHANCE_YOUR_CALM]);
+}
+
+#[tokio::test]
+async fn a_head_in_endless_pieces_ends_the_connection() {
+    let target = Target::start().await;
+    for piece in [vec![], vec![0; 1], Frame::head(0, 1, &[("a", &"x".repeat(9000))]).payload] {
+        let codes = target
+            .flood(|number| {
+                let piece = Frame::new(kind::CONTINUATION, 0, 1, piece.clone());
+                if number == 0 { vec![Frame::head(0, 1, &[])] } else { vec![piece; 10] }
+            })
+            .await;
+        assert!(codes.iter().all(|code| *code != 0) && !codes.is_empty(), "{codes:?}");
+    }
+}
+
+#[tokio::test]
+async fn empty_pieces_of_a_body_end_the_connection() {
+    let target = Target::start().await;
+    let codes = target
+        .flood(|number| match number {
+            0 => vec![Frame::head(END_HEADERS, 1, &[])],
+            _ => vec![Frame::new(kind::DATA, 0, 1, []); 100],
+        })
+        .await;
+    assert_eq!(codes, [ENHANCE_YOUR_CALM]);
+}
+
+#[tokio::test]
+async fn streams_with_faults_end_the_connection() {
+    let target = Target::start().await;
+    let codes = target
+        .flood(|number| {
+            // The body is not there that the head announces.
+            let streams = (0..50).map(|stream| (number * 50 + stream) * 2 + 1);
+            let faulty =
+                |stream| Frame::head(END_HEADERS | END_STREAM, stream, &[("content-length", "9")]);
+            streams.map(faulty).collect()
+        })
+        .await;
+    assert_eq!(codes, [ENHANCE_YOUR_CALM]);
+}
+
+#[tokio::test]
+async fn pings_and_settings_are_answered_and_held_within_bounds() {
+    let target = Target::start().await;
+    for (kind, payload) in [(kind::PING, vec![0; 8]), (kind::SETTINGS, vec![])] {
+        let mut frames = target.frames().await;
+        for _ in 0..200 {
+            assert!(frames.send(&vec![Frame::new(kind, 0, 0, payload.clone()); 100]).await);
+        }
+        until("all of them are answered", async || {
+            frames.count(kind, |frame| frame.flags == ACK) >= 20_000
+        })
+        .await;
+        target.assert_unharmed().await;
+    }
+}
+
+#[tokio::test]
+async fn pings_whose_answers_nobody_reads_are_held_within_bounds() {
+    let target = Target::start().await;
+    let address = target.app.hookgate.address();
+    let mut stream = target.authority.connect(address, &["h2"]).await.expect("a handshake");
+    let flood: Vec<u8> =
+        vec![Frame::new(kind::PING, 0, 0, [0; 8]); 1000].iter().flat_map(Frame::bytes).collect();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.expect("an open connection");
+    // The answers fill both sides' buffers; then nothing more is read of us, whatever we send.
+    let stuck = async {
+        loop {
+            stream.write_all(&flood).await.expect("an open connection");
+        }
+    };
+    let patience = std::time::Duration::from_secs(3);
+    let _: Result<(), _> = tokio::time::timeout(patience, stuck).await;
+    target.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn streams_beyond_the_bound_are_refused_and_the_rest_end_in_their_time() {
+    let authority = Authority::new();
+    let app = App::build()
+        .tls(&authority)
+        .config(|config| {
+            config.set("server.body_timeout", "2s");
+        })
+        .start()
+        .await;
+    let mut frames = Frames::open(&authority, app.hookgate.address()).await;
+    let heads: Vec<Frame> =
+        (0..150).map(|number| Frame::head(END_HEADERS, number * 2 + 1, &[])).collect();
+    assert!(frames.send(&heads).await);
+    until("the streams beyond the bound are refused", async || {
+        frames.count(kind::RST_STREAM, |frame| frame.code() == REFUSED_STREAM) == 50
+    })
+    .await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    until("the others are answered", async || frames.count(kind::HEADERS, |_| true) == 100).await;
+    let metrics = app.hookgate.metrics().await;
+    assert!((metrics.requests("request_timeout") - 100.0).abs() < 0.1, "once each");
+    assert_eq!(frames.count(kind::GOAWAY, |_| true), 0);
+    let body = Frame::new(kind::DATA, END_STREAM, 301, b"{\"webhookId\":\"wh_1\"}".to_vec());
+    assert!(frames.send(&[Frame::head(END_HEADERS, 301, &[]), body]).await);
+    until("the connection still serves", async || {
+        frames.count(kind::HEADERS, |frame| frame.stream == 301) == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_on_its_own_stream() {
+    let authority = Authority::new();
+    let app = App::build().tls(&authority).start().await;
+    let value = "x".repeat(8000);
+    let fits = app.webhook("wh_1").header("a", &value).header("b", &value).header("c", &value);
+    assert_eq!(fits.send().await.matched(), 1);
+    let mut frames = Frames::open(&authority, app.hookgate.address()).await;
+    let large = Frame::head(0, 1, &[("a", &value)]);
+    let rest = |flags| Frame::new(kind::CONTINUATION, flags, 1, block(&[("b", &value)]));
+    assert!(frames.send(&[large, rest(0), rest(0), rest(0), rest(END_HEADERS)]).await);
+    until("it is refused", async || frames.count(kind::HEADERS, |frame| frame.stream == 1) == 1)
+        .await;
+    assert_eq!(frames.count(kind::GOAWAY, |_| true), 0);
+    let body = Frame::new(kind::DATA, END_STREAM, 3, b"{\"webhookId\":\"wh_1\"}".to_vec());
+    assert!(frames.send(&[Frame::head(END_HEADERS, 3, &[]), body]).await);
+    until("the connection still serves", async || {
+        frames.count(kind::HEADERS, |frame| frame.stream == 3) == 1
+    })
+    .await;
+}

@@ -1,0 +1,16 @@
+//! Black-box tests of the real binary, against real servers that they start themselves. One program, so that it links once:
+//!
+//! ```text
+//! cargo test --test it                      all of them
+//! cargo test --test it queue::              one subject
+//! cargo test --test it mirror::snapshot     one file
+//! ```
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
+
+mod auth;
+mod contract;
+mod doubles;
+mod http;
+mod mirror;
+mod process;
+mod queue;

@@ -1,0 +1,14 @@
+//! Documents of MongoDB and of files, and the index of them.
+
+mod documents;
+mod extremes;
+mod faults;
+mod history;
+mod index;
+mod model;
+mod rights;
+mod servers;
+mod snapshot;
+mod sources;
+mod staleness;
+mod unavailable;

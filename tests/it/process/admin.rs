@@ -1,0 +1,370 @@
+//! The operators' port: health, readiness, the page for people.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use redis::cmd;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::config::countable;
+use testkit::hookgate::command;
+use testkit::ledger::{self, Answer, Load};
+use testkit::metrics::Metrics;
+use testkit::raw::{Connection, raw};
+use testkit::wait::{until, until_some};
+use testkit::{App, Config, Hookgate, Redis, ports};
+use tokio::task::JoinSet;
+
+const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn the_process_lives_whatever_else_is_away() {
+    let hookgate = Hookgate::start_unready(alone()).await;
+    hookgate.unready().await;
+    for path in ["/livez", "/healthz", "/health"] {
+        let response = hookgate.admin_get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(hookgate.admin_get(path).await.text().await.expect("text"), "ok\n");
+    }
+    assert_eq!(hookgate.admin_get("/readyz").await.status(), 503);
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reasons() {
+    let hookgate = Hookgate::start_unready(alone()).await;
+    let report = until_some("all three reasons are given", async || {
+        let (status, report) = hookgate.readiness().await;
+        assert_eq!((status.as_u16(), &report["ready"]), (503, &json!(false)));
+        let all = ["redis", "users", "workflows"].iter().all(|part| says(&report["reasons"], part));
+        all.then_some(report)
+    })
+    .await;
+    let members: BTreeSet<&str> =
+        report.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(members, BTreeSet::from(["degraded", "ready", "reasons"]));
+    let response = hookgate.admin_get("/readyz").await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_set_up_for_a_queue_is_told() {
+    let good = App::build().redis(Redis::start_durable().await).start().await;
+    let (status, report) = good.hookgate.readiness().await;
+    assert_eq!(status, 200);
+    assert_eq!(report, json!({ "ready": true, "reasons": [], "degraded": [] }));
+
+    let _: () =
+        good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("allkeys-lru")).await;
+    until("the policy is told", async || degraded(&good, "maxmemory-policy").await).await;
+    let _: () =
+        good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction")).await;
+    until("it is no longer told", async || !degraded(&good, "maxmemory-policy").await).await;
+
+    let volatile = App::start().await;
+    until("missing persistence is told", async || degraded(&volatile, "append-only").await).await;
+    let _: () = volatile.redis.query(cmd("CONFIG").arg("SET").arg("save").arg("3600 1")).await;
+    until("snapshots will do", async || !degraded(&volatile, "append-only").await).await;
+}
+
+#[tokio::test]
+async fn the_page_for_people_says_how_it_is() {
+    let app = App::build().redis(Redis::start_durable().await).start().await;
+    let response = app.hookgate.admin_get("/").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    let page = response.text().await.expect("text");
+    assert!(page.contains("ready") && !page.contains("not ready"), "{page}");
+
+    let nobody = ports::free();
+    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(nobody)).await;
+    app.hookgate.unready().await;
+    let page = app.hookgate.admin_get("/").await.text().await.expect("text");
+    assert!(page.contains("not ready") && page.contains("redis: "), "{page}");
+}
+
+#[tokio::test]
+async fn the_page_for_people_shows_text_as_text() {
+    let mut config = alone();
+    // A file that is not there, with a name that would be markup.
+    config.set("triggers.file", "/nowhere/<b>&amp;<script>alert(1)</script>.json");
+    let hookgate = Hookgate::start_unready(config).await;
+    let page = until_some("the file is named", async || {
+        let page = hookgate.admin_get("/").await.text().await.expect("text");
+        page.contains("nowhere").then_some(page)
+    })
+    .await;
+    assert!(page.contains("/nowhere/&lt;b&gt;&amp;amp;&lt;script&gt;alert(1)"), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+    assert!(!page.contains("<b>"), "{page}");
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let app = App::start().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for path in ["/nothing", "/metrics/", "/readyz/x", testkit::http::PATH] {
+        assert_eq!(app.hookgate.admin_get(path).await.status(), 404, "{path}");
+    }
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
+        let response = client.post(app.hookgate.admin_url(path)).send().await.expect("an answer");
+        assert_eq!(response.status(), 405, "{path}");
+        assert_eq!(response.headers()["allow"], "GET, HEAD");
+        let response = client.head(app.hookgate.admin_url(path)).send().await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+    }
+    // What operators see is not for callers.
+    for path in ["/metrics", "/readyz", "/"] {
+        app.caller.call(Method::GET, path).send().await.assert_rejected(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn operators_are_answered_while_redis_is_frozen() {
+    let app = App::start().await;
+    app.redis.freeze();
+    let stuck = tokio::spawn(app.webhook("wh_1").send());
+    app.hookgate.unready().await;
+    for path in ["/livez", "/metrics", "/"] {
+        assert_eq!(app.hookgate.admin_get(path).await.status(), 200, "{path}");
+    }
+    assert!(says(&app.hookgate.readiness().await.1["reasons"], "redis"));
+    stuck.await.expect("an answer").assert_rejected(503, "queue_unavailable");
+    app.redis.thaw();
+    app.hookgate.ready().await;
+    // As a timeout or as a lost connection, whichever is noticed first.
+    let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
+    assert!((errors - 1.0).abs() < f64::EPSILON, "{errors}");
+}
+
+/// More connections than it takes at a time, and none of them says anything.
+#[tokio::test]
+async fn operators_are_answered_beside_connections_that_say_nothing() {
+    let app = App::with(countable).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Connection::open(app.hookgate.admin_address()).await);
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", app.hookgate.process().pid()));
+    assert!(open.expect("its descriptors").count() < 100, "not all of them are taken");
+    // A new one gets the place of the one that has been silent for longest.
+    let answer =
+        raw(app.hookgate.admin_address(), "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+/// More connections than it serves at a time, each of which asks again as soon as it is answered, and opens another
+/// when it is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_beside_connections_that_ask_all_the_time() {
+    let app = App::start().await;
+    let address = app.hookgate.admin_address();
+    let asked = Arc::new(AtomicU64::new(0));
+    let mut floods = JoinSet::new();
+    for _ in 0..100 {
+        let asked = Arc::clone(&asked);
+        floods.spawn(async move {
+            loop {
+                let mut connection = Connection::open(address).await;
+                while connection.try_send(METRICS).await && connection.reply().await.is_some() {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    until("the flood is under way", async || asked.load(Ordering::Relaxed) > 200).await;
+    assert_alive(&app).await;
+    let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(raw(address, request).await.status, 200);
+}
+
+/// More connections than it serves at a time, each of which asks for more than it ever reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_beside_connections_that_read_no_answers() {
+    let app = App::start().await;
+    let before = resident(&app);
+    let address = app.hookgate.admin_address();
+    let is_full = Arc::new(AtomicU64::new(0));
+    let mut floods = JoinSet::new();
+    for _ in 0..100 {
+        let is_full = Arc::clone(&is_full);
+        floods.spawn(async move {
+            loop {
+                let mut connection = Connection::open(address).await;
+                let pipelined = METRICS.repeat(1000);
+                is_full.fetch_add(1, Ordering::Relaxed);
+                while connection.try_send(&pipelined).await {}
+            }
+        });
+    }
+    until("the flood is under way", async || is_full.load(Ordering::Relaxed) >= 100).await;
+    assert_alive(&app).await;
+    let grown = resident(&app).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB for answers that nobody reads");
+}
+
+/// Alone it could keep its place for ever.
+#[tokio::test]
+async fn a_connection_that_reads_no_answers_is_closed_in_its_time() {
+    let app = App::start().await;
+    let mut connection = Connection::open(app.hookgate.admin_address()).await;
+    // Blocks while nothing is read on the other side, and fails when that has closed.
+    while connection.try_send(METRICS.repeat(1000)).await {}
+    assert_alive(&app).await;
+}
+
+/// A page that an operator looks at may have its own name point to this port, and read what is answered (DNS rebinding).
+#[tokio::test]
+async fn a_host_that_is_not_known_is_misdirected() {
+    let app = App::with(|config| {
+        config.set("admin.hosts", vec!["hookgate", "Metrics.Example.com"]);
+    })
+    .await;
+    let address = app.hookgate.admin_address();
+    let status = async |target: &str, hosts: &[&str]| {
+        let fields: Vec<String> = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        raw(address, format!("GET {target} HTTP/1.1\r\n{}\r\n", fields.concat())).await.status
+    };
+    let known =
+        ["127.0.0.1", "10.0.0.7:9464", "[::1]", "[fe80::1]:9464", "localhost", "LocalHost:80"];
+    let listed = ["hookgate", "hookgate:9464", "HOOKGATE.", "metrics.example.com"];
+    for host in known.iter().chain(&listed) {
+        assert_eq!(status("/livez", &[host]).await, 200, "{host}");
+    }
+    let others = [
+        "evil.example",
+        "hookgate.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:9464",
+        "a@localhost",
+        "localhost:x",
+        "[::1",
+        "[::1]x",
+        "::1",
+        "0x7f.1",
+        "",
+    ];
+    for host in others {
+        for path in ["/livez", "/", "/metrics", "/readyz", "/openapi.json", "/nothing"] {
+            assert_eq!(status(path, &[host]).await, 421, "{host:?} {path}");
+        }
+    }
+    assert_eq!(status("/livez", &["localhost", "evil.example"]).await, 421);
+    assert_eq!(status("http://evil.example/livez", &["localhost"]).await, 421);
+    assert_eq!(status("http://localhost/livez", &["localhost"]).await, 200);
+    // HTTP/1.0 has no Host, and neither has a health check that speaks it; a browser always sends one.
+    assert_eq!(raw(address, "GET /livez HTTP/1.0\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_are_neither_kept_nor_guessed_at_nor_framed() {
+    let app = App::start().await;
+    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/nothing"] {
+        let response = app.hookgate.admin_get(path).await;
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
+        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    }
+    // The one style of the page is allowed by its digest.
+    let response = app.hookgate.admin_get("/").await;
+    let policy = response.headers()["content-security-policy"].to_str().expect("text").to_owned();
+    let page = response.text().await.expect("text");
+    let (_, rest) = page.split_once("<style>").expect("a style");
+    let (style, _) = rest.split_once("</style>").expect("its end");
+    let digest =
+        STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes()));
+    assert!(policy.contains(&format!("style-src 'sha256-{digest}'")), "{policy}");
+}
+
+/// As fast as eight callers can, while jobs come in and Redis goes and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
+    let mut app = App::build().documents(ledger::documents()).start().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut operators = JoinSet::new();
+    for _ in 0..8 {
+        let (is_over, urls) = (
+            Arc::clone(&is_over),
+            ["/readyz", "/metrics"].map(|path| app.hookgate.admin_url(path)),
+        );
+        operators.spawn(async move {
+            let client = reqwest::Client::new();
+            let (mut asked, mut requests, mut answers) = (0, 0.0, BTreeSet::new());
+            while !is_over.load(Ordering::Relaxed) {
+                let [ready, metrics] = &urls;
+                let answer = client.get(ready).send().await.expect("an answer");
+                answers.insert(answer.status().as_u16());
+                let page = client.get(metrics).send().await.expect("an answer");
+                let page = Metrics::parse(&page.text().await.expect("text"));
+                let counted = page.sum("hookgate_requests_total");
+                assert!(counted >= requests, "{counted} after {requests}");
+                requests = counted;
+                asked += 1;
+            }
+            (asked, answers)
+        });
+    }
+    let load = Load::start(&app.caller);
+    load.more_accepted(100).await;
+    let refused = |answer: &Answer| !matches!(answer, Answer::Accepted { .. });
+    assert_eq!(load.ledger().count(refused), 0, "nobody is refused for their sake");
+    app.redis.kill9().await;
+    app.hookgate.unready().await;
+    load.more_refused(50).await;
+    app.redis.restart().await;
+    app.hookgate.ready().await;
+    load.more_accepted(100).await;
+    is_over.store(true, Ordering::Relaxed);
+    for (asked, answers) in operators.join_all().await {
+        assert!(asked > 10 && answers == BTreeSet::from([200, 503]), "{asked} {answers:?}");
+    }
+    load.stop().await;
+    app.assert_accounting().await;
+}
+
+/// `/livez` answers a new connection within the patience of `hookgate health`, time and again.
+async fn assert_alive(app: &App) {
+    let address = app.hookgate.admin_address().to_string();
+    for _ in 0..10 {
+        let mut command =
+            tokio::process::Command::from(command(&["health", "--address", &address]));
+        let output = command.output().await.expect("the binary runs");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// KiB of memory; the system tells them, since the flood is on the port that tells them otherwise.
+fn resident(app: &App) -> u64 {
+    let status = format!("/proc/{}/status", app.hookgate.process().pid());
+    let status = std::fs::read_to_string(status).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Nobody listens where it looks for Redis, and its file is not there.
+fn alone() -> Config {
+    let mut config = Config::new();
+    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", ports::free()));
+    config.set("triggers.file", "/nowhere/workflows.json");
+    config
+}
+
+/// Whether a list of `/readyz` has an entry of this part.
+fn says(list: &Value, part: &str) -> bool {
+    let notes = list.as_array().expect("a list").iter();
+    notes.filter_map(Value::as_str).any(|note| note.starts_with(part))
+}
+
+async fn degraded(app: &App, word: &str) -> bool {
+    let (status, report) = app.hookgate.readiness().await;
+    assert_eq!(status, 200, "{report}");
+    report.pointer("/degraded").expect("a list").to_string().contains(word)
+}

@@ -1,0 +1,106 @@
+//! Rights of Redis' users, and the lack of each.
+
+use serde_json::{Value, json};
+
+use super::redis_server::config;
+use testkit::Redis;
+use testkit::hookgate::check_connect;
+use testkit::redis::rights_of_the_readme;
+use testkit::sentinel::Sentinel;
+
+const PASSWORD: &str = "rights-for-some";
+
+#[tokio::test]
+async fn the_rights_of_the_readme_are_all_that_are_needed() {
+    let redis = Redis::start_durable().await;
+    let (code, found) = check(&redis, &rights_of_the_readme()).await;
+    assert_eq!(code, 0, "{found}");
+    assert_eq!(found["missing_rights"], json!([]));
+    assert_eq!(found["warnings"], json!([]));
+}
+
+#[tokio::test]
+async fn they_are_enough_on_a_cluster_and_to_sentinel() {
+    let rights = rights_of_the_readme();
+    let in_cluster = rights.replace("~bull:*", "~{bull}:*").replace(":bull:", ":{bull}:");
+    let (first, second) = Redis::start_cluster("{bull}").await;
+    second.allow(PASSWORD, &in_cluster).await;
+    let address = first.allow(PASSWORD, &in_cluster).await;
+    let mut config = config(&address.replace("redis://", "redis-cluster://").replace("/0", ""));
+    config.set("queue.prefix", "{bull}");
+    let (code, report) = check_connect(&config).await;
+    assert_eq!((code, &report["redis"]["missing_rights"]), (0, &json!([])), "{report}");
+    assert_eq!(report["redis"]["faults"], json!([]));
+
+    let primary = Redis::start().await;
+    let sentinel = Sentinel::start(&primary, 0).await;
+    primary.allow(PASSWORD, &rights).await;
+    let address = sentinel.url().replace("127.0.0.1", &format!("some:{PASSWORD}@127.0.0.1"));
+    let (code, report) = check_connect(&super::redis_server::config(&address)).await;
+    assert_eq!((code, &report["redis"]["faults"]), (0, &json!([])), "{report}");
+}
+
+#[tokio::test]
+async fn each_right_that_the_script_needs_is_missed() {
+    let redis = Redis::start().await;
+    let all = rights_of_the_readme();
+    for (right, key) in [
+        ("get", "hookgate:bull:workflow-runner:producer:check"),
+        ("set", "hookgate:bull:workflow-runner:producer:check"),
+        ("pexpire", "hookgate:bull:workflow-runner:producer:check"),
+        ("incrby", "bull:workflow-runner:id"),
+        ("hset", "bull:workflow-runner:meta"),
+        ("del", "bull:workflow-runner:1"),
+        ("lpush", "bull:workflow-runner:wait"),
+        ("zadd", "bull:workflow-runner:marker"),
+        ("xadd", "bull:workflow-runner:events"),
+    ] {
+        let (code, found) = check(&redis, &all.replace(&format!(" +{right}"), "")).await;
+        assert_eq!(code, 1, "{right}: {found}");
+        let expected = format!("{} {key}", right.to_uppercase());
+        let missing = found["missing_rights"].as_array().expect("a list");
+        assert!(missing.contains(&Value::from(expected.as_str())), "{right}: {found}");
+        assert!(
+            missing.iter().all(|each| each.as_str().unwrap().starts_with(&right.to_uppercase()))
+        );
+        assert_eq!(found["faults"].as_array().map(Vec::len), Some(missing.len()), "{found}");
+        assert!(found["faults"].to_string().contains(&format!("may not {expected}: ")), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_missed_beside_the_script_is_told_as_well() {
+    let redis = Redis::start().await;
+    let all = rights_of_the_readme();
+    for (taken, code, list, told) in [
+        (" +eval", 1, "faults", "EVAL is refused: NOPERM"),
+        (" +evalsha", 1, "faults", "may not EVALSHA: jobs are refused"),
+        (" +hmget", 1, "faults", "HMGET is refused: NOPERM"),
+        (" +time", 1, "faults", "does not answer: NOPERM"),
+        (" +info", 0, "warnings", "may not be asked for INFO"),
+        (" +config|get", 0, "warnings", "may not be asked for CONFIG GET"),
+        (
+            " ~hookgate:bull:*",
+            1,
+            "faults",
+            "may not SET hookgate:bull:workflow-runner:producer:check",
+        ),
+        (" +wait", 0, "warnings", "neither append-only file"),
+    ] {
+        let words: Vec<&str> = all.split(' ').filter(|word| *word != taken.trim()).collect();
+        let (found_code, found) = check(&redis, &words.join(" ")).await;
+        assert_eq!(found_code, code, "{taken}: {found}");
+        assert!(found[list].to_string().contains(told), "{taken}: {found}");
+    }
+    let address = redis.allow(PASSWORD, &all.replace(" +wait", "")).await;
+    let mut waits = config(&address);
+    waits.set("queue.wait_replicas", 1);
+    let (_, report) = check_connect(&waits).await;
+    assert_eq!(report["redis"]["missing_rights"], json!(["WAIT"]));
+}
+
+async fn check(redis: &Redis, rights: &str) -> (i32, Value) {
+    let address = redis.allow(PASSWORD, rights).await;
+    let (code, report) = check_connect(&config(&address)).await;
+    (code, report.get("redis").cloned().unwrap_or_default())
+}

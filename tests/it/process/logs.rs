@@ -1,0 +1,177 @@
+//! What the log tells operators, how often, and what it never tells.
+
+use serde_json::{Value, json};
+use testkit::hookgate::Hookgate;
+use testkit::wait::until;
+use testkit::{App, Caller, Documents, Redis, confidential, documents};
+
+#[tokio::test]
+async fn each_request_has_a_line_at_debug() {
+    let app = app("info,hookgate::access=debug", "json").await;
+    let webhook = || app.webhook("wh_1").header("x-request-id", "the-first");
+    webhook().send().await.matched();
+    let other = || app.webhook("wh_1").header("x-request-id", "the-second");
+    other().bearer("unknown-key").send().await.assert_rejected(401, "invalid_api_key");
+    let third = app.post("{").header("x-request-id", "the-third");
+    third.send().await.assert_rejected(400, "invalid_json");
+    let lines = requests(&app.hookgate, 3).await;
+    for (line, (id, organization, status, code, matches)) in lines.iter().zip([
+        ("the-first", json!("org_a"), 202, "accepted", json!(1)),
+        ("the-second", Value::Null, 401, "invalid_api_key", Value::Null),
+        ("the-third", json!("org_a"), 400, "invalid_json", Value::Null),
+    ]) {
+        assert_eq!(line["request_id"], id, "{line}");
+        assert_eq!(line["organization"], organization, "{line}");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["code"], code, "{line}");
+        assert_eq!(line["matches"], matches, "{line}");
+        assert!(line["microseconds"].as_u64() > Some(0), "{line}");
+        assert_eq!(line["level"], "DEBUG", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn at_info_no_request_is_logged_whatever_becomes_of_it() {
+    let app = app("info", "text").await;
+    let before = app.hookgate.log().lines().count();
+    for _ in 0..50 {
+        app.webhook("wh_1").send().await.matched();
+        app.webhook("wh_1")
+            .bearer("unknown-key")
+            .send()
+            .await
+            .assert_rejected(401, "invalid_api_key");
+        app.webhook("wh_1")
+            .bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA")
+            .send()
+            .await
+            .assert_rejected(401, "invalid_token");
+        app.post("[]").send().await.assert_rejected(400, "body_not_object");
+        app.caller
+            .call(reqwest::Method::GET, "/nowhere")
+            .send()
+            .await
+            .assert_rejected(404, "not_found");
+    }
+    assert_eq!(app.hookgate.terminate().await, 0);
+    let log = app.hookgate.log();
+    let new: Vec<&str> = log.lines().skip(before).collect();
+    assert_eq!(new.len(), 2, "stopping and stopped: {new:#?}");
+}
+
+#[tokio::test]
+async fn an_outage_of_redis_is_told_in_a_few_lines_with_its_cause_and_its_server() {
+    let redis = Redis::start().await;
+    let address = redis.allow("a-long-password", "~* +@all").await;
+    let server = format!("127.0.0.1:{}", redis.port());
+    let app = App::build().redis(redis).redis_address(&address).config(|config| {
+        config.set("telemetry.log", "info").set("queue.enqueue_timeout", "100ms");
+    });
+    let app = app.start().await;
+    let told = |what: &str| -> Vec<String> {
+        let log = app.hookgate.log();
+        log.lines().filter(|line| line.contains(what)).map(str::to_owned).collect()
+    };
+    assert!(told("Redis is ready").iter().any(|line| line.contains(&server)), "{server}");
+    app.redis.kill9().await;
+    app.hookgate.unready().await;
+    for _ in 0..40 {
+        app.webhook("wh_1").send().await.assert_not_enqueued("none");
+    }
+    for (what, most) in [("batch not acknowledged", 2), ("connection to Redis lost", 3)] {
+        let lines = told(what);
+        assert!((1..=most).contains(&lines.len()), "{lines:#?}");
+        assert!(
+            lines.iter().all(|line| line.contains(" WARN ") && line.contains(&server)),
+            "{lines:#?}"
+        );
+    }
+    assert!(told("batch not acknowledged").iter().any(|line| line.contains("Connection refused")));
+    assert!(told("Redis is not ready").iter().all(|line| line.contains(&server)));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_is_told_in_the_words_of_redis() {
+    let app = app("info", "text").await;
+    let memory = async |bytes| {
+        app.redis.query::<()>(redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes])).await
+    };
+    // When the service learns of the limit before the webhook comes, there is no batch.
+    until("a batch is refused", async || {
+        memory("0").await;
+        until("webhooks are accepted", async || app.webhook("wh_1").send().await.status == 202)
+            .await;
+        memory("1").await;
+        app.webhook("wh_1").send().await;
+        app.hookgate.log().contains("batch not acknowledged")
+    })
+    .await;
+    let log = app.hookgate.log();
+    let line = log.lines().find(|line| line.contains("batch not acknowledged"));
+    assert!(line.is_some_and(|line| line.contains("OOM command not allowed")), "{line:?}");
+}
+
+#[tokio::test]
+async fn keys_of_several_organizations_are_told_once_however_many_come() {
+    let app = app("info", "text").await;
+    let mut documents = Documents::two_organizations();
+    for round in 0..5 {
+        let key = format!("key_of_two_{round}");
+        documents.users.push(documents::user(&format!("user_{round}"), "org_a", &key));
+        documents.users.push(documents::user(&format!("other_{round}"), "org_b", &key));
+        app.replace_documents(&documents);
+        until("the conflict is seen", async || {
+            let metrics = app.hookgate.metrics().await;
+            metrics.value("hookgate_index_conflicting_api_keys", &[]) > f64::from(round)
+        })
+        .await;
+    }
+    assert_eq!(app.hookgate.log().matches("several organizations").count(), 1);
+}
+
+/// What the harness looks for in every log is found there, in whatever way it is written.
+#[tokio::test]
+async fn a_leak_would_be_seen() {
+    let caller = Caller::new(([127, 0, 0, 1], testkit::ports::free()).into());
+    let body = r#"{"webhookId":"wh_1","lead":{"name":"Somebody Confidential"},"note":"a note for nobody"}"#;
+    let call = caller.post(body).bearer("a-key-that-is-confidential");
+    assert!(call.try_send().await.is_err(), "nobody listens");
+    let payload = &body[r#"{"webhookId":"wh_1","#.len()..];
+    let leaks = [
+        format!("{:?}", format!("Bearer {}", "a-key-that-is-confidential")),
+        body.to_owned(),
+        format!("body={body:?}"),
+        json!({ "fields": { "body": format!("{body:?}") } }).to_string(),
+        format!("payload={{{payload}"),
+        "note=a note for nobody".to_owned(),
+    ];
+    for leak in leaks {
+        let log = format!("INFO a line\nDEBUG {leak}\nINFO another");
+        assert_eq!(confidential::leaks(&log), [format!("DEBUG {leak}")]);
+    }
+    assert!(confidential::leaks("INFO webhook wh_1 of org_a").is_empty());
+}
+
+async fn app(log: &str, format: &str) -> App {
+    App::with(|config| {
+        config.set("telemetry.log", log).set("telemetry.format", format);
+    })
+    .await
+}
+
+/// The lines of so many requests.
+async fn requests(hookgate: &Hookgate, count: usize) -> Vec<Value> {
+    let read = || -> Vec<Value> {
+        let log = hookgate.log();
+        let lines = log.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        lines
+            .filter(|line: &Value| {
+                line.get("target").is_some_and(|target| target == "hookgate::access")
+            })
+            .collect()
+    };
+    until("the requests are logged", async || read().len() >= count).await;
+    let lines = read();
+    assert_eq!(lines.len(), count, "{lines:#?}");
+    lines
+}

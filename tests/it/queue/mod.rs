@@ -1,0 +1,20 @@
+//! What is written to Redis, and what happens when Redis or the way to it fails.
+
+mod batching;
+mod chaos;
+mod exactly_once;
+mod fan_out;
+mod idempotency;
+mod jobs;
+mod large_jobs;
+mod momentary;
+mod outage;
+mod overload;
+mod parity;
+mod paused;
+mod redis_connection;
+mod redis_faults;
+mod redis_kinds;
+mod replicas;
+mod workers;
+mod wrong_replies;

@@ -1,0 +1,103 @@
+//! What would refuse every job is found before there is one, by readiness and by `check --connect`.
+
+use redis::cmd;
+use serde_json::Value;
+
+use super::{readiness, takes_jobs};
+use testkit::hookgate::check_connect;
+use testkit::wait::until;
+use testkit::{App, Redis};
+
+#[tokio::test]
+async fn a_node_in_cluster_mode_needs_a_tag_however_it_is_addressed() {
+    let (redis, _) = Redis::start_cluster_node().await;
+    let slots = ["ADDSLOTSRANGE", "0", "16383"];
+    let () = redis.query(cmd("CLUSTER").arg(&slots)).await;
+    // CROSSSLOT is answered before, but any other command is answered CLUSTERDOWN.
+    until("the cluster is up", async || {
+        let info: String = redis.query(cmd("CLUSTER").arg("INFO")).await;
+        info.contains("cluster_state:ok")
+    })
+    .await;
+    let app = App::build().redis(redis).start_unready().await;
+    assert_refused(&app, "CROSSSLOT", "queue.prefix needs a hash tag").await;
+
+    let App { redis, .. } = app;
+    let with_tag = App::build().redis(redis).config(|config| {
+        config.set("queue.prefix", "{bull}");
+    });
+    let app = with_tag.start().await;
+    takes_jobs(&app, "{bull}").await;
+    assert_eq!(check_connect(&app.hookgate.config).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_node_without_the_slot_of_the_queue_is_one_of_a_cluster() {
+    let (first, _second) = Redis::start_cluster("{bull}").await;
+    let app = App::build().redis(first).config(|config| {
+        config.set("queue.prefix", "{bull}");
+    });
+    let app = app.start_unready().await;
+    assert_refused(&app, "MOVED", "redis-cluster://").await;
+}
+
+#[tokio::test]
+async fn a_key_of_the_queue_that_is_something_else_refuses_every_job() {
+    let app = App::start().await;
+    let queue = app.redis.queue();
+    for (key, value, reason) in [
+        ("wait", "somebody's", "WRONGTYPE"),
+        ("meta", "somebody's", "WRONGTYPE"),
+        ("id", "somebody's", "the id of the queue is not an integer"),
+        ("id", "9007199254740991", "the ids of the queue are used up"),
+    ] {
+        let () = app.redis.query(cmd("SET").arg(queue.key(key)).arg(value)).await;
+        assert_refused(&app, reason, "").await;
+        let () = app.redis.query(cmd("DEL").arg(queue.key(key))).await;
+        app.hookgate.ready().await;
+    }
+    let () = app.redis.query(cmd("LPUSH").arg(queue.key("id")).arg("1")).await;
+    assert_refused(&app, "WRONGTYPE", "").await;
+    let () = app.redis.query(cmd("DEL").arg(queue.key("id"))).await;
+    app.hookgate.ready().await;
+    // Of a limit, what runs is counted.
+    let () = app.redis.query(cmd("HSET").arg(queue.key("meta")).arg(&["concurrency", "1"])).await;
+    let () = app.redis.query(cmd("SET").arg(queue.key("active")).arg("somebody's")).await;
+    assert_refused(&app, "WRONGTYPE", "").await;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn a_key_that_may_not_be_touched_is_told_where_rights_cannot_be_asked_for() {
+    let redis = Redis::start_6().await;
+    for rights in ["~bull:*", "~hookgate:bull:*", "~bull:* ~hookgate:bull:*:producer:*"] {
+        let address = redis.allow("secret", &format!("{rights} +@all")).await;
+        let mut config = testkit::Config::new();
+        config.set("queue.redis", address);
+        let (code, report) = check_connect(&config).await;
+        assert_eq!(code, 1, "{rights}: {report}");
+        assert!(report["redis"]["faults"].to_string().contains("NOPERM"), "{rights}: {report}");
+    }
+    let address = redis.allow("secret", "~bull:workflow-runner:* +@all").await;
+    let app = App::build().redis(redis).redis_address(&address).start_unready().await;
+    assert_refused(&app, "NOPERM", "").await;
+}
+
+/// By readiness, by a webhook and by the check.
+async fn assert_refused(app: &App, reason: &str, advice: &str) {
+    until(&format!("readiness tells of {reason}"), async || {
+        let told = readiness(app).await;
+        told.contains("refuses jobs") && told.contains(reason) && told.contains(advice)
+    })
+    .await;
+    app.hookgate.unready().await;
+    until("workflows are loaded", async || {
+        app.webhook("wh_1").send().await.code() == "queue_unavailable"
+    })
+    .await;
+    app.webhook("wh_1").send().await.assert_not_enqueued("none");
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    let faults = report.pointer("/redis/faults").map(Value::to_string).expect("a list");
+    assert_eq!(code, 1, "{report}");
+    assert!(faults.contains(reason) && faults.contains(advice), "{reason}: {faults}");
+}

@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "deployment/compose.rs"]
 mod compose;
+#[path = "deployment/notices.rs"]
+mod notices;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -21,10 +21,22 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     HOOKGATE_COMMIT=$COMMIT scripts/optimize \
     && install target/optimized/hookgate /hookgate
 
+# The licences of what is linked into the program. `--fail`: one that about.toml does not accept stops the build. `--offline`:
+# texts are those in the crates.
+FROM rust:1.95.0-slim-trixie AS notices
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo install --locked --version 0.9.3 --features cli cargo-about
+WORKDIR /build
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo fetch --locked \
+    && cargo about generate --locked --offline --fail --output-file /THIRD-PARTY-NOTICES about.hbs
+
 FROM debian:13.8-slim
 # The authorities by which TLS to Redis and MongoDB is checked.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /hookgate /usr/local/bin/hookgate
+COPY --from=notices /THIRD-PARTY-NOTICES /build/LICENSE /usr/share/doc/hookgate/
 # A number, so that Kubernetes' runAsNonRoot can see that it is not root's.
 USER 65532:65532
 WORKDIR /etc/hookgate

@@ -7,6 +7,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::mirror::file;
 use crate::mirror::mongo::Mongo;
+use crate::printable::printable;
 use crate::queue;
 use crate::settings::Fault;
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
@@ -93,21 +94,27 @@ async fn look_at_documents(config: &Config) -> Findings {
     }
 }
 
-/// For people.
+/// For people. What the lines say may come from outside.
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.lines().iter().map(printable).collect();
+        formatter.write_str(&lines.join("\n"))
+    }
+}
+
+impl Report {
+    fn lines(&self) -> Vec<String> {
         let Self { config, faults, warnings, from_environment, .. } = self;
         if !faults.is_empty() {
-            write!(formatter, "{config}: {} fault(s)", faults.len())?;
-            return faults.iter().try_for_each(|fault| write!(formatter, "\n  {fault}"));
+            let heading = format!("{config}: {} fault(s)", faults.len());
+            let faults = faults.iter().map(|fault| format!("  {fault}"));
+            return std::iter::once(heading).chain(faults).collect();
         }
-        write!(formatter, "{config}: no faults")?;
-        for warning in warnings {
-            write!(formatter, "\n  warning: {warning}")?;
-        }
-        for key in from_environment {
-            write!(formatter, "\n  {key} is set by the environment")?;
-        }
+        let mut lines = vec![format!("{config}: no faults")];
+        lines.extend(warnings.iter().map(|warning| format!("  warning: {warning}")));
+        lines.extend(
+            from_environment.iter().map(|key| format!("  {key} is set by the environment")),
+        );
         let parts = [
             ("triggers.file", &self.triggers_file),
             ("MongoDB", &self.mongodb),
@@ -115,9 +122,10 @@ impl fmt::Display for Report {
         ];
         for (name, findings) in parts {
             if let Some(findings) = findings {
-                write!(formatter, "\n{name}\n{}", findings.to_string().trim_end())?;
+                lines.push(name.to_owned());
+                lines.extend(findings.lines());
             }
         }
-        Ok(())
+        lines
     }
 }

@@ -3,7 +3,6 @@
 use crate::lifecycle::Condition;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
-use std::fmt;
 
 /// Facts in the order in which they are shown, and what is wrong with them.
 #[derive(Debug, Default)]
@@ -11,6 +10,8 @@ pub struct Findings {
     facts: Vec<(&'static str, Value)>,
     /// What is worth a look.
     warnings: Vec<String>,
+    /// What is not known, or good to know; nothing is wrong with it.
+    notes: Vec<String>,
     /// What keeps the service from doing its work.
     faults: Vec<String>,
 }
@@ -23,6 +24,10 @@ impl Findings {
 
     pub fn warning(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
+    }
+
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
     }
 
     pub fn fault(&mut self, text: impl Into<String>) {
@@ -49,45 +54,56 @@ impl Serialize for Findings {
         for (key, value) in &self.facts {
             map.serialize_entry(key, value)?;
         }
+        map.serialize_entry("notes", &self.notes)?;
         map.serialize_entry("warnings", &self.warnings)?;
         map.serialize_entry("faults", &self.faults)?;
         map.end()
     }
 }
 
-/// A table with a line for each fact, named as in JSON, and what is wrong below it.
-impl fmt::Display for Findings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Findings {
+    /// A table with a line for each fact, named as in JSON, and what is wrong below it.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for (key, value) in &self.facts {
-            row(formatter, key, value)?;
+            row(&mut lines, key, value);
         }
-        for (mark, texts) in [("warning:", &self.warnings), ("FAULT:", &self.faults)] {
-            for text in texts {
-                line(formatter, mark, text)?;
+        let texts =
+            [("note:", &self.notes), ("warning:", &self.warnings), ("FAULT:", &self.faults)];
+        for (mark, texts) in texts {
+            lines.extend(texts.iter().map(|text| line(mark, text)));
+        }
+        lines
+    }
+}
+
+fn row(lines: &mut Vec<String>, name: &str, value: &Value) {
+    let text = match value {
+        Value::Null => "-",
+        Value::Bool(flag) => {
+            if *flag {
+                "yes"
+            } else {
+                "no"
             }
         }
-        Ok(())
-    }
-}
-
-fn row(formatter: &mut fmt::Formatter<'_>, name: &str, value: &Value) -> fmt::Result {
-    match value {
-        Value::Null => line(formatter, name, "-"),
-        Value::Bool(flag) => line(formatter, name, if *flag { "yes" } else { "no" }),
-        Value::Number(number) => line(formatter, name, &number.to_string()),
-        Value::String(text) if text.is_empty() => line(formatter, name, "\"\""),
-        Value::String(text) => line(formatter, name, text),
-        Value::Array(values) if values.is_empty() => line(formatter, name, "none"),
+        Value::Number(number) => &number.to_string(),
+        Value::String(text) if text.is_empty() => "\"\"",
+        Value::String(text) => text,
+        Value::Array(values) if values.is_empty() => "none",
         Value::Array(values) => {
             let names = std::iter::once(name).chain(std::iter::repeat(""));
-            names.zip(values).try_for_each(|(name, value)| row(formatter, name, value))
+            return names.zip(values).for_each(|(name, value)| row(lines, name, value));
         }
-        Value::Object(members) => members
-            .iter()
-            .try_for_each(|(member, value)| row(formatter, &format!("{name}.{member}"), value)),
-    }
+        Value::Object(members) => {
+            let members = members.iter();
+            return members
+                .for_each(|(member, value)| row(lines, &format!("{name}.{member}"), value));
+        }
+    };
+    lines.push(line(name, text));
 }
 
-fn line(formatter: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
-    writeln!(formatter, "  {name:<22} {value}")
+fn line(name: &str, value: &str) -> String {
+    format!("  {name:<22} {value}")
 }

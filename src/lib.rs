@@ -43,6 +43,7 @@ pub mod lifecycle;
 pub mod log_rate;
 pub mod metrics;
 pub mod pause;
+pub mod printable;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;

@@ -10,10 +10,13 @@ use hookgate::descriptors;
 use hookgate::dumpable;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
+use hookgate::printable::printable;
 use hookgate::text_file::Stamp;
 use hookgate::workers::Ended;
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::panic::{self, PanicHookInfo};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -82,14 +85,15 @@ struct ConfigArgument {
 }
 
 fn main() -> ExitCode {
+    panic::set_hook(Box::new(say_panic));
     // A panic is already logged; the exit code reports it as a failure.
-    std::panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE)
+    panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE)
 }
 
 fn run() -> ExitCode {
     // Before any secret is read.
     if let Err(error) = dumpable::make_dumpable(false) {
-        say_error(&format!("hookgate: cannot disable core dumps and debugger access: {error}"));
+        say_error(format_args!("cannot disable core dumps and debugger access: {error}"));
     }
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
@@ -100,7 +104,7 @@ fn run() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        say_error(&format!("hookgate: {error:#}"));
+        say_error(format_args!("{error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -165,7 +169,7 @@ fn token(
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            say_error(&format!("hookgate: {error:#}"));
+            say_error(format_args!("{error:#}"));
             Ok(ExitCode::from(EXIT_CONFIGURATION))
         }
     }
@@ -180,7 +184,7 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
 /// The configuration, or what to exit with when its faults have been told.
 fn load(argument: &ConfigArgument) -> Result<Config, ExitCode> {
     Config::load(&argument.config).map_err(|faults| {
-        say_error(&Report::new(&argument.config, &Err(faults)).to_string());
+        complain(&Report::new(&argument.config, &Err(faults)).to_string());
         ExitCode::from(EXIT_CONFIGURATION)
     })
 }
@@ -193,7 +197,18 @@ fn say(text: &str) -> std::io::Result<()> {
     }
 }
 
-fn say_error(text: &str) {
+/// A panic before there is a log, or without one.
+fn say_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    say_error(format_args!("panic at {place}: {}", panic.payload_as_str().unwrap_or_default()));
+}
+
+/// One line, whatever it repeats of servers, files and arguments.
+fn say_error(error: fmt::Arguments<'_>) {
+    complain(&printable(format_args!("hookgate: {error}")));
+}
+
+fn complain(text: &str) {
     // There is nowhere left to complain about a closed standard error.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -47,6 +47,14 @@ labels!(
 );
 
 labels!(
+    /// Whether a replica of Redis has what its primary wrote.
+    ReplicaState {
+        InSync = "in_sync",
+        OutOfSync = "out_of_sync",
+    }
+);
+
+labels!(
     /// What is kept in memory.
     Collection {
         Workflows = "workflows",

@@ -5,9 +5,13 @@
 
 mod connections;
 mod labels;
+mod redis;
 
 pub use connections::ConnectionMetrics;
-pub use labels::{ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult};
+pub use labels::{
+    ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult, ReplicaState,
+};
+pub use redis::RedisMetrics;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -54,59 +58,6 @@ pub struct Metrics {
     over_limit_in_dry_run: Vec<Counter>,
     pub over_watermark: Counter,
     pub redis: RedisMetrics,
-}
-
-/// Handles to the metrics of the way to Redis, and of Redis itself.
-#[derive(Debug)]
-pub struct RedisMetrics {
-    pub batch_jobs: Histogram,
-    pub call_duration: Histogram,
-    errors: Vec<Counter>,
-    pub resent_batches: Counter,
-    /// By whether they may have been added all the same.
-    pub unacknowledged_none: Counter,
-    pub unacknowledged_unknown: Counter,
-    pub memory_ratio: Gauge,
-    pub may_evict: Gauge,
-    pub is_volatile: Gauge,
-}
-
-impl RedisMetrics {
-    fn register() -> Self {
-        Self {
-            batch_jobs: {
-                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
-                histogram!("hookgate_batch_jobs")
-            },
-            call_duration: seconds(
-                "hookgate_redis_call_duration_seconds",
-                "Time from sending a batch to the reply of Redis, or to giving it up.",
-            ),
-            errors: redis_errors(),
-            resent_batches: count(
-                "hookgate_redis_resent_batches_total",
-                "Batches that were sent again since the reply was lost.",
-            ),
-            unacknowledged_none: unacknowledged("none"),
-            unacknowledged_unknown: unacknowledged("unknown"),
-            memory_ratio: level(
-                "hookgate_redis_memory_ratio",
-                "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
-            ),
-            may_evict: level(
-                "hookgate_redis_may_evict",
-                "1 if the maxmemory-policy of Redis is not noeviction: jobs may vanish.",
-            ),
-            is_volatile: level(
-                "hookgate_redis_is_volatile",
-                "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
-            ),
-        }
-    }
-
-    pub fn error(&self, kind: RedisError) -> &Counter {
-        of(&self.errors, kind as usize)
-    }
 }
 
 /// Handles to the metrics of the JWK set.
@@ -307,15 +258,6 @@ fn seconds(name: &'static str, help: &'static str) -> Histogram {
     histogram!(name)
 }
 
-fn unacknowledged(enqueued: &'static str) -> Counter {
-    let name = "hookgate_unacknowledged_total";
-    describe_counter!(
-        name,
-        "Requests that Redis did not acknowledge, by what of them is enqueued."
-    );
-    counter!(name, "enqueued" => enqueued)
-}
-
 fn requests() -> Vec<Counter> {
     let name = "hookgate_requests_total";
     describe_counter!(name, "Requests by how they ended: every request is counted once.");
@@ -372,12 +314,6 @@ fn over_limit_in_dry_run() -> Vec<Counter> {
         "Requests that limits.organization would refuse if it were no dry run."
     );
     Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.word())).collect()
-}
-
-fn redis_errors() -> Vec<Counter> {
-    let name = "hookgate_redis_errors_total";
-    describe_counter!(name, "Batches that Redis did not acknowledge.");
-    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.word())).collect()
 }
 
 fn of<T>(handles: &[T], label: usize) -> &T {

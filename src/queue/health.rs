@@ -4,6 +4,7 @@ use super::QueueSettings;
 use super::limits::{Excess, KnownLimits, Limits};
 use super::link::Link;
 use super::probe;
+use super::replicas::Written;
 use super::rights::Rights;
 use super::session::{CallError, Session};
 use super::state::State;
@@ -44,6 +45,7 @@ pub struct Health {
     /// Since when the server takes no writes, and no batch was taken.
     read_only_since: Mutex<Option<Instant>>,
     pub(super) limits: KnownLimits,
+    written: Mutex<Written>,
     /// By kind, how often a batch that was not acknowledged is logged.
     failures: Mutex<HashMap<&'static str, LogRate>>,
 }
@@ -88,7 +90,8 @@ impl Health {
             self.limits.set(limits);
         }
         let condition = match State::ask(session, settings.patience()).await {
-            Ok(state) => {
+            Ok(mut state) => {
+                state.compare_replicas(&mut lock(&self.written));
                 self.update(state.memory_ratio(), settings.memory_watermark);
                 state.show(metrics);
                 state.condition(settings, self.is_shedding())
@@ -204,6 +207,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Logs which rights this user has that adding jobs does not take; answers whether Redis has told.
+async fn log_excess(session: &Session, settings: &QueueSettings) -> bool {
+    let asking = Rights::excess(session, settings);
+    let Ok(Ok(excess)) = tokio::time::timeout(settings.patience(), asking).await else {
+        return false;
+    };
+    if let Some(rights) = excess.filter(|excess| !excess.is_empty()) {
+        let (server, rights) = (session.server(), rights.join(", "));
+        tracing::warn!(server, rights, "this user of Redis has more rights than adding jobs takes");
+    }
+    true
+}
+
 /// Keeps the health and the condition of Redis current. Never ends.
 pub async fn watch(
     settings: Arc<QueueSettings>,
@@ -221,10 +237,14 @@ pub async fn watch(
     }
     let mut ticks = tokio::time::interval(ASK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_logged_excess = false;
     loop {
         ticks.tick().await;
         let condition = match link.session(Instant::now() + settings.patience()).await {
-            Some(session) => health.ask(&session, &settings, &metrics).await,
+            Some(session) => {
+                has_logged_excess = has_logged_excess || log_excess(&session, &settings).await;
+                health.ask(&session, &settings, &metrics).await
+            }
             None => no_answer(&link.cause()),
         };
         let condition = condition.and(health.lost_links()).and(health.last_refusal());

@@ -45,6 +45,12 @@ impl QueueName {
         format!("hookgate:{}:{}:idempotency:", self.prefix, self.name)
     }
 
+    /// A job of another queue, a record of ours for that queue, and a key of nobody we know.
+    pub(super) fn foreign_keys(&self) -> [String; 3] {
+        let other = Self { prefix: self.prefix.clone(), name: format!("{}-other", self.name) };
+        [other.key("1"), other.idempotency_prefix() + "check", "another-key".to_owned()]
+    }
+
     fn key(&self, key: &str) -> String {
         format!("{}:{}:{key}", self.prefix, self.name)
     }

@@ -2,6 +2,7 @@
 //! is sent; so it is not sent.
 
 use super::job::Jobs;
+use super::server_config;
 use super::session::{CallError, Session};
 use bytes::Bytes;
 use fred::types::Value;
@@ -87,16 +88,9 @@ async fn is_beyond_largest(session: &Session, key: &str, place: usize) -> Option
 impl Limits {
     /// `None` if there is no reply. What may not be asked for is not known.
     pub(super) async fn ask(session: &Session) -> Option<Self> {
-        let mut config = HashMap::new();
-        for key in [BULK, QUERY_BUFFER, CLIENTS_MEMORY, MEMORY] {
-            let words = ["GET", key].map(Value::from_static_str).to_vec();
-            match session.call::<HashMap<String, String>>("CONFIG", words).await {
-                Ok(values) => config.extend(values),
-                Err(CallError::Refused(_)) => break,
-                Err(_) => return None,
-            }
-        }
-        Some(Self::read(&config))
+        let keys = [BULK, QUERY_BUFFER, CLIENTS_MEMORY, MEMORY];
+        let config = server_config::get(session, &keys).await.ok()?;
+        Some(Self::read(&config.unwrap_or_default()))
     }
 
     fn read(config: &HashMap<String, String>) -> Self {

@@ -1,4 +1,5 @@
-//! What the user of Redis may not do of what adding jobs takes. Redis itself is asked, and nothing is written.
+//! What the user of Redis may not do of what adding jobs takes, and what it may do beyond that. Redis itself is asked, and
+//! nothing is written.
 
 use super::QueueSettings;
 use super::session::{CallError, Session};
@@ -6,6 +7,7 @@ use crate::lifecycle::Condition;
 use fred::types::Value;
 
 pub(super) const SCRIPT: &str = include_str!("rights.lua");
+const EXCESS_SCRIPT: &str = include_str!("excess_rights.lua");
 
 /// Rights that are missed by nobody at once, because the script goes on without them.
 const SILENT: [(&str, &str); 4] = [
@@ -37,13 +39,17 @@ impl Rights {
         words.extend(keys.map(Value::from));
         words.push(Value::from_static_str(waits_for_replicas));
         words.push(Value::from_static_str(if settings.events { "1" } else { "0" }));
-        let reply: Value = session.call("EVAL", words).await?;
-        // An empty list is not null, which fred makes of it for an `Option`.
-        if reply.is_null() {
-            return Ok(Self { missing: None });
-        }
-        let missing = reply.convert().map_err(|_| CallError::Lost)?;
-        Ok(Self { missing: Some(missing) })
+        Ok(Self { missing: commands(session, words).await? })
+    }
+
+    /// Commands that this user may use and that adding jobs does not take; `None` where Redis cannot tell.
+    pub(super) async fn excess(
+        session: &Session,
+        settings: &QueueSettings,
+    ) -> Result<Option<Vec<String>>, CallError> {
+        let mut words = [EXCESS_SCRIPT, "0"].map(Value::from_static_str).to_vec();
+        words.extend(settings.queue.foreign_keys().map(Value::from));
+        commands(session, words).await
     }
 
     /// A sentence for each that is missing, and whether jobs are refused for it.
@@ -70,6 +76,16 @@ impl Rights {
             Condition::Degraded(notes(silent).collect())
         }
     }
+}
+
+/// The reply to a script that lists commands, or null.
+async fn commands(session: &Session, words: Vec<Value>) -> Result<Option<Vec<String>>, CallError> {
+    let reply: Value = session.call("EVAL", words).await?;
+    // An empty list is not null, which fred makes of it for an `Option`.
+    if reply.is_null() {
+        return Ok(None);
+    }
+    reply.convert().map(Some).map_err(|_| CallError::Lost)
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub(super) struct Session {
     left: CancellationToken,
     /// Where the keys of the queue lie in a cluster.
     slot: u16,
+    /// Once it is known.
+    may_use_config: Mutex<Option<bool>>,
 }
 
 /// fred's task, which owns the socket. Dropping it closes the connection.
@@ -112,6 +114,7 @@ impl Session {
             given_up: CancellationToken::new(),
             left: CancellationToken::new(),
             slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
+            may_use_config: Mutex::default(),
             client,
         };
         let greeting = async {
@@ -191,6 +194,15 @@ impl Session {
 
     pub(super) fn is_useful(&self) -> bool {
         self.vitals().is_useful
+    }
+
+    pub(super) fn set_may_use_config(&self, may_use: bool) {
+        *lock(&self.may_use_config) = Some(may_use);
+    }
+
+    /// Whether this user may read the configuration of Redis; `None` until that was asked.
+    pub(super) fn may_use_config(&self) -> Option<bool> {
+        *lock(&self.may_use_config)
     }
 
     /// Whether calls were lost because the cluster is down, and not for what was sent.
@@ -281,8 +293,8 @@ impl Drop for Call<'_> {
     }
 }
 
-fn lock(vitals: &Mutex<Vitals>) -> MutexGuard<'_, Vitals> {
-    vitals.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A client that connects once.

@@ -2,12 +2,14 @@
 
 use super::QueueSettings;
 use super::health::no_answer;
+use super::replicas::{Replicas, Written};
+use super::server_config::{self, is_switched_off};
 use super::session::{CallError, Session};
 use crate::lifecycle::Condition;
-use crate::metrics::Metrics;
-use fred::types::Value;
+use crate::metrics::{Metrics, ReplicaState};
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The oldest Redis that BullMQ recommends.
 const OLDEST_VERSION: (u32, u32) = (6, 2);
@@ -19,6 +21,7 @@ pub(super) struct State {
     config: HashMap<String, String>,
     /// Why there is no `INFO`, in the words of Redis.
     refusal: Option<String>,
+    replicas: Replicas,
 }
 
 /// The keys of Redis' configuration that are asked for.
@@ -55,18 +58,28 @@ impl State {
             }
             Err(error) => return Err(error),
         }
-        for key in CONFIG {
-            let words = ["GET", key].map(Value::from_static_str).to_vec();
-            let values = session.call::<HashMap<String, String>>("CONFIG", words).await;
-            state.config.extend(values.unwrap_or_default());
+        state.replicas = Replicas::read(&state.info);
+        if let Ok(Some(values)) = server_config::get(session, &CONFIG).await {
+            state.config = values;
         }
         Ok(state)
+    }
+
+    /// Takes into account what was written before, as to which replicas have it.
+    pub(super) fn compare_replicas(&mut self, written: &mut Written) {
+        self.replicas.compare(written.note(&self.info, Instant::now()));
+    }
+
+    pub(super) fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     pub(super) fn show(&self, metrics: &Metrics) {
         metrics.redis.memory_ratio.set(self.memory_ratio());
         metrics.redis.may_evict.set(f64::from(u8::from(self.may_evict())));
         metrics.redis.is_volatile.set(f64::from(u8::from(self.is_volatile())));
+        metrics.redis.replicas(ReplicaState::InSync).set(self.replicas.in_sync() as f64);
+        metrics.redis.replicas(ReplicaState::OutOfSync).set(self.replicas.out_of_sync() as f64);
     }
 
     fn may_evict(&self) -> bool {
@@ -157,10 +170,12 @@ impl State {
             ));
         }
         let wanted = settings.wait_replicas;
-        let replicas = self.number("connected_slaves")?;
-        (replicas < wanted as f64).then(|| {
+        let replicas = self.replicas.acknowledging()?;
+        (replicas < wanted).then(|| {
+            let others: Vec<String> = self.replicas.faults().map(|fault| format!("; {fault}")).collect();
             format!(
-                "has {replicas} of the {wanted} replicas that queue.wait_replicas asks for: jobs are added, but answered 503"
+                "has {replicas} of the {wanted} replicas that queue.wait_replicas asks for: jobs are added, but answered 503{}",
+                others.concat()
             )
         })
     }
@@ -179,6 +194,7 @@ impl State {
                 "neither append-only file nor snapshots: a restart loses every job".to_owned(),
             );
         }
+        notes.extend(self.replicas.faults());
         let version = self.text("redis_version").and_then(version);
         if version.is_some_and(|version| version < OLDEST_VERSION) {
             notes.push("version is older than 6.2, which BullMQ recommends".to_owned());
@@ -199,11 +215,6 @@ impl State {
     }
 }
 
-/// Whether a command is refused to this user, or is none of this server's. Redis may take jobs nevertheless.
-fn is_switched_off(details: &str) -> bool {
-    matches!(details.split(' ').next(), Some("NOPERM" | "ERR"))
-}
-
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split('.').map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
@@ -217,7 +228,8 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };
-        State { info: owned(info), config: owned(config), refusal: None }
+        let info = owned(info);
+        State { replicas: Replicas::read(&info), info, config: owned(config), refusal: None }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::health::Health;
 use super::limits::Limits;
 use super::probe;
 use super::reason::reason;
+use super::replicas::Replicas;
 use super::rights::Rights;
 use super::session::{CallError, Session};
 use super::state::State;
@@ -51,6 +52,9 @@ impl Survey<'_> {
         let asked = Rights::ask(self.session, self.settings);
         let rights = self.reply("EVAL", asked).await;
         self.rights(rights.as_ref());
+        let asked = Rights::excess(self.session, self.settings);
+        let excess = self.reply("EVAL", asked).await.flatten().unwrap_or_default();
+        self.excess_rights(&excess);
         // A right that is missed says more than the refusal that follows from it.
         if self.findings.are_good() {
             self.jobs().await;
@@ -75,7 +79,12 @@ impl Survey<'_> {
         self.findings.fact("version", known.and_then(State::version));
         self.findings.fact("mode", known.and_then(State::mode));
         self.findings.fact("role", text("role"));
-        self.findings.fact("replicas", number("connected_slaves"));
+        let replicas = known.map(State::replicas);
+        self.findings.fact("replicas", replicas.and_then(Replicas::connected));
+        self.findings.fact(
+            "replicas_in_sync",
+            replicas.and_then(|replicas| replicas.connected().map(|_| replicas.in_sync())),
+        );
         self.findings.fact("maxmemory_bytes", number("maxmemory"));
         self.findings.fact("used_memory_bytes", number("used_memory"));
         self.findings.fact("maxmemory_policy", text("maxmemory_policy"));
@@ -83,8 +92,9 @@ impl Survey<'_> {
         self.findings.fact("save", save);
         let Some(state) = &state else { return };
         if save.is_none() {
-            let note = "may not be asked for CONFIG GET: snapshots, and why writes are refused, are not known";
-            self.findings.warning(note);
+            self.findings.note(
+                "may not be asked for CONFIG GET: whether Redis makes snapshots, and how large a job may be, are not known; that writes are refused shows all the same",
+            );
         }
         let health = Health::default();
         health.update(state.memory_ratio(), self.settings.memory_watermark);
@@ -147,6 +157,15 @@ impl Survey<'_> {
             self.findings.fault(sentence);
         }
         self.findings.fact("missing_rights", missing);
+    }
+
+    fn excess_rights(&mut self, excess: &[String]) {
+        if !excess.is_empty() {
+            let excess = excess.join(", ");
+            self.findings.warning(format!(
+                "this user has more rights than adding jobs takes, such as {excess}: who gets its password reads and changes more than this queue; README.md lists the rights that are enough"
+            ));
+        }
     }
 
     async fn round_trip(&mut self) {

@@ -3,20 +3,24 @@
 mod json;
 
 use crate::log_rate::LogRate;
+use crate::printable::Escaped;
 use crate::settings::Section;
 use json::JsonLines;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::fmt;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
 
 /// What a pipe takes without making us wait, if it takes anything.
@@ -70,6 +74,7 @@ impl TelemetrySettings {
             Format::Text => {
                 let builder = builder.with_target(false).with_timer(Milliseconds);
                 let builder = builder.with_ansi(std::io::stdout().is_terminal());
+                let builder = builder.fmt_fields(format::debug_fn(write_field).delimited(" "));
                 let builder = builder.with_filter_reloading();
                 let handle = builder.reload_handle();
                 let log = Log(Box::new(move |filter| handle.reload(filter).is_ok()));
@@ -126,6 +131,15 @@ fn is_no_level(part: &str) -> bool {
     !part.is_empty()
         && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && part.parse::<LevelFilter>().is_err()
+}
+
+/// A field of a line for people. Every text from outside is in one, so here it is escaped.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let mut writer = Escaped(writer);
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name => write!(writer, "{name}={value:?}"),
+    }
 }
 
 /// What people read needs no microseconds.

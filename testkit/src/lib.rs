@@ -47,7 +47,12 @@
 //! | [`wait`] | `until(what, async || …)`: wait for a condition, never for a time |
 //!
 //! Servers are killed when they are dropped, and also when the test process dies; their logs are shown when a test panics.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
+#![expect(
+    clippy::return_self_not_must_use,
+    clippy::new_without_default,
+    reason = "a test that drops what it builds fails by itself"
+)]
 #![expect(clippy::missing_panics_doc, reason = "every function panics where a test shall fail")]
 #![expect(clippy::print_stderr, reason = "logs of a failed test belong to its output")]
 #![expect(clippy::needless_pass_by_value, reason = "documents are written in place")]

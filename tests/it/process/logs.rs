@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 use testkit::hookgate::Hookgate;
 use testkit::wait::until;
-use testkit::{App, Caller, Documents, Redis, confidential, documents};
+use testkit::{App, Caller, Config, Documents, Redis, confidential, documents, tokens};
+
+/// The end of a line, red by ESC and by C1, the end of a line again, and the rest from right to left.
+const UNSAFE: &str = "\u{1b}[31m\u{9b}31m\n\u{2028}\u{202e}-end";
+const ESCAPED: &str = r"\u{1b}[31m\u{9b}31m\n\u{2028}\u{202e}-end";
 
 #[tokio::test]
 async fn each_request_has_a_line_at_debug() {
@@ -127,6 +131,83 @@ async fn keys_of_several_organizations_are_told_once_however_many_come() {
         .await;
     }
     assert_eq!(app.hookgate.log().matches("several organizations").count(), 1);
+}
+
+/// Ids and reasons from documents, tokens and faults of files, in the log for people and in the report of `check`.
+#[tokio::test]
+async fn characters_that_drive_a_terminal_are_escaped_wherever_people_read() {
+    let odd = |name: &str| format!("{name}{UNSAFE}");
+    let mut documents = Documents::two_organizations();
+    documents.workflows.extend([
+        documents::workflow(&odd("wf"), &odd("org"), &odd("wh")),
+        json!({ "_id": odd("broken"), "organizationId": "org_a", "nodes": "none" }),
+        documents::workflow_of(
+            &odd("half"),
+            "org_a",
+            json!([{ "id": odd("node"), "type": "WebhookTrigger", "data": { "webhookId": 5 } }]),
+        ),
+    ]);
+    let shared = odd("a-shared-key");
+    documents.users.extend([
+        documents::user(&odd("user"), &odd("org"), &shared),
+        documents::user(&odd("other"), "org_b", &shared),
+        json!({ "_id": odd("userless"), "apiKey": "a-key-without-organization" }),
+    ]);
+    let app = App::build().documents(documents).config(|config| {
+        config.set("telemetry.log", "debug").set("telemetry.format", "text");
+    });
+    let app = app.start().await;
+    let token = tokens::token(&tokens::claims(&odd("org"), &odd("user")));
+    let body = json!({ "webhookId": odd("wh") }).to_string();
+    assert_eq!(app.post(body).bearer(&token).send().await.matched(), 1);
+    app.replace_documents_text(&format!("{{\"workflows\": [], \"users\": [], \"{UNSAFE}\": 1"));
+    until("the request and the broken file are logged", async || {
+        let log = app.hookgate.log();
+        log.contains("code=\"accepted\"") && log.contains("not JSON")
+    })
+    .await;
+    let log = app.hookgate.log();
+    assert_printable(&log);
+    for id in ["org", "broken", "half", "userless"] {
+        assert!(log.contains(&format!("{id}{ESCAPED}")), "{id}: {log}");
+    }
+    let begins = |line: &str| line.starts_with("20") && line.as_bytes().get(10) == Some(&b'T');
+    assert!(log.lines().all(begins), "a line has been broken: {log}");
+}
+
+#[tokio::test]
+async fn check_and_faults_on_the_terminal_are_escaped_as_well() {
+    let odd = |name: &str| format!("{name}{UNSAFE}");
+    let mut documents = Documents::two_organizations();
+    documents
+        .workflows
+        .push(json!({ "_id": odd("broken"), "organizationId": "org_a", "nodes": "none" }));
+    let app = App::build().documents(documents).start().await;
+    let check = async |config: &Config| testkit::hookgate::check(config, &["--connect"]).await;
+    let report = check(&app.hookgate.config).await;
+    let text = String::from_utf8(report.stdout).expect("UTF-8");
+    assert_printable(&text);
+    assert!(text.contains(&format!("broken{ESCAPED}")), "{text}");
+
+    // A fault that repeats a key of the file, on standard output and, of `serve`, on standard error.
+    let mut config = app.hookgate.config.clone();
+    config.set("telemetry.log", "info").set("queue.a\u{1b}[31m\nb", 1);
+    let report = check(&config).await;
+    let text = String::from_utf8(report.stdout).expect("UTF-8");
+    assert_printable(&text);
+    assert!(text.contains(r"a\u{1b}[31m\nb"), "{text}");
+    let output = testkit::hookgate::run(&["serve", "--config", &odd("/nowhere")]);
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_printable(&text);
+    assert!(text.contains(&format!("/nowhere{ESCAPED}")), "{text}");
+}
+
+fn assert_printable(text: &str) {
+    let is_unsafe =
+        |sign: &char| sign.is_control() && *sign != '\n' || matches!(sign, '\u{2028}' | '\u{202e}');
+    let found: Vec<char> = text.chars().filter(is_unsafe).collect();
+    assert!(found.is_empty(), "{found:?} in {text}");
+    assert!(!text.contains("\n-end"), "a line is broken: {text}");
 }
 
 /// What the harness looks for in every log is found there, in whatever way it is written.

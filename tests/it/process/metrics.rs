@@ -133,6 +133,9 @@ async fn every_series_is_there_from_the_start_at_zero() {
         let smallest = [("le", "0.00005")];
         assert!(metrics.get(&format!("{name}_bucket"), &smallest).is_some(), "{name}");
     }
+    for state in ["in_sync", "out_of_sync"] {
+        assert_eq!(metrics.value("hookgate_redis_replicas", &[("state", state)]), 0.0, "{state}");
+    }
     assert_eq!(metrics.series("hookgate_index_age_seconds").len(), 1);
     assert!(metrics.names().any(|name| name == "process_resident_memory_bytes"));
 

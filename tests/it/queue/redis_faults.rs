@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 use testkit::app::Builder;
+use testkit::hookgate::check_connect;
 use testkit::redis::rights_of_the_readme;
 use testkit::wait::until;
 use testkit::{App, Redis};
@@ -251,19 +252,60 @@ async fn a_redis_that_may_lose_jobs_is_told_on_every_channel() {
     .await;
 }
 
+/// Every way that a job takes: with keys, into a paused queue, to a replica, one that is too large, and a connection that is
+/// made again.
 #[tokio::test]
 async fn the_rights_that_the_readme_asks_for_are_enough() {
-    let redis = Redis::start().await;
+    let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb", "--appendonly", "yes"]).await;
+    let replica = redis.start_replica().await;
     let address = redis.allow("secret", &rights_of_the_readme()).await;
-    let app = App::build().redis(redis).redis_address(&address).start().await;
+    let app = App::build().redis(redis).redis_address(&address).config(|config| {
+        config.set("queue.wait_replicas", 1).set("server.max_body", "4MiB");
+    });
+    let app = app.start().await;
     for key in ["k", "k", "another"] {
         let reply = app.webhook("wh_1").header("idempotency-key", key).send().await;
         assert_eq!(reply.matched(), 1);
     }
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
     assert_eq!(app.redis.queue().events().await.len(), 4);
+    assert_eq!(replica.queue().waiting_ids().await.len(), 2);
+    let large = format!(r#"{{"webhookId":"wh_1","text":"{}"}}"#, "x".repeat(2 << 20));
+    app.post(large).send().await.assert_rejected(413, "payload_too_large");
+    let () = app.redis.query(cmd("SCRIPT").arg("FLUSH")).await;
+    kill_others(&mut app.redis.connect().await).await;
+    recovered(&app).await;
+    let meta = app.redis.queue().key("meta");
+    let () = app.redis.query(cmd("HSET").arg(&meta).arg(&["paused", "1"])).await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let (_, report) = app.hookgate.readiness().await;
+    assert_eq!(report["degraded"], serde_json::json!([]), "what is not known is no trouble");
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    assert_eq!((code, &report["redis"]["warnings"]), (0, &serde_json::json!([])), "{report}");
+    assert!(!app.hookgate.log().contains("more rights"));
     let log: Vec<redis::Value> = app.redis.query(cmd("ACL").arg("LOG")).await;
     assert!(log.is_empty(), "something was refused: {log:?}");
+}
+
+#[tokio::test]
+async fn a_user_with_more_rights_is_logged_once() {
+    let redis = Redis::start().await;
+    let wider = rights_of_the_readme() + " ~bull:* +config|get";
+    let address = redis.allow("secret", &wider).await;
+    let app = App::build().redis(redis).redis_address(&address).start().await;
+    let told = || {
+        let log = app.hookgate.log();
+        let lines = log.lines().filter(|line| line.contains("more rights"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("it is logged", async || !told().is_empty()).await;
+    kill_others(&mut app.redis.connect().await).await;
+    recovered(&app).await;
+    let lines = told();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for right in ["HMGET bull:workflow-runner-other:1", "CONFIG GET"] {
+        assert!(lines[0].contains(right) && lines[0].contains("WARN"), "{lines:?}");
+    }
 }
 
 fn quick(config: &mut testkit::Config) {

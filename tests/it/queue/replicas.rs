@@ -1,6 +1,9 @@
 //! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before; and what it is for, a failover.
 
 use redis::cmd;
+use serde_json::json;
+use testkit::fake_redis::{Answer, FakeRedis};
+use testkit::hookgate::check_connect;
 use testkit::ledger::{self, Load};
 use testkit::sentinel::Sentinel;
 use testkit::wait::until;
@@ -103,6 +106,94 @@ async fn replicas_that_are_asked_for_and_not_there_are_a_reason_not_to_be_ready(
     let unknown = [("enqueued", "unknown")];
     assert!(metrics.value("hookgate_unacknowledged_total", &unknown) > 0.0);
     assert!(metrics.value("hookgate_ready", &[]) < 1.0);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_still_loading_degrades_until_it_is_in_sync() {
+    // A replica that comes is let wait before it is given the data.
+    let options = ["--appendonly", "yes", "--repl-diskless-sync-delay", "3600"];
+    let app = App::build().redis(Redis::start_with(&options).await).start().await;
+    in_sync(&app, 0, 0).await;
+    assert_eq!(app.hookgate.readiness().await.1["degraded"], json!([]), "none is no fault");
+    let port = app.redis.port().to_string();
+    let replica = Redis::start_with(&["--replicaof", &format!("127.0.0.1 {port}")]).await;
+    in_sync(&app, 0, 1).await;
+    let loading = format!("replica 127.0.0.1:{} is still loading", replica.port());
+    degraded(&app, &loading).await;
+    assert_eq!(app.hookgate.readiness().await.0, 200, "it is ready all the same");
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    let counts = (&report["redis"]["replicas"], &report["redis"]["replicas_in_sync"]);
+    assert_eq!((code, counts), (0, (&json!(1), &json!(0))), "{report}");
+    assert!(report["redis"]["warnings"].to_string().contains(&loading), "{report}");
+    // WAIT does not count it.
+    let mut waits = app.hookgate.config.clone();
+    waits.set("queue.wait_replicas", 1);
+    let (code, report) = check_connect(&waits).await;
+    let faults = report["redis"]["faults"].to_string();
+    assert!(code == 1 && faults.contains("has 0 of the 1 replicas"), "{report}");
+
+    let delay = ["SET", "repl-diskless-sync-delay", "0"];
+    let () = app.redis.query(cmd("CONFIG").arg(&delay)).await;
+    in_sync(&app, 1, 0).await;
+    until("nothing is degraded", async || {
+        app.hookgate.readiness().await.1["degraded"] == json!([])
+    })
+    .await;
+    assert_eq!(replica.queue().waiting_ids().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_hangs_degrades_until_it_goes_on() {
+    let primary = Redis::start_durable().await;
+    let replica = primary.start_replica().await;
+    let app = App::build().redis(primary).start().await;
+    in_sync(&app, 1, 0).await;
+    replica.freeze();
+    in_sync(&app, 0, 1).await;
+    degraded(&app, "has acknowledged nothing for over 10 s").await;
+    let logged = "a failover to it loses jobs";
+    until("it is logged", async || app.hookgate.log().contains(logged)).await;
+    replica.thaw();
+    in_sync(&app, 1, 0).await;
+    assert_eq!(app.hookgate.log().matches(logged).count(), 1, "it is logged once");
+}
+
+/// Replicas that take seconds are held against what was written before that, at whatever rate.
+#[tokio::test]
+async fn a_replica_that_cannot_keep_up_degrades() {
+    let redis = Redis::start_durable().await;
+    let fake = FakeRedis::before(&redis).await;
+    let info = "role:master\r\nconnected_slaves:2\r\n\
+                slave0:ip=10.0.0.1,port=1,state=online,offset=999999,lag=0\r\n\
+                slave1:ip=10.0.0.2,port=2,state=online,offset=1000000,lag=0\r\n\
+                master_replid:a\r\nmaster_repl_offset:1000000\r\n";
+    fake.answer_always("INFO", Answer::instead(format!("${}\r\n{info}\r\n", info.len())));
+    let app = App::build().redis(redis).redis_address(&fake.url()).start().await;
+    in_sync(&app, 1, 1).await;
+    degraded(&app, "replica 10.0.0.1:1 is more than 10 s behind").await;
+}
+
+async fn in_sync(app: &App, in_sync: usize, out_of_sync: usize) {
+    let expected = [("in_sync", in_sync), ("out_of_sync", out_of_sync)];
+    until(&format!("{expected:?} replicas are counted"), async || {
+        let metrics = app.hookgate.metrics().await;
+        expected.iter().all(|(state, count)| {
+            let value = metrics.value("hookgate_redis_replicas", &[("state", *state)]);
+            (value - *count as f64).abs() < 0.5
+        })
+    })
+    .await;
+}
+
+async fn degraded(app: &App, note: &str) {
+    until(&format!("{note} is told"), async || {
+        let (_, report) = app.hookgate.readiness().await;
+        report.get("degraded").is_some_and(|notes| notes.to_string().contains(note))
+    })
+    .await;
+    let metrics = app.hookgate.metrics().await;
+    assert!(metrics.value("hookgate_degraded", &[("part", "redis")]) > 0.5);
 }
 
 async fn app_with_replica(enqueue_timeout: &str) -> (App, Redis) {

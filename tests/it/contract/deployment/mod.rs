@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test panics")]
 
 mod compose;
+mod notices;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,0 +1,90 @@
+//! The metrics of the way to Redis, and of Redis itself.
+
+use super::labels::{RedisError, ReplicaState};
+use super::{count, level, of, seconds};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+/// Handles to the metrics of the way to Redis, and of Redis itself.
+#[derive(Debug)]
+pub struct RedisMetrics {
+    pub batch_jobs: Histogram,
+    pub call_duration: Histogram,
+    errors: Vec<Counter>,
+    pub resent_batches: Counter,
+    /// By whether they may have been added all the same.
+    pub unacknowledged_none: Counter,
+    pub unacknowledged_unknown: Counter,
+    pub memory_ratio: Gauge,
+    pub may_evict: Gauge,
+    pub is_volatile: Gauge,
+    replicas: Vec<Gauge>,
+}
+
+impl RedisMetrics {
+    pub(super) fn register() -> Self {
+        Self {
+            batch_jobs: {
+                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
+                histogram!("hookgate_batch_jobs")
+            },
+            call_duration: seconds(
+                "hookgate_redis_call_duration_seconds",
+                "Time from sending a batch to the reply of Redis, or to giving it up.",
+            ),
+            errors: redis_errors(),
+            resent_batches: count(
+                "hookgate_redis_resent_batches_total",
+                "Batches that were sent again since the reply was lost.",
+            ),
+            unacknowledged_none: unacknowledged("none"),
+            unacknowledged_unknown: unacknowledged("unknown"),
+            memory_ratio: level(
+                "hookgate_redis_memory_ratio",
+                "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
+            ),
+            may_evict: level(
+                "hookgate_redis_may_evict",
+                "1 if the maxmemory-policy of Redis is not noeviction: jobs may vanish.",
+            ),
+            is_volatile: level(
+                "hookgate_redis_is_volatile",
+                "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
+            ),
+            replicas: redis_replicas(),
+        }
+    }
+
+    pub fn error(&self, kind: RedisError) -> &Counter {
+        of(&self.errors, kind as usize)
+    }
+
+    pub fn replicas(&self, state: ReplicaState) -> &Gauge {
+        of(&self.replicas, state as usize)
+    }
+}
+
+fn unacknowledged(enqueued: &'static str) -> Counter {
+    let name = "hookgate_unacknowledged_total";
+    describe_counter!(
+        name,
+        "Requests that Redis did not acknowledge, by what of them is enqueued."
+    );
+    counter!(name, "enqueued" => enqueued)
+}
+
+fn redis_errors() -> Vec<Counter> {
+    let name = "hookgate_redis_errors_total";
+    describe_counter!(name, "Batches that Redis did not acknowledge.");
+    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.word())).collect()
+}
+
+fn redis_replicas() -> Vec<Gauge> {
+    let name = "hookgate_redis_replicas";
+    describe_gauge!(
+        name,
+        "Replicas that are connected to the primary, by whether they have what it wrote; a failover to one that is \
+         out_of_sync loses jobs. 0 where INFO does not say."
+    );
+    ReplicaState::ALL.iter().map(|state| gauge!(name, "state" => state.word())).collect()
+}

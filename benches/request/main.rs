@@ -7,7 +7,6 @@
 #![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
 #![expect(
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "a benchmark that fails says so and ends"
 )]

@@ -5,7 +5,6 @@
 //! cargo test --test it queue::              one subject
 //! cargo test --test it mirror::snapshot     one file
 //! ```
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
 
 mod auth;
 mod contract;

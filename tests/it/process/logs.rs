@@ -98,7 +98,7 @@ async fn an_outage_of_redis_is_told_in_a_few_lines_with_its_cause_and_its_server
 async fn a_batch_that_is_refused_is_told_in_the_words_of_redis() {
     let app = app("info", "text").await;
     let memory = async |bytes| {
-        app.redis.query::<()>(redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes])).await
+        app.redis.query::<()>(redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes])).await;
     };
     // When the service learns of the limit before the webhook comes, there is no batch.
     until("a batch is refused", async || {

@@ -108,10 +108,14 @@ async fn hookgate_works_through_the_fake_and_its_calls_are_seen() {
     assert!(!fake.calls_of("INFO").is_empty(), "the health asks through it as well");
     let calls = fake.calls_of("EVAL");
     let names: Vec<_> = calls.iter().map(Call::name).collect();
-    assert_eq!(names, ["EVALSHA", "EVAL"], "the script was not loaded");
+    let was_loaded = names.windows(2).any(|pair| pair == ["EVALSHA", "EVAL"]);
+    assert!(was_loaded, "the script was not loaded: {names:?}");
     let data = job.data_text().as_bytes();
     assert!(
-        calls[1].arguments.iter().any(|argument| !argument.is_empty() && data.ends_with(argument))
+        calls
+            .iter()
+            .flat_map(|call| &call.arguments)
+            .any(|argument| !argument.is_empty() && data.ends_with(argument))
     );
 
     fake.answer_next("EVAL", Answer::instead("-OOM command not allowed\r\n"));

@@ -37,8 +37,6 @@ pub(super) struct Session {
     left: CancellationToken,
     /// Where the keys of the queue lie in a cluster.
     slot: u16,
-    /// Once it is known.
-    may_use_config: Mutex<Option<bool>>,
 }
 
 /// fred's task, which owns the socket. Dropping it closes the connection.
@@ -56,6 +54,8 @@ struct Vitals {
     is_useful: bool,
     /// Whether its loss is due to the state of the cluster.
     is_cluster_down: bool,
+    /// Whether this user may read the configuration of Redis; `None` until that was asked.
+    may_use_config: Option<bool>,
 }
 
 /// The clock of Redis, as read off its last reply.
@@ -110,11 +110,11 @@ impl Session {
                 clock: Clock { milliseconds: 0, read_at: Instant::now() },
                 is_useful: false,
                 is_cluster_down: false,
+                may_use_config: None,
             }),
             given_up: CancellationToken::new(),
             left: CancellationToken::new(),
             slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
-            may_use_config: Mutex::default(),
             client,
         };
         let greeting = async {
@@ -197,12 +197,11 @@ impl Session {
     }
 
     pub(super) fn set_may_use_config(&self, may_use: bool) {
-        *lock(&self.may_use_config) = Some(may_use);
+        self.vitals().may_use_config = Some(may_use);
     }
 
-    /// Whether this user may read the configuration of Redis; `None` until that was asked.
     pub(super) fn may_use_config(&self) -> Option<bool> {
-        *lock(&self.may_use_config)
+        self.vitals().may_use_config
     }
 
     /// Whether calls were lost because the cluster is down, and not for what was sent.
@@ -293,8 +292,8 @@ impl Drop for Call<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(vitals: &Mutex<Vitals>) -> MutexGuard<'_, Vitals> {
+    vitals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A client that connects once.

@@ -59,7 +59,7 @@ impl ChaosProxy {
 
     /// What goes into `queue.redis`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        super::redis::url(self.port)
     }
 
     /// The connections that are open now.

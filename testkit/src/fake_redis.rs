@@ -115,7 +115,7 @@ impl FakeRedis {
 
     /// What goes into `queue.redis`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        super::redis::url(self.port)
     }
 
     /// For the next command whose name begins like this: `"EVAL"` means `EVALSHA` too. Those of one name wait for their turn.

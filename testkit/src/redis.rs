@@ -41,6 +41,14 @@ impl Redis {
         Self::start_on(ports::free(), options).await
     }
 
+    /// One that takes so many microseconds to load each key, and answers meanwhile.
+    pub async fn start_slow_to_load(microseconds: u32) -> Self {
+        let delay = microseconds.to_string();
+        let interval = ["--loading-process-events-interval-bytes", "1024"];
+        let options = [&["--key-load-delay", &delay][..], &interval, &["--rdbcompression", "no"]];
+        Self::start_with(&options.concat()).await
+    }
+
     /// The oldest Redis that is supported, which `scripts/setup` has fetched.
     pub async fn start_6() -> Self {
         let program = super::root().join(".tools/redis-6.2");
@@ -131,7 +139,7 @@ impl Redis {
 
     /// What goes into `queue.redis`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        url(self.port)
     }
 
     /// The server process, for signals.
@@ -157,6 +165,17 @@ impl Redis {
         self.process.kill9().await;
         self.start_again();
         self.ready().await;
+    }
+
+    /// Kills the server and starts it again with twenty more keys to load, without waiting until it answers.
+    pub async fn restart_with_keys_to_load(&mut self) {
+        for number in 0..20 {
+            let text = "x".repeat(2000);
+            let () = self.query(redis::cmd("SET").arg(format!("ballast-{number}")).arg(text)).await;
+        }
+        let () = self.query(&redis::cmd("SAVE")).await;
+        self.kill9().await;
+        self.start_again();
     }
 
     /// Starts a server that was killed, without waiting until it answers.
@@ -212,6 +231,11 @@ impl Redis {
         })
         .await;
     }
+}
+
+/// What goes into `queue.redis` for a server on this port.
+pub fn url(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/0")
 }
 
 /// What a user needs, as the README says it.

@@ -2,6 +2,7 @@
 
 use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
 use aws_lc_rs::digest::{SHA256, digest};
+use hookgate::hex::hex;
 use serde_json::json;
 use testkit::documents::{user, workflow};
 use testkit::tokens::{claims, token};
@@ -136,6 +137,5 @@ async fn assert_keys(app: &App) {
 }
 
 fn sha256(text: &str) -> String {
-    let digest = digest(&SHA256, text.as_bytes());
-    digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    hex(digest(&SHA256, text.as_bytes()).as_ref())
 }

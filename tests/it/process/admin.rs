@@ -352,7 +352,7 @@ fn resident(app: &App) -> u64 {
 /// Nobody listens where it looks for Redis, and its file is not there.
 fn alone() -> Config {
     let mut config = Config::new();
-    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", ports::free()));
+    config.set("queue.redis", testkit::redis::url(ports::free()));
     config.set("triggers.file", "/nowhere/workflows.json");
     config
 }

@@ -379,7 +379,7 @@ async fn changes_of_mongodb_are_counted_and_the_index_stays_young() {
 /// With neither Redis nor documents.
 fn alone() -> Config {
     let mut config = Config::new();
-    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", ports::free()));
+    config.set("queue.redis", testkit::redis::url(ports::free()));
     config.set("triggers.file", "/nowhere/workflows.json");
     config
 }

@@ -157,8 +157,7 @@ async fn what_was_read_is_told_with_its_digest_and_time() {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hookgate::hex::hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
 #[tokio::test]

@@ -346,7 +346,7 @@ async fn signals_count_while_the_configuration_is_still_being_read() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     let mut config = Config::new();
     config.set("triggers.file", "config/workflows.json");
-    config.set("queue.redis", format!("redis://127.0.0.1:{}/0", testkit::ports::free()));
+    config.set("queue.redis", testkit::redis::url(testkit::ports::free()));
     let mut serve = command(&["serve", "--config"]);
     serve.arg(&pipe);
     // To open it waits until it is opened at the other end.

@@ -101,18 +101,9 @@ async fn a_primary_that_is_a_replica_for_a_moment_costs_latency_only() {
 
 #[tokio::test]
 async fn a_redis_that_loads_its_data_costs_latency_only() {
-    let slow =
-        "--key-load-delay 100000 --loading-process-events-interval-bytes 1024 --rdbcompression no";
-    let slow: Vec<&str> = slow.split(' ').collect();
-    let redis = Redis::start_with(&slow).await;
+    let redis = Redis::start_slow_to_load(100_000).await;
     let mut app = App::build().redis(redis).config(patient).start().await;
-    for number in 0..20 {
-        let text = "x".repeat(2000);
-        let () = app.redis.query(cmd("SET").arg(format!("ballast-{number}")).arg(text)).await;
-    }
-    let () = app.redis.query(&cmd("SAVE")).await;
-    app.redis.kill9().await;
-    app.redis.start_again();
+    app.redis.restart_with_keys_to_load().await;
     let calls = calls(&app, 4);
     until("it is loading", async || app.hookgate.log().contains("LOADING")).await;
     assert_all_accepted(calls.join_all().await);

@@ -16,17 +16,9 @@ use tokio::time::Instant;
 #[tokio::test]
 async fn a_redis_that_is_loading_is_waited_for() {
     // A fifth of a second for each key, so that loading lasts, and a look at the sockets behind each.
-    let slow =
-        "--key-load-delay 200000 --loading-process-events-interval-bytes 1024 --rdbcompression no";
-    let slow: Vec<&str> = slow.split(' ').collect();
-    let mut app = App::build().redis(Redis::start_with(&slow).await).config(quick).start().await;
-    for number in 0..20 {
-        let text = "x".repeat(2000);
-        let () = app.redis.query(cmd("SET").arg(format!("ballast-{number}")).arg(text)).await;
-    }
-    let () = app.redis.query(&cmd("SAVE")).await;
-    app.redis.kill9().await;
-    app.redis.start_again();
+    let redis = Redis::start_slow_to_load(200_000).await;
+    let mut app = App::build().redis(redis).config(quick).start().await;
+    app.redis.restart_with_keys_to_load().await;
     until("readiness tells of the loading", async || readiness(&app).await.contains("loading"))
         .await;
     app.webhook("wh_1").send().await.assert_not_enqueued("none");

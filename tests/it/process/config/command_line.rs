@@ -82,7 +82,7 @@ async fn health_says_whether_the_service_lives() {
     };
     // One that is not ready lives.
     let mut config = Config::new();
-    let nobody = format!("redis://127.0.0.1:{}/0", ports::free());
+    let nobody = testkit::redis::url(ports::free());
     config.set("queue.redis", nobody).set("triggers.file", "config/workflows.json");
     let hookgate = Hookgate::start_unready(config).await;
     let address = hookgate.admin_address().to_string();

@@ -5,6 +5,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::Config;
 use crate::descriptors;
+use crate::heartbeat::Heartbeat;
 use crate::ingress::{BodyReader, Ingress, Listener, Places, Service, Tls};
 use crate::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::memory::Memory;
@@ -67,6 +68,7 @@ struct App {
     callers: Arc<Callers>,
     triggers: Arc<TriggerIndex>,
     health: Arc<Health>,
+    heartbeat: Heartbeat,
     listeners: Vec<Listener>,
     admin_listener: std::net::TcpListener,
 }
@@ -87,6 +89,7 @@ impl App {
             callers: Arc::new(Callers::new(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
             health: Arc::default(),
+            heartbeat: Heartbeat::default(),
             listeners,
             admin_listener,
             config,
@@ -97,6 +100,7 @@ impl App {
         let Signals { stop: mut signals, hangups } = signals;
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
+        supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
         self.config.log();
@@ -164,6 +168,7 @@ impl App {
             metrics_page: MetricsPage::default(),
             readiness: self.readiness.clone(),
             freshness: self.freshness(),
+            heartbeat: self.heartbeat.clone(),
             build: crate::BUILD,
         };
         let listener = self.admin_listener.try_clone()?;

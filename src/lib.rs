@@ -37,6 +37,7 @@ pub mod descriptors;
 pub mod dumpable;
 pub mod failpoint;
 pub mod findings;
+pub mod heartbeat;
 pub mod hex;
 pub mod ids;
 pub mod lifecycle;

@@ -28,6 +28,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("dumpable", &[]),
     ("failpoint", &[]),
     ("health", &[]),
+    ("heartbeat", &[&["failpoint"]]),
     ("hex", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
@@ -48,7 +49,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("triggers", &[GROUND, &["mirror"]]),
     ("queue", &[GROUND]),
     ("ingress", &[GROUND, &["auth", "triggers", "queue"]]),
-    ("admin", &[GROUND, &["mirror"]]),
+    ("admin", &[GROUND, &["heartbeat", "mirror"]]),
     (
         "config",
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
@@ -67,7 +68,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "app",
         &[
             GROUND,
-            &["descriptors", "memory"],
+            &["descriptors", "heartbeat", "memory"],
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
             &["reload", "workers"],
         ],

@@ -36,6 +36,7 @@ pub mod admission;
 pub mod descriptors;
 pub mod dumpable;
 pub mod failpoint;
+pub mod file_access;
 pub mod findings;
 pub mod heartbeat;
 pub mod hex;

@@ -10,6 +10,7 @@ use hookgate::descriptors;
 use hookgate::dumpable;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
+use hookgate::settings::Fault;
 use hookgate::text_file::Stamp;
 use hookgate::workers::Ended;
 use std::io::Write;
@@ -106,10 +107,10 @@ fn run() -> ExitCode {
 }
 
 fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
-    let launch = Launch::new()?;
-    let config = match load(argument) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
+    let (launch, config) = match Launch::new()?.load(&argument.config) {
+        Some(Ok(loaded)) => loaded,
+        Some(Err(faults)) => return Ok(refuse(argument, faults)),
+        None => return Ok(ExitCode::SUCCESS),
     };
     if config.telemetry.dumpable {
         dumpable::make_dumpable(true)?;
@@ -179,10 +180,12 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
 
 /// The configuration, or what to exit with when its faults have been told.
 fn load(argument: &ConfigArgument) -> Result<Config, ExitCode> {
-    Config::load(&argument.config).map_err(|faults| {
-        say_error(&Report::new(&argument.config, &Err(faults)).to_string());
-        ExitCode::from(EXIT_CONFIGURATION)
-    })
+    Config::load(&argument.config).map_err(|faults| refuse(argument, faults))
+}
+
+fn refuse(argument: &ConfigArgument, faults: Vec<Fault>) -> ExitCode {
+    say_error(&Report::new(&argument.config, &Err(faults)).to_string());
+    ExitCode::from(EXIT_CONFIGURATION)
 }
 
 fn say(text: &str) -> std::io::Result<()> {

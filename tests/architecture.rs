@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const GROUND: &[&str] = &[
     "admission",
     "failpoint",
+    "file_access",
     "findings",
     "hex",
     "ids",
@@ -27,6 +28,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("descriptors", &[]),
     ("dumpable", &[]),
     ("failpoint", &[]),
+    ("file_access", &[&["failpoint"]]),
     ("health", &[]),
     ("heartbeat", &[&["failpoint"]]),
     ("hex", &[]),
@@ -37,9 +39,9 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("pause", &[]),
     ("settings", &[&["text_file"]]),
     ("supervisor", &[&["failpoint"]]),
-    ("text_file", &[&["hex"]]),
-    ("trust", &[]),
-    ("watched_file", &[&["text_file"]]),
+    ("text_file", &[&["file_access", "hex"]]),
+    ("trust", &[&["file_access"]]),
+    ("watched_file", &[&["file_access", "text_file"]]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
     ("telemetry", &[&["log_rate", "settings"]]),
@@ -60,7 +62,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     (
         "reload",
         &[
-            &["admission", "metrics", "settings", "text_file"],
+            &["admission", "file_access", "metrics", "settings", "text_file"],
             &["auth", "config", "queue", "telemetry"],
         ],
     ),

@@ -1,6 +1,6 @@
 //! When a snapshot is written, by which process, and what is reported of it.
 
-use super::{Contents, SLOW, replaced_file};
+use super::{Contents, replaced_file};
 use crate::file_access;
 use crate::lifecycle::{Condition, Reporter};
 use crate::mirror::Freshness;
@@ -158,9 +158,10 @@ fn write(contents: &Contents) -> anyhow::Result<()> {
     })
 }
 
+/// A write to a slow disk may take minutes; when it takes longer, the last snapshot is old.
 async fn on_file<R: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
-    file_access::run_within(SLOW, path, work).await
+    file_access::run_within(OLD, path, work).await
 }

@@ -30,7 +30,7 @@ const SOURCE_BYTES: usize = 32;
 /// How far ahead of ours the clock of the machine may have been that wrote a snapshot.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long to read or to write a file may take: five million triggers take some seconds.
+/// How long reading a file may take: five million triggers take some seconds.
 const SLOW: Duration = Duration::from_secs(30);
 
 /// Where the documents come from and how they are read. A snapshot of another one must not be served.

@@ -110,7 +110,10 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let (launch, config) = match Launch::new()?.load(&argument.config) {
         Some(Ok(loaded)) => loaded,
         Some(Err(faults)) => return Ok(refuse(argument, faults)),
-        None => return Ok(ExitCode::SUCCESS),
+        None => {
+            say_error("hookgate: stopped before the configuration was read");
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     if config.telemetry.dumpable {
         dumpable::make_dumpable(true)?;

@@ -3,30 +3,30 @@
 use crate::admin::{self, Admin, MetricsPage};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Callers, UsersView};
-use crate::config::Config;
+use crate::config::{Config, unreadable};
 use crate::descriptors;
+use crate::file_access;
+use crate::heartbeat::Heartbeat;
 use crate::ingress::{BodyReader, Ingress, Listener, Places, Service, Tls};
 use crate::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::mirror::mongo::{self, Mongo};
-use crate::mirror::snapshot::{Contents, Keeper, Snapshot, SourceId};
+use crate::mirror::snapshot::{Contents, Keeper, SourceId};
 use crate::mirror::{Freshness, Mirror, file};
 use crate::queue::{self, Health, Queue};
 use crate::reload::Reload;
+use crate::settings::Fault;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Log;
 use crate::triggers::{Source, TriggerIndex, WorkflowsView};
 use crate::workers::{self, Ended, Parts, WorkerRuntime, new_runtime};
 use anyhow::Context;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-
-/// How long reading a snapshot may take; five million triggers take some seconds.
-const SNAPSHOT_READ: Duration = Duration::from_secs(30);
 
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
@@ -49,11 +49,31 @@ impl Launch {
         Ok(Self { runtime, signals })
     }
 
+    /// Reads the configuration. `None`: the process is asked to stop before it is there.
+    pub fn load(mut self, path: &Path) -> Option<Result<(Self, Config), Vec<Fault>>> {
+        let stopped = self.signals.stop.next();
+        let loaded = self.runtime.block_on(async {
+            let from = path.to_owned();
+            tokio::select! {
+                loaded = file_access::run(path, move || Config::load(&from)) => {
+                    Some(loaded.unwrap_or_else(|error| Err(unreadable(path, &error))))
+                }
+                _ = stopped => None,
+            }
+        });
+        if let Some(Ok(config)) = loaded {
+            return Some(Ok((self, config)));
+        }
+        // Dropping it would wait for a file that hangs.
+        self.runtime.shutdown_background();
+        loaded?.err().map(Err)
+    }
+
     /// Runs the service until it is told to stop. The configuration is read again from its file when that is asked for.
     pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
         let Self { runtime, signals } = self;
         let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
-        // A look-up of a name may still be under way on a thread of its own; nobody needs it.
+        // A look-up of a name may still be under way on a thread of its own, or hang on a file: nobody needs it.
         runtime.shutdown_background();
         ended
     }
@@ -67,6 +87,7 @@ struct App {
     callers: Arc<Callers>,
     triggers: Arc<TriggerIndex>,
     health: Arc<Health>,
+    heartbeat: Heartbeat,
     listeners: Vec<Listener>,
     admin_listener: std::net::TcpListener,
 }
@@ -87,6 +108,7 @@ impl App {
             callers: Arc::new(Callers::new(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
             health: Arc::default(),
+            heartbeat: Heartbeat::default(),
             listeners,
             admin_listener,
             config,
@@ -97,6 +119,7 @@ impl App {
         let Signals { stop: mut signals, hangups } = signals;
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
+        supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
         self.config.log();
@@ -108,7 +131,7 @@ impl App {
         let keys = self.readiness.part("token keys");
         let follow_keys = authenticator.follow_keys(keys, Arc::clone(&self.metrics));
         supervisor.spawn("token keys", follow_keys);
-        self.start_mirrors(&supervisor).await;
+        self.start_mirrors(&supervisor);
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
         let admission = Admission::new(&self.config.admission, &self.metrics);
         let reload = Reload {
@@ -164,6 +187,7 @@ impl App {
             metrics_page: MetricsPage::default(),
             readiness: self.readiness.clone(),
             freshness: self.freshness(),
+            heartbeat: self.heartbeat.clone(),
             build: crate::BUILD,
         };
         let listener = self.admin_listener.try_clone()?;
@@ -188,16 +212,16 @@ impl App {
         supervisor.spawn("health of Redis", watch);
     }
 
-    async fn start_mirrors(&self, supervisor: &Supervisor) {
+    fn start_mirrors(&self, supervisor: &Supervisor) {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
-        let mut workflows = Mirror::new(
+        let workflows = Mirror::new(
             WorkflowsView::new(triggers, &self.triggers, metrics()),
             Arc::clone(self.triggers.freshness()),
             metrics(),
             self.readiness.part("workflows"),
         );
-        let mut users = Mirror::new(
+        let users = Mirror::new(
             UsersView::new(self.config.users.clone(), &self.callers, metrics()),
             Arc::clone(self.callers.freshness()),
             metrics(),
@@ -210,28 +234,42 @@ impl App {
             }
             Source::MongoDb => {
                 self.config.mongodb.warn();
-                if let Some(contents) = self.snapshot_contents() {
-                    let snapshot = read_snapshot(&contents).await;
-                    if let Some(snapshot) = &snapshot {
-                        workflows.restore(snapshot);
-                        users.restore(snapshot);
-                    }
-                    let keeper = Keeper::new(
-                        contents,
-                        self.freshness(),
-                        self.readiness.part("snapshot"),
-                        self.metrics.snapshot_age.clone(),
-                        snapshot.map(|snapshot| snapshot.taken_at),
-                    );
-                    supervisor.spawn("snapshots", keeper.keep());
-                }
-                let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
-                let follow =
-                    mongo::follow(Arc::clone(&mongo), triggers.collection.clone(), workflows);
-                supervisor.spawn("workflows", Box::pin(follow));
-                let follow = mongo::follow(mongo, self.config.users.collection.clone(), users);
-                supervisor.spawn("users", Box::pin(follow));
+                let following = self.follow_mongo(workflows, users, supervisor.clone());
+                tokio::spawn(supervisor.clone().watch("start of the mirrors", following));
             }
+        }
+    }
+
+    /// Starts to follow MongoDB, once the snapshot that is kept on disk, if any, was read.
+    fn follow_mongo(
+        &self,
+        mut workflows: Mirror<WorkflowsView>,
+        mut users: Mirror<UsersView>,
+        supervisor: Supervisor,
+    ) -> impl Future<Output = ()> + use<> {
+        let collections =
+            [&self.config.triggers.collection, &self.config.users.collection].map(String::clone);
+        let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
+        let kept = self.snapshot_contents().map(|contents| {
+            let (reporter, age) =
+                (self.readiness.part("snapshot"), self.metrics.snapshot_age.clone());
+            (contents, self.freshness(), reporter, age)
+        });
+        async move {
+            if let Some((contents, freshness, reporter, age)) = kept {
+                let snapshot = contents.find().await.map(Arc::new);
+                if let Some(snapshot) = &snapshot {
+                    workflows.restore(Arc::clone(snapshot)).await;
+                    users.restore(Arc::clone(snapshot)).await;
+                }
+                let taken_at = snapshot.map(|snapshot| snapshot.taken_at);
+                let keeper = Keeper::new(contents, freshness, reporter, age, taken_at);
+                supervisor.spawn("snapshots", keeper.keep());
+            }
+            let [of_workflows, of_users] = collections;
+            let follow = mongo::follow(Arc::clone(&mongo), of_workflows, workflows);
+            supervisor.spawn("workflows", Box::pin(follow));
+            supervisor.spawn("users", Box::pin(mongo::follow(mongo, of_users, users)));
         }
     }
 
@@ -302,20 +340,6 @@ impl App {
         };
         runtimes.iter().cycle().take(connections).map(start).collect()
     }
-}
-
-/// The snapshot that is there, if it can be believed. A file system that does not answer holds up the start for so long only.
-async fn read_snapshot(contents: &Contents) -> Option<Snapshot> {
-    let file = contents.file.display().to_string();
-    let contents = contents.clone();
-    let reading = tokio::task::spawn_blocking(move || contents.read());
-    let read = tokio::time::timeout(SNAPSHOT_READ, reading).await;
-    let read =
-        read.context("it was not read in time").map(|read| read.context("panicked").flatten());
-    read.flatten().unwrap_or_else(|error| {
-        tracing::warn!(file, error = format!("{error:#}"), "snapshot refused");
-        None
-    })
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {

@@ -11,6 +11,7 @@ use crate::telemetry::TelemetrySettings;
 use crate::text_file::{Stamp, TextFile};
 use crate::triggers::TriggersSettings;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Everything that can be configured. Each part of the program reads its own section.
@@ -112,8 +113,7 @@ pub struct ConfigFile {
 
 impl ConfigFile {
     pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
-        let file = TextFile::read(path)
-            .map_err(|error| fault(path, format!("cannot be read: {error}"), None))?;
+        let file = TextFile::read(path).map_err(|error| unreadable(path, &error))?;
         let stamp = file.stamp();
         let text = String::from_utf8(file.into_text()).map_err(|error| {
             let line = line(error.as_bytes(), error.utf8_error().valid_up_to());
@@ -133,6 +133,11 @@ impl ConfigFile {
         config.stamp = Some(stamp);
         Ok(config)
     }
+}
+
+/// What is said of a file that cannot be read.
+pub fn unreadable(path: &Path, error: &io::Error) -> Vec<Fault> {
+    fault(path, format!("cannot be read: {error}"), None)
 }
 
 fn fault(path: &Path, message: String, line: Option<usize>) -> Vec<Fault> {

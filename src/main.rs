@@ -11,6 +11,7 @@ use hookgate::dumpable;
 use hookgate::health;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::printable::printable;
+use hookgate::settings::Fault;
 use hookgate::text_file::Stamp;
 use hookgate::workers::Ended;
 use std::fmt;
@@ -110,10 +111,13 @@ fn run() -> ExitCode {
 }
 
 fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
-    let launch = Launch::new()?;
-    let config = match load(argument) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
+    let (launch, config) = match Launch::new()?.load(&argument.config) {
+        Some(Ok(loaded)) => loaded,
+        Some(Err(faults)) => return Ok(refuse(argument, faults)),
+        None => {
+            say_error(format_args!("stopped before the configuration was read"));
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     if config.telemetry.dumpable {
         dumpable::make_dumpable(true)?;
@@ -183,10 +187,12 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
 
 /// The configuration, or what to exit with when its faults have been told.
 fn load(argument: &ConfigArgument) -> Result<Config, ExitCode> {
-    Config::load(&argument.config).map_err(|faults| {
-        complain(&Report::new(&argument.config, &Err(faults)).to_string());
-        ExitCode::from(EXIT_CONFIGURATION)
-    })
+    Config::load(&argument.config).map_err(|faults| refuse(argument, faults))
+}
+
+fn refuse(argument: &ConfigArgument, faults: Vec<Fault>) -> ExitCode {
+    complain(&Report::new(&argument.config, &Err(faults)).to_string());
+    ExitCode::from(EXIT_CONFIGURATION)
 }
 
 fn say(text: &str) -> std::io::Result<()> {

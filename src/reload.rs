@@ -2,7 +2,8 @@
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
-use crate::config::{Config, ConfigFile};
+use crate::config::{Config, ConfigFile, unreadable};
+use crate::file_access;
 use crate::metrics::{Metrics, ReloadResult};
 use crate::queue::QueueSettings;
 use crate::settings::{Fault, Given};
@@ -35,18 +36,22 @@ impl Reload {
     /// Reads the configuration at every SIGHUP. Never ends.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
-            match ConfigFile::read(&self.path) {
-                Ok(file) => self.read_again(file),
+            let path = self.path.clone();
+            let reading = file_access::run(&self.path, move || {
+                let file = ConfigFile::read(&path)?;
+                Ok((file.stamp.clone(), file.load()))
+            });
+            match reading.await.unwrap_or_else(|error| Err(unreadable(&self.path, &error))) {
+                Ok((stamp, loaded)) => self.read_again(loaded, &stamp),
                 Err(faults) => self.refuse(&faults, None),
             }
         }
     }
 
-    fn read_again(&mut self, file: ConfigFile) {
-        let stamp = file.stamp.clone();
-        match file.load().and_then(|config| self.fitting(config)) {
-            Ok(config) => self.take_up(config, &stamp),
-            Err(faults) => self.refuse(&faults, Some(&stamp)),
+    fn read_again(&mut self, loaded: Result<Config, Vec<Fault>>, stamp: &Stamp) {
+        match loaded.and_then(|config| self.fitting(config)) {
+            Ok(config) => self.take_up(config, stamp),
+            Err(faults) => self.refuse(&faults, Some(stamp)),
         }
     }
 

@@ -1,9 +1,14 @@
 //! Files that people write: text in UTF-8, whichever editor wrote it, and which version of it was read.
 
+use crate::file_access;
 use crate::hex::hex;
 use aws_lc_rs::digest::{SHA256, digest};
-use std::fs::File;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::retry_on_intr;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +16,9 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a text in UTF-16 begins with, in either order of bytes.
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// How long is waited for somebody who writes to a FIFO.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What is in a file, less a byte order mark.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -27,11 +35,19 @@ pub struct TextFile {
 
 impl TextFile {
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        file_access::enter(path);
+        // Opening a FIFO would wait for somebody who writes to it.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         // Of the open file: another one may have its name by now.
-        let modified = file.metadata()?.modified().ok();
+        let metadata = file.metadata()?;
+        let modified = metadata.modified().ok();
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        if metadata.is_file() {
+            file.read_to_end(&mut bytes)?;
+        } else {
+            read_pipe(file, &mut bytes)?;
+        }
         if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
             let message = "it is in UTF-16; save it as UTF-8";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -55,6 +71,28 @@ impl TextFile {
     /// Likewise without the digest, by which a short secret could be guessed.
     pub fn stamp_of_secret(&self) -> Stamp {
         Stamp { path: self.path.clone(), modified: self.modified, sha256: None }
+    }
+}
+
+/// Reads a FIFO to its end, if somebody writes to it in time: a configuration may come out of a pipe.
+fn read_pipe(mut file: File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut piece = [0; 4096];
+    let mut has_writer = false;
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) if has_writer || !bytes.is_empty() => return Ok(()),
+            Ok(read) if read > 0 => bytes.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {
+                let mut ready = [PollFd::new(&file, PollFlags::IN)];
+                has_writer = retry_on_intr(|| poll(&mut ready, Some(&PATIENCE)))? > 0;
+                if !has_writer {
+                    let message = "it is a FIFO to which nobody writes";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+                }
+            }
+        }
     }
 }
 
@@ -105,6 +143,23 @@ mod tests {
         for utf16 in [b"\xff\xfea\0", b"\xfe\xff\0a"] {
             assert!(read_back(utf16).unwrap_err().to_string().contains("UTF-16"));
         }
+    }
+
+    #[test]
+    fn a_fifo_is_read_if_somebody_writes_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
+        let text = vec![b'a'; 100_000];
+        let writer = std::thread::spawn({
+            let (path, text) = (path.clone(), text.clone());
+            move || std::fs::write(path, text).unwrap()
+        });
+        assert_eq!(read(&path).unwrap(), text);
+        writer.join().unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(read(Path::new("/dev/null")).unwrap().is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The authorities that servers' certificates are held against, for Redis and MongoDB alike: those of the system, or those in the
 //! files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in their place. Also what a failure of TLS is, in words.
 
+use crate::file_access;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::aws_lc_rs;
@@ -11,8 +12,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// By what name the files of the authorities are called where they hang: which they are is for the library to find.
+pub const AUTHORITIES: &str = "a file of the authorities for TLS";
+
 /// The certificates of the authorities. A file that cannot be read is no fault as long as others can.
 fn authorities() -> Result<Vec<CertificateDer<'static>>, String> {
+    file_access::enter(Path::new(AUTHORITIES));
     let found = rustls_native_certs::load_native_certs();
     if !found.certs.is_empty() {
         return Ok(found.certs);
@@ -68,7 +73,9 @@ pub fn check_identity(file: &Path) -> Result<(), String> {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, String> {
+/// What is in a file.
+pub fn read(file: &Path) -> Result<Vec<u8>, String> {
+    file_access::enter(file);
     std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
 }
 

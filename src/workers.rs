@@ -190,4 +190,6 @@ fn run(
         queue_tasks.close();
         queue_tasks.wait().await;
     });
+    // Work on a file may hang, for which nobody waits.
+    runtime.shutdown_background();
 }

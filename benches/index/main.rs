@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench index              some minutes, 1,000 to 1,000,000 triggers
 //! cargo bench --bench index -- --full    also 5,000,000, which needs 3 GB of memory
+//! cargo bench --bench index -- --turns   only what other tasks wait for while a load is put in place
 //! ```
 //!
 //! Costs are CPU time and no time by the clock, so that others who use the machine disturb little. They include that
@@ -25,6 +26,7 @@ mod extremes;
 mod lookup;
 mod meter;
 mod triggers;
+mod turns;
 
 use cap::Cap;
 use contenders::{Index, Plain, change};
@@ -45,15 +47,19 @@ const ROUNDS: u64 = 500;
 const NAMES: f64 = MILLION as f64 * TEXT_BYTES as f64;
 
 fn main() {
-    let is_full = std::env::args().any(|argument| argument == "--full");
+    let is_asked = |word: &str| std::env::args().any(|argument| argument == word);
     println!("CPU time; Hookgate {}.\n", hookgate::BUILD);
+    if is_asked("--turns") {
+        return turns::print();
+    }
     // First, since what was allocated at most is that of the whole run.
     let (mut index, memory) = loads();
     changes(&mut index);
     memory.print(resident());
     extremes(&mut index);
     drop(index);
-    look_ups(if is_full { &SIZES } else { &SIZES[..3] });
+    turns::print();
+    look_ups(if is_asked("--full") { &SIZES } else { &SIZES[..3] });
 }
 
 /// Bytes that were allocated.

@@ -9,6 +9,7 @@ mod status;
 pub use hosts::Hosts;
 pub use metrics_page::MetricsPage;
 
+use crate::heartbeat::Heartbeat;
 use crate::lifecycle::{Readiness, Stage, Stopping};
 use crate::log_rate::LogRate;
 use crate::metrics::Metrics;
@@ -72,6 +73,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// Of everything that is mirrored.
     pub freshness: Vec<Arc<Freshness>>,
+    /// Of the control thread.
+    pub heartbeat: Heartbeat,
     /// Version and commit.
     pub build: &'static str,
 }
@@ -85,6 +88,8 @@ pub async fn serve(
     // std listens with room for 128, which one turn may have too many of.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
     let listener = TcpListener::from_std(listener)?;
+    // It ends with the runtime.
+    tokio::spawn(admin.heartbeat.clone().watch());
     let admin = Arc::new(admin);
     let mut connections = Connections::default();
     let mut log_rate = LogRate::new(1, Duration::from_secs(1));
@@ -166,7 +171,7 @@ impl Admin {
             return response;
         }
         match request.uri().path() {
-            "/livez" | "/healthz" | "/health" => text(StatusCode::OK, "ok\n"),
+            "/livez" | "/healthz" | "/health" => self.livez(),
             "/readyz" => self.readyz(),
             "/metrics" => {
                 let metrics = self.metrics_page.get(|| self.render_metrics()).await;
@@ -176,6 +181,13 @@ impl Admin {
             "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::page(self)),
             _ => text(StatusCode::NOT_FOUND, "try /, /livez, /readyz, /metrics or /openapi.json\n"),
         }
+    }
+
+    fn livez(&self) -> Response<Full<Bytes>> {
+        if self.heartbeat.is_alive() {
+            return text(StatusCode::OK, "ok\n");
+        }
+        text(StatusCode::SERVICE_UNAVAILABLE, "the control thread has not turned for 30 s\n")
     }
 
     fn readyz(&self) -> Response<Full<Bytes>> {

@@ -30,7 +30,7 @@ pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Ar
                 metrics.jwks.age.set(NO_SET);
                 Condition::Ready
             }
-            Some(followed) => followed.look(&tokens, &settings, &metrics),
+            Some(followed) => followed.look(&tokens, &settings, &metrics).await,
         };
         readiness.set(condition);
         drop(settings);
@@ -55,8 +55,13 @@ impl Followed {
         Self { file, confirmed: Instant::now(), failed_looks: 0, counted: None }
     }
 
-    fn look(&mut self, tokens: &Tokens, settings: &JwtSettings, metrics: &Metrics) -> Condition {
-        let failed = self.refresh(tokens, settings, metrics).err();
+    async fn look(
+        &mut self,
+        tokens: &Tokens,
+        settings: &JwtSettings,
+        metrics: &Metrics,
+    ) -> Condition {
+        let failed = self.refresh(tokens, settings, metrics).await.err();
         let condition = match failed {
             None => {
                 self.confirmed = Instant::now();
@@ -87,13 +92,13 @@ impl Followed {
         Condition::Degraded(vec![note])
     }
 
-    fn refresh(
+    async fn refresh(
         &mut self,
         tokens: &Tokens,
         settings: &JwtSettings,
         metrics: &Metrics,
     ) -> Result<(), String> {
-        let json = self.file.read_if_changed().map_err(|error| error.to_string())?;
+        let json = self.file.read_if_changed().await.map_err(|error| error.to_string())?;
         let Some(json) = json else { return Ok(()) };
         let new = settings.with_jwks(&json, self.file.path())?;
         let Some(set) = new.jwks() else { return Ok(()) };

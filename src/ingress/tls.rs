@@ -1,6 +1,7 @@
 //! TLS: the certificate, which is taken up again when it changes, and the handshake.
 
 use super::closing::LAST_CHANCE;
+use crate::file_access;
 use crate::lifecycle::{Condition, Reporter, Stage, Stopping};
 use crate::settings::Section;
 use crate::text_file;
@@ -151,7 +152,7 @@ impl Tls {
         let mut key = WatchedFile::new(self.files.key.clone());
         let mut failures = 0_u64;
         loop {
-            match self.refresh(&mut certificate, &mut key) {
+            match self.refresh(&mut certificate, &mut key).await {
                 Ok(()) => {
                     failures = 0;
                     readiness.set(Condition::Ready);
@@ -175,19 +176,26 @@ impl Tls {
         }
     }
 
-    fn refresh(
+    async fn refresh(
         &self,
         certificate: &mut WatchedFile,
         key: &mut WatchedFile,
     ) -> Result<(), Unusable> {
         let has_new_certificate = certificate
             .read_if_changed()
+            .await
             .map_err(|error| Unusable::certificate(certificate.path(), error))?
             .is_some();
-        let has_new_key =
-            key.read_if_changed().map_err(|error| Unusable::key(key.path(), error))?.is_some();
+        let has_new_key = key
+            .read_if_changed()
+            .await
+            .map_err(|error| Unusable::key(key.path(), error))?
+            .is_some();
         if has_new_certificate || has_new_key {
-            let identity = self.files.load()?;
+            let files = self.files.clone();
+            let loaded = file_access::run(certificate.path(), move || files.load()).await;
+            let identity =
+                loaded.map_err(|error| Unusable::certificate(certificate.path(), error))??;
             tracing::info!(certificates = identity.cert.len(), "TLS certificate read");
             self.current.0.store(Arc::new(identity));
         }

@@ -1,8 +1,9 @@
 //! The same documents from a JSON file, which is followed for changes.
 
+use super::background::background;
 use super::document::{DocumentKey, Malformed};
 use super::survey::Survey;
-use super::{Mirror, View};
+use super::{Mirror, READ_AT_ONCE, View};
 use crate::findings::Findings;
 use crate::lifecycle::Condition;
 use crate::metrics::{Collection, LoadReason};
@@ -12,6 +13,7 @@ use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// Keeps a mirror as the file has it: `{"workflows": [...], "users": [...]}`. Never ends.
@@ -19,7 +21,7 @@ pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
     let mut file = WatchedFile::new(path);
     let mut reason = LoadReason::Start;
     loop {
-        match refresh(&mut file, &mut mirror, reason) {
+        match refresh(&mut file, &mut mirror, reason).await {
             Ok(()) => {
                 reason = LoadReason::FileChanged;
                 mirror.current_as_of(Instant::now());
@@ -38,25 +40,27 @@ pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
     }
 }
 
-fn refresh<V: View>(
+async fn refresh<V: View>(
     file: &mut WatchedFile,
     mirror: &mut Mirror<V>,
     reason: LoadReason,
 ) -> anyhow::Result<()> {
     let path = file.path().display().to_string();
-    let Some(json) = file.read_if_changed().with_context(|| format!("cannot read {path}"))? else {
-        return Ok(());
-    };
-    let documents =
-        documents(&json, Mirror::<V>::NAME).with_context(|| format!("cannot use {path}"))?;
+    let read = file.read_if_changed().await.with_context(|| format!("cannot read {path}"))?;
+    let Some(json) = read else { return Ok(()) };
+    let documents = background(move || documents(&json, Mirror::<V>::NAME)).await;
+    let documents = documents.with_context(|| format!("cannot use {path}"))?.unwrap_or_default();
     let mut load = mirror.begin_load();
-    for (key, document) in documents.unwrap_or_default() {
+    for (index, (key, document)) in documents.into_iter().enumerate() {
+        if index % READ_AT_ONCE == 0 {
+            yield_now().await;
+        }
         match document {
             Ok(document) => mirror.load(&mut load, &key, &document),
             Err(malformed) => mirror.leave_out(&key, &malformed),
         }
     }
-    mirror.finish_load(load, reason);
+    mirror.finish_load(load, reason).await;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! [`sharded`] maps. Readers see what is under a key before a change or behind it, never anything half
 //! built. The documents come from MongoDB ([`mongo`]) or from a file ([`mod@file`]).
 
+mod background;
 pub mod document;
 pub mod file;
 pub mod key;
@@ -22,19 +23,24 @@ pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::{ChangeKind, Collection, LoadReason, Metrics};
+use background::background;
 use bson::{Document, RawDocument};
 use document::{DocumentKey, Malformed};
 use left_out::LeftOut;
 use notices::Notices;
 use snapshot::Snapshot;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Older than any snapshot that is worth serving.
 const LONG_AGO: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// Documents that are read before others on the thread have a turn, the request for the next batch among them: about a
+/// millisecond.
+const READ_AT_ONCE: usize = 256;
 
 /// What is made of a collection.
 pub trait View: Send + 'static {
@@ -44,7 +50,7 @@ pub trait View: Send + 'static {
     type Record: Send;
 
     /// All documents, in the making beside what readers see.
-    type Load: Send;
+    type Load: Send + 'static;
 
     /// What of a document is asked of the database, as an aggregation's `$project`.
     fn projection(&self) -> Document;
@@ -155,7 +161,8 @@ type Changes<V> = Vec<(DocumentKey, Option<<V as View>::Record>)>;
 /// The writer's side of a mirrored collection.
 #[derive(Debug)]
 pub struct Mirror<V: View> {
-    view: V,
+    /// Locked by one task at a time, or by the thread that puts a load in place for it: nobody waits.
+    view: Arc<Mutex<V>>,
     notices: Notices,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
@@ -172,24 +179,26 @@ impl<V: View> Mirror<V> {
         reporter: Reporter,
     ) -> Self {
         reporter.set(Condition::NotReady("not loaded yet".to_owned()));
-        Self { view, notices: Notices::new(Self::NAME), freshness, metrics, reporter }
+        let (view, notices) = (Arc::new(Mutex::new(view)), Notices::new(Self::NAME));
+        Self { view, notices, freshness, metrics, reporter }
     }
 
     /// Serves what a snapshot holds until there is a load.
-    pub fn restore(&mut self, snapshot: &Snapshot) {
-        self.view.restore(snapshot);
-        self.freshness.set_snapshot(snapshot.taken_at);
-        let at = humantime::format_rfc3339_seconds(snapshot.taken_at);
+    pub async fn restore(&mut self, snapshot: Arc<Snapshot>) {
+        let (view, taken_at) = (Arc::clone(&self.view), snapshot.taken_at);
+        background(move || locked(&view).restore(&snapshot)).await;
+        self.freshness.set_snapshot(taken_at);
+        let at = humantime::format_rfc3339_seconds(taken_at);
         self.report(Condition::Degraded(vec![format!("served from a snapshot of {at}")]));
     }
 
     /// Takes one document into a load.
-    fn load(&mut self, load: &mut Load<V>, key: &DocumentKey, document: &RawDocument) {
+    pub fn load(&mut self, load: &mut Load<V>, key: &DocumentKey, document: &RawDocument) {
         load.documents += 1;
         match self.record_of(key, document) {
             Some(record) => {
                 load.malformed.remove(key);
-                self.view.load(&mut load.view, key, record);
+                self.view().load(&mut load.view, key, record);
             }
             None => {
                 load.malformed.insert(key.clone());
@@ -197,21 +206,34 @@ impl<V: View> Mirror<V> {
         }
     }
 
-    fn begin_load(&self) -> Load<V> {
-        Load { view: self.view.begin_load(), documents: 0, malformed: HashSet::new() }
+    /// Begins to take all documents in beside what is published.
+    pub fn begin_load(&self) -> Load<V> {
+        Load { view: self.view().begin_load(), documents: 0, malformed: HashSet::new() }
     }
 
-    /// Publishes a load in place of all there was.
-    fn finish_load(&mut self, load: Load<V>, reason: LoadReason) {
-        self.view.finish_load(load.view);
-        self.view.apply(load.malformed.into_iter().map(|key| (key, None)).collect());
+    /// Publishes a load in place of all there was. That takes about a second a million, on a thread of its own: readers see
+    /// one shard after the other change, as they would in any case.
+    pub async fn finish_load(&self, load: Load<V>, reason: LoadReason) {
+        let (view, documents) = (Arc::clone(&self.view), load.documents);
+        background(move || {
+            let Load { view: loaded, malformed, .. } = load;
+            let mut view = locked(&view);
+            view.finish_load(loaded);
+            view.apply(malformed.into_iter().map(|key| (key, None)).collect());
+        })
+        .await;
         self.metrics.index_load(V::COLLECTION, reason).increment(1);
-        tracing::info!(
-            collection = Self::NAME,
-            documents = load.documents,
-            reason = reason.word(),
-            "collection loaded"
-        );
+        let reason = reason.word();
+        tracing::info!(collection = Self::NAME, documents, reason, "collection loaded");
+    }
+
+    /// Frees the memory of a load that has failed, which may take as long as to publish it.
+    async fn drop_load(load: Load<V>) {
+        background(move || drop(load)).await;
+    }
+
+    fn view(&self) -> MutexGuard<'_, V> {
+        locked(&self.view)
     }
 
     /// Takes a document as it is now into changes.
@@ -229,7 +251,7 @@ impl<V: View> Mirror<V> {
 
     /// Applies changes and publishes the outcome.
     fn apply(&mut self, changes: Changes<V>) {
-        self.view.apply(changes);
+        self.view().apply(changes);
     }
 
     /// Says that what is about to be published may have been read in the middle of a change.
@@ -281,7 +303,8 @@ impl<V: View> Mirror<V> {
 
     /// Reads a document; one that is malformed, or has parts that are, is counted, and logged the first time.
     fn record_of(&mut self, key: &DocumentKey, document: &RawDocument) -> Option<V::Record> {
-        match self.view.read(document) {
+        let read = self.view().read(document);
+        match read {
             Ok(record) => {
                 self.leave_out_parts(key, &V::left_out(&record));
                 Some(record)
@@ -309,9 +332,13 @@ impl<V: View> Mirror<V> {
     }
 }
 
+fn locked<V>(view: &Mutex<V>) -> MutexGuard<'_, V> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A complete load in the making, beside what is published.
 #[derive(Debug)]
-struct Load<V: View> {
+pub struct Load<V: View> {
     view: V::Load,
     documents: usize,
     /// A document that comes twice, since it was moved meanwhile, may have been good before.

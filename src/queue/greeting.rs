@@ -21,8 +21,8 @@ pub(super) enum Greeting {
 
 impl Greeting {
     /// What is connected to by this address, and how.
-    pub(super) fn config(self, address: &Secret) -> Result<Config, Error> {
-        let mut config = address::config(address)?;
+    pub(super) async fn config(self, address: &Secret) -> Result<Config, Error> {
+        let mut config = address::config(address).await?;
         // Every connection begins with this database.
         config.database = config.database.filter(|&database| database != 0);
         if self == Self::WithoutPing && config.password.is_none() {

@@ -101,7 +101,7 @@ impl Session {
         greeting: Greeting,
     ) -> Result<(Arc<Self>, Driver), Error> {
         let limit = settings.patience();
-        let client = client(greeting.config(&settings.redis)?, limit)?;
+        let client = client(greeting.config(&settings.redis).await?, limit)?;
         let driver = AbortOnDropHandle::new(client.connect());
         let session = Self {
             vitals: Mutex::new(Vitals {

@@ -214,10 +214,18 @@ impl Builder {
         app
     }
 
-    /// Starts and waits until its port is open, which it is before it is ready.
+    /// Starts and waits until its port is open, which it is before it is ready, and documents from a file are loaded.
     pub async fn start_unready(self) -> App {
         let app = self.config(open_at_once).launch().await;
         app.hookgate.open().await;
+        if app.hookgate.config.text("triggers.source") == "file" {
+            until("the file is loaded", async || {
+                let (_, report) = app.hookgate.readiness().await;
+                let reasons = report["reasons"].to_string();
+                !["workflows: ", "users: "].iter().any(|part| reasons.contains(part))
+            })
+            .await;
+        }
         app
     }
 

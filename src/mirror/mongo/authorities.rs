@@ -1,36 +1,57 @@
 //! The authorities of `crate::trust` for the driver, which trusts roots of its own unless it is given a file.
+//!
+//! The driver reads its files for TLS whenever it meets another server, on the thread that serves others (`TlsConfig` of its
+//! runtime module). So all of them are files in memory, read anew for each client.
 
+use crate::file_access;
 use crate::trust;
-use mongodb::options::{ClientOptions, Tls};
+use mongodb::options::{ClientOptions, Tls, TlsOptions};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// A file in memory, which the driver reads whenever it meets another server: it must live as long as the client.
-#[derive(Debug)]
-pub(super) struct Authorities {
-    _file: File,
-}
+/// Files in memory: they must live as long as the client.
+#[derive(Debug, Default)]
+pub(super) struct Authorities(Vec<File>);
 
 impl Authorities {
     /// Has the driver trust the authorities, if it speaks TLS and its address names no others.
-    pub(super) fn put_into(options: &mut ClientOptions) -> Result<Option<Self>, String> {
+    pub(super) async fn put_into(options: &mut ClientOptions) -> Result<Option<Self>, String> {
         let Some(Tls::Enabled(tls)) = &mut options.tls else { return Ok(None) };
-        if tls.ca_file_path.is_some() || tls.allow_invalid_certificates == Some(true) {
-            return Ok(None);
+        let named = tls.clone();
+        let reading = file_access::run(Path::new(trust::AUTHORITIES), move || Self::read(named));
+        let (in_memory, files) = reading.await.map_err(|error| error.to_string()).flatten()?;
+        *tls = in_memory;
+        Ok(Some(files))
+    }
+
+    fn read(mut tls: TlsOptions) -> Result<(TlsOptions, Self), String> {
+        let mut files = Self::default();
+        if let Some(file) = &mut tls.ca_file_path {
+            *file = files.add(&trust::read(file)?)?;
+        } else if tls.allow_invalid_certificates != Some(true) {
+            tls.ca_file_path = Some(files.add(trust::authorities_pem()?.as_bytes())?);
         }
-        let pem = trust::authorities_pem()?;
-        let file = in_memory(pem.as_bytes())
-            .map_err(|error| format!("the authorities for TLS cannot be handed on: {error}"))?;
-        tls.ca_file_path = Some(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
-        Ok(Some(Self { _file: file }))
+        if let Some(file) = &mut tls.cert_key_file_path {
+            *file = files.add(&trust::read(file)?)?;
+        }
+        Ok((tls, files))
+    }
+
+    /// Adds a file with these contents; gives the path by which it is read.
+    fn add(&mut self, bytes: &[u8]) -> Result<PathBuf, String> {
+        let file = in_memory(bytes)
+            .map_err(|error| format!("the files for TLS cannot be handed on: {error}"))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        self.0.push(file);
+        Ok(path)
     }
 }
 
 fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("authorities", MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(memfd_create("tls", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     Ok(file)
 }

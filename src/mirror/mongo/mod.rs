@@ -152,7 +152,7 @@ impl Mongo {
         let patience = options.server_selection_timeout.unwrap_or(SERVER_SELECTION_TIMEOUT);
         options.server_selection_timeout = Some(patience.min(LONGEST_SERVER_SELECTION));
         let servers = Servers::watch(&mut options);
-        let authorities = Authorities::put_into(&mut options).map_err(Lost::passing)?;
+        let authorities = Authorities::put_into(&mut options).await.map_err(Lost::passing)?;
         let client = Client::with_options(options).map_err(Lost::from)?;
         let database = client.database(&self.settings.database);
         Ok(Connected { database, servers, _authorities: authorities })
@@ -361,7 +361,7 @@ impl Follower<'_> {
     ) -> mongodb::error::Result<()> {
         self.is_missing = false;
         let ids = changed.values().cloned().collect();
-        let projection = mirror.view.projection();
+        let projection = mirror.view().projection();
         let mut outcome: Changes<V> = Vec::with_capacity(changed.len());
         let found = |key: DocumentKey, document: &RawDocument| {
             if changed.remove(&key).is_some() {

@@ -2,7 +2,7 @@
 
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
-use crate::mirror::{Mirror, View};
+use crate::mirror::{Mirror, READ_AT_ONCE, View};
 use bson::{Binary, Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use futures_util::TryStreamExt;
 use mongodb::error::{Error, ErrorKind, Result};
@@ -22,9 +22,6 @@ const LOADED_BATCH: u32 = 10_000;
 
 /// Changes in one reply of the stream.
 const CHANGES_BATCH: u32 = 1000;
-
-/// Documents that are read before others have a turn, the request for the next batch among them: about a millisecond.
-const READ_AT_ONCE: usize = 256;
 
 /// A collection and its database.
 #[derive(Clone)]
@@ -144,13 +141,16 @@ impl Source {
         reason: LoadReason,
     ) -> Result<()> {
         let mut load = mirror.begin_load();
-        let projection = mirror.view.projection();
+        let projection = mirror.view().projection();
         let take =
             |key: DocumentKey, document: &RawDocument| mirror.load(&mut load, &key, document);
-        self.read_all(projection, session, take).await?;
+        if let Err(error) = self.read_all(projection, session, take).await {
+            Mirror::drop_load(load).await;
+            return Err(error);
+        }
         // It was read batch by batch.
         mirror.tear();
-        mirror.finish_load(load, reason);
+        mirror.finish_load(load, reason).await;
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! When a snapshot is written, by which process, and what is reported of it.
 
 use super::{Contents, replaced_file};
+use crate::file_access;
 use crate::lifecycle::{Condition, Reporter};
 use crate::mirror::Freshness;
-use anyhow::Context as _;
 use metrics::Gauge;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -72,8 +72,8 @@ impl Keeper {
             }
             let taken_at = Instant::now();
             let contents = self.contents.clone();
-            let written = blocking(move || write(&contents)).await;
-            self.record(written.map(|()| taken_at));
+            let written = on_file(self.file(), move || write(&contents)).await;
+            self.record(written.map_err(anyhow::Error::from).flatten().map(|()| taken_at));
             tokio::time::sleep(INTERVAL).await;
         }
     }
@@ -84,9 +84,10 @@ impl Keeper {
         let mut is_logged = false;
         loop {
             let path = self.contents.file.clone();
-            match blocking(move || replaced_file::lock(&path)).await {
-                Ok(Some(lock)) => return Some(lock),
-                Ok(None) => {
+            match on_file(self.file(), move || replaced_file::lock(&path)).await {
+                Err(hangs) => self.state().problem = Some(hangs.to_string()),
+                Ok(Ok(Some(lock))) => return Some(lock),
+                Ok(Ok(None)) => {
                     let problem = "another process keeps its snapshots in the same file";
                     if !is_logged {
                         tracing::warn!(file = %self.file().display(), "{problem}; none is written here");
@@ -94,7 +95,7 @@ impl Keeper {
                     is_logged = true;
                     self.state().problem = Some(problem.to_owned());
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     let error = format!("{error:#}");
                     tracing::warn!(error, "snapshots are written without a lock");
                     return None;
@@ -157,8 +158,10 @@ fn write(contents: &Contents) -> anyhow::Result<()> {
     })
 }
 
-async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<R> + Send + 'static,
-) -> anyhow::Result<R> {
-    tokio::task::spawn_blocking(work).await.context("panicked").flatten()
+/// A write to a slow disk may take minutes; when it takes longer, the last snapshot is old.
+async fn on_file<R: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> io::Result<R> {
+    file_access::run_within(OLD, path, work).await
 }

@@ -12,6 +12,7 @@ use super::key::Key;
 use super::shard::{Posting, push_bytes, take_bytes};
 use super::sharded::Sharded;
 use super::writer::Entry;
+use crate::file_access;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 pub use keeper::Keeper;
@@ -28,6 +29,9 @@ const SOURCE_BYTES: usize = 32;
 
 /// How far ahead of ours the clock of the machine may have been that wrote a snapshot.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long reading a file may take: five million triggers take some seconds.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// Where the documents come from and how they are read. A snapshot of another one must not be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +84,20 @@ impl Contents {
         Ok(())
     }
 
+    /// The snapshot that is there, if it can be believed.
+    pub async fn find(&self) -> Option<Snapshot> {
+        let contents = self.clone();
+        let reading = file_access::run_within(SLOW, &self.file, move || contents.read());
+        let read = reading.await.map_err(anyhow::Error::from).flatten();
+        read.unwrap_or_else(|error| {
+            let file = self.file.display().to_string();
+            tracing::warn!(file, error = format!("{error:#}"), "snapshot refused");
+            None
+        })
+    }
+
     /// Reads the file; `None` where there is none.
-    pub fn read(&self) -> anyhow::Result<Option<Snapshot>> {
+    fn read(&self) -> anyhow::Result<Option<Snapshot>> {
         let Some(bytes) = replaced_file::read(&self.file)? else { return Ok(None) };
         let snapshot = Snapshot::whole(bytes, self.source)?;
         let latest = SystemTime::now() + CLOCK_DIFFERENCE;

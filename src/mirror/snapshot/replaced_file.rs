@@ -1,5 +1,6 @@
 //! A file that is replaced as a whole: readers find the old or the new contents, also after a loss of power.
 
+use crate::file_access;
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] Fil
 /// The lock is on a file beside it, `<name>.lock`, which stays. Temporary files that a killed process left are removed.
 pub(super) fn lock(path: &Path) -> anyhow::Result<Option<Lock>> {
     let lock = beside(path, ".lock");
+    file_access::enter(&lock);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(MODE);
     let file = options.custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(&lock);
@@ -39,6 +41,7 @@ pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&File) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    file_access::enter(path);
     let temporary = beside(path, &format!(".{:016x}{TEMPORARY}", fastrand::u64(..)));
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(MODE);
@@ -60,6 +63,7 @@ pub(super) fn replace(
 
 /// Reads a file; `None` where there is none. Anything but a regular file is refused: reading a FIFO may never end.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    file_access::enter(path);
     let mut options = OpenOptions::new();
     let opened = options.read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path);
     let mut file = match opened {

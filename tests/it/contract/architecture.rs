@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const GROUND: &[&str] = &[
     "admission",
     "failpoint",
+    "file_access",
     "findings",
     "hex",
     "ids",
@@ -28,7 +29,9 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("descriptors", &[]),
     ("dumpable", &[]),
     ("failpoint", &[]),
+    ("file_access", &[&["failpoint"]]),
     ("health", &[]),
+    ("heartbeat", &[&["failpoint"]]),
     ("hex", &[]),
     ("ids", &[]),
     ("lifecycle", &[]),
@@ -38,9 +41,9 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("printable", &[]),
     ("settings", &[&["text_file"]]),
     ("supervisor", &[&["failpoint"]]),
-    ("text_file", &[&["hex"]]),
-    ("trust", &[]),
-    ("watched_file", &[&["text_file"]]),
+    ("text_file", &[&["file_access", "hex"]]),
+    ("trust", &[&["file_access"]]),
+    ("watched_file", &[&["file_access", "text_file"]]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
     ("telemetry", &[&["log_rate", "printable", "settings"]]),
@@ -50,7 +53,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("triggers", &[GROUND, &["mirror"]]),
     ("queue", &[GROUND]),
     ("ingress", &[GROUND, &["auth", "triggers", "queue"]]),
-    ("admin", &[GROUND, &["mirror"]]),
+    ("admin", &[GROUND, &["heartbeat", "mirror"]]),
     (
         "config",
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
@@ -61,7 +64,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     (
         "reload",
         &[
-            &["admission", "metrics", "settings", "text_file"],
+            &["admission", "file_access", "metrics", "settings", "text_file"],
             &["auth", "config", "queue", "telemetry"],
         ],
     ),
@@ -69,7 +72,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         "app",
         &[
             GROUND,
-            &["descriptors", "memory"],
+            &["descriptors", "heartbeat", "memory"],
             &["admin", "auth", "config", "ingress", "mirror", "queue", "telemetry", "triggers"],
             &["reload", "workers"],
         ],

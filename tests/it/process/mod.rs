@@ -4,6 +4,7 @@ mod admin;
 mod check_connect;
 mod config;
 mod drain;
+mod hanging_files;
 mod log;
 mod logs;
 mod machine;

@@ -1,0 +1,60 @@
+//! How long putting a load in place keeps the thread that follows from its other tasks.
+
+use crate::MILLION;
+use crate::triggers::{document_at, webhook};
+use hookgate::lifecycle::Readiness;
+use hookgate::metrics::{LoadReason, Metrics};
+use hookgate::mirror::Mirror;
+use hookgate::mirror::document::DocumentKey;
+use hookgate::settings::Settings;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Loads a million workflows again and again on a thread that has another task.
+pub fn print() {
+    println!(
+        "\n| putting 1,000,000 workflows in place | ms | longest without a turn, ms |\n|---|--:|--:|"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let index = TriggerIndex::new(Duration::from_secs(30));
+        let mut mirror = empty(&index);
+        for what in ["into an empty index", "beside a living one", "again", "again"] {
+            let mut load = mirror.begin_load();
+            for n in 0..MILLION {
+                let document = document_at(n, n, [webhook(n, 0)].into_iter());
+                mirror.load(&mut load, &DocumentKey::of(&document).unwrap(), &document);
+            }
+            let begun = Instant::now();
+            let longest = longest_turn(mirror.finish_load(load, LoadReason::Start)).await;
+            println!("| {what} | {} | {} |", begun.elapsed().as_millis(), longest.as_millis());
+        }
+    });
+}
+
+fn empty(index: &TriggerIndex) -> Mirror<WorkflowsView> {
+    let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
+    let metrics = Metrics::new("", "").unwrap();
+    let view = WorkflowsView::new(&settings, index, Arc::clone(&metrics));
+    let reporter = Readiness::default().part("workflows");
+    Mirror::new(view, Arc::clone(index.freshness()), metrics, reporter)
+}
+
+/// The longest time for which another task of the thread has no turn while this work goes on.
+async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
+    let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+    let mut work = std::pin::pin!(work);
+    loop {
+        let is_done = tokio::select! {
+            () = &mut work => true,
+            () = tokio::time::sleep(Duration::from_millis(1)) => false,
+        };
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if is_done {
+            return longest;
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! The connection to Redis stuck, silent, slow, refused or broken, under load: memory stays bounded, everybody is answered,
-//! and service returns by itself. Each is a defect of the client library that must not show (`ARCHITECTURE.md`, "fred").
+//! and service returns by itself. Each is a defect of the client library that must not show (`docs/adr/0015`).
 
 #![expect(
     clippy::print_stdout,

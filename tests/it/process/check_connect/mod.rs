@@ -77,7 +77,7 @@ async fn every_key_of_the_report_is_documented() {
     let redis = Redis::start().await;
     let database = Mongo::shared().await.database().await;
     let (_, report) = check_connect(&configuration(&database, &redis)).await;
-    let page = include_str!("../../../../docs/operating/troubleshooting.md");
+    let page = include_str!("../../../../docs/reference/cli.md");
     let mut keys = Vec::new();
     collect(&report, &mut keys);
     assert!(keys.len() > 30, "{keys:?}");

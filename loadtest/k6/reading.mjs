@@ -41,7 +41,7 @@ function refusals(answers, expected) {
     if (CREDENTIALS.includes(code)) {
       return `${count} x ${code}: Hookgate does not take the credential. Has TOKEN expired, is it of this installation?`;
     }
-    const meaning = MEANINGS[code]?.() ?? "The request itself is at fault: see the table of codes in README.md.";
+    const meaning = MEANINGS[code]?.() ?? "The request itself is at fault: see docs/reference/errors.md.";
     return `${count} x ${code}: ${meaning}`;
   });
 }

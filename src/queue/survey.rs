@@ -163,7 +163,7 @@ impl Survey<'_> {
         if !excess.is_empty() {
             let excess = excess.join(", ");
             self.findings.warning(format!(
-                "this user has more rights than adding jobs takes, such as {excess}: who gets its password reads and changes more than this queue; README.md lists the rights that are enough"
+                "this user has more rights than adding jobs takes, such as {excess}: who gets its password reads and changes more than this queue; docs/operating/redis.md lists the rights that are enough"
             ));
         }
     }

@@ -238,11 +238,10 @@ pub fn url(port: u16) -> String {
     format!("redis://127.0.0.1:{port}/0")
 }
 
-/// What a user needs, as the README says it.
-pub fn rights_of_the_readme() -> String {
-    let readme = include_str!("../../README.md");
-    let rule =
-        readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate on >secret "));
+/// The rights that a user needs, as `docs/operating/redis.md` documents them.
+pub fn documented_rights() -> String {
+    let page = include_str!("../../docs/operating/redis.md");
+    let rule = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate on >secret "));
     rule.expect("a rule").to_owned()
 }
 

@@ -1,6 +1,6 @@
 //! Requests that are wrong as HTTP/1.1, byte by byte: what is answered, and whether the connection goes on.
 //!
-//! Most of it is what hyper does, pinned here; README.md tells what a proxy in front must do.
+//! Most of it is what hyper does, pinned here; `docs/operating/tls-and-proxies.md` says what a proxy must do.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 #![expect(clippy::indexing_slicing, reason = "a test panics")]

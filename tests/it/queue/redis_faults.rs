@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 use testkit::app::Builder;
 use testkit::hookgate::check_connect;
-use testkit::redis::rights_of_the_readme;
+use testkit::redis::documented_rights;
 use testkit::wait::until;
 use testkit::{App, Redis};
 use tokio::time::Instant;
@@ -250,7 +250,7 @@ async fn a_redis_that_may_lose_jobs_is_told_on_every_channel() {
 async fn the_rights_that_the_readme_asks_for_are_enough() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb", "--appendonly", "yes"]).await;
     let replica = redis.start_replica().await;
-    let address = redis.allow("secret", &rights_of_the_readme()).await;
+    let address = redis.allow("secret", &documented_rights()).await;
     let app = App::build().redis(redis).redis_address(&address).config(|config| {
         config.set("queue.wait_replicas", 1).set("server.max_body", "4MiB");
     });
@@ -282,7 +282,7 @@ async fn the_rights_that_the_readme_asks_for_are_enough() {
 #[tokio::test]
 async fn a_user_with_more_rights_is_logged_once() {
     let redis = Redis::start().await;
-    let wider = rights_of_the_readme() + " ~bull:* +config|get";
+    let wider = documented_rights() + " ~bull:* +config|get";
     let address = redis.allow("secret", &wider).await;
     let app = App::build().redis(redis).redis_address(&address).start().await;
     let told = || {

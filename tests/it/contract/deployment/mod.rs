@@ -33,6 +33,21 @@ fn promtool_finds_the_alerts_in_order_and_sees_them_fire() {
     promtool(["test", "rules"], &copies.join("alerts_test.yml"));
 }
 
+#[test]
+fn every_alert_has_a_heading_that_says_what_to_do() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("it is there");
+    let (alerts, page) =
+        (read("config/prometheus/alerts.yml"), read("docs/operating/monitoring.md"));
+    let names: Vec<&str> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() > 5, "only {names:?} were found: is the file still read?");
+    for name in names {
+        assert!(page.lines().any(|line| line == format!("### {name}")), "{name} has no heading");
+        let runbook = format!("runbook: docs/operating/monitoring.md#{}", name.to_lowercase());
+        assert!(alerts.lines().any(|line| line.trim() == runbook), "{name} has no runbook");
+    }
+}
+
 fn promtool(what: [&str; 2], file: &Path) {
     let output = Command::new("promtool").args(what).arg(file).output();
     let output = output.expect("promtool is on the path");

@@ -5,15 +5,15 @@ use serde_json::{Value, json};
 use super::redis_server::config;
 use testkit::Redis;
 use testkit::hookgate::check_connect;
-use testkit::redis::rights_of_the_readme;
+use testkit::redis::documented_rights;
 use testkit::sentinel::Sentinel;
 
 const PASSWORD: &str = "rights-for-some";
 
 #[tokio::test]
-async fn the_rights_of_the_readme_are_all_that_are_needed() {
+async fn the_documented_rights_are_all_that_are_needed() {
     let redis = Redis::start_durable().await;
-    let (code, found) = check(&redis, &rights_of_the_readme()).await;
+    let (code, found) = check(&redis, &documented_rights()).await;
     assert_eq!(code, 0, "{found}");
     assert_eq!(found["missing_rights"], json!([]));
     assert_eq!(found["warnings"], json!([]));
@@ -26,7 +26,7 @@ async fn the_rights_of_the_readme_are_all_that_are_needed() {
 #[tokio::test]
 async fn rights_beyond_them_are_warned_of() {
     let redis = Redis::start_durable().await;
-    let narrow = rights_of_the_readme();
+    let narrow = documented_rights();
     let job = "HMGET bull:workflow-runner-other:1";
     for (more, told) in [
         ("~bull:*", job),
@@ -48,7 +48,7 @@ async fn rights_beyond_them_are_warned_of() {
 
 #[tokio::test]
 async fn they_are_enough_on_a_cluster_and_to_sentinel() {
-    let rights = rights_of_the_readme();
+    let rights = documented_rights();
     let in_cluster = rights.replace("bull:", "{bull}:");
     let (first, second) = Redis::start_cluster("{bull}").await;
     second.allow(PASSWORD, &in_cluster).await;
@@ -70,7 +70,7 @@ async fn they_are_enough_on_a_cluster_and_to_sentinel() {
 #[tokio::test]
 async fn each_right_that_the_script_needs_is_missed() {
     let redis = Redis::start().await;
-    let all = rights_of_the_readme();
+    let all = documented_rights();
     for (right, key) in [
         ("get", "hookgate:bull:workflow-runner:producer:check"),
         ("set", "hookgate:bull:workflow-runner:producer:check"),
@@ -100,7 +100,7 @@ async fn each_right_that_the_script_needs_is_missed() {
 #[tokio::test]
 async fn what_is_missed_beside_the_script_is_told_as_well() {
     let redis = Redis::start().await;
-    let all = rights_of_the_readme();
+    let all = documented_rights();
     for (taken, code, list, told) in [
         (" +eval", 1, "faults", "EVAL is refused: NOPERM"),
         (" +evalsha", 1, "faults", "may not EVALSHA: jobs are refused"),

@@ -111,6 +111,15 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Blames the file that hangs, which the error names.
+    fn unanswered(&self, error: &io::Error) -> Unusable {
+        let is_key = file_access::unanswered(error) == Some(self.key.as_path());
+        let key = if is_key { "key_file" } else { "certificate_file" };
+        Unusable { key, message: error.to_string() }
+    }
+}
+
 /// What callers are shown: one certificate at a time.
 #[derive(Debug)]
 struct Current(ArcSwap<CertifiedKey>);
@@ -194,8 +203,7 @@ impl Tls {
         if has_new_certificate || has_new_key {
             let files = self.files.clone();
             let loaded = file_access::run(certificate.path(), move || files.load()).await;
-            let identity =
-                loaded.map_err(|error| Unusable::certificate(certificate.path(), error))??;
+            let identity = loaded.map_err(|error| self.files.unanswered(&error))??;
             tracing::info!(certificates = identity.cert.len(), "TLS certificate read");
             self.current.0.store(Arc::new(identity));
         }

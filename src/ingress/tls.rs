@@ -237,3 +237,33 @@ pub(super) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_file_that_hangs_is_blamed() {
+        let files = Files { certificate: "/a/chain.pem".into(), key: "/a/key.pem".into() };
+        for (hanging, blamed) in
+            [(&files.certificate, "certificate_file"), (&files.key, "key_file")]
+        {
+            let (release, held) = mpsc::channel::<()>();
+            let path = hanging.clone();
+            let load = move || {
+                file_access::enter(&path);
+                held.recv()
+            };
+            let limit = Duration::from_millis(50);
+            let loaded = file_access::run_within(limit, &files.certificate, load).await;
+            let message = format!("{} does not answer", hanging.display());
+            assert_eq!(files.unanswered(&loaded.unwrap_err()), Unusable { key: blamed, message });
+            release.send(()).unwrap();
+            while file_access::run(&files.certificate, || ()).await.is_err() {
+                tokio::time::sleep(limit).await;
+            }
+        }
+    }
+}

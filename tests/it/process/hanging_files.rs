@@ -261,7 +261,7 @@ impl Held {
         Self::in_directory(app.documents_file().with_file_name("failpoints"), name)
     }
 
-    fn in_directory(directory: impl AsRef<Path>, name: &str) -> Self {
+    pub(super) fn in_directory(directory: impl AsRef<Path>, name: &str) -> Self {
         let asked = directory.as_ref().join(format!("hold {name}"));
         std::fs::write(&asked, "").expect("a directory of ours");
         Self(asked)

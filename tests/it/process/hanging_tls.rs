@@ -1,6 +1,7 @@
-//! Files for TLS that hang: who needs them for one server is not kept from another.
+//! Files without which a server is not reached, for TLS and for its name, that hang: others are reached all the same.
 
 use super::hanging_files::{Held, put_fifo, text_of};
+use std::path::Path;
 use testkit::hookgate::command;
 use testkit::scratch::Scratch;
 use testkit::tls::Authority;
@@ -51,6 +52,22 @@ async fn a_file_for_tls_that_hangs_keeps_nobody_from_redis() {
     })
     .await;
     redis_comes_back(&mut app).await;
+    assert_eq!(app.hookgate.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn a_configuration_of_the_resolver_that_hangs_keeps_nobody_from_redis() {
+    let build = App::build().failpoints();
+    let failpoints = Path::new(&build.file("unused", "")).with_file_name("failpoints");
+    let _held = Held::in_directory(failpoints, "resolv.conf");
+    let build = build.config(|config| {
+        config.set("triggers.source", "mongodb");
+        config.set("mongodb.uri", "mongodb+srv://cluster.example.invalid/");
+    });
+    let mut app = build.start_unready().await;
+    until("Redis is reached", async || !names(&app, "redis").await).await;
+    redis_comes_back(&mut app).await;
+    assert!(names(&app, "not loaded yet").await, "it is still being looked up");
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 

@@ -31,6 +31,10 @@ use tokio::runtime::Runtime;
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
 
+/// How long the configuration may take to be read at the start: whoever writes it into a pipe may take a while, and the process
+/// can be stopped meanwhile.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 /// A process that is about to serve: its signals are taken over before it does anything that may take time.
 #[derive(Debug)]
 pub struct Launch {
@@ -55,7 +59,7 @@ impl Launch {
         let loaded = self.runtime.block_on(async {
             let from = path.to_owned();
             tokio::select! {
-                loaded = file_access::run(path, move || Config::load(&from)) => {
+                loaded = file_access::run_within(START_LIMIT, path, move || Config::load(&from)) => {
                     Some(loaded.unwrap_or_else(|error| Err(unreadable(path, &error))))
                 }
                 _ = stopped => None,
@@ -73,7 +77,7 @@ impl Launch {
     pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
         let Self { runtime, signals } = self;
         let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
-        // A look-up of a name may still be under way on a thread of its own, or hang on a file: nobody needs it.
+        // A look-up of a name or work on a file may still be under way on a thread of its own: nobody needs it.
         runtime.shutdown_background();
         ended
     }
@@ -123,9 +127,7 @@ impl App {
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
         self.config.log();
-        if let Some(warning) = Memory::new(&self.config).warning() {
-            tracing::warn!("{warning}");
-        }
+        self.warn_of_memory(&supervisor);
         let authenticator =
             Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
         let keys = self.readiness.part("token keys");
@@ -177,6 +179,19 @@ impl App {
         admin_shutdown.enter(Stage::Cut);
         tracing::info!(clean = ended == Ended::Clean, "stopped");
         Ok(ended)
+    }
+
+    /// Says in the log if callers can make the process take more memory than there is. Nothing waits for that.
+    fn warn_of_memory(&self, supervisor: &Supervisor) {
+        let memory = Memory::when_it_answers(&self.config);
+        let warning = async {
+            match memory.await.map(|memory| memory.warning()) {
+                Ok(None) => {}
+                Ok(Some(warning)) => tracing::warn!("{warning}"),
+                Err(error) => tracing::warn!(%error, "it is not known how much memory there is"),
+            }
+        };
+        tokio::spawn(supervisor.clone().watch("memory", warning));
     }
 
     fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
@@ -258,11 +273,12 @@ impl App {
         async move {
             if let Some((contents, freshness, reporter, age)) = kept {
                 let snapshot = contents.find().await.map(Arc::new);
-                if let Some(snapshot) = &snapshot {
-                    workflows.restore(Arc::clone(snapshot)).await;
-                    users.restore(Arc::clone(snapshot)).await;
+                let taken_at = snapshot.as_ref().map(|snapshot| snapshot.taken_at);
+                if let Some(snapshot) = snapshot {
+                    workflows.restore(Arc::clone(&snapshot)).await;
+                    // The last one that has it, so that it is freed on the thread that restores.
+                    users.restore(snapshot).await;
                 }
-                let taken_at = snapshot.map(|snapshot| snapshot.taken_at);
                 let keeper = Keeper::new(contents, freshness, reporter, age, taken_at);
                 supervisor.spawn("snapshots", keeper.keep());
             }

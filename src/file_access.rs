@@ -1,12 +1,15 @@
 //! Work on files, any call of which may hang: a network file system whose server is away answers none, and no signal ends it.
 //!
-//! While the process serves, all of it runs here, on threads of its own and with a time limit. For each file one call is made
-//! at a time, so that one thread at the most hangs for it. Until that one returns, the file counts as unreadable.
+//! While the process serves, all of it runs here, on threads of its own and with a time limit. For each path that is asked for,
+//! one piece of work is under way at a time, so that one thread at the most hangs for it, also where the work reads other
+//! files. Until that thread returns, the path counts as unreadable. A file that several paths lead to may hang a thread for each.
 
 use crate::failpoint;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,16 +34,42 @@ pub async fn run<R: Send + 'static>(
     run_within(LIMIT, path, work).await
 }
 
-/// Likewise, for work that may take longer or must not.
+/// Like [`run`], with another limit. The limit holds for the work alone; as long again the work may wait for earlier work on the
+/// same path, which says nothing of the file.
 pub async fn run_within<R: Send + 'static>(
     limit: Duration,
     path: &Path,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
     let access = Access::to(path);
-    match tokio::time::timeout(limit, access.run(work)).await {
-        Ok(done) => done,
+    let turn = access.turn(limit).await?;
+    let working = Working { access: Arc::clone(&access), _turn: turn };
+    let working = tokio::task::spawn_blocking(move || working.run(work));
+    match tokio::time::timeout(limit, working).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(io::Error::other("the runtime has ended")),
+        },
         Err(_) => Err(access.hang()),
+    }
+}
+
+/// The file that does not answer, if that is what an error is about.
+pub fn unanswered(error: &io::Error) -> Option<&Path> {
+    let NoAnswer(file) = error.get_ref()?.downcast_ref()?;
+    Some(file)
+}
+
+/// A file that does not answer.
+#[derive(Debug)]
+struct NoAnswer(PathBuf);
+
+impl std::error::Error for NoAnswer {}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} does not answer", self.0.display())
     }
 }
 
@@ -74,34 +103,21 @@ impl Access {
         Arc::clone(files.entry(path.to_owned()).or_insert_with(new))
     }
 
-    async fn run<R: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> io::Result<R> {
+    /// Waits until no other call is under way, unless that one takes too long.
+    async fn turn(&self, limit: Duration) -> io::Result<Turn> {
         let turn = Arc::clone(&self.turn);
-        let turn = if self.hangs.load(Ordering::Acquire) {
-            turn.try_lock_owned().map_err(|_| self.no_answer())?
-        } else {
-            turn.lock_owned().await
-        };
-        let access = Arc::clone(self);
-        // The turn goes with the work: it is given back when the call returns, whoever still waits for it.
-        let working = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            CURRENT.set(Some(Arc::clone(&access)));
-            let done = work();
-            CURRENT.set(None);
-            access.answer();
-            done
-        });
-        working.await.map_err(|_| io::Error::other("panicked"))
+        if self.hangs.load(Ordering::Acquire) {
+            return turn.try_lock_owned().map_err(|_| self.no_answer());
+        }
+        let waiting = tokio::time::timeout(limit, turn.lock_owned()).await;
+        waiting.map_err(|_| self.no_answer())
     }
 
     /// Notes that the call takes too long.
     fn hang(&self) -> io::Error {
         if !self.hangs.swap(true, Ordering::AcqRel) {
             let file = self.entered().display().to_string();
-            tracing::warn!(file, "file does not answer, it counts as unreadable");
+            tracing::warn!(file, "file does not answer; it counts as unreadable until it does");
         }
         self.no_answer()
     }
@@ -115,12 +131,34 @@ impl Access {
     }
 
     fn no_answer(&self) -> io::Error {
-        let message = format!("{} does not answer", self.entered().display());
-        io::Error::new(io::ErrorKind::TimedOut, message)
+        io::Error::new(io::ErrorKind::TimedOut, NoAnswer(self.entered().clone()))
     }
 
     fn entered(&self) -> MutexGuard<'_, PathBuf> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to make a call.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
+
+/// A call under way. It keeps the turn until the call returns or panics, also when nobody waits for it any more.
+struct Working {
+    access: Arc<Access>,
+    _turn: Turn,
+}
+
+impl Working {
+    fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        CURRENT.set(Some(Arc::clone(&self.access)));
+        work()
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+        self.access.answer();
     }
 }
 
@@ -147,6 +185,40 @@ mod tests {
         let error = run_within(Duration::MAX, path, not_started).await.unwrap_err();
         assert_eq!(error.to_string(), "/another/file does not answer");
         assert_eq!(run(Path::new("/another/file"), || 1).await.unwrap(), 1);
+        release.send(()).unwrap();
+        while run(path, || 2).await.ok() != Some(2) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_slow_for_another_does_not_hang() {
+        let path = Path::new("/a/slow/file/of/two");
+        let (release, held) = mpsc::channel::<()>();
+        let slow = tokio::spawn(run(path, move || held.recv()));
+        tokio::task::yield_now().await;
+        let waiting = run_within(SHORT, path, || panic!("a second call is made")).await;
+        waiting.unwrap_err();
+        // The next one waits for its turn, since the first call has not taken too long.
+        let next = tokio::spawn(run(path, || 2));
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+        slow.await.unwrap().unwrap().unwrap();
+        assert_eq!(next.await.unwrap().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_passed_on_and_leaves_nothing_behind() {
+        let path = Path::new("/a/file/with/a/panic");
+        let working = tokio::spawn(run(path, || panic!("of the work")));
+        let panic = working.await.unwrap_err().into_panic();
+        assert_eq!(panic.downcast_ref(), Some(&"of the work"));
+        assert_eq!(run(path, || 2).await.unwrap(), 2);
+        // Also when it takes too long: the call has returned all the same.
+        let (release, held) = mpsc::channel::<()>();
+        let late = move || held.recv().map(|()| panic!("late"));
+        let late: io::Result<Result<(), _>> = run_within(SHORT, path, late).await;
+        assert_eq!(unanswered(&late.unwrap_err()), Some(path));
         release.send(()).unwrap();
         while run(path, || 2).await.ok() != Some(2) {
             tokio::time::sleep(Duration::from_millis(1)).await;

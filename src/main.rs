@@ -140,7 +140,7 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
         descriptors::require(descriptors::TO_BEGIN)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(report.connect(config));
-        // A look-up of a name may still be under way on a thread of its own; nobody needs it.
+        // A look-up of a name or work on a file may still be under way on a thread of its own; nobody needs it.
         runtime.shutdown_background();
     }
     say(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;

@@ -5,10 +5,15 @@
 //! among them.
 
 use crate::config::Config;
+use crate::file_access;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::fs;
+use std::io;
 use std::path::Path;
+
+/// Which groups the process is in.
+const CGROUP: &str = "/proc/self/cgroup";
 
 const KIBIBYTE: u64 = 1 << 10;
 const MEBIBYTE: u64 = 1 << 20;
@@ -58,6 +63,19 @@ pub struct SystemLimit {
 
 impl Memory {
     pub fn new(config: &Config) -> Self {
+        Self { limit: limit(), ..Self::of(config) }
+    }
+
+    /// For the service: the files that say what there is may hang, also those of the kernel, where a container has its own.
+    pub fn when_it_answers(config: &Config) -> impl Future<Output = io::Result<Self>> + use<> {
+        let memory = Self::of(config);
+        async move {
+            let limit = file_access::run(Path::new(CGROUP), limit).await?;
+            Ok(Self { limit, ..memory })
+        }
+    }
+
+    fn of(config: &Config) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let connection = if config.server.tls.is_some() { TLS_CONNECTION } else { CONNECTION };
         let workers = count(config.server.workers());
@@ -70,7 +88,7 @@ impl Memory {
         ];
         bounds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let at_most = BASE + bounds.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        Self { at_most, bounds, limit: limit() }
+        Self { at_most, bounds, limit: None }
     }
 
     /// Names the keys by which it may become too much.
@@ -107,7 +125,7 @@ fn limit() -> Option<SystemLimit> {
 
 /// The least that the groups of this process allow, in either version.
 fn of_cgroup() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = read(Path::new(CGROUP))?;
     let of_line = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -126,11 +144,16 @@ fn of_cgroup() -> Option<u64> {
 /// A group has no more than those around it. In a container some of the path may not be there.
 fn least_of_group(root: &Path, path: &Path, file: &str) -> Option<u64> {
     let groups = path.ancestors().map(|group| root.join(group).join(file));
-    groups.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+    groups.filter_map(|file| read(&file)?.trim().parse().ok()).min()
+}
+
+fn read(file: &Path) -> Option<String> {
+    file_access::enter(file);
+    fs::read_to_string(file).ok()
 }
 
 fn of_machine() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let text = read(Path::new("/proc/meminfo"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * KIBIBYTE)

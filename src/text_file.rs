@@ -17,7 +17,7 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 /// What a text in UTF-16 begins with, in either order of bytes.
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// How long is waited for somebody who writes to a FIFO.
+/// How long is waited for somebody who writes to a FIFO. Who has opened it for that is waited for without a limit.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What is in a file, less a byte order mark.
@@ -46,7 +46,7 @@ impl TextFile {
         if metadata.is_file() {
             file.read_to_end(&mut bytes)?;
         } else {
-            read_pipe(file, &mut bytes)?;
+            read_pipe(file, &mut bytes, PATIENCE)?;
         }
         if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
             let message = "it is in UTF-16; save it as UTF-8";
@@ -74,26 +74,39 @@ impl TextFile {
     }
 }
 
-/// Reads a FIFO to its end, if somebody writes to it in time: a configuration may come out of a pipe.
-fn read_pipe(mut file: File, bytes: &mut Vec<u8>) -> io::Result<()> {
+/// Reads a FIFO to its end, if somebody opens it in time to write to it: a configuration may come out of a pipe.
+fn read_pipe(mut file: File, bytes: &mut Vec<u8>, patience: Timespec) -> io::Result<()> {
     let mut piece = [0; 4096];
-    let mut has_writer = false;
+    let (mut has_writer, mut is_waited_for) = (false, false);
     loop {
         match file.read(&mut piece) {
-            Ok(0) if has_writer || !bytes.is_empty() => return Ok(()),
-            Ok(read) if read > 0 => bytes.extend_from_slice(piece.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            _ => {
-                let mut ready = [PollFd::new(&file, PollFlags::IN)];
-                has_writer = retry_on_intr(|| poll(&mut ready, Some(&PATIENCE)))? > 0;
-                if !has_writer {
-                    let message = "it is a FIFO to which nobody writes";
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-                }
+            Ok(0) if has_writer => return Ok(()),
+            Ok(0) if is_waited_for => {
+                let message = "it is a FIFO to which nobody writes";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
+            Ok(0) => {
+                is_waited_for = true;
+                has_writer = is_ready(&file, Some(&patience))?;
+            }
+            Ok(read) => {
+                has_writer = true;
+                bytes.extend_from_slice(piece.get(..read).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // There is a writer, who has not written yet.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                has_writer = is_ready(&file, None)?;
+            }
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Waits until there is something to read, or the last writer has closed the file.
+fn is_ready(file: &File, patience: Option<&Timespec>) -> io::Result<bool> {
+    let mut ready = [PollFd::new(file, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut ready, patience))? > 0)
 }
 
 /// Which version of a file was read: a file that was replaced under a bind mount is still the old one to whoever has mounted it.
@@ -127,6 +140,8 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::time::Duration;
 
     #[test]
     fn marks_of_utf_8_are_skipped_and_those_of_utf_16_refused() {
@@ -160,6 +175,34 @@ mod tests {
         writer.join().unwrap();
         assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(read(Path::new("/dev/null")).unwrap().is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the writer pauses")]
+    fn a_writer_that_pauses_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let open = || OpenOptions::new().read(true).custom_flags(flags).open(&path).unwrap();
+        let patience = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let read = |file| {
+            let mut bytes = Vec::new();
+            read_pipe(file, &mut bytes, patience).map(|()| bytes)
+        };
+        assert_eq!(read(open()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+
+        let file = open();
+        let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+        let writing = std::thread::spawn(move || {
+            for piece in [b"a", b"b"] {
+                std::thread::sleep(Duration::from_millis(50));
+                writer.write_all(piece).unwrap();
+            }
+        });
+        assert_eq!(read(file).unwrap(), b"ab");
+        writing.join().unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in their place. Also what a failure of TLS is, in words.
 
 use crate::file_access;
+use crate::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::aws_lc_rs;
@@ -9,44 +10,99 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// By what name the files of the authorities are called where they hang: which they are is for the library to find.
-pub const AUTHORITIES: &str = "a file of the authorities for TLS";
+/// The name that logs use when a file of the authorities hangs: the library finds the files, so their paths are not known here.
+const AUTHORITIES: &str = "a file of the authorities for TLS";
+
+/// The authorities as they were read last. They count while their files hang or cannot be read.
+static LAST: Mutex<Option<Arc<Authorities>>> = Mutex::new(None);
+
+/// The authorities, for both libraries.
+#[derive(Debug)]
+pub struct Authorities {
+    /// For a client of servers that they vouch for.
+    pub client: ClientConfig,
+    pub pem: String,
+}
+
+impl Authorities {
+    /// As their files have them now, or as they were read last if the files do not answer in time or cannot be read.
+    pub async fn current(patience: Duration) -> Result<Arc<Self>, String> {
+        // It goes on when nobody waits for it any more, and is known the next time.
+        let reading = tokio::spawn(file_access::run(Path::new(AUTHORITIES), Self::read));
+        let read = match tokio::time::timeout(patience, reading).await {
+            Ok(Ok(read)) => read.map_err(|error| error.to_string()).flatten(),
+            Ok(Err(error)) => Err(format!("the authorities for TLS cannot be read: {error}")),
+            Err(_) => Err(format!("{AUTHORITIES} does not answer")),
+        };
+        read.or_else(|reason| match last().clone() {
+            Some(last) => {
+                tracing::debug!(reason, "the last good authorities for TLS are used");
+                Ok(last)
+            }
+            None => Err(reason),
+        })
+    }
+
+    fn read() -> Result<Arc<Self>, String> {
+        let certificates = certificates()?;
+        let pem = certificates.iter().map(pem).collect();
+        let read = Arc::new(Self { client: client(certificates)?, pem });
+        *last() = Some(Arc::clone(&read));
+        Ok(read)
+    }
+}
+
+fn last() -> MutexGuard<'static, Option<Arc<Authorities>>> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The certificates of the authorities. A file that cannot be read is no fault as long as others can.
-fn authorities() -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates() -> Result<Vec<CertificateDer<'static>>, String> {
     file_access::enter(Path::new(AUTHORITIES));
+    refuse_pipe()?;
     let found = rustls_native_certs::load_native_certs();
     if !found.certs.is_empty() {
         return Ok(found.certs);
     }
-    Err(match found.errors.first() {
-        Some(error) => format!("the authorities for TLS cannot be read: {error}"),
-        None => "no authorities for TLS are found: install ca-certificates, or name a file in SSL_CERT_FILE".to_owned(),
-    })
+    if let Some(error) = found.errors.first() {
+        return Err(format!("the authorities for TLS cannot be read: {error}"));
+    }
+    // They can be read, and there are none.
+    *last() = None;
+    Err("no authorities for TLS are found: install ca-certificates, or name a file in SSL_CERT_FILE".to_owned())
+}
+
+/// The library opens this file whatever it is, and would wait for ever for somebody who writes to a FIFO. In a directory it opens
+/// regular files alone.
+fn refuse_pipe() -> Result<(), String> {
+    let Some(file) = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from) else { return Ok(()) };
+    match std::fs::metadata(&file) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(format!("SSL_CERT_FILE {} is not a regular file", file.display()))
+        }
+        // The library says why.
+        _ => Ok(()),
+    }
 }
 
 /// Whether there are any authorities, and why not.
 pub fn check_authorities() -> Result<(), String> {
-    authorities().map(|_| ())
+    Authorities::read().map(|_| ())
 }
 
-/// The authorities in PEM.
-pub fn authorities_pem() -> Result<String, String> {
-    let pem = |certificate: &CertificateDer<'_>| {
-        let body = STANDARD.encode(certificate);
-        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-    };
-    Ok(authorities()?.iter().map(pem).collect())
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let body = STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-/// For a client of servers that the authorities vouch for.
-pub fn client_config() -> Result<ClientConfig, String> {
+fn client(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     // The system may have one that is too odd to be read; the others count.
-    roots.add_parsable_certificates(authorities()?);
+    roots.add_parsable_certificates(authorities);
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
@@ -75,8 +131,7 @@ pub fn check_identity(file: &Path) -> Result<(), String> {
 
 /// What is in a file.
 pub fn read(file: &Path) -> Result<Vec<u8>, String> {
-    file_access::enter(file);
-    std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+    text_file::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
 }
 
 /// What has failed, if it was TLS.

@@ -1,7 +1,6 @@
 //! Follows the file of the JWK set. A set that cannot be read takes no key away; one that has none takes them all.
 
 use super::callers::KeyDigest;
-use super::jwt::JwtSettings;
 use super::tokens::Tokens;
 use crate::lifecycle::{Condition, Reporter};
 use crate::metrics::Metrics;
@@ -25,15 +24,15 @@ pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Ar
         if followed.as_ref().map(|followed| followed.file.path().as_path()) != path {
             followed = path.map(Followed::new);
         }
+        drop(settings);
         let condition = match &mut followed {
             None => {
                 metrics.jwks.age.set(NO_SET);
                 Condition::Ready
             }
-            Some(followed) => followed.look(&tokens, &settings, &metrics).await,
+            Some(followed) => followed.look(&tokens, &metrics).await,
         };
         readiness.set(condition);
-        drop(settings);
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
@@ -44,24 +43,19 @@ struct Followed {
     /// When its contents were last known to be those in use.
     confirmed: Instant,
     failed_looks: u32,
-    /// The set whose entries were counted last. A file that is read again with the same contents counts once.
-    counted: Option<KeyDigest>,
+    /// The set that was read last. Its entries count once, also when it is read again.
+    read: Option<KeyDigest>,
 }
 
 impl Followed {
     /// A file that was read a moment ago, with the settings.
     fn new(path: &Path) -> Self {
         let file = WatchedFile::new(path.to_owned());
-        Self { file, confirmed: Instant::now(), failed_looks: 0, counted: None }
+        Self { file, confirmed: Instant::now(), failed_looks: 0, read: None }
     }
 
-    async fn look(
-        &mut self,
-        tokens: &Tokens,
-        settings: &JwtSettings,
-        metrics: &Metrics,
-    ) -> Condition {
-        let failed = self.refresh(tokens, settings, metrics).await.err();
+    async fn look(&mut self, tokens: &Tokens, metrics: &Metrics) -> Condition {
+        let failed = self.refresh(tokens, metrics).await.err();
         let condition = match failed {
             None => {
                 self.confirmed = Instant::now();
@@ -92,17 +86,24 @@ impl Followed {
         Condition::Degraded(vec![note])
     }
 
-    async fn refresh(
-        &mut self,
-        tokens: &Tokens,
-        settings: &JwtSettings,
-        metrics: &Metrics,
-    ) -> Result<(), String> {
+    async fn refresh(&mut self, tokens: &Tokens, metrics: &Metrics) -> Result<(), String> {
+        let before = tokens.settings();
+        if before.jwks().map(|set| set.digest) != self.read {
+            // A reload has put another set in force, which it may have read before this one.
+            self.file.forget();
+        }
         let json = self.file.read_if_changed().await.map_err(|error| error.to_string())?;
         let Some(json) = json else { return Ok(()) };
+        // Nothing is awaited from here on, so that these stay the settings in force.
+        let settings = tokens.settings();
+        if !Arc::ptr_eq(&settings, &before) {
+            // A reload may have taken keys away, or follow another file. What was read may be older than what it has read.
+            self.file.forget();
+            return Ok(());
+        }
         let new = settings.with_jwks(&json, self.file.path())?;
         let Some(set) = new.jwks() else { return Ok(()) };
-        if self.counted.replace(set.digest) != Some(set.digest) {
+        if self.read.replace(set.digest) != Some(set.digest) {
             metrics.jwks.skipped_keys.increment(set.left_out);
         }
         // With the same keys, the tokens that they have verified are still good.

@@ -111,6 +111,15 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Blames the file that hangs, which the error names.
+    fn unanswered(&self, error: &io::Error) -> Unusable {
+        let is_key = file_access::unanswered(error) == Some(self.key.as_path());
+        let key = if is_key { "key_file" } else { "certificate_file" };
+        Unusable { key, message: error.to_string() }
+    }
+}
+
 /// What callers are shown: one certificate at a time.
 #[derive(Debug)]
 struct Current(ArcSwap<CertifiedKey>);
@@ -194,8 +203,7 @@ impl Tls {
         if has_new_certificate || has_new_key {
             let files = self.files.clone();
             let loaded = file_access::run(certificate.path(), move || files.load()).await;
-            let identity =
-                loaded.map_err(|error| Unusable::certificate(certificate.path(), error))??;
+            let identity = loaded.map_err(|error| self.files.unanswered(&error))??;
             tracing::info!(certificates = identity.cert.len(), "TLS certificate read");
             self.current.0.store(Arc::new(identity));
         }
@@ -228,4 +236,34 @@ pub(super) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
 /// One for the whole process, which is told and not guessed.
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_file_that_hangs_is_blamed() {
+        let files = Files { certificate: "/a/chain.pem".into(), key: "/a/key.pem".into() };
+        for (hanging, blamed) in
+            [(&files.certificate, "certificate_file"), (&files.key, "key_file")]
+        {
+            let (release, held) = mpsc::channel::<()>();
+            let path = hanging.clone();
+            let load = move || {
+                file_access::enter(&path);
+                held.recv()
+            };
+            let limit = Duration::from_millis(50);
+            let loaded = file_access::run_within(limit, &files.certificate, load).await;
+            let message = format!("{} does not answer", hanging.display());
+            assert_eq!(files.unanswered(&loaded.unwrap_err()), Unusable { key: blamed, message });
+            release.send(()).unwrap();
+            while file_access::run(&files.certificate, || ()).await.is_err() {
+                tokio::time::sleep(limit).await;
+            }
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub mod snapshot;
 #[cfg(test)]
 pub mod steps;
 mod survey;
+#[cfg(test)]
+mod turns;
 pub mod writer;
 
 use crate::lifecycle::{Condition, Reporter};

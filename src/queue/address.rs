@@ -1,12 +1,11 @@
 //! What stands in `queue.redis`. Nothing of it is repeated but hosts and ports: it may hold a password.
 
-use crate::file_access;
 use crate::settings::Secret;
-use crate::trust;
+use crate::trust::{self, Authorities};
 use fred::error::{Error, ErrorKind};
 use fred::prelude::Config;
 use fred::types::config::Server;
-use std::path::Path;
+use std::time::Duration;
 
 const SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
@@ -28,14 +27,13 @@ pub(super) fn check(address: &Secret) -> Result<(), String> {
 }
 
 /// How the library is to connect. It would look for the authorities by itself, refuse all of them for one that it cannot read, and
-/// tell neither from a malformed address.
-pub(super) async fn config(address: &Secret) -> Result<Config, Error> {
+/// tell neither from a malformed address. The authorities have so long to be read.
+pub(super) async fn config(address: &Secret, patience: Duration) -> Result<Config, Error> {
     let (mut config, is_tls) = parse(address.reveal())?;
     if is_tls {
-        let reading = file_access::run(Path::new(trust::AUTHORITIES), trust::client_config).await;
-        let tls = reading.map_err(|error| error.to_string()).flatten();
-        let tls = tls.map_err(|fault| Error::new(ErrorKind::Tls, fault))?;
-        config.tls = Some(tls.into());
+        let authorities = Authorities::current(patience).await;
+        let authorities = authorities.map_err(|fault| Error::new(ErrorKind::Tls, fault))?;
+        config.tls = Some(authorities.client.clone().into());
     }
     Ok(config)
 }

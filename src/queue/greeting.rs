@@ -10,6 +10,7 @@ use fred::prelude::Config;
 use fred::types::config::{CredentialProvider, Server, ServerConfig};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a connection begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +21,13 @@ pub(super) enum Greeting {
 }
 
 impl Greeting {
-    /// What is connected to by this address, and how.
-    pub(super) async fn config(self, address: &Secret) -> Result<Config, Error> {
-        let mut config = address::config(address).await?;
+    /// What is connected to by this address, and how. Files for TLS have so long to be read.
+    pub(super) async fn config(
+        self,
+        address: &Secret,
+        patience: Duration,
+    ) -> Result<Config, Error> {
+        let mut config = address::config(address, patience).await?;
         // Every connection begins with this database.
         config.database = config.database.filter(|&database| database != 0);
         if self == Self::WithoutPing && config.password.is_none() {

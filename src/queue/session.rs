@@ -101,7 +101,10 @@ impl Session {
         greeting: Greeting,
     ) -> Result<(Arc<Self>, Driver), Error> {
         let limit = settings.patience();
-        let client = client(greeting.config(&settings.redis).await?, limit)?;
+        let until = Instant::now() + limit;
+        // A file that hangs leaves time to connect by what it held last.
+        let config = greeting.config(&settings.redis, limit / 2).await?;
+        let client = client(config, limit)?;
         let driver = AbortOnDropHandle::new(client.connect());
         let session = Self {
             vitals: Mutex::new(Vitals {
@@ -126,7 +129,7 @@ impl Session {
                 }
             })
         };
-        let greeted = tokio::time::timeout(limit, greeting).await;
+        let greeted = tokio::time::timeout_at(until, greeting).await;
         greeted.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))?;
         Ok((Arc::new(session), driver))
     }

@@ -5,12 +5,16 @@
 
 use crate::file_access;
 use crate::trust;
-use mongodb::options::{ClientOptions, Tls, TlsOptions};
+use mongodb::options::{ClientOptions, Tls};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the authorities of the system have to be read, before those count that were read last.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Files in memory: they must live as long as the client.
 #[derive(Debug, Default)]
@@ -20,24 +24,17 @@ impl Authorities {
     /// Has the driver trust the authorities, if it speaks TLS and its address names no others.
     pub(super) async fn put_into(options: &mut ClientOptions) -> Result<Option<Self>, String> {
         let Some(Tls::Enabled(tls)) = &mut options.tls else { return Ok(None) };
-        let named = tls.clone();
-        let reading = file_access::run(Path::new(trust::AUTHORITIES), move || Self::read(named));
-        let (in_memory, files) = reading.await.map_err(|error| error.to_string()).flatten()?;
-        *tls = in_memory;
-        Ok(Some(files))
-    }
-
-    fn read(mut tls: TlsOptions) -> Result<(TlsOptions, Self), String> {
         let mut files = Self::default();
         if let Some(file) = &mut tls.ca_file_path {
-            *file = files.add(&trust::read(file)?)?;
+            *file = files.add(&read(file).await?)?;
         } else if tls.allow_invalid_certificates != Some(true) {
-            tls.ca_file_path = Some(files.add(trust::authorities_pem()?.as_bytes())?);
+            let authorities = trust::Authorities::current(PATIENCE).await?;
+            tls.ca_file_path = Some(files.add(authorities.pem.as_bytes())?);
         }
         if let Some(file) = &mut tls.cert_key_file_path {
-            *file = files.add(&trust::read(file)?)?;
+            *file = files.add(&read(file).await?)?;
         }
-        Ok((tls, files))
+        Ok(Some(files))
     }
 
     /// Adds a file with these contents; gives the path by which it is read.
@@ -48,6 +45,13 @@ impl Authorities {
         self.0.push(file);
         Ok(path)
     }
+}
+
+/// Reads a file that the address names.
+async fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let path = file.to_owned();
+    let reading = file_access::run(file, move || trust::read(&path)).await;
+    reading.map_err(|error| error.to_string()).flatten()
 }
 
 fn in_memory(bytes: &[u8]) -> std::io::Result<File> {

@@ -9,6 +9,7 @@
 
 mod address;
 mod authorities;
+mod look_up;
 mod options;
 mod reason;
 mod servers;
@@ -25,9 +26,9 @@ use crate::settings::{Secret, Section};
 use address::Address;
 use authorities::Authorities;
 use bson::{Binary, Bson, RawDocument, Timestamp};
-use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
+use look_up::look_up;
+use mongodb::options::{ConnectionString, HostInfo};
 use mongodb::{Client, ClientSession, Database};
-use reason::reason;
 use servers::Servers;
 use source::{Position, Source};
 use std::collections::HashMap;
@@ -140,13 +141,9 @@ impl Mongo {
     /// The database of a new client, which connects when it is used. A client forgets the address over what it has learnt
     /// of the servers: when all of those are gone, or were of the wrong kind once, it never finds another.
     async fn connect(&self) -> Result<Connected, Lost> {
-        let parsed = ClientOptions::parse(self.settings.uri.reveal()).await;
         // It was parsed before; what is left to fail is looking up the name of mongodb+srv.
-        let mut options = parsed.map_err(|error| {
-            Lost::passing(format!(
-                "the servers of mongodb.uri cannot be looked up: {}",
-                reason(&error)
-            ))
+        let mut options = look_up(self.settings.uri.clone()).await.map_err(|reason| {
+            Lost::passing(format!("the servers of mongodb.uri cannot be looked up: {reason}"))
         })?;
         options.app_name.get_or_insert_with(|| "hookgate".to_owned());
         let patience = options.server_selection_timeout.unwrap_or(SERVER_SELECTION_TIMEOUT);

@@ -6,6 +6,7 @@ use crate::lifecycle::{Condition, Reporter};
 use crate::mirror::Freshness;
 use metrics::Gauge;
 use std::io::{self, BufWriter};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -65,7 +66,9 @@ impl Keeper {
     }
 
     async fn write_often(&self) {
-        let _lock = self.lock().await;
+        // Never dropped: to close a file may hang as well, and this would be done by the thread that ends the process, which gives
+        // the lock back by its end.
+        let _lock = ManuallyDrop::new(self.lock().await);
         loop {
             while !self.freshness.iter().all(|each| each.can_deny()) {
                 tokio::time::sleep(CHECK_INTERVAL).await;

@@ -156,6 +156,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    #[cfg(test)]
+    pub(super) fn of_nothing() -> Self {
+        Self { bytes: Vec::new(), taken_at: SystemTime::now() }
+    }
+
     /// Takes the contents of a file, if it is whole and of this source.
     fn whole(mut bytes: Vec<u8>, source: SourceId) -> anyhow::Result<Self> {
         let Some((content, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {

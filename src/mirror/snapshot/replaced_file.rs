@@ -1,5 +1,6 @@
 //! A file that is replaced as a whole: readers find the old or the new contents, also after a loss of power.
 
+use crate::failpoint;
 use crate::file_access;
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -48,6 +49,7 @@ pub(super) fn replace(
     let file = options.custom_flags(flags(OFlags::NOFOLLOW)).open(&temporary);
     let file = file.with_context(|| format!("cannot create {}", temporary.display()))?;
     let replaced = write(&file).and_then(|()| {
+        failpoint::hold("written snapshot");
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
         // The name is on the disk when its directory is.

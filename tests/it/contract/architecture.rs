@@ -42,7 +42,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
     ("settings", &[&["text_file"]]),
     ("supervisor", &[&["failpoint"]]),
     ("text_file", &[&["file_access", "hex"]]),
-    ("trust", &[&["file_access"]]),
+    ("trust", &[&["file_access", "text_file"]]),
     ("watched_file", &[&["file_access", "text_file"]]),
     ("admission", &[&["ids", "metrics", "settings"]]),
     ("findings", &[&["lifecycle"]]),
@@ -59,7 +59,7 @@ const IMPORTS: &[(&str, &[&[&str]])] = &[
         &[GROUND, &["admin", "auth", "ingress", "mirror", "queue", "telemetry", "triggers"]],
     ),
     ("check", &[GROUND, &["auth", "config", "memory", "mirror", "queue", "triggers"]]),
-    ("memory", &[&["config"]]),
+    ("memory", &[&["config", "file_access"]]),
     ("workers", &[&["ingress", "lifecycle"]]),
     (
         "reload",

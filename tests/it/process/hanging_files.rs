@@ -179,6 +179,34 @@ async fn a_snapshot_that_hangs_stops_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_process_that_hangs_in_writing_a_snapshot_can_be_stopped() {
+    let build = App::build().failpoints();
+    let file = build.file("snapshot", "");
+    std::fs::remove_file(&file).expect("our own file");
+    let name = file.clone();
+    let build = build.config(|config| {
+        config.set("triggers.snapshot_file", name);
+    });
+    let failpoints = Path::new(&file).with_file_name("failpoints");
+    let _held = Held::in_directory(&failpoints, "written snapshot");
+    let _kernel = Held::in_directory(&failpoints, "meminfo");
+    let (app, _database) = on_mongo(build).await;
+    let is_being_written = async || {
+        let entries = std::fs::read_dir(failpoints.with_file_name("")).expect("a directory");
+        let mut names = entries.flatten().map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().ends_with(".new"))
+    };
+    until("the snapshot is being written", is_being_written).await;
+    // What the kernel says may hang as well: a container has files of its own in place of it.
+    until("the memory is not known", async || {
+        app.hookgate.log().contains("/proc/meminfo does not answer")
+    })
+    .await;
+    assert_eq!(app.hookgate.terminate().await, 0);
+    assert!(is_being_written().await, "it has not gone on");
+}
+
+#[tokio::test]
 async fn a_process_whose_configuration_hangs_at_the_start_can_be_stopped() {
     let directory = Scratch::new("start");
     let config = directory.write("hookgate.toml", Config::new().to_string());
@@ -226,14 +254,14 @@ async fn a_control_thread_that_stands_still_fails_livez() {
 }
 
 /// A place of Hookgate, mostly a file, that hangs until this is dropped.
-struct Held(PathBuf);
+pub(super) struct Held(PathBuf);
 
 impl Held {
-    fn new(app: &App, name: &str) -> Self {
+    pub(super) fn new(app: &App, name: &str) -> Self {
         Self::in_directory(app.documents_file().with_file_name("failpoints"), name)
     }
 
-    fn in_directory(directory: impl AsRef<Path>, name: &str) -> Self {
+    pub(super) fn in_directory(directory: impl AsRef<Path>, name: &str) -> Self {
         let asked = directory.as_ref().join(format!("hold {name}"));
         std::fs::write(&asked, "").expect("a directory of ours");
         Self(asked)
@@ -250,14 +278,14 @@ fn file_name(path: &str) -> &str {
     Path::new(path).file_name().and_then(|name| name.to_str()).expect("a path of text")
 }
 
-fn replace(path: &str, text: &str) {
+pub(super) fn replace(path: &str, text: &str) {
     let new = format!("{path}.new");
     std::fs::write(&new, text).expect("a file of ours");
     std::fs::rename(new, path).expect("a file of ours");
 }
 
 /// Puts a FIFO in place of a file.
-fn put_fifo(path: impl AsRef<Path>) {
+pub(super) fn put_fifo(path: impl AsRef<Path>) {
     let new = path.as_ref().with_extension("fifo");
     mknodat(CWD, &new, FileType::Fifo, 0o600.into(), 0).expect("a FIFO of ours");
     std::fs::rename(new, path).expect("a file of ours");
@@ -300,7 +328,7 @@ async fn degraded(app: &App) -> String {
 }
 
 /// What `/readyz` has under a name.
-fn text_of(report: &Value, name: &str) -> String {
+pub(super) fn text_of(report: &Value, name: &str) -> String {
     report.get(name).map(Value::to_string).unwrap_or_default()
 }
 
@@ -312,7 +340,7 @@ async fn is_not_degraded(app: &App, part: &str) {
     until(&format!("{part} is not degraded"), async || !degraded(app).await.contains(part)).await;
 }
 
-async fn reloads(app: &App, result: &str) -> f64 {
+pub(super) async fn reloads(app: &App, result: &str) -> f64 {
     let metrics = app.hookgate.metrics().await;
     metrics.value("hookgate_config_reloads_total", &[("result", result)])
 }

@@ -43,7 +43,7 @@ WORKDIR /etc/hookgate
 ENV HOOKGATE_CONFIG=/etc/hookgate/hookgate.toml
 EXPOSE 2212 9464
 # Whether it lives, not whether it is ready: that is /readyz, for load balancers. It does not read the configuration, which may be
-# edited while the container runs: whoever moves the admin port sets HOOKGATE__ADMIN__LISTEN, for both.
+# edited while the container runs: to move the admin port, set HOOKGATE__ADMIN__LISTEN, which both read.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["hookgate", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["hookgate"]

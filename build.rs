@@ -19,7 +19,7 @@ fn main() {
     }
 }
 
-/// Where there is no repository, as in the build of an image, whoever builds may say.
+/// Where there is no repository, as in the build of an image, the builder may give it.
 #[expect(clippy::disallowed_methods, reason = "a build is configured by its environment")]
 fn told_commit() -> Option<String> {
     env::var("HOOKGATE_COMMIT").ok()

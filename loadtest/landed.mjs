@@ -48,7 +48,7 @@ const jobsDue = (answer) => (sureness(answer) === 2 ? answer.matched : 0);
 
 async function* jobsInRedis(flags) {
   const redis = connect(flags, 3);
-  redis.on("error", () => {}); // what fails is told by the call that fails
+  redis.on("error", () => {}); // the call that fails reports it
   const start = `${flags.prefix}:${flags.queue}:`;
   const literal = start.replace(/[\\*?[\]]/g, "\\$&");
   try {

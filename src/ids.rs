@@ -1,4 +1,4 @@
-//! One type per name, so that two of them cannot be swapped.
+//! Identifiers. Each kind has its own type, so that the compiler rejects a mix-up.
 
 use compact_str::CompactString;
 use std::borrow::Cow;
@@ -6,8 +6,9 @@ use std::fmt;
 use uuid::timestamp::context::ThreadLocalContext;
 use uuid::{ContextV7, Timestamp, Uuid};
 
-/// The longest identifier that is taken, in bytes. `contract.md` 5 fixes it for webhook ids; the
-/// others share it, since an identifier that no request can name need not be kept.
+/// Maximum length of an identifier in bytes. The API fixes it for webhook ids. The other
+/// identifiers have the same limit, because an identifier that no request can name need not be
+/// kept.
 pub const MAX_ID_BYTES: usize = 256;
 
 /// An identifier that is empty or longer than [`MAX_ID_BYTES`].
@@ -54,16 +55,16 @@ id!(
     UserId
 );
 id!(
-    /// A workflow, as the database names it.
+    /// The id of a workflow in the database.
     WorkflowId
 );
 id!(
-    /// What the body of a request names and a `WebhookTrigger` node is configured with.
+    /// The name of a webhook: in the body of a request, and in a `WebhookTrigger` node.
     WebhookId
 );
 
-/// An id as it is looked up: the hex digits of an ObjectId or a UUID count without regard to case. Borrowed where it is
-/// spelled so already.
+/// The form in which an id is looked up: an ObjectId or a UUID in lower case, because its hex
+/// digits are case-insensitive. Any other id is unchanged. Borrowed if nothing changes.
 pub fn hex_in_lower_case(id: &str) -> Cow<'_, str> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let is_hex = |(at, byte): (usize, u8)| match id.len() {
@@ -77,7 +78,7 @@ pub fn hex_in_lower_case(id: &str) -> Cow<'_, str> {
 }
 
 impl WebhookId {
-    /// As a body names it. An empty one is a text like any other there, and no trigger has it.
+    /// The webhook id in a body. It may be empty there, and then matches no trigger.
     pub fn from_body(text: &str) -> Result<Self, IdError> {
         if text.len() > MAX_ID_BYTES {
             return Err(IdError);
@@ -87,37 +88,38 @@ impl WebhookId {
 }
 
 thread_local! {
-    /// What keeps those of a moment in their order. `Uuid::now_v7` has one behind a lock for all threads.
-    static LAST_MADE: ContextV7 = const { ContextV7::new() };
+    /// Keeps ids of the same millisecond in order. `Uuid::now_v7` shares one context between all
+    /// threads behind a lock.
+    static UUID_CONTEXT: ContextV7 = const { ContextV7::new() };
 }
 
-/// The identifier under which a request is found again in logs, answers and jobs.
+/// The identifier of a request in logs, answers and jobs.
 ///
 /// Up to 128 bytes of printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(CompactString);
 
 impl RequestId {
-    /// The longest identifier that is taken over from a caller, in bytes.
+    /// Maximum length of an identifier from a caller, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// Takes over the caller's identifier, or makes one where it is missing or not acceptable.
-    pub fn take_over_or_make(offered: Option<&[u8]>) -> Self {
-        let acceptable = |text: &&str| {
+    /// The caller's identifier, or a new one if it is missing or invalid.
+    pub fn from_header_or_new(offered: Option<&[u8]>) -> Self {
+        let is_valid = |text: &&str| {
             !text.is_empty()
                 && text.len() <= Self::MAX_BYTES
                 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         };
-        match offered.and_then(|bytes| std::str::from_utf8(bytes).ok()).filter(acceptable) {
+        match offered.and_then(|bytes| std::str::from_utf8(bytes).ok()).filter(is_valid) {
             Some(text) => Self(CompactString::new(text)),
-            None => Self::make(),
+            None => Self::generate(),
         }
     }
 
     /// A new identifier: UUID version 7, so that identifiers sort by time.
-    fn make() -> Self {
+    fn generate() -> Self {
         let mut buffer = Uuid::encode_buffer();
-        let id = Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&LAST_MADE)));
+        let id = Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&UUID_CONTEXT)));
         Self(CompactString::new(id.as_simple().encode_lower(&mut buffer)))
     }
 
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_a_lower_and_an_upper_bound() {
+    fn an_id_has_a_minimum_and_a_maximum_length() {
         assert_eq!(WebhookId::new(""), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(257)), Err(IdError));
         assert_eq!(WebhookId::new(&"x".repeat(256)).unwrap().as_str().len(), 256);
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_counts_without_regard_to_case_and_nothing_else_does() {
+    fn only_hex_ids_are_converted_to_lower_case() {
         for id in ["64D2F9C5e8a1d4e001a0b1c3", "0189F7E4-7A2B-7c3d-8e4f-5A6B7C8D9E0F"] {
             assert_eq!(hex_in_lower_case(id), id.to_ascii_lowercase());
         }
@@ -156,15 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_taken_over_only_if_it_is_printable_ascii() {
-        let taken = |offered: &[u8]| RequestId::take_over_or_make(Some(offered));
-        assert_eq!(taken(b"abc-1").as_str(), "abc-1");
-        for refused in [&b""[..], b"a\tb", "ü".as_bytes(), &[b'x'; 129]] {
-            assert_eq!(taken(refused).as_str().len(), 32);
+    fn a_request_id_of_a_caller_must_be_printable_ascii() {
+        let request_id = |offered: &[u8]| RequestId::from_header_or_new(Some(offered));
+        assert_eq!(request_id(b"abc-1").as_str(), "abc-1");
+        for invalid in [&b""[..], b"a\tb", "ü".as_bytes(), &[b'x'; 129]] {
+            assert_eq!(request_id(invalid).as_str().len(), 32);
         }
         assert_ne!(
-            RequestId::take_over_or_make(None).as_str(),
-            RequestId::take_over_or_make(None).as_str()
+            RequestId::from_header_or_new(None).as_str(),
+            RequestId::from_header_or_new(None).as_str()
         );
     }
 }

@@ -2,18 +2,18 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use hookgate::admin::health_command as health;
 use hookgate::app::Launch;
+use hookgate::app::workers::Ended;
 use hookgate::auth;
-use hookgate::check::Report;
 use hookgate::config::Config;
-use hookgate::descriptors;
-use hookgate::dumpable;
-use hookgate::health;
+use hookgate::config::check::CheckReport;
 use hookgate::ids::{OrganizationId, UserId};
-use hookgate::printable::printable;
+use hookgate::process::dumpable;
+use hookgate::process::file_limit;
+use hookgate::process::printable::printable;
+use hookgate::process::text_file::Stamp;
 use hookgate::settings::Fault;
-use hookgate::text_file::Stamp;
-use hookgate::workers::Ended;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use std::time::Duration;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Wrong usage or configuration.
+/// Exit code for wrong usage or a faulty configuration.
 const EXIT_CONFIGURATION: u8 = 2;
 
 /// Webhook ingress for workflow engines that run on BullMQ.
@@ -40,34 +40,34 @@ struct Arguments {
 enum Command {
     /// Runs the service
     Serve(ConfigArgument),
-    /// Reads and validates the configuration and prints every fault
+    /// Validates the configuration and prints every fault
     Check {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Also looks at MongoDB and Redis and says what is there
+        /// Also connects to MongoDB and Redis and reports their state
         #[arg(long)]
         connect: bool,
         /// Prints one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Asks a running service on this machine whether it lives (/livez); exit code 0 or 1
+    /// Checks whether a service on this machine is alive (/livez); exit code 0 or 1
     Health {
-        /// Of its admin port; by default as the environment sets admin.listen, else 127.0.0.1:9464
+        /// Address of the admin port; default: admin.listen from the environment, or 127.0.0.1:9464
         #[arg(long, value_name = "IP:PORT")]
         address: Option<SocketAddr>,
     },
-    /// Mints a token with the first configured secret, for trying things out
+    /// Mints a token with the first configured secret, for tests
     Token {
         #[command(flatten)]
         config: ConfigArgument,
-        /// The organization that the token speaks for
+        /// The organization of the token
         #[arg(long)]
         organization: String,
-        /// The user that the token speaks for
+        /// The user of the token
         #[arg(long)]
         user: String,
-        /// How long the token is valid
+        /// The validity of the token
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
     },
@@ -86,15 +86,15 @@ struct ConfigArgument {
 }
 
 fn main() -> ExitCode {
-    panic::set_hook(Box::new(say_panic));
+    panic::set_hook(Box::new(print_panic));
     // A panic is already logged; the exit code reports it as a failure.
     panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE)
 }
 
 fn run() -> ExitCode {
-    // Before any secret is read.
+    // This runs before any secret is read.
     if let Err(error) = dumpable::make_dumpable(false) {
-        say_error(format_args!("cannot disable core dumps and debugger access: {error}"));
+        print_error(format_args!("cannot disable core dumps and debugger access: {error}"));
     }
     let outcome = match Arguments::parse().command {
         Command::Serve(argument) => serve(&argument),
@@ -105,7 +105,7 @@ fn run() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        say_error(format_args!("{error:#}"));
+        print_error(format_args!("{error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -113,9 +113,9 @@ fn run() -> ExitCode {
 fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let (launch, config) = match Launch::new()?.load(&argument.config) {
         Some(Ok(loaded)) => loaded,
-        Some(Err(faults)) => return Ok(refuse(argument, faults)),
+        Some(Err(faults)) => return Ok(print_faults(argument, faults)),
         None => {
-            say_error(format_args!("stopped before the configuration was read"));
+            print_error(format_args!("stopped before the configuration was read"));
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -126,7 +126,8 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let stamp = config.stamp.as_ref();
     let (modified, sha256) = (stamp.and_then(Stamp::modified), stamp.and_then(Stamp::sha256));
     let file = argument.config.display();
-    tracing::info!(version = hookgate::BUILD, config = %file, modified, sha256, "hookgate starts");
+    let version = hookgate::BUILD;
+    tracing::info!(version, config = %file, modified, sha256, "hookgate starting");
     Ok(match launch.run(config, argument.config.clone(), log)? {
         Ended::Clean => ExitCode::SUCCESS,
         Ended::CutShort => ExitCode::FAILURE,
@@ -135,15 +136,16 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
 
 fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(path);
-    let mut report = Report::new(path, &config);
+    let mut report = CheckReport::new(path, &config);
     if let (Ok(config), true) = (&config, connect) {
-        descriptors::require(descriptors::TO_BEGIN)?;
+        file_limit::require(file_limit::TO_BEGIN)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(report.connect(config));
-        // A look-up of a name or work on a file may still be under way on a thread of its own; nobody needs it.
+        // A name lookup or a file call may still be running on a blocking thread. Its result is not
+        // needed.
         runtime.shutdown_background();
     }
-    say(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
+    print_line(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
     Ok(match config {
         Err(_) => ExitCode::from(EXIT_CONFIGURATION),
         Ok(_) if report.is_ok() => ExitCode::SUCCESS,
@@ -153,7 +155,7 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
 
 fn ask_health(address: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     health::ask(address.unwrap_or_else(|| Config::admin_of_environment().listen))?;
-    say("ok")?;
+    print_line("ok")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -169,11 +171,11 @@ fn token(
     };
     match mint(&config, organization, user, ttl) {
         Ok(token) => {
-            say(&token)?;
+            print_line(&token)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            say_error(format_args!("{error:#}"));
+            print_error(format_args!("{error:#}"));
             Ok(ExitCode::from(EXIT_CONFIGURATION))
         }
     }
@@ -185,36 +187,37 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
     auth::mint(&config.auth.jwt, &user, &organization, ttl)
 }
 
-/// The configuration, or what to exit with when its faults have been told.
+/// Loads the configuration. If it has faults, prints them and returns the exit code.
 fn load(argument: &ConfigArgument) -> Result<Config, ExitCode> {
-    Config::load(&argument.config).map_err(|faults| refuse(argument, faults))
+    Config::load(&argument.config).map_err(|faults| print_faults(argument, faults))
 }
 
-fn refuse(argument: &ConfigArgument, faults: Vec<Fault>) -> ExitCode {
-    complain(&Report::new(&argument.config, &Err(faults)).to_string());
+fn print_faults(argument: &ConfigArgument, faults: Vec<Fault>) -> ExitCode {
+    print_to_stderr(&CheckReport::new(&argument.config, &Err(faults)).to_string());
     ExitCode::from(EXIT_CONFIGURATION)
 }
 
-fn say(text: &str) -> std::io::Result<()> {
+fn print_line(text: &str) -> std::io::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe and needs no more output.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
 }
 
-/// A panic before there is a log, or without one.
-fn say_panic(panic: &PanicHookInfo<'_>) {
+/// Prints a panic. Used by commands without a log, and before the log is started.
+fn print_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    say_error(format_args!("panic at {place}: {}", panic.payload_as_str().unwrap_or_default()));
+    print_error(format_args!("panic at {place}: {}", panic.payload_as_str().unwrap_or_default()));
 }
 
-/// One line, whatever it repeats of servers, files and arguments.
-fn say_error(error: fmt::Arguments<'_>) {
-    complain(&printable(format_args!("hookgate: {error}")));
+/// Prints an error as one line. It may contain text from servers, files and arguments, which is
+/// escaped.
+fn print_error(error: fmt::Arguments<'_>) {
+    print_to_stderr(&printable(format_args!("hookgate: {error}")));
 }
 
-fn complain(text: &str) {
-    // There is nowhere left to complain about a closed standard error.
+fn print_to_stderr(text: &str) {
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

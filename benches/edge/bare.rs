@@ -1,4 +1,4 @@
-//! A server of hyper and nothing else, in a process of its own.
+//! A server of hyper alone, in a process of its own.
 
 use std::convert::Infallible;
 use std::process::Command;
@@ -12,16 +12,16 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-/// Makes this program the server, on the port that follows.
+/// The argument that makes this program the server; the port follows it.
 pub const ARGUMENT: &str = "--bare-hyper";
 
 pub fn command(port: u16) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
     command.args([ARGUMENT, &port.to_string()]);
     command
 }
 
-/// Answers 202 to every request whose body has come.
+/// Answers 202 to every request once its body has arrived.
 pub fn serve(port: u16) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

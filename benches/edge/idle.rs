@@ -1,4 +1,4 @@
-//! Memory of a connection that waits: before its first request, and after it.
+//! Memory of an idle connection, before its first request and after it.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use testkit::scratch::Scratch;
 use testkit::wait::until;
 use testkit::{App, ports};
 
-/// Who shows how much a process has before the connections that are counted.
+/// Connections that are opened before the counted ones, so that one-time allocations do not count.
 const WARM_UP: usize = 100;
 
 pub const REQUEST: &str = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n\
@@ -44,7 +44,7 @@ async fn of(address: SocketAddr, pid: u32, count: usize) -> [f64; 2] {
     use_once(&mut warm).await;
     let before = resident(pid);
     let mut connections = open(address, count).await;
-    // The last one is answered when all before it have been accepted, give or take a few.
+    // When the last one is answered, nearly all before it have been accepted.
     use_once(&mut warm).await;
     let opened = resident(pid);
     use_once(&mut connections).await;
@@ -67,7 +67,7 @@ async fn use_once(connections: &mut [Connection]) {
     }
 }
 
-/// KiB of memory.
+/// Resident memory in KiB.
 fn resident(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");

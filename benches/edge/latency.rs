@@ -1,4 +1,4 @@
-//! How long honest requests take, alone and beside slow callers.
+//! Latency of honest requests, alone and next to slow callers.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -15,9 +15,10 @@ use testkit::slow::SlowCallers;
 const HONEST: usize = 16;
 const ROUND: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 5;
-/// Of a honest caller between two requests: a load that leaves the machine time for both sides.
+/// Pause of an honest caller between two requests, long enough to leave the machine time for both
+/// sides.
 const PAUSE: Duration = Duration::from_millis(8);
-/// Of a slow caller between two bytes.
+/// Pause of a slow caller between two bytes.
 const DRIBBLE: Duration = Duration::from_secs(5);
 
 pub async fn measure(slow_callers: usize) {
@@ -40,14 +41,14 @@ pub async fn measure(slow_callers: usize) {
         assert!(opened - closed >= slow_callers as u64 * 9 / 10, "{:?}", slow.fates);
         drop(slow);
         ratios.push(at(&beside, 99) / at(&alone, 99));
-        // Until the slow ones are forgotten.
+        // Wait until the slow callers have no more effect.
         app.hookgate.ready().await;
     }
     ratios.sort_by(f64::total_cmp);
     println!("\nratio of the p99s: {ratios:.2?}, median {:.2}", ratios[ROUNDS / 2]);
 }
 
-/// Latencies in milliseconds, in order, of callers who are all accepted.
+/// Latencies in milliseconds, in order, of callers that are all accepted.
 pub async fn round(
     address: SocketAddr,
     request: &'static str,
@@ -75,7 +76,7 @@ pub async fn round(
     all
 }
 
-/// The latency that so many of a hundred do not exceed.
+/// The latency that `percent` of a hundred requests do not exceed.
 pub fn at(sorted: &[f64], percent: usize) -> f64 {
     sorted[sorted.len() * percent / 100]
 }

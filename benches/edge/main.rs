@@ -1,27 +1,24 @@
-//! What callers cost others: memory of an idle connection, beside a bare hyper server, and what thousands of slow
-//! ones, and an organization far over its limit, do to the latency of honest requests.
+//! Costs that callers cause for others: memory of an idle connection, next to a bare hyper server,
+//! and the effect of thousands of slow callers and of an organization far over its limit on the
+//! latency of honest requests.
 //!
 //! ```text
 //! cargo bench --bench edge                          about five minutes, and the build before it
 //! cargo bench --bench edge -- --connections 2000    as many as the limit of open files allows
 //! ```
 //!
-//! It needs `redis-server`. Callers and servers share the machine, so latencies are worth something only
-//! as a ratio of two taken in one run.
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a benchmark that fails says so and ends"
-)]
+//! It needs `redis-server`. Callers and servers share the machine, so latencies are only meaningful
+//! as a ratio of two in one run.
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed benchmark panics")]
 
 mod bare;
 mod idle;
 mod latency;
 mod neighbour;
 
-/// As in Hookgate, so that both servers are measured with one allocator.
+/// The allocator of Hookgate, so that both servers are measured with the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

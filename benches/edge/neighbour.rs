@@ -1,4 +1,4 @@
-//! How long requests of one organization take while another one sends ten times what it may.
+//! Latency of one organization's requests while another one sends ten times its limit.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use crate::latency::{at, round, row};
 use testkit::App;
 use testkit::raw::Connection;
 
-/// Requests a second that each organization may send.
+/// Limit of each organization in requests a second.
 const LIMIT: i64 = 500;
-/// Connections of the one that sends ten times as much, and how often each sends.
+/// Connections of the organization that sends ten times its limit, and the interval at which each
+/// sends.
 const NOISY: usize = 50;
 const EVERY: Duration = Duration::from_millis(10);
-/// Of an honest caller between two requests: sixteen of them stay below half of their limit.
+/// Pause of an honest caller between two requests: sixteen callers stay below half of their limit.
 const PAUSE: Duration = Duration::from_millis(80);
 const ROUND: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 5;
@@ -41,7 +42,7 @@ pub async fn measure() {
             let noise = Noise::start(app.hookgate.address());
             let beside = honest(app).await;
             let (accepted, refused) = noise.stop().await;
-            let name = format!("beside another, {what}: {accepted} accepted, {refused} refused");
+            let name = format!("next to another, {what}: {accepted} accepted, {refused} refused");
             row(&name, &beside);
             ratios.push(at(&beside, 99) / at(&alone, 99));
         }
@@ -62,12 +63,12 @@ async fn start(limit: i64) -> App {
     app
 }
 
-/// All of them must be accepted.
+/// Latencies of callers that must all be accepted.
 async fn honest(app: &App) -> Vec<f64> {
     round(app.hookgate.address(), HONEST_REQUEST, PAUSE, ROUND).await
 }
 
-/// An organization that sends at a fixed rate, whatever it is answered.
+/// An organization that sends at a fixed rate, whatever the answers.
 struct Noise {
     is_over: Arc<AtomicBool>,
     counts: Arc<[AtomicU64; 2]>,
@@ -96,7 +97,7 @@ impl Noise {
         Self { is_over, counts, callers }
     }
 
-    /// How many were accepted, and how many refused.
+    /// Number of accepted and of refused requests.
     async fn stop(self) -> (u64, u64) {
         self.is_over.store(true, Ordering::Relaxed);
         self.callers.join_all().await;

@@ -1,8 +1,9 @@
-//! How soon a change is seen by requests, at a rate and in bursts.
+//! The delay until requests see a change, at a rate and in bursts.
 //!
-//! A thread looks into the index itself for each change that is on its way, again and again with pauses of a tenth of
-//! a millisecond. A change counts from when it is sent to mongod, and from when mongod has acknowledged it for the
-//! majority, before which no stream may tell of it.
+//! For each change in progress a thread polls the index itself, with pauses of a tenth of a
+//! millisecond. The delay is measured from the moment at which the change is sent to mongod, and
+//! from the moment at which mongod has acknowledged it for the majority. No stream may report it
+//! earlier.
 
 use crate::collection::{Place, Workflows};
 use crate::follower::{Follower, shows};
@@ -16,7 +17,7 @@ use testkit::Mongo;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Changes a second, and how many go in one command.
+/// Changes a second, and changes in one command.
 const RATES: [(u32, u32); 2] = [(100, 1), (2000, 10)];
 
 const BURST: usize = 50_000;
@@ -25,7 +26,7 @@ const BURST_COMMAND: usize = 500;
 
 const LOOK_PAUSE: Duration = Duration::from_micros(100);
 
-/// A change that has been seen takes no longer than this, or the run has failed.
+/// A run fails if a change takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn measure(mongo: &Mongo, workflows: &Workflows, seconds: Duration, rounds: usize) {
@@ -68,10 +69,10 @@ pub fn measure(mongo: &Mongo, workflows: &Workflows, seconds: Duration, rounds: 
         [0, 1, 2, 3].map(|at| median(bursts.iter().map(|all| all[at]).collect()));
     let rate = |seconds| BURST as f64 / seconds;
     println!("| written by mongod | {written:.2} | {:.0} | | |", rate(written));
-    println!("| all of them seen | {seen:.2} | {:.0} | {mongod:.2} | {own:.2} |", rate(seen));
+    println!("| all visible | {seen:.2} | {:.0} | {mongod:.2} | {own:.2} |", rate(seen));
 }
 
-/// Milliseconds until a change was seen: since it was sent, and since it was acknowledged.
+/// Milliseconds until a change was visible: from its sending, and from its acknowledgement.
 type Seen = [f64; 2];
 
 fn at_rate(
@@ -84,7 +85,7 @@ fn at_rate(
     let (sender, places) = mpsc::channel();
     let index = Arc::clone(&follower.index);
     let looking = thread::spawn(move || {
-        look(&places, |place| shows(&index, &place.organization, &place.webhook))
+        watch(&places, |place| shows(&index, &place.organization, &place.webhook))
     });
     let commands = u64::from(rate / command) * seconds.as_secs();
     let every = Duration::from_secs(1) * command / rate;
@@ -120,8 +121,8 @@ fn at_rate(
         .collect()
 }
 
-/// When each of the places was first seen, in the order in which they come.
-fn look(places: &mpsc::Receiver<Place>, shows: impl Fn(&Place) -> bool) -> Vec<Instant> {
+/// The time at which each place was first visible, in the order of the channel.
+fn watch(places: &mpsc::Receiver<Place>, shows: impl Fn(&Place) -> bool) -> Vec<Instant> {
     let mut seen: Vec<Option<Instant>> = Vec::new();
     let mut awaited: VecDeque<(usize, Place)> = VecDeque::new();
     let mut last_seen = Instant::now();
@@ -148,7 +149,7 @@ fn look(places: &mpsc::Receiver<Place>, shows: impl Fn(&Place) -> bool) -> Vec<I
         }
         assert!(
             awaited.is_empty() || last_seen.elapsed() < PATIENCE,
-            "{:?} and others are not seen",
+            "{:?} and others are not visible",
             awaited.front()
         );
         thread::park_timeout(LOOK_PAUSE);
@@ -167,7 +168,8 @@ async fn write_burst(workflows: Workflows) -> Vec<Place> {
     places
 }
 
-/// Seconds until mongod had written all, and until all were seen; CPU time of mongod and of all else until then.
+/// Seconds until mongod had written all changes and until all were visible; CPU time of mongod and
+/// of everything else until then.
 fn burst(follower: &Follower, mongo: &Mongo, workflows: &Workflows) -> [f64; 4] {
     let clock = Clock::start(&[mongo.process().pid()]);
     let started = Instant::now();
@@ -178,7 +180,7 @@ fn burst(follower: &Follower, mongo: &Mongo, workflows: &Workflows) -> [f64; 4] 
     });
     let written = started.elapsed().as_secs_f64();
     assert_eq!(places.len(), BURST);
-    // Of a workflow that was changed twice only the last place is there.
+    // A workflow that was changed twice has only its last place.
     let mut last: Vec<Option<Place>> = vec![None; usize::try_from(workflows.count).unwrap()];
     for place in places {
         let known = &mut last[usize::try_from(place.workflow).unwrap()];
@@ -188,7 +190,7 @@ fn burst(follower: &Follower, mongo: &Mongo, workflows: &Workflows) -> [f64; 4] 
     }
     for place in last.into_iter().flatten() {
         while !follower.shows(&place) {
-            assert!(started.elapsed() < PATIENCE, "{place:?} is not seen");
+            assert!(started.elapsed() < PATIENCE, "{place:?} is not visible");
             thread::park_timeout(LOOK_PAUSE);
         }
     }

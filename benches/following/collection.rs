@@ -11,23 +11,23 @@ use testkit::mongo::{TestDatabase, document};
 use tokio::task::JoinSet;
 
 const NODES: usize = 20;
-/// Of text in each node, so that a document has some 6,000.
+/// Bytes of a string in each node, so that a document has some 6,000.
 const NODE_BYTES: usize = 225;
 pub const ORGANIZATIONS: u64 = 1000;
 /// Documents in one insert.
 const INSERTED: u64 = 1000;
-/// Who write at a time.
+/// Writers at a time.
 const WRITERS: u64 = 4;
 
 #[derive(Clone)]
 pub struct Workflows {
     pub database: Arc<TestDatabase>,
     pub count: u64,
-    /// Of the next change: every change leads to a webhook that has not been before.
+    /// Number of the next change: every change uses a new webhook.
     serial: Arc<AtomicU64>,
 }
 
-/// Where a workflow has its trigger.
+/// The webhook and organization at which a workflow has its trigger.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub serial: u64,
@@ -49,12 +49,13 @@ impl Workflows {
         Self { database, count, serial: Arc::default() }
     }
 
-    /// A change of a workflow, as an element of `updates`, and where its trigger is behind it. Those of the first
-    /// organization are left as they are.
+    /// A change of a workflow, as an element of `updates`, and the place of its trigger afterwards.
+    /// Workflows of the first organization never change.
     pub fn change(&self) -> (Document, Place) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let others = ORGANIZATIONS - 1;
-        // All over the collection: the factor and the count have no common factor.
+        // The changes spread over the collection, because the factor and the count have no common
+        // factor.
         let number = serial.wrapping_mul(7_919) % (self.count / ORGANIZATIONS * others);
         let workflow = number / others * ORGANIZATIONS + number % others + 1;
         let webhook = format!("wh_{workflow}_{serial}");
@@ -92,7 +93,7 @@ pub fn organization(n: u64) -> String {
     format!("org_{}", n % ORGANIZATIONS)
 }
 
-/// Where a workflow has its trigger to begin with.
+/// The first webhook of a workflow.
 pub fn webhook(n: u64) -> String {
     format!("wh_{n}")
 }

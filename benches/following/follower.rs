@@ -1,12 +1,12 @@
-//! Hookgate's own following, on a thread of its own, as the program has it.
+//! Hookgate's own following, on a thread of its own, as in the program.
 
 use crate::collection::{Place, Workflows};
 use crate::new_runtime;
 use hookgate::ids::{OrganizationId, WebhookId};
-use hookgate::lifecycle::Readiness;
 use hookgate::metrics::Metrics;
 use hookgate::mirror::Mirror;
 use hookgate::mirror::mongo::{Mongo, MongoSettings, follow};
+use hookgate::process::lifecycle::Readiness;
 use hookgate::settings::Settings;
 use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Comes back when the collection has been loaded.
+    /// Returns when the collection has been loaded.
     pub fn start(workflows: &Workflows) -> Self {
         let index = Arc::new(TriggerIndex::new(Duration::from_secs(30)));
         let (stop, stopped) = oneshot::channel();
@@ -43,7 +43,7 @@ impl Follower {
         Self { index, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Whether the index has a workflow there.
+    /// Whether the index has a workflow at this place.
     pub fn shows(&self, place: &Place) -> bool {
         shows(&self.index, &place.organization, &place.webhook)
     }

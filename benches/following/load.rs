@@ -1,4 +1,4 @@
-//! A complete load, beside the bare driver that drains the same cursor.
+//! A complete load, next to the bare driver that drains the same cursor.
 
 use crate::collection::{Workflows, organization, webhook};
 use crate::follower::{Follower, shows};
@@ -20,7 +20,7 @@ use testkit::Mongo;
 const BATCH: u32 = 10_000;
 
 pub fn measure(mongo: &Mongo, workflows: &Workflows, rounds: usize) {
-    // What is read first is not in mongod's cache.
+    // The first read finds nothing in mongod's cache, so it is not measured.
     drain(workflows);
     let mut spent: [Vec<[f64; 3]>; 3] = Default::default();
     for round in 0..rounds {
@@ -51,7 +51,7 @@ pub fn measure(mongo: &Mongo, workflows: &Workflows, rounds: usize) {
     }
 }
 
-/// From an empty index to one that is ready.
+/// Loads from an empty index to one that is ready.
 fn load(workflows: &Workflows) {
     let follower = Follower::start(workflows);
     for n in [0, workflows.count / 2, workflows.count - 1] {
@@ -61,7 +61,7 @@ fn load(workflows: &Workflows) {
 
 fn drain(workflows: &Workflows) {
     let count = new_runtime().block_on(async {
-        let collection = of_own_client(workflows).await;
+        let collection = with_own_client(workflows).await;
         let mut cursor = projected(&collection).with_type::<RawDocumentBuf>().await.unwrap();
         let mut count = 0;
         while cursor.try_next().await.unwrap().is_some() {
@@ -74,7 +74,7 @@ fn drain(workflows: &Workflows) {
 
 pub fn drain_batches(workflows: &Workflows) {
     let count = new_runtime().block_on(async {
-        let collection = of_own_client(workflows).await;
+        let collection = with_own_client(workflows).await;
         let mut batches = projected(&collection).batch().await.unwrap();
         let mut count = 0;
         while let Some(batch) = batches.try_next().await.unwrap() {
@@ -85,8 +85,8 @@ pub fn drain_batches(workflows: &Workflows) {
     assert_eq!(count, workflows.count);
 }
 
-/// The collection by a client that has to connect, as Hookgate's has.
-async fn of_own_client(workflows: &Workflows) -> Collection<Document> {
+/// The collection over a client that has yet to connect, like Hookgate's.
+async fn with_own_client(workflows: &Workflows) -> Collection<Document> {
     let client = Client::with_uri_str(workflows.database.uri()).await.unwrap();
     client.database(workflows.database.name()).collection("workflows")
 }

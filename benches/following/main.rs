@@ -1,5 +1,5 @@
-//! What following MongoDB costs, against a mongod of its own: complete loads beside the bare driver, how soon a change is
-//! seen, and what both do to requests.
+//! The cost of following MongoDB, with a mongod of its own: complete loads next to the bare driver,
+//! the delay until a change is visible, and the effect of both on requests.
 //!
 //! ```text
 //! cargo bench --bench following                                 100,000 workflows, some four minutes
@@ -7,18 +7,15 @@
 //! cargo bench --bench following -- --only load                  one part: load, changes or requests
 //! ```
 //!
-//! Each workflow has 20 nodes and 6 KB. mongod, Redis, Hookgate and those who make the load share the machine; the CPU
-//! time of each is told, and the load average: with few cores mongod's own work is what stands in the way. Rounds are
-//! interleaved. Loads and changes go through Hookgate's own code in this process, on a thread as it has in the service;
-//! requests go through the program. The run fails if the index is not what was written.
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(clippy::print_stdout, reason = "the tables are what it is run for")]
-#![expect(clippy::print_stderr, reason = "progress goes past the tables")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a benchmark that fails says so and ends"
-)]
+//! Each workflow has 20 nodes and 6 KB. mongod, Redis, Hookgate and the load generators share the
+//! machine, so the CPU time of each is reported with the load average: with few cores, mongod's own
+//! work is the bottleneck. Rounds are interleaved. Loads and changes use Hookgate's own code in
+//! this process, on a thread as in the service. Requests go to the program. The run fails if the
+//! index differs from what was written.
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints tables")]
+#![expect(clippy::print_stderr, reason = "progress goes to stderr, next to the tables")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed benchmark panics")]
 
 mod changes;
 mod collection;
@@ -38,13 +35,13 @@ use tokio::runtime::Runtime;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Gigabytes: what a million workflows take in memory is for mongod's cache alone.
+/// Gigabytes: a million workflows fit into mongod's cache.
 const CACHE: u8 = 8;
 
-/// What is asked for on the command line.
+/// The request of the command line.
 struct Plan {
     workflows: u64,
-    /// Of each phase that goes on at a rate.
+    /// Duration of each phase that has a rate.
     seconds: Duration,
     rounds: usize,
     only: Option<String>,
@@ -88,7 +85,7 @@ fn main() {
     }
 }
 
-/// Of those who write and call. Clients live in the runtime in which they were made.
+/// The runtime of writers and callers. A client belongs to the runtime in which it was created.
 fn others() -> &'static Runtime {
     static OTHERS: OnceLock<Runtime> = OnceLock::new();
     OTHERS.get_or_init(|| {
@@ -96,7 +93,7 @@ fn others() -> &'static Runtime {
     })
 }
 
-/// As each thread of the program has one.
+/// A runtime like those of the program's threads.
 fn new_runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -1,10 +1,10 @@
-//! Time by the clock, CPU time of whole processes, and what comes out of many measurements.
+//! Elapsed time, CPU time of whole processes, and summaries of many measurements.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What has been spent since it was started: by the clock, by this process, and by others.
+/// Elapsed time, and CPU time of this process and of others, since its start.
 pub struct Clock {
     started: Instant,
     others: Vec<u32>,
@@ -16,7 +16,7 @@ impl Clock {
         Self { started: Instant::now(), others: others.to_vec(), before: spent(others) }
     }
 
-    /// Seconds: by the clock, CPU time of this process, and of each of the others.
+    /// Seconds: elapsed, CPU time of this process, and CPU time of each of the others.
     pub fn stop(self) -> Vec<f64> {
         let wall = self.started.elapsed().as_secs_f64();
         let after = spent(&self.others);
@@ -33,14 +33,15 @@ fn spent(others: &[u32]) -> Vec<f64> {
 
 fn spent_by(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // Behind the name, which may hold anything, user and system time are the 12th and the 13th.
+    // After the name, which may hold anything, user and system time are the 12th and the 13th
+    // field.
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Of the last minute.
+/// Load average of the last minute.
 pub fn load_average() -> String {
     let all = std::fs::read_to_string("/proc/loadavg").unwrap();
     all.split(' ').next().unwrap().to_owned()
@@ -50,7 +51,7 @@ pub fn median(values: Vec<f64>) -> f64 {
     quantile(values, 500)
 }
 
-/// What so many of a thousand values do not exceed.
+/// The value that `thousandths` of a thousand values do not exceed.
 pub fn quantile(mut values: Vec<f64>, thousandths: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = values.len() * thousandths / 1000;

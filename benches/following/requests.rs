@@ -1,10 +1,12 @@
-//! What requests wait for while nothing happens, while all is loaded again, and while much changes.
+//! Latency of requests without changes, during loads, and during many changes.
 //!
-//! The program takes a fixed rate of small webhooks on behalf of callers who do not wait for one another. A request
-//! counts from the moment at which it was due, so that what is sent late counts as slow.
+//! The program gets a fixed rate of small webhooks from callers that do not wait for one another.
+//! Latency is measured from the moment at which a request was due, so that late sending counts as
+//! slow.
 //!
-//! mongod has the lowest priority here, since in production it has a machine of its own. It disturbs all the same: how
-//! much is told by a phase in which the bare driver drains it while Hookgate has nothing to load.
+//! mongod has the lowest priority here, because in production it has a machine of its own. It still
+//! has an effect, which a phase shows in which the bare driver drains it while Hookgate loads
+//! nothing.
 
 use crate::collection::{ORGANIZATIONS, Workflows, webhook};
 use crate::load::drain_batches;
@@ -20,16 +22,16 @@ use testkit::{App, Caller, Mongo};
 use tokio::time::Instant;
 
 const REQUESTS_PER_SECOND: u32 = 1000;
-/// Changes in one command, one each 5 ms: 2,000 a second.
+/// Changes in one command, one command each 5 ms: 2,000 changes a second.
 const CHANGES: usize = 10;
 const CHANGES_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy)]
 enum Phase {
     Quiet,
-    /// The bare driver reads what a load reads, again and again.
+    /// The bare driver repeatedly reads what a load reads.
     Drains,
-    /// One complete load after the other.
+    /// Complete loads, one after the other.
     Loads,
     Changes,
 }
@@ -41,9 +43,9 @@ const PHASES: [(Phase, &str); 4] = [
     (Phase::Changes, "2,000 changes a second"),
 ];
 
-/// Of one phase of one round.
+/// The measurements of one phase of one round.
 struct Measured {
-    /// Milliseconds of each request.
+    /// Latency of each request in milliseconds.
     waits: Vec<f64>,
     /// Cores that were used: by this process, mongod, Hookgate and Redis.
     cores: Vec<f64>,
@@ -60,7 +62,7 @@ pub fn measure(mongo: &Mongo, workflows: &Workflows, seconds: Duration, rounds: 
         app.hookgate.ready().await;
         app
     });
-    give_way(mongo.process().pid());
+    lower_priority(mongo.process().pid());
     let mut measured: [Vec<Measured>; PHASES.len()] = Default::default();
     for round in 0..rounds {
         for turn in 0..PHASES.len() {
@@ -78,11 +80,11 @@ pub fn measure(mongo: &Mongo, workflows: &Workflows, seconds: Duration, rounds: 
     print(&measured);
 }
 
-/// Gives all threads of a process the lowest priority; those that it makes later have that of their maker.
-fn give_way(process: u32) {
+/// Gives all threads of a process the lowest priority. Later threads inherit it.
+fn lower_priority(process: u32) {
     for thread in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
         let id = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        // One that has ended meanwhile disturbs nobody.
+        // A thread may have ended meanwhile.
         let _ = setpriority_process(Pid::from_raw(id), 19);
     }
 }
@@ -114,7 +116,7 @@ fn print(measured: &[Vec<Measured>; PHASES.len()]) {
     }
 }
 
-/// Waits of requests while a phase goes on, and how many loads there were.
+/// Latencies of requests during a phase, and the number of loads.
 fn run(
     app: &App,
     mongo: &Mongo,
@@ -135,7 +137,7 @@ fn run(
             Phase::Drains => {
                 while Instant::now() < until {
                     let workflows = workflows.clone();
-                    // It has a runtime of its own.
+                    // The driver has a runtime of its own.
                     thread::spawn(move || drain_batches(&workflows)).join().unwrap();
                     loads += 1.0;
                 }
@@ -161,7 +163,7 @@ async fn requests(caller: Caller, workflows: u64, is_over: &AtomicBool) -> Vec<f
     let mut n = 0_u64;
     while !is_over.load(Ordering::Relaxed) {
         let due = ticks.tick().await;
-        // Those of the caller's organization.
+        // The next workflow of the caller's organization.
         n = (n + ORGANIZATIONS * 7919) % workflows;
         let call = caller.webhook(&webhook(n));
         calls.push(tokio::spawn(async move {
@@ -179,7 +181,7 @@ async fn requests(caller: Caller, workflows: u64, is_over: &AtomicBool) -> Vec<f
 async fn reload(app: &App, mongo: &Mongo, workflows: &Workflows) {
     let before = loads(app, "stream_lost").await;
     let namespace = format!("{}.workflows", workflows.database.name());
-    // The place in the stream is lost.
+    // The error of a lost stream position.
     let how = doc! { "errorCode": 286, "namespace": namespace };
     let fault = mongo.fail_times(1, &["getMore"], how).await;
     loaded(app, "stream_lost", before).await;
@@ -200,7 +202,7 @@ async fn changes(workflows: &Workflows, until: Instant) {
     }
 }
 
-/// Waits for a load more.
+/// Waits for one more load.
 async fn loaded(app: &App, reason: &str, before: f64) {
     while loads(app, reason).await <= before {
         tokio::time::sleep(Duration::from_millis(20)).await;

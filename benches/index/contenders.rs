@@ -1,23 +1,23 @@
-//! The index, and the map that it is held against.
+//! The index, and the map that it is compared with.
 
 use crate::meter::own_time_of;
 use crate::triggers::{NODE_IDS, organization, record, webhook, workflow};
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 use hookgate::ids::{OrganizationId, WebhookId, WorkflowId};
 use hookgate::metrics::Metrics;
-use hookgate::mirror::View;
+use hookgate::mirror::Tables;
 use hookgate::settings::Settings;
 use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
 use std::hash::Hash;
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Records that are made before they are loaded, so that making them is not measured.
+/// Records that are created before they are loaded, so that creating them is not measured.
 const CHUNK: u64 = 10_000;
 
 pub struct Index {
     pub readers: TriggerIndex,
-    pub view: WorkflowsView,
+    pub tables: Tables<WorkflowsView>,
     pub triggers: u64,
 }
 
@@ -27,43 +27,45 @@ impl Index {
         readers.freshness().set(tokio::time::Instant::now());
         let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
         let view = WorkflowsView::new(&settings, &readers, Metrics::new("", "").unwrap());
-        Self { readers, view, triggers: 0 }
+        Self { readers, tables: Tables::new(view), triggers: 0 }
     }
 
-    /// Replaces everything by workflows `0..triggers`, and tells the CPU time without that of making the records.
+    /// Replaces everything by workflows `0..triggers`; returns the CPU time without that of
+    /// creating the records.
     pub fn load(&mut self, triggers: u64) -> Duration {
-        let view = &mut self.view;
-        let mut load = view.begin_load();
+        let tables = &mut self.tables;
+        let mut load = tables.begin_load();
         let mut time = Duration::ZERO;
         for chunk in 0..triggers.div_ceil(CHUNK) {
             let of_chunk = chunk * CHUNK..triggers.min((chunk + 1) * CHUNK);
-            let records: Vec<_> = of_chunk.map(|n| record(view, n, 0)).collect();
+            let records: Vec<_> = of_chunk.map(|n| record(tables.view(), n, 0)).collect();
             time += own_time_of(|| {
                 for (document, record) in records {
-                    view.load(&mut load, &document, record);
+                    load.upsert(&document, record);
                 }
             });
         }
         self.triggers = triggers;
-        time + own_time_of(|| view.finish_load(load))
+        time + own_time_of(|| tables.finish_load(load))
     }
 }
 
-/// Moves workflows to other webhooks in one batch, and tells the CPU time without that of making the records.
+/// Moves workflows to other webhooks in one batch; returns the CPU time without that of creating
+/// the records.
 pub fn change(
-    view: &mut WorkflowsView,
+    tables: &mut Tables<WorkflowsView>,
     workflows: impl Iterator<Item = u64>,
     version: u64,
 ) -> Duration {
-    let records = workflows.map(|n| record(view, n, version));
+    let records = workflows.map(|n| record(tables.view(), n, version));
     let records = records.map(|(document, record)| (document, Some(record))).collect();
-    own_time_of(|| view.apply(records))
+    own_time_of(|| tables.apply(records))
 }
 
-/// Reads what a request needs, and tells how many workflows there are.
+/// Reads what a request needs; returns the number of workflows.
 pub fn look_up(index: &TriggerIndex, organization: &OrganizationId, webhook: &WebhookId) -> usize {
     let read = index.matching(organization, webhook, |matches| {
-        matches.map(|each| see(each.workflow.as_str(), each.node_ids)).count()
+        matches.map(|each| read_result(each.workflow.as_str(), each.node_ids)).count()
     });
     read.unwrap_or_default()
 }
@@ -71,7 +73,7 @@ pub fn look_up(index: &TriggerIndex, organization: &OrganizationId, webhook: &We
 type Names = (OrganizationId, WebhookId);
 type Workflows = Box<[(WorkflowId, Box<str>)]>;
 
-/// A map of the same keys that nobody changes.
+/// A map of the same keys that never changes.
 pub struct Plain(HashMap<Names, Workflows, DefaultHashBuilder>);
 
 #[derive(Hash)]
@@ -95,12 +97,12 @@ impl Plain {
     pub fn look_up(&self, organization: &OrganizationId, webhook: &WebhookId) -> usize {
         let found = self.0.get(&Borrowed(organization, webhook));
         let found = found.map(AsRef::as_ref).unwrap_or_default();
-        found.iter().map(|(workflow, nodes)| see(workflow.as_str(), nodes)).count()
+        found.iter().map(|(workflow, nodes)| read_result(workflow.as_str(), nodes)).count()
     }
 }
 
-/// Texts are read, and not only found.
-fn see(workflow: &str, nodes: &str) {
+/// Reads the strings of a result.
+fn read_result(workflow: &str, nodes: &str) {
     let last = |text: &str| text.as_bytes().last().copied();
     black_box((last(workflow), last(nodes)));
 }

@@ -1,4 +1,4 @@
-//! Documents as nobody should write them, and what they cost.
+//! The cost of extreme documents.
 
 use crate::contenders::Index;
 use crate::meter::own_time_of;
@@ -11,14 +11,15 @@ use std::time::Duration;
 
 const MANY: u64 = 100_000;
 
-/// Milliseconds to put a workflow with very many webhooks, and to remove it.
+/// Milliseconds to upsert a workflow with very many webhooks, and to remove it.
 pub fn many_webhooks(index: &mut Index) -> [f64; 2] {
     let n = index.triggers;
     let document = document_at(n, n, (0..MANY).map(|version| webhook(n, version)));
     [true, false].map(|is_put| milliseconds(apply(index, from_ref(&document), is_put)))
 }
 
-/// Milliseconds to put a workflow to a webhook that starts very many, and to put a thousand of them again.
+/// Milliseconds to upsert a workflow at a webhook that starts very many, and to upsert a thousand
+/// of them again.
 pub fn many_workflows(index: &mut Index) -> [f64; 2] {
     let first = index.triggers;
     let document = |n| document_at(first + n, first, [webhook(first, 0)].into_iter());
@@ -31,11 +32,11 @@ pub fn many_workflows(index: &mut Index) -> [f64; 2] {
 
 fn apply(index: &mut Index, documents: &[RawDocumentBuf], is_put: bool) -> Duration {
     let records = documents.iter().map(|document| {
-        let record = is_put.then(|| index.view.read(document).unwrap());
-        (DocumentKey::of(document).unwrap(), record)
+        let record = is_put.then(|| index.tables.view().read(document).unwrap());
+        (DocumentKey::from_document(document).unwrap(), record)
     });
     let records = records.collect();
-    own_time_of(|| index.view.apply(records))
+    own_time_of(|| index.tables.apply(records))
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -1,9 +1,10 @@
-//! Looking up, from two threads at a time, while nothing changes and while much does.
+//! Look-ups from two threads at a time, without changes and during many.
 
 use crate::contenders::{Index, Plain, change, look_up};
 use crate::meter::{median, own_time_of};
 use crate::triggers::{mixed, organization, webhook};
 use hookgate::ids::{OrganizationId, WebhookId};
+use hookgate::mirror::Tables;
 use hookgate::triggers::{TriggerIndex, WorkflowsView};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread;
@@ -11,14 +12,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const READERS: [u64; 2] = [0, 1];
-/// Few at a time, so that the names that are looked for are as near as those of a request.
+/// Look-ups in one group: few, so that the names are in the cache like those of a request.
 const LOOK_UPS: u64 = 1024;
-/// Changes of one batch, and the time from one to the next: 2,000 a second.
+/// Changes of one batch, and the time from one batch to the next: 2,000 changes a second.
 const BATCH: u64 = 20;
 const BETWEEN: Duration = Duration::from_millis(10);
-/// One workflow in so many changes, and is not looked for.
+/// One workflow of this many changes, and is never looked up.
 const CHANGING: u64 = 10;
-/// Of webhooks that nobody has.
+/// A version of webhooks that does not exist.
 const NEVER: u64 = 0xfff;
 
 /// Nanoseconds of CPU time of one look-up.
@@ -38,23 +39,23 @@ pub struct Case {
 /// How look-ups follow each other.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// Each begins when the one before has ended, as when the rest of a request is between them.
+    /// Each begins when the one before has ended, as if the rest of a request were between them.
     Apart,
-    /// The processor may begin the next while it waits for memory for the one before.
+    /// The processor may begin the next one while it waits for the memory of the one before.
     InARow,
 }
 
-/// Medians over rounds in which the index and the map look for the same, apart and in a row, and how many changes a
-/// second there were.
+/// Medians over rounds in which the index and the map look up the same keys, apart and in a row,
+/// and the number of changes a second.
 pub fn measure(index: &mut Index, plain: &Plain, case: Case, rounds: u64) -> ([Cost; 2], f64) {
-    let Index { readers, view, triggers } = index;
+    let Index { readers, tables, triggers } = index;
     let (triggers, is_over) = (*triggers, &AtomicBool::new(false));
     let contest = &Contest { index: readers, plain, triggers, is_hit: case.is_hit, rounds };
     let (costs, changes) = thread::scope(|scope| {
         let reader = |thread| move || contest.run(thread);
         let threads = READERS.map(|thread| scope.spawn(reader(thread)));
         let writer = scope.spawn(move || {
-            if case.is_changing { keep_changing(view, triggers, is_over) } else { 0.0 }
+            if case.is_changing { keep_changing(tables, triggers, is_over) } else { 0.0 }
         });
         let costs = threads.into_iter().flat_map(|thread| thread.join().unwrap());
         let costs: Vec<[Cost; 2]> = costs.collect();
@@ -105,7 +106,7 @@ impl Contest<'_> {
                 self.plain.look_up(organization, webhook)
             })
         };
-        // The second finds the names nearer.
+        // The second one finds the names in the cache.
         let (index, plain) = if index_first {
             (of_index(), of_plain())
         } else {
@@ -139,14 +140,14 @@ fn time_of(names: &[Names], pace: Pace, expected: usize, look_up: impl Fn(&Names
     time.as_secs_f64() * 1e9 / names.len() as f64
 }
 
-/// Applies changes at an even pace, and tells how many a second.
-fn keep_changing(view: &mut WorkflowsView, triggers: u64, is_over: &AtomicBool) -> f64 {
+/// Applies changes at an even pace; returns the number of changes a second.
+fn keep_changing(tables: &mut Tables<WorkflowsView>, triggers: u64, is_over: &AtomicBool) -> f64 {
     let start = Instant::now();
     let mut batches = 0;
     while !is_over.load(Ordering::Relaxed) {
         let first = batches * BATCH;
         let changing = (first..first + BATCH).map(|n| n * CHANGING % triggers);
-        change(view, changing, 1 + batches % 1000);
+        change(tables, changing, 1 + batches % 1000);
         batches += 1;
         let due = start + BETWEEN * u32::try_from(batches).unwrap();
         thread::park_timeout(due.saturating_duration_since(Instant::now()));

@@ -1,25 +1,22 @@
-//! What the index of triggers costs, in one run: looking up against a plain `HashMap` of the same keys and hasher,
-//! memory against the bytes of the names in it, changes, and loads.
+//! The cost of the index of triggers, in one run: look-ups compared with a plain `HashMap` of the
+//! same keys and hasher, memory compared with the bytes of the names in it, changes, and loads.
 //!
 //! ```text
 //! cargo bench --bench index              some minutes, 1,000 to 1,000,000 triggers
 //! cargo bench --bench index -- --full    also 5,000,000, which needs 3 GB of memory
-//! cargo bench --bench index -- --turns   only what other tasks wait for while a load is put in place
+//! cargo bench --bench index -- --turns   only the delay of other tasks while a load is put in place
 //! ```
 //!
-//! Costs are CPU time and no time by the clock, so that others who use the machine disturb little. They include that
-//! of counting what is allocated. A look-up reads the workflow and its nodes, and the names that it looks for are at
-//! hand, as those of a request are; it begins when the one before has ended, and for the last column the processor may
-//! begin it while it waits for memory for the one before. Names count as the text that they stand for. The run fails
-//! if anything is found that should not be, or not found that should.
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
-#![expect(clippy::print_stderr, reason = "progress goes past the table")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a benchmark that fails says so and ends"
-)]
+//! Costs are CPU time and not elapsed time, so that other load on the machine disturbs little. They
+//! include the counting of allocated bytes. A look-up reads the workflow and its nodes, and the
+//! names that it looks up are in the cache, like those of a request. It begins when the one before
+//! has ended; for the last column the processor may begin it while it waits for the memory of the
+//! one before. Names count as the strings that they encode. The run fails if a look-up has a wrong
+//! result.
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
+#![expect(clippy::print_stderr, reason = "progress goes to stderr, next to the table")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed benchmark panics")]
 
 mod contenders;
 mod extremes;
@@ -35,7 +32,7 @@ use meter::{median, resident};
 use mimalloc::MiMalloc;
 use triggers::TEXT_BYTES;
 
-/// The allocator of the program, and what is allocated at a time.
+/// The allocator of the program, which also counts the allocated bytes.
 #[global_allocator]
 static ALLOCATOR: Cap<MiMalloc> = Cap::new(MiMalloc, usize::MAX);
 
@@ -43,7 +40,7 @@ const SIZES: [u64; 4] = [1000, 100_000, 1_000_000, 5_000_000];
 const MILLION: u64 = 1_000_000;
 const ROUNDS: u64 = 500;
 
-/// Bytes that stand for all names of a million triggers.
+/// Bytes of all names of a million triggers.
 const NAMES: f64 = MILLION as f64 * TEXT_BYTES as f64;
 
 fn main() {
@@ -52,7 +49,7 @@ fn main() {
     if is_asked("--turns") {
         return turns::print();
     }
-    // First, since what was allocated at most is that of the whole run.
+    // Loads come first, because the peak of allocated bytes is that of the whole run.
     let (mut index, memory) = loads();
     changes(&mut index);
     memory.print(resident());
@@ -62,7 +59,7 @@ fn main() {
     look_ups(if is_asked("--full") { &SIZES } else { &SIZES[..3] });
 }
 
-/// Bytes that were allocated.
+/// Allocated bytes.
 struct Memory {
     before: usize,
     resident_before: usize,
@@ -80,7 +77,7 @@ fn loads() -> (Index, Memory) {
     let again = index.load(MILLION).as_secs_f64();
     let most_in_reload = ALLOCATOR.max_allocated() - before;
     println!("| load of 1,000,000 records | s |\n|---|--:|");
-    println!("| into an empty index | {first:.2} |\n| beside a living one | {again:.2} |\n");
+    println!("| into an empty index | {first:.2} |\n| beside one in use | {again:.2} |\n");
     (index, Memory { before, resident_before, loaded, most_in_load, most_in_reload })
 }
 
@@ -91,7 +88,7 @@ fn changes(index: &mut Index) {
         let mut round = |_| {
             let workflows = (next..next + batch).map(|n| triggers::mixed(n) % index.triggers);
             next += batch;
-            change(&mut index.view, workflows, next).as_secs_f64() * 1e6 / batch as f64
+            change(&mut index.tables, workflows, next).as_secs_f64() * 1e6 / batch as f64
         };
         println!("| {batch} | {:.1} |", median((0..rounds).map(&mut round).collect()));
     }
@@ -109,7 +106,8 @@ fn extremes(index: &mut Index) {
 }
 
 impl Memory {
-    /// What is resident is told when the allocator has had time to give back what it does not need.
+    /// Resident memory is measured after the allocator has had time to return what it does not
+    /// need.
     fn print(&self, resident: usize) {
         println!(
             "\n| memory at 1,000,000 triggers | bytes for one | of its names ({TEXT_BYTES} bytes) | of what is \

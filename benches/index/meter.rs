@@ -1,9 +1,9 @@
-//! CPU time, which others who use the machine hardly disturb, and memory.
+//! CPU time, which other load on the machine hardly disturbs, and memory.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::time::Duration;
 
-/// CPU time that this thread spends on something.
+/// CPU time that this thread spends on `work`.
 pub fn own_time_of(work: impl FnOnce()) -> Duration {
     let before = own_time();
     work();

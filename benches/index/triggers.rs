@@ -1,4 +1,4 @@
-//! The triggers that are measured: workflow `n` has one, at a webhook of its own.
+//! The measured triggers: workflow `n` has one, at a webhook of its own.
 
 use bson::oid::ObjectId;
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
@@ -7,7 +7,7 @@ use hookgate::mirror::View;
 use hookgate::mirror::document::DocumentKey;
 use hookgate::triggers::{WorkflowRecord, WorkflowsView};
 
-/// What a trigger stands for, as text: organization, webhook, workflow and nodes.
+/// Bytes of a trigger's strings: organization, webhook, workflow and nodes.
 pub const TEXT_BYTES: usize = 24 + 27 + 24 + NODE_IDS.len();
 
 pub const NODE_IDS: &str = r#"["n1"]"#;
@@ -15,7 +15,7 @@ pub const NODE_IDS: &str = r#"["n1"]"#;
 /// Workflows of one organization.
 const WORKFLOWS: u64 = 50;
 
-/// Whose digits are made.
+/// The kind of an id, so that ids of different kinds differ.
 #[derive(Clone, Copy)]
 enum Kind {
     Organization = 1,
@@ -27,7 +27,7 @@ pub fn organization(n: u64) -> OrganizationId {
     OrganizationId::new(&digits(Kind::Organization, n / WORKFLOWS).to_hex()).unwrap()
 }
 
-/// Where a workflow has its trigger. With each `version` it is at another webhook.
+/// The webhook of a workflow. Each `version` is another webhook.
 pub fn webhook(n: u64, version: u64) -> WebhookId {
     let digits = digits(Kind::Webhook, n ^ version << 48).to_hex();
     WebhookId::new(&format!("wh_{digits}")).unwrap()
@@ -39,14 +39,14 @@ pub fn workflow(n: u64) -> WorkflowId {
 
 pub fn record(view: &WorkflowsView, n: u64, version: u64) -> (DocumentKey, WorkflowRecord) {
     let document = document(n, version);
-    (DocumentKey::of(&document).unwrap(), view.read(&document).unwrap())
+    (DocumentKey::from_document(&document).unwrap(), view.read(&document).unwrap())
 }
 
 fn document(n: u64, version: u64) -> RawDocumentBuf {
     document_at(n, n, [webhook(n, version)].into_iter())
 }
 
-/// A workflow of the organization of another that is at all these webhooks.
+/// A workflow of another one's organization that is at all these webhooks.
 pub fn document_at(
     n: u64,
     neighbour: u64,
@@ -65,7 +65,7 @@ pub fn document_at(
     }
 }
 
-/// Twelve bytes that nothing orders.
+/// Twelve bytes without order.
 fn digits(kind: Kind, n: u64) -> ObjectId {
     let seed = n | (kind as u64) << 60;
     let [high, low] = [mixed(seed), mixed(!seed)].map(u64::to_be_bytes);
@@ -73,7 +73,7 @@ fn digits(kind: Kind, n: u64) -> ObjectId {
     ObjectId::from_bytes(bytes[..12].try_into().unwrap())
 }
 
-/// Different numbers for different numbers.
+/// Maps different numbers to different numbers.
 pub fn mixed(n: u64) -> u64 {
     let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

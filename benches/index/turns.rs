@@ -1,18 +1,18 @@
-//! How long putting a load in place keeps the thread that follows from its other tasks.
+//! How long putting a load in place blocks the other tasks of the following thread.
 
 use crate::MILLION;
 use crate::triggers::{document_at, webhook};
-use hookgate::lifecycle::Readiness;
 use hookgate::metrics::{LoadReason, Metrics};
 use hookgate::mirror::Mirror;
 use hookgate::mirror::document::DocumentKey;
+use hookgate::process::lifecycle::Readiness;
 use hookgate::settings::Settings;
 use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Loads a million workflows again and again on a thread that has another task.
+/// Loads a million workflows repeatedly on a thread that has another task.
 pub fn print() {
     println!(
         "\n| putting 1,000,000 workflows in place | ms | longest without a turn, ms |\n|---|--:|--:|"
@@ -21,11 +21,11 @@ pub fn print() {
     runtime.block_on(async {
         let index = TriggerIndex::new(Duration::from_secs(30));
         let mut mirror = empty(&index);
-        for what in ["into an empty index", "beside a living one", "again", "again"] {
+        for what in ["into an empty index", "beside one in use", "again", "again"] {
             let mut load = mirror.begin_load();
             for n in 0..MILLION {
                 let document = document_at(n, n, [webhook(n, 0)].into_iter());
-                mirror.load(&mut load, &DocumentKey::of(&document).unwrap(), &document);
+                mirror.load(&mut load, &DocumentKey::from_document(&document).unwrap(), &document);
             }
             let begun = Instant::now();
             let longest = longest_turn(mirror.finish_load(load, LoadReason::Start)).await;
@@ -42,7 +42,7 @@ fn empty(index: &TriggerIndex) -> Mirror<WorkflowsView> {
     Mirror::new(view, Arc::clone(index.freshness()), metrics, reporter)
 }
 
-/// The longest time for which another task of the thread has no turn while this work goes on.
+/// The longest time for which another task of the thread cannot run during `work`.
 async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
     let (mut longest, mut last) = (Duration::ZERO, Instant::now());
     let mut work = std::pin::pin!(work);

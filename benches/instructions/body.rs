@@ -2,7 +2,7 @@
 
 const RECORD: &str = r#"{"name":"Alex","score":17.5,"tags":["new","eu"],"ok":true}"#;
 
-/// A body of exactly so many bytes, 150 at the least.
+/// A body of exactly `bytes` bytes, at least 150.
 pub fn body(webhook: &str, bytes: usize) -> String {
     let mut body = format!(r#"{{"webhookId":"{webhook}","records":[{RECORD}"#);
     let end = |note: &str| format!(r#"],"note":"{note}"}}"#);

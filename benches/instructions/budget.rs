@@ -1,18 +1,19 @@
-//! What a request may cost.
+//! The budget of instructions for a request.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Share of the budget by which a count may be off, either way: beyond it the budget is wrong, even if too high.
+/// The share of the budget by which a count may differ in either direction. Beyond it the budget is
+/// wrong, even if it is too high.
 const TOLERANCE: f64 = 0.03;
 
-/// Where requests meet in calls to Redis: how many share one is decided by the clock.
+/// The same where requests share calls to Redis: timing decides how many share one.
 const TOLERANCE_IN_BATCHES: f64 = 0.15;
 const IN_BATCHES: &str = "sixteen_callers";
 
-/// Instructions of a request in each scenario, and with what they were counted.
+/// Instructions of a request in each scenario, and the environment in which they were counted.
 #[derive(serde::Deserialize)]
 pub struct Budget {
     instructions: BTreeMap<String, u64>,
@@ -41,7 +42,7 @@ impl Budget {
         std::fs::write(file(), text).unwrap();
     }
 
-    /// Prints counts beside the budget, and says what to do where they are not within it.
+    /// Prints counts next to the budget, and what to do if they exceed it.
     pub fn holds(&self, counts: &[(&str, u64)]) -> bool {
         println!("| instructions of a request | budget | counted | |\n|---|--:|--:|--:|");
         let mut holds = counts.len() == self.instructions.len();
@@ -55,7 +56,8 @@ impl Budget {
             return true;
         }
         self.explain();
-        // Elsewhere the same source may be other instructions, of which nobody can say whether they are too many.
+        // In another environment the same source may compile to other instructions, so a comparison
+        // means nothing.
         self.counted_with != circumstances()
     }
 
@@ -82,7 +84,7 @@ fn tolerance(scenario: &str) -> f64 {
     if scenario == IN_BATCHES { TOLERANCE_IN_BATCHES } else { TOLERANCE }
 }
 
-/// Besides the source, these decide on the code, and on which of its variants is run.
+/// Besides the source, these decide on the code and on the variant of it that runs.
 fn circumstances() -> BTreeMap<String, String> {
     let versions = ["rustc", "cc", "ldd", "valgrind"].map(|name| {
         let output = Command::new(name).arg("--version").output().unwrap();

@@ -1,4 +1,4 @@
-//! Hookgate under callgrind.
+//! Runs Hookgate under callgrind.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,11 +7,11 @@ use testkit::hookgate::{self, Surroundings};
 use testkit::scratch::Scratch;
 use testkit::{Config, Documents, Hookgate, Redis};
 
-/// Hookgate with one worker, what counts its instructions, and its Redis.
+/// Hookgate with one worker under callgrind, and its Redis.
 pub struct Counted {
     hookgate: Hookgate,
     redis: Redis,
-    /// Where valgrind takes commands.
+    /// The pipe that valgrind reads commands from.
     pipe: String,
     profiles: PathBuf,
     _files: Scratch,
@@ -21,7 +21,7 @@ impl Counted {
     pub async fn start(documents: Documents) -> Self {
         let files = Scratch::new("instructions");
         let profiles = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
-        // Those of the last run, if there are any.
+        // Removes the profiles of the last run, if there are any.
         let _ = fs::remove_dir_all(&profiles);
         fs::create_dir_all(&profiles).unwrap();
         let redis = Redis::start().await;
@@ -46,26 +46,26 @@ impl Counted {
         self.hookgate.address()
     }
 
-    /// Where a file for each scenario lies that was counted.
+    /// The folder with a profile for each counted scenario.
     pub fn profiles(&self) -> &Path {
         &self.profiles
     }
 
-    /// Jobs in Redis.
+    /// Number of jobs in Redis.
     pub async fn jobs(&self) -> u64 {
         self.redis.query(redis::cmd("LLEN").arg(self.redis.queue().key("wait"))).await
     }
 
-    /// Counts from here.
+    /// Starts counting.
     pub async fn begin(&self) {
-        self.tell("zero").await;
+        self.run_method("zero").await;
     }
 
-    /// Instructions of the worker since the beginning. It is the thread that has done most.
+    /// Instructions of the worker since the start. The worker is the thread that has executed most.
     pub async fn end(&self, name: &str) -> u64 {
-        self.tell("dump").await;
+        self.run_method("dump").await;
         let files = fs::read_dir(&self.profiles).unwrap().map(|entry| entry.unwrap().path());
-        // Each is numbered; what is kept has the name of its scenario.
+        // Profiles are numbered; the kept one gets the name of its scenario.
         let threads = files.filter(|file| file.extension().is_some());
         let mut counts: Vec<(u64, PathBuf)> = threads.map(|file| (total(&file), file)).collect();
         counts.sort_unstable();
@@ -77,30 +77,30 @@ impl Counted {
         instructions
     }
 
-    async fn tell(&self, what: &str) {
+    async fn run_method(&self, what: &str) {
         let pid = format!("--pid={}", self.hookgate.process().pid());
         let mut command = tokio::process::Command::new("vgdb");
         let output =
-            command.args([&self.pipe, &pid, what]).output().await.expect("valgrind is here");
+            command.args([&self.pipe, &pid, what]).output().await.expect("valgrind is installed");
         assert!(output.status.success(), "vgdb {what}: {output:?}");
     }
 }
 
-/// The release build, which lies beside the one for tests.
+/// The release build, next to the one for tests.
 fn program() -> PathBuf {
     let builds = hookgate::program().ancestors().nth(2).unwrap();
     let program = builds.join("release/hookgate");
-    assert!(program.exists(), "{} is not there: run scripts/instructions", program.display());
+    assert!(program.exists(), "{} does not exist: run scripts/instructions", program.display());
     program
 }
 
-/// Instructions in a file of callgrind's.
+/// Instructions in a file of callgrind.
 fn total(file: &Path) -> u64 {
     let text = fs::read_to_string(file).unwrap();
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    total.expect("callgrind sums up").trim().parse().unwrap()
+    total.expect("callgrind writes a total").trim().parse().unwrap()
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().expect("a path of text")
+    path.to_str().expect("a path in UTF-8")
 }

@@ -1,16 +1,17 @@
-//! Instructions of a worker for one request, counted by callgrind and held against a budget: what a change costs shows,
-//! whatever else the machine is doing.
+//! Instructions of a worker for one request, counted by callgrind and compared with a budget. They
+//! show the cost of a change independently of other load on the machine.
 //!
 //! ```text
 //! scripts/instructions             a minute or two, and the release build before it
-//! scripts/instructions --update    writes the budget anew
+//! scripts/instructions --update    writes a new budget
 //! ```
 //!
-//! What is counted is the real program in its release build, over kept connections and with a real Redis; the kernel is
-//! not. Neither are its other threads, nor starting: each scenario has been carried out for a while when counting begins.
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
-#![expect(clippy::unwrap_used, reason = "a benchmark that fails says so and ends")]
+//! Counted is the real program in its release build, over kept connections and with a real Redis,
+//! but not the kernel. Its other threads and its start do not count either: each scenario runs for
+//! a while before counting begins.
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
+#![expect(clippy::unwrap_used, reason = "a failed benchmark panics")]
 
 mod body;
 mod budget;
@@ -22,7 +23,7 @@ use callgrind::Counted;
 use scenario::Scenario;
 use std::process::ExitCode;
 
-/// What comes in between by the clock, such as a look at the connection to Redis, only adds: the least counts.
+/// Timed events such as a health check of Redis only add instructions, so the lowest count is used.
 const PASSES: usize = 3;
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,7 +41,7 @@ async fn main() -> ExitCode {
     if Budget::read().holds(&counts) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Instructions of one request.
+/// Instructions of one request: the lowest of several passes.
 async fn least(scenario: &Scenario, counted: &Counted) -> u64 {
     let mut callers = scenario.connect(counted.address()).await;
     scenario.carry_out(&mut callers).await;

@@ -9,18 +9,19 @@ use testkit::tokens::{claims, token};
 
 const API_KEY: &str = "hg_0123456789abcdef0123456789abcdef01234567";
 
-/// The same request again and again.
+/// One request, which is repeated.
 pub struct Scenario {
     pub name: &'static str,
     request: Vec<u8>,
     matches: u64,
-    /// Callers who send at a time; the next round begins when all are answered. What of a round shares a call to Redis is
-    /// up to the scheduler, and hardly differs from pass to pass.
+    /// Callers that send at a time; the next round begins when all are answered. The scheduler
+    /// decides which requests of a round share a call to Redis, and hardly differs from pass to
+    /// pass.
     callers: u64,
     rounds: u64,
 }
 
-/// A webhook as most are, an answer to each before the next, and what may be different about it.
+/// A typical webhook, each sent after the answer to the one before, and variations of it.
 pub fn all() -> [Scenario; 6] {
     let (jwt, small) = (token(&claims("org_a", "user_1")), body("wh_1", 150));
     let one = || Scenario {
@@ -92,7 +93,7 @@ impl Scenario {
     }
 }
 
-/// A request with the headers that callers send.
+/// A request with the headers that callers usually send.
 fn request(credential: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(

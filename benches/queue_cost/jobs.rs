@@ -1,4 +1,4 @@
-//! The jobs that everybody adds.
+//! The jobs that every producer adds.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -17,11 +17,12 @@ pub struct Webhook {
     pub request: RequestId,
     pub workflow: WorkflowId,
     pub payload: Bytes,
-    /// The job's data as Hookgate makes it of the above, for those who take data as a whole.
+    /// The job's data as Hookgate builds it from the members above, for producers that take data as
+    /// a whole.
     pub data: Value,
 }
 
-/// Many of them, and who sends them.
+/// Many webhooks, and the caller that sends them.
 #[derive(Clone)]
 pub struct Jobs {
     pub organization: Arc<OrganizationId>,
@@ -50,7 +51,7 @@ impl Jobs {
         Self { webhooks, ..self.clone() }
     }
 
-    /// The data of all, one a line.
+    /// The data of all jobs, one per line.
     pub fn to_lines(&self) -> String {
         self.webhooks.iter().fold(String::new(), |mut lines, webhook| {
             writeln!(lines, "{}", webhook.data).unwrap();
@@ -72,13 +73,13 @@ impl Webhook {
         Self {
             data: serde_json::from_str(&data(&payload(&text))).unwrap(),
             payload: payload(&text).into(),
-            request: RequestId::take_over_or_make(Some(request.as_bytes())),
+            request: RequestId::from_header_or_new(Some(request.as_bytes())),
             workflow: WorkflowId::new(&workflow).unwrap(),
         }
     }
 }
 
-/// Adds `count` jobs by so many callers, each of whom waits for its job before it adds the next.
+/// Adds `count` jobs by `callers` callers, each of which waits for its job before it adds the next.
 pub async fn share_out<Adding: Future<Output = ()> + Send>(
     callers: usize,
     count: usize,

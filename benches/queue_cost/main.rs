@@ -1,5 +1,5 @@
-//! What a job costs Redis and its producer: Hookgate against the official libraries, in one run and
-//! with the same jobs.
+//! The cost of a job for Redis and for its producer: Hookgate against the official libraries, in
+//! one run and with the same jobs.
 //!
 //! ```text
 //! cargo bench --bench queue_cost               about a minute, and the build before it
@@ -7,20 +7,20 @@
 //! ```
 //!
 //! It needs `redis-server`, and `node` with `tests/bullmq` (`scripts/setup test`). Costs are CPU
-//! time and no time by the clock, so that others who use the machine disturb little; and they are
-//! medians over rounds in which every producer has its turn, so that what drifts meets all alike.
+//! time and not elapsed time, so that other load on the machine disturbs little. They are medians
+//! over rounds in which every producer has its turn, so that drift affects all alike.
 //!
-//! With few jobs a call the cost is mostly that of system calls, and depends on how often Redis finds
-//! the next call already there; so these rows are the ones that vary. The run fails if what stands
-//! in Redis is not what was sent.
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
-#![expect(clippy::print_stderr, reason = "progress goes past the table")]
+//! With few jobs in a call, most of the cost is that of system calls. It depends on how often Redis
+//! finds the next call already there, so these rows vary. The run fails if the jobs in Redis differ
+//! from those that were sent.
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
+#![expect(clippy::print_stderr, reason = "progress goes to stderr, next to the table")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a benchmark that fails says so and ends"
+    reason = "a failed benchmark panics"
 )]
 
 mod jobs;
@@ -36,14 +36,14 @@ use report::Report;
 
 /// Requests in one call to Redis.
 const BATCHES: [usize; 4] = [1, 16, 64, 256];
-/// Callers who each wait for their job before they add the next, so that calls are pipelined.
+/// Callers that each wait for their job before they add the next, so that calls are pipelined.
 const CALLERS: usize = 256;
 /// Jobs of one `addBulk`.
 const BULK: usize = 256;
 /// Jobs that a fresh producer adds before it is measured.
 const WARM_UP: usize = 2048;
 
-/// Who adds the jobs.
+/// The producer of the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Producer {
     Ours { batch: usize, events: bool },
@@ -51,16 +51,16 @@ enum Producer {
     Official(How),
 }
 
-/// With which call of the official library.
+/// The call of the official library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Add { callers: usize },
     AddBulk { size: usize },
 }
 
-/// What Redis' cost is held against.
+/// The reference for Redis' cost.
 const QUEUE_ADD: Producer = Producer::Node(How::Add { callers: CALLERS });
-/// What the producer's cost is held against.
+/// The reference for the producer's cost.
 const OFFICIAL_ADD: Producer = Producer::Official(How::Add { callers: CALLERS });
 
 fn producers() -> Vec<Producer> {
@@ -88,7 +88,7 @@ fn main() {
     let producers = producers();
     let mut report = Report::new(&producers);
     for round in 0..rounds {
-        // Nobody always follows the same one.
+        // The order rotates, so that no producer always follows the same one.
         for turn in 0..producers.len() {
             let index = (turn + round) % producers.len();
             let cost = match producers[index] {

@@ -1,4 +1,4 @@
-//! What has been spent, and whether it has bought what was ordered.
+//! Measures CPU time, and checks that the jobs are complete.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub const QUEUE: &str = "workflow-runner";
 pub struct Cost {
     pub redis: f64,
     pub producer: f64,
-    /// Jobs in one call to Redis, where that is the producer's choice.
+    /// Jobs in one call to Redis, where the producer chooses the number.
     pub batch: Option<f64>,
 }
 
@@ -28,7 +28,7 @@ impl Meter {
         Self { connection: redis::Client::open(url).unwrap().get_connection().unwrap() }
     }
 
-    /// Counts what `add` costs. It adds `jobs` jobs and tells the CPU time of the producer.
+    /// Measures the cost of `add`, which adds `jobs` jobs and returns the CPU time of the producer.
     pub fn measure(&mut self, jobs: usize, events: bool, add: impl FnOnce() -> Duration) -> Cost {
         self.reset();
         let before = self.redis_time();
@@ -39,8 +39,8 @@ impl Meter {
         Cost { redis: per_job(redis), producer: per_job(producer), batch: None }
     }
 
-    /// An empty queue, as any `Queue` leaves it that is opened. At once and not in the background,
-    /// which would go on at the cost of what comes next.
+    /// Empties the queue to the state that opening a `Queue` leaves. Memory is freed at once and
+    /// not in the background, where it would add to the next measurement.
     pub fn reset(&mut self) {
         redis::cmd("FLUSHALL").arg("SYNC").exec(&mut self.connection).unwrap();
         let () = self.connection.hset(key("meta"), "opts.maxLenEvents", "10000").unwrap();
@@ -56,7 +56,7 @@ impl Meter {
         self.connection.hget(key(&id), field).unwrap()
     }
 
-    /// CPU time of the thread that carries out commands.
+    /// CPU time of the thread that executes commands.
     fn redis_time(&mut self) -> Duration {
         let seconds = ["used_cpu_user_main_thread", "used_cpu_sys_main_thread"]
             .map(|name| self.info("cpu", name).parse::<f64>().unwrap());
@@ -67,10 +67,11 @@ impl Meter {
         let info: String = redis::cmd("INFO").arg(section).query(&mut self.connection).unwrap();
         let mut lines = info.lines().filter_map(|line| line.split_once(':'));
         let line = lines.find(|(key, _)| *key == name);
-        line.unwrap_or_else(|| panic!("INFO does not tell {name}")).1.to_owned()
+        line.unwrap_or_else(|| panic!("INFO has no {name}")).1.to_owned()
     }
 
-    /// Every job waits and has its hash, with data of the one size, and events were written or not.
+    /// Asserts that every job waits, has its hash and data of the fixed size, and that events exist
+    /// as requested.
     fn check(&mut self, jobs: usize, events: bool) {
         let waiting: usize = self.connection.llen(key("wait")).unwrap();
         assert_eq!(waiting, jobs, "jobs in the list");
@@ -80,11 +81,11 @@ impl Meter {
         let bytes = self.field_of_first_job("data").len();
         assert_eq!(bytes, DATA_BYTES, "bytes of data");
         let has_events: bool = self.connection.exists(key("events")).unwrap();
-        assert_eq!(has_events, events, "whether there are events");
+        assert_eq!(has_events, events, "events exist as requested");
     }
 }
 
-/// CPU time that this process spends on something.
+/// CPU time that this process spends on `work`.
 pub fn own_time_of(work: impl FnOnce()) -> Duration {
     let before = own_time();
     work();

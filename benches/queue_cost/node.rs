@@ -14,7 +14,7 @@ use testkit::scratch::Scratch;
 
 pub struct Node {
     process: Child,
-    /// It ends when this is closed.
+    /// Closing this ends the process.
     orders: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
     versions: String,
@@ -51,13 +51,13 @@ impl Node {
         &self.versions
     }
 
-    /// Has so many jobs added and gives the CPU time that it took.
+    /// Makes the process add `jobs` jobs; returns the CPU time that it took.
     fn add(&mut self, jobs: usize, how: How) -> Duration {
         let order = match how {
             How::Add { callers } => json!({ "add": { "callers": callers }, "jobs": jobs }),
             How::AddBulk { size } => json!({ "addBulk": { "size": size }, "jobs": jobs }),
         };
-        writeln!(self.orders.as_mut().unwrap(), "{order}").expect("node takes orders");
+        writeln!(self.orders.as_mut().unwrap(), "{order}").expect("node reads its input");
         Duration::from_micros(next(&mut self.answers)["cpuMicroseconds"].as_u64().unwrap())
     }
 }
@@ -70,6 +70,6 @@ impl Drop for Node {
 }
 
 fn next(answers: &mut Lines<BufReader<ChildStdout>>) -> Value {
-    let line = answers.next().expect("node has not ended").unwrap();
+    let line = answers.next().expect("node is running").unwrap();
     serde_json::from_str(&line).unwrap()
 }

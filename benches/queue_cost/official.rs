@@ -9,7 +9,7 @@ use crate::jobs::{Jobs, share_out};
 use crate::meter::{Cost, Meter, QUEUE, own_time_of};
 use crate::{How, WARM_UP, new_runtime};
 
-/// The name of the jobs; that of Hookgate's default configuration.
+/// The name of the jobs in Hookgate's default configuration.
 const NAME: &str = "workflow";
 
 pub fn measure(url: &str, jobs: &Jobs, options: &str, how: How, meter: &mut Meter) -> Cost {

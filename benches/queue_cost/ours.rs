@@ -5,17 +5,19 @@ use std::time::SystemTime;
 
 use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
-use hookgate::queue::{Health, IdempotencySettings, Match, Queue, QueueSettings, Request};
+use hookgate::process::supervisor::Supervisor;
+use hookgate::queue::{
+    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+};
 use hookgate::settings::Settings;
-use hookgate::supervisor::Supervisor;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::{Jobs, share_out};
 use crate::meter::{Cost, Meter, own_time_of};
 use crate::{WARM_UP, new_runtime};
 
-/// Callers for each place in a batch: two batches are on the wire, and what waits meanwhile is to
-/// fill the next two.
+/// Callers for each request of a batch: two batches are on the wire, and the waiting requests fill
+/// the next two.
 const CALLERS_PER_PLACE: usize = 4;
 
 pub fn measure(url: &str, jobs: &Jobs, batch: usize, events: bool, meter: &mut Meter) -> Cost {
@@ -45,7 +47,7 @@ struct Ours {
 }
 
 impl Ours {
-    /// In a runtime, which then carries it.
+    /// Opens the queue in a runtime, which then runs it.
     fn open(url: &str, batch: usize, events: bool) -> Self {
         let file = format!(
             "[queue]\nredis = \"{url}\"\nevents = {events}\nenqueue_timeout = \"60s\"\n\
@@ -58,7 +60,7 @@ impl Ours {
         let faults = settings.into_faults();
         assert!(faults.is_empty(), "{faults:?}");
         let metrics = Metrics::new("bench", "bench").unwrap();
-        let health = Arc::new(Health::default());
+        let health = Arc::new(RedisHealth::default());
         let (supervisor, _) = Supervisor::new();
         let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor);
         let admission = Admission::new(&limits, &metrics);
@@ -74,11 +76,11 @@ impl Ours {
         .await;
     }
 
-    /// What happens to a request that matches one workflow. This function alone knows the queue's
-    /// way of taking requests.
+    /// Handles a request that matches one workflow. Only this function uses the queue's interface
+    /// for requests.
     async fn enqueue(&self, jobs: &Jobs, index: usize) {
         let webhook = &jobs.webhooks[index];
-        let request = Request {
+        let request = EnqueueRequest {
             id: &webhook.request,
             received_at: SystemTime::now(),
             organization: &jobs.organization,
@@ -88,10 +90,14 @@ impl Ours {
             trace: None,
             idempotency: None,
         };
-        let matches = [Match { workflow: webhook.workflow.as_str(), node_ids: r#"["n1"]"# }];
-        let jobs = self.queue.prepare(&request, matches.into_iter()).expect("of bounded size");
+        let matches =
+            [WorkflowMatch { workflow: webhook.workflow.as_str(), node_ids: r#"["n1"]"# }];
+        let jobs = self
+            .queue
+            .prepare(&request, matches.into_iter())
+            .expect("the batch has a bounded size");
         let permit = self.admission.admit().expect("the default bound is far above the callers");
-        self.queue.enqueue(jobs, permit).await.expect("Redis is there");
+        self.queue.enqueue(jobs, permit).await.expect("Redis accepts the job");
     }
 
     /// Calls to Redis so far, and jobs in them.

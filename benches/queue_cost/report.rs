@@ -1,4 +1,4 @@
-//! The table.
+//! Prints the table.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,7 +7,7 @@ use crate::jobs::DATA_BYTES;
 use crate::meter::Cost;
 use crate::{How, OFFICIAL_ADD, Producer, QUEUE_ADD};
 
-/// What every producer has cost, round by round.
+/// The costs of every producer, round by round.
 pub struct Report {
     rows: Vec<(Producer, Vec<Cost>)>,
 }
@@ -54,7 +54,8 @@ impl Report {
         text
     }
 
-    /// The median of the ratios within each round, in which the machine was the same for both.
+    /// The median of the ratios within each round, because the machine was the same for both in a
+    /// round.
     fn ratio(&self, costs: &[Cost], to: Producer, of: impl Fn(&Cost) -> f64) -> f64 {
         let (_, base) = self.rows.iter().find(|(producer, _)| *producer == to).unwrap();
         median(costs.iter().zip(base).map(|(cost, base)| of(cost) / of(base)).collect())

@@ -1,4 +1,4 @@
-//! A token by algorithm, the first time and when it is remembered, and an API key.
+//! Authenticating a token by algorithm, the first time and when it is cached, and an API key.
 
 use crate::settings;
 use bson::rawdoc;
@@ -6,8 +6,8 @@ use criterion::{BatchSize, Criterion, Throughput};
 use hookgate::auth::{AuthSettings, Authenticator, Callers, UsersSettings, UsersView};
 use hookgate::ids::RequestId;
 use hookgate::metrics::Metrics;
-use hookgate::mirror::View;
 use hookgate::mirror::document::DocumentKey;
+use hookgate::mirror::{Tables, View};
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use testkit::config::SECRET;
 use testkit::keys::{KeyRing, jwk_set};
 use testkit::tokens;
 
-/// Tokens that an authenticator sees before it is replaced by one that has seen none.
+/// Tokens that an authenticator verifies before it is replaced by a fresh one.
 const TOKENS: usize = 500;
 
 pub fn measure(criterion: &mut Criterion) {
@@ -23,7 +23,7 @@ pub fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("authenticate");
     group.throughput(Throughput::Elements(TOKENS as u64));
     for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        let key = keys.of(algorithm, SECRET);
+        let key = keys.signing_key(algorithm, SECRET);
         let headers = (0..TOKENS).map(|user| {
             let claims = tokens::claims("org_a", &format!("user_{user}"));
             format!("Bearer {}", tokens::sign(&claims, algorithm, &key))
@@ -45,13 +45,13 @@ pub fn measure(criterion: &mut Criterion) {
 }
 
 fn all(authenticator: &Authenticator, headers: &[String]) {
-    let id = RequestId::take_over_or_make(Some(b"a request"));
+    let id = RequestId::from_header_or_new(Some(b"a request"));
     for header in headers {
         authenticator.authenticate(Some(header.as_bytes()), &id).unwrap();
     }
 }
 
-/// One that has seen no token yet, and knows one API key.
+/// An authenticator with an empty cache and one API key.
 fn authenticator(keys: &KeyRing, algorithm: Algorithm) -> Authenticator {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
@@ -64,10 +64,10 @@ fn authenticator(keys: &KeyRing, algorithm: Algorithm) -> Authenticator {
     let users = UsersSettings::read(&mut settings.section("users"));
     assert_eq!(settings.into_faults(), []);
     let callers = Arc::new(Callers::new(Duration::from_secs(30)));
-    let mut view = UsersView::new(users, &callers, Metrics::new("", "").unwrap());
+    let view = UsersView::new(users, &callers, Metrics::new("", "").unwrap());
     let user = rawdoc! { "_id": "user_a", "organizationId": "org_a", "apiKey": "key_a" };
     let record = view.read(&user).unwrap();
-    view.apply(vec![(DocumentKey::of(&user).unwrap(), Some(record))]);
+    Tables::new(view).apply(vec![(DocumentKey::from_document(&user).unwrap(), Some(record))]);
     callers.freshness().set(tokio::time::Instant::now());
     Authenticator::new(auth, callers)
 }

@@ -1,4 +1,4 @@
-//! The jobs of a request, as they go to Redis.
+//! Encoding the jobs of a request for Redis.
 
 use crate::body::body;
 use crate::{SIZES, settings};
@@ -7,8 +7,10 @@ use criterion::{Criterion, Throughput};
 use hookgate::ids::{OrganizationId, RequestId, UserId};
 use hookgate::ingress::Webhook;
 use hookgate::metrics::Metrics;
-use hookgate::queue::{Health, IdempotencySettings, Match, Queue, QueueSettings, Request};
-use hookgate::supervisor::Supervisor;
+use hookgate::process::supervisor::Supervisor;
+use hookgate::queue::{
+    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio_util::task::TaskTracker;
@@ -16,13 +18,13 @@ use tokio_util::task::TaskTracker;
 const MATCHES: [usize; 2] = [1, 100];
 
 pub fn measure(criterion: &mut Criterion) {
-    // Nothing runs in it, so that nobody connects to Redis.
+    // No task runs in it, so that nothing connects to Redis.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let queue = queue();
     let (organization, user) =
         (OrganizationId::new("org_a").unwrap(), UserId::new("user_1").unwrap());
-    let id = RequestId::take_over_or_make(None);
+    let id = RequestId::from_header_or_new(None);
     let mut group = criterion.benchmark_group("encode");
     for size in SIZES {
         let webhook = Webhook::parse(&Bytes::from(body("wh_1", size))).unwrap();
@@ -30,7 +32,7 @@ pub fn measure(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(matches as u64));
             group.bench_function(format!("{size} for {matches}"), |bencher| {
                 bencher.iter(|| {
-                    let request = Request {
+                    let request = EnqueueRequest {
                         id: &id,
                         received_at: SystemTime::now(),
                         organization: &organization,
@@ -40,8 +42,10 @@ pub fn measure(criterion: &mut Criterion) {
                         trace: None,
                         idempotency: None,
                     };
-                    let one =
-                        || Match { workflow: "665f1c2e9b3e4a0012ab34cd", node_ids: r#"["n1"]"# };
+                    let one = || WorkflowMatch {
+                        workflow: "665f1c2e9b3e4a0012ab34cd",
+                        node_ids: r#"["n1"]"#,
+                    };
                     queue.prepare(&request, (0..matches).map(|_| one())).unwrap()
                 });
             });
@@ -56,6 +60,6 @@ fn queue() -> Queue {
     assert_eq!(settings.into_faults(), []);
     let metrics = Metrics::new("", "").unwrap();
     let (supervisor, _) = Supervisor::new();
-    let (queue, health) = (Arc::new(queue), Arc::new(Health::default()));
+    let (queue, health) = (Arc::new(queue), Arc::new(RedisHealth::default()));
     Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor)
 }

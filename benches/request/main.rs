@@ -1,15 +1,11 @@
-//! What the steps of a request cost that are carried out in memory: authenticate, parse, match, encode.
+//! The cost of the steps of a request that run in memory: authenticate, parse, match, encode.
 //!
 //! ```text
 //! cargo bench --bench request                    some minutes
 //! cargo bench --bench request -- authenticate    one step
 //! ```
-#![expect(unreachable_pub, reason = "pub tells what is for the others from what is for a file")]
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a benchmark that fails says so and ends"
-)]
+#![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a failed benchmark panics")]
 
 mod authenticate;
 mod encode;
@@ -18,7 +14,7 @@ mod body;
 mod matching;
 mod parse;
 #[path = "../index/triggers.rs"]
-#[expect(dead_code, reason = "it is made for another benchmark as well")]
+#[expect(dead_code, reason = "another benchmark uses it too")]
 mod triggers;
 
 use criterion::{criterion_group, criterion_main};

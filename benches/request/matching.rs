@@ -1,10 +1,10 @@
-//! What a webhook starts, out of many triggers. `benches/index` says more about that.
+//! Matching a webhook against many triggers. `benches/index` measures this in more detail.
 
 use crate::settings;
 use crate::triggers::{organization, record, webhook};
 use criterion::Criterion;
 use hookgate::metrics::Metrics;
-use hookgate::mirror::View;
+use hookgate::mirror::Tables;
 use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
 use std::time::Duration;
 
@@ -13,18 +13,19 @@ const TRIGGERS: u64 = 100_000;
 pub fn measure(criterion: &mut Criterion) {
     let index = TriggerIndex::new(Duration::from_secs(24 * 60 * 60));
     let triggers = TriggersSettings::read(&mut settings("").section("triggers"));
-    let mut view = WorkflowsView::new(&triggers, &index, Metrics::new("", "").unwrap());
-    let mut load = view.begin_load();
+    let view = WorkflowsView::new(&triggers, &index, Metrics::new("", "").unwrap());
+    let mut tables = Tables::new(view);
+    let mut load = tables.begin_load();
     for n in 0..TRIGGERS {
-        let (document, record) = record(&view, n, 0);
-        view.load(&mut load, &document, record);
+        let (document, record) = record(tables.view(), n, 0);
+        load.upsert(&document, record);
     }
-    view.finish_load(load);
+    tables.finish_load(load);
     index.freshness().set(tokio::time::Instant::now());
 
     let mut group = criterion.benchmark_group("match");
     for (name, version, found) in [("one workflow", 0, 1), ("none", 1, 0)] {
-        // Another one each time, so that what is looked at is as far away as it would be.
+        // Another name each time, so that the data is as far from the cache as in production.
         let names: Vec<_> = (0..TRIGGERS).map(|n| (organization(n), webhook(n, version))).collect();
         let mut names = names.iter().cycle();
         group.bench_function(name, |bencher| {

@@ -1,4 +1,4 @@
-//! A body: checked, and its `webhookId` cut out.
+//! Parsing a body: checking it and removing its `webhookId`.
 
 use crate::SIZES;
 use crate::body::body;

@@ -1,5 +1,6 @@
-// Run by mongosh for compose.yaml, at every start: makes the fresh MongoDB a replica set of one, which change streams need, and
-// puts in a workflow and a user to try.
+// Run by mongosh at every start of compose.yaml. Turns a new MongoDB into a replica set of one
+// member, because change streams need a replica set, and inserts a workflow and a user for a first
+// try.
 
 try {
   rs.status();

@@ -12,7 +12,8 @@ const CONFIGURATION: &str = r#"
     secrets = ["a secret for tokens of at least 32 bytes"]
 "#;
 
-/// Users are not loaded here, so that a well-formed key is [`AuthError::Unavailable`] and nothing else is.
+/// No users are loaded, so that a well-formed key is [`AuthError::Unavailable`] and nothing else
+/// is.
 static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
     let table = toml::from_str(CONFIGURATION).expect("TOML");
     let mut settings = Settings::new(table, std::iter::empty());
@@ -21,9 +22,10 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
     Authenticator::new(auth, Arc::new(Callers::new(Duration::from_secs(1))))
 });
 
-/// The shape of a credential decides what it is; and only a signed token with an organization lets anybody in.
+/// The shape of a credential decides its kind, and only a signed token with an organization is
+/// accepted.
 pub fn check(header: &[u8]) {
-    let id = RequestId::take_over_or_make(Some(b"a request"));
+    let id = RequestId::from_header_or_new(Some(b"a request"));
     let authenticated = AUTHENTICATOR.authenticate(Some(header), &id);
     let Some(credential) = credential(header) else {
         assert_eq!(authenticated, Err(AuthError::MissingCredentials));
@@ -33,7 +35,7 @@ pub fn check(header: &[u8]) {
     let is_base64url = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
     let is_part = |part: &&str| !part.is_empty() && part.chars().all(is_base64url);
     if parts.len() != 3 || !parts.iter().all(is_part) {
-        assert_eq!(authenticated, Err(AuthError::Unavailable), "an API key");
+        assert_eq!(authenticated, Err(AuthError::StaleIndex), "an API key");
         return;
     }
     match authenticated {
@@ -43,7 +45,7 @@ pub fn check(header: &[u8]) {
             );
         }
         // Without a header that is a JSON object with `alg` it is an API key.
-        Err(AuthError::InvalidToken | AuthError::ExpiredToken | AuthError::Unavailable) => {}
+        Err(AuthError::InvalidToken | AuthError::ExpiredToken | AuthError::StaleIndex) => {}
         Err(error) => panic!("a token is refused as {error:?}"),
     }
 }

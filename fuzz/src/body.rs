@@ -1,4 +1,4 @@
-//! The parser of bodies and the cutter of payloads.
+//! The parser of bodies and the removal of the `webhookId` member.
 
 use super::json::{self, Document};
 use bytes::Bytes;
@@ -6,13 +6,14 @@ use hookgate::ids::MAX_ID_BYTES;
 use hookgate::ingress::{InvalidJson, Webhook, WebhookError};
 use serde::de::IgnoredAny;
 
-/// Levels of arrays and objects that are taken.
+/// Accepted levels of arrays and objects.
 const MAX_DEPTH: usize = 128;
 
-/// Deeper texts are left out: the reader here is recursive, and the parser is tested with them elsewhere.
+/// Deeper bodies are skipped: this reader is recursive, and other tests cover deep bodies.
 const MAX_OPENINGS: usize = 2_000;
 
-/// Accepted or refused as a second reader says, and what is accepted is the caller's document without the member.
+/// A second reader must agree on accepting the body, and an accepted payload is the caller's
+/// document without the member.
 pub fn check(body: &[u8]) {
     if body.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() > MAX_OPENINGS {
         return;
@@ -25,7 +26,7 @@ pub fn check(body: &[u8]) {
     let parsed = Webhook::parse(&Bytes::copy_from_slice(body));
     let Some(document) = document.filter(|document| document.deepest <= MAX_DEPTH) else {
         let Err(WebhookError::InvalidJson(InvalidJson { kind, offset })) = parsed else {
-            panic!("refused otherwise: {parsed:?}");
+            panic!("refused for another reason: {parsed:?}");
         };
         assert!(offset.is_some_and(|offset| offset <= body.len()), "{kind:?} at {offset:?}");
         return;
@@ -47,7 +48,7 @@ pub fn check(body: &[u8]) {
     }
 }
 
-/// The one member that names the webhook, and the name; `None` if it is none.
+/// The one member that names the webhook, and its value; `None` if it is invalid.
 fn webhook(text: &str, document: &Document) -> Option<(usize, String)> {
     let is_named = |key: &str| json::decode(key).as_deref() == Some("webhookId");
     let mut named = document
@@ -71,11 +72,15 @@ fn check_payload(text: &str, document: &Document, at: usize, payload: &[u8]) {
     };
     let mut expected = of(text, document);
     expected.remove(at);
-    assert!(cut.is_object && of(payload, &cut) == expected, "other members than in the body");
-    assert_eq!(payload, expected_payload(text, document, at), "other white space than in the body");
+    assert!(cut.is_object && of(payload, &cut) == expected, "the members differ from the body");
+    assert_eq!(
+        payload,
+        expected_payload(text, document, at),
+        "the white space differs from the body"
+    );
 }
 
-/// The contract's rule for the cut.
+/// The payload by the contract's rule.
 fn expected_payload(text: &str, document: &Document, at: usize) -> String {
     let (key, value) = &document.members[at];
     let (begin, end) = match document.members.get(at + 1) {

@@ -4,13 +4,13 @@ use hookgate::config::Config;
 use hookgate::settings::Settings;
 use toml::{Table, Value};
 
-/// Stands in every secret, and must stand in no fault.
+/// A string that is in every secret and must not be in any fault.
 const SECRET: &str = "s3cr3t-Zq7Mark";
 
-/// A file, and behind a line `---` variables of the environment, one a line.
+/// A file, then a line `---`, then variables of the environment, one per line.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // A fuzzer learns what is looked for, and names a key so.
+    // A fuzzer learns this string and uses it as a key.
     if text.contains(SECRET) {
         return;
     }
@@ -34,12 +34,12 @@ pub fn check(data: &[u8]) {
     if let Err(faults) = Config::read(Settings::new(file, environment.into_iter())) {
         assert!(!faults.is_empty());
         for fault in faults {
-            assert!(!fault.to_string().contains(SECRET), "a fault tells a secret: {fault}");
+            assert!(!fault.to_string().contains(SECRET), "a fault contains a secret: {fault}");
         }
     }
 }
 
-/// Takes the names of files out, which must not be opened here, and puts [`SECRET`] into secrets.
+/// Removes the names of files, which must not be opened here, and puts [`SECRET`] into secrets.
 fn prepare(table: &mut Table, path: &str) {
     table.retain(|key, _| !names_file(key));
     for (key, value) in table {
@@ -66,7 +66,7 @@ fn names_file(text: &str) -> bool {
     text.to_ascii_lowercase().contains("file")
 }
 
-/// The value of a secret key with [`SECRET`] in it: as a password, where it is an address.
+/// The value of a secret key with [`SECRET`] in it; in an address, as its password.
 fn with_secret(path: &str, value: &str) -> Option<String> {
     match path {
         "auth.jwt.secrets" => Some(format!("{value}{SECRET}")),

@@ -3,8 +3,8 @@
 use bson::RawDocument;
 use hookgate::auth::{Callers, UsersSettings, UsersView};
 use hookgate::metrics::Metrics;
-use hookgate::mirror::View;
-use hookgate::mirror::document::{DocumentKey, IdText};
+use hookgate::mirror::document::{DocumentKey, IdString};
+use hookgate::mirror::{Tables, View};
 use hookgate::settings::Settings;
 use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
 use std::cell::RefCell;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 struct Views {
-    users: UsersView,
-    workflows: WorkflowsView,
+    users: Tables<UsersView>,
+    workflows: Tables<WorkflowsView>,
 }
 
 thread_local! {
@@ -28,29 +28,29 @@ fn views() -> Views {
     let callers = Arc::new(Callers::new(Duration::from_secs(1)));
     let index = TriggerIndex::new(Duration::from_secs(1));
     Views {
-        users: UsersView::new(users, &callers, Arc::clone(&metrics)),
-        workflows: WorkflowsView::new(&triggers, &index, metrics),
+        users: Tables::new(UsersView::new(users, &callers, Arc::clone(&metrics))),
+        workflows: Tables::new(WorkflowsView::new(&triggers, &index, metrics)),
     }
 }
 
-/// A document is read or left out, and the index takes what was read.
+/// A document is read or left out, and the index accepts a document that was read.
 pub fn check(bytes: &[u8]) {
     let Ok(document) = RawDocument::from_bytes(bytes) else { return };
-    let key = DocumentKey::of(document);
+    let key = DocumentKey::from_document(document);
     VIEWS.with_borrow_mut(|views| {
         apply(&mut views.users, document, key.as_ref());
         apply(&mut views.workflows, document, key.as_ref());
     });
     if let Some(key) = &key {
-        assert!(!key.to_string().is_empty() || IdText::of(key.as_bytes()).is_some());
+        assert!(!key.to_string().is_empty() || IdString::from_key(key.as_bytes()).is_some());
     }
 }
 
-/// Adds what a document comes to, and takes it out again.
-fn apply<V: View>(view: &mut V, document: &RawDocument, key: Option<&DocumentKey>) {
-    if let Ok(record) = view.read(document) {
-        let key = key.expect("what has been read has an _id");
-        view.apply(vec![(key.clone(), Some(record))]);
-        view.apply(vec![(key.clone(), None)]);
+/// Adds the record of a document to the tables and removes it again.
+fn apply<V: View>(tables: &mut Tables<V>, document: &RawDocument, key: Option<&DocumentKey>) {
+    if let Ok(record) = tables.view().read(document) {
+        let key = key.expect("a document that was read has an _id");
+        tables.apply(vec![(key.clone(), Some(record))]);
+        tables.apply(vec![(key.clone(), None)]);
     }
 }

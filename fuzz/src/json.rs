@@ -1,8 +1,8 @@
-//! JSON by the grammar of RFC 8259 and nothing else: a second opinion, slow and simple.
+//! JSON strictly by the grammar of RFC 8259: a second reader, slow and simple.
 
 use std::ops::Range;
 
-/// A document: what it is, how deep it is, and where the members of the outermost object stand.
+/// A document: its kind, its depth, and the positions of the members of the outermost object.
 #[derive(Debug, Default)]
 pub struct Document {
     pub is_object: bool,
@@ -11,7 +11,7 @@ pub struct Document {
     pub members: Vec<(Range<usize>, Range<usize>)>,
 }
 
-/// Reads a whole text; `None` if it is not JSON.
+/// Reads a whole string; `None` if it is not JSON.
 pub fn read(text: &str) -> Option<Document> {
     let mut reader =
         Reader { text: text.as_bytes(), at: 0, depth: 0, document: Document::default() };
@@ -82,7 +82,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An array or an object: what stands between commas.
+    /// An array or an object: elements between commas.
     fn nested(&mut self, end: u8, element: fn(&mut Self) -> Option<()>) -> Option<()> {
         self.at += 1;
         self.depth += 1;

@@ -1,6 +1,8 @@
-//! What must hold for any bytes that come from outside. Each module has a `check` that panics where it does not.
+//! Properties that must hold for any bytes from outside. Each module has a `check` that panics if
+//! they do not.
 //!
-//! `fuzz_targets/` hands these to libFuzzer, `tests/it/contract/fuzz_corpus.rs` replays `corpus/` with them.
+//! `fuzz_targets/` passes these to libFuzzer, and `tests/it/contract/fuzz_corpus.rs` replays
+//! `corpus/` with them.
 
 pub mod authorization;
 pub mod body;
@@ -10,7 +12,7 @@ pub mod documents;
 mod json;
 pub mod route;
 
-/// A target: its directory in `corpus/`, and what it checks.
+/// A target: its directory in `corpus/`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: [Target; 6] = [

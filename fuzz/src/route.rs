@@ -1,4 +1,4 @@
-//! The head of a request: method, target, and the headers that are taken over.
+//! The head of a request: method, target, and the headers that are adopted.
 
 use hookgate::ids::RequestId;
 use hookgate::ingress::{Rejection, Route, WEBHOOK_PATH};
@@ -13,7 +13,7 @@ pub fn check(data: &[u8]) {
         check_route(&method, uri.path());
     }
     let offered = line();
-    let id = RequestId::take_over_or_make(Some(offered));
+    let id = RequestId::from_header_or_new(Some(offered));
     assert!((1..=RequestId::MAX_BYTES).contains(&id.as_str().len()));
     assert!(id.as_str().bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{id:?}");
     let _ = TraceContext::new(Some(line()), Some(line()));
@@ -25,5 +25,5 @@ fn check_route(method: &Method, path: &str) {
         (true, false) => Err(Rejection::MethodNotAllowed),
         (false, _) => Err(Rejection::NotFound),
     };
-    assert_eq!(Route::of(method, path), expected);
+    assert_eq!(Route::from_request(method, path), expected);
 }

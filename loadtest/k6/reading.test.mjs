@@ -1,4 +1,4 @@
-// Run by `node --test`: each case of a run that has gone wrong is told by its cause.
+// Run by `node --test`: each cause of a failed run is recognized.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { reading } from "./reading.mjs";

@@ -3,7 +3,7 @@
 // BASE_URL   where Hookgate listens, by default http://127.0.0.1:2212
 // TOKEN      a token or an API key, with WEBHOOK_ID; or
 // TARGETS    a JSON file, absolute or beside the scenario: [{"token": "…", "webhookId": "…"}, …], where "matches"
-//            tells how many workflows the webhook starts, and "organization" whose it is
+//            is the number of workflows that the webhook starts, and "organization" is its owner
 // BYTES      of a body, by default 150
 import exec from "k6/execution";
 import http from "k6/http";
@@ -13,7 +13,7 @@ import { number } from "./pace.mjs";
 
 const baseUrl = (__ENV.BASE_URL || "http://127.0.0.1:2212").replace(/\/+$/, "");
 
-const PATH = "/api/webhook/workflow";
+const url = `${baseUrl}/api/webhook/workflow`;
 
 export const targets = new SharedArray("targets", () => {
   if (__ENV.TARGETS) return JSON.parse(open(__ENV.TARGETS));
@@ -74,14 +74,14 @@ export function webhook(webhookId, members = {}) {
 }
 
 /** Sends a webhook. Any other status than the expected one counts as failed. */
-export function send(target, { method = "POST", path = PATH, body, headers = {}, tags = {}, status = 202 } = {}) {
-  const response = http.request(method, baseUrl + path, body ?? webhook(target.webhookId), {
+export function send(target, { body, headers = {}, status = 202 } = {}) {
+  const response = http.post(url, body ?? webhook(target.webhookId), {
     headers: {
       "Content-Type": "application/json",
       ...(target.token && { Authorization: `Bearer ${target.token}` }),
       ...headers,
     },
-    tags: { kind: "webhook", ...tags },
+    tags: { kind: "webhook" },
     responseCallback: http.expectedStatuses(status),
   });
   answersByCode.add(1, { code: codeOf(response) });

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from . import LOADTEST, ROOT, TOOLS
+from . import ROOT, TOOLS
 from .processes import Failed, forget_settings
 from .progress import say
 
@@ -19,9 +19,9 @@ def prepare(needs_hookgate=True, needs_peers=True):
         _run("scripts/optimize")
     if needs_peers:
         say("building its peers (minutes the first time)")
-        _run("cargo", "build", "--release", "--locked", cwd=LOADTEST / "peers")
+        _run("cargo", "build", "--release", "--locked", "-p", "axum-bullmq", "-p", "delay", "-p", "floor")
 
 
-def _run(*command, cwd=ROOT):
-    if subprocess.run(command, cwd=cwd, check=False).returncode != 0:
+def _run(*command):
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         raise Failed(f"{' '.join(command)} has failed; see above")

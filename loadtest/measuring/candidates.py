@@ -12,6 +12,7 @@ from .servers import DATABASE
 from .webhooks import SECRET, WEBHOOK_PATH
 
 PEERS = LOADTEST / "peers"
+PROGRAMS = ROOT / "target/release"
 
 IDLE_SECONDS = 0.5
 
@@ -38,7 +39,6 @@ class Candidate:
     command: Callable
     """Of port and surroundings: the command line, and its environment."""
     enqueues: bool = True
-    uses_mongodb: bool = False
 
     def start(self, surroundings):
         return Server(self, surroundings)
@@ -129,12 +129,10 @@ def _peer(*command):
     return start
 
 
-FLOOR = Candidate("floor", "bare hyper (the floor)", _peer(PEERS / "target/release/floor"), enqueues=False)
-HOOKGATE = Candidate("hookgate", "Hookgate", hookgate, uses_mongodb=True)
-AXUM = Candidate("axum-bullmq", "axum + bullmq-official", _peer(PEERS / "target/release/axum-bullmq"))
+FLOOR = Candidate("floor", "bare hyper (the floor)", _peer(PROGRAMS / "floor"), enqueues=False)
+HOOKGATE = Candidate("hookgate", "Hookgate", hookgate)
+AXUM = Candidate("axum-bullmq", "axum + bullmq-official", _peer(PROGRAMS / "axum-bullmq"))
 FASTIFY = Candidate("fastify", "Fastify + BullMQ", _peer("node", PEERS / "node/fastify.mjs"))
-EXPRESS = Candidate(
-    "express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"), uses_mongodb=True
-)
+EXPRESS = Candidate("express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"))
 
 ALL = [FLOOR, HOOKGATE, AXUM, FASTIFY, EXPRESS]

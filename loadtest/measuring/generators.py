@@ -25,8 +25,6 @@ class Found:
     p999: float
     under_way: int = 0
     """Requests that may have been on their way when the generator stopped listening."""
-    not_sent: int = 0
-    """What was due by the rate, and for which the generator had no connection or no time."""
 
     @property
     def rate(self):
@@ -52,10 +50,11 @@ def wrk_at_rate(url, webhook, seconds, rate):
 
 def wrk(url, webhook, seconds, connections, rate=None):
     """Over so many connections; as fast as answers come, unless at a rate."""
-    script = LOADTEST / "generators/wrk.lua"
+    script = LOADTEST / "measuring/wrk.lua"
     command = ["wrk", "--threads", 1, "--connections", connections, "--duration", f"{seconds}s"]
     environment = {"REQUESTS": webhook.requests, "RATE": rate or ""}
-    found = _last_line([*command, "--timeout", "10s", "--script", script, url], seconds, environment)
+    output = _run([*command, "--timeout", "10s", "--script", script, url], seconds, environment)
+    found = json.loads(output.strip().splitlines()[-1])
     refused = found["refused"] + found["lost"]
     return Found(
         accepted=found["requests"] - found["refused"],
@@ -88,38 +87,7 @@ def oha(url, webhook, seconds, rate):
     )
 
 
-def k6(url, webhook, seconds, rate):
-    """At a rate. What it has no free connection for it leaves out, and counts."""
-    script = LOADTEST / "generators/constant-rate.js"
-    variables = {
-        "URL": url,
-        "RATE": round(rate),
-        "SECONDS": seconds,
-        "CONNECTIONS": OPEN_LOOP_CONNECTIONS,
-        "CREDENTIAL": webhook.credential,
-        "BODY": webhook.body,
-    }
-    command = [TOOLS / "k6", "run", "--quiet", "--no-usage-report"]
-    for name, value in variables.items():
-        command += ["-e", f"{name}={value}"]
-    found = _last_line([*command, script], seconds, {"K6_NO_COLOR": "true"})
-    return Found(
-        accepted=found["accepted"],
-        refused=found["refused"],
-        seconds=float(seconds),
-        p50=found["p50"],
-        p99=found["p99"],
-        p999=found["p999"],
-        not_sent=found["dropped"],
-    )
-
-
-OPEN_LOOP = {"oha": oha, "wrk at a rate": wrk_at_rate, "k6": k6}
-
-
-def _last_line(command, seconds, environment):
-    lines = _run(command, seconds, environment).strip().splitlines()
-    return json.loads(lines[-1])
+OPEN_LOOP = {"oha": oha, "wrk at a rate": wrk_at_rate}
 
 
 def _run(command, seconds, environment):

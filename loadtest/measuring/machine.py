@@ -51,7 +51,6 @@ _VERSIONS = {
     "Node": ["node", "--version"],
     "wrk": ["wrk", "--version"],
     "oha": [TOOLS / "oha", "--version"],
-    "k6": [TOOLS / "k6", "version"],
 }
 
 
@@ -66,6 +65,6 @@ def _commit():
         command = ["git", "-C", ROOT, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
-    # What is built from; a report that is being written anew is no change of that.
+    # What is built from; a report that is being written does not change it.
     changed = git("status", "--porcelain", "--", "Cargo.lock", "Cargo.toml", "src", "loadtest/peers")
     return git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")

@@ -54,7 +54,7 @@ class Results:
                     yield key, round_, run.fault
 
     def write(self, path, description):
-        # A run a line, so that two reports can be told apart by eye.
+        # A run a line, so that two reports can be compared by eye.
         lines = [
             json.dumps({"what": key, "round": round_, **run.to_json()})
             for key, runs in self.runs.items()

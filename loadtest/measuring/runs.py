@@ -74,7 +74,7 @@ class Bench:
 
     def run(self, server, generate, matches, line=None):
         """`generate` takes the server's address; each request starts so many workflows. `line` is a proxy to Redis."""
-        self._settled_jobs()  # whoever has warmed it up may have left in the middle
+        self._settled_jobs()  # the warm-up may have ended in the middle
         self.redis.flush()
         load_average = machine.load_average()
         calls = self.redis.script_calls()

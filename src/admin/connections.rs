@@ -1,8 +1,10 @@
-//! The connections of the admin port: a few places, none of which can be kept from those who come later.
+//! The connections of the admin port: a fixed number of places, which cannot be occupied
+//! permanently.
 //!
-//! A health check that goes unanswered has the process killed. So every new connection is accepted, and where all
-//! places are taken, the one that has made no progress for longest is closed. Progress is what its caller reads:
-//! neither a head that dribbles nor requests whose answers are left unread count.
+//! An unanswered health check makes an orchestrator kill the process. So every new connection is
+//! accepted. If no place is free, the connection that has made no progress for longest is closed.
+//! Progress means that the client reads answers: a head that arrives slowly is no progress, and
+//! neither are requests whose answers are not read.
 
 use std::io;
 use std::pin::Pin;
@@ -15,53 +17,58 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Places. They come out of the descriptors that are kept from callers.
-const MOST: usize = 64;
+/// Connections at most. Their file descriptors are reserved, so that callers cannot use them up.
+const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection may make no progress: for a head, between requests, and while an answer is written.
+/// How long a connection may make no progress: during a head, between requests, and while an answer
+/// is written.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a connection may live, whatever its progress. Then it is asked to close, and has [`PATIENCE`] to do so.
-pub(super) const MOST_AGE: Duration = Duration::from_secs(60);
+/// The maximum age of a connection. Then it shuts down gracefully, within [`PATIENCE`].
+pub(super) const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// How long a new connection that has had no answer yet goes before all others: its request is on the way.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a new connection without an answer has priority over all others: its request is on the
+/// wire.
+const PRIORITY_TIME: Duration = Duration::from_secs(1);
 
-/// How long it keeps its place whatever comes.
-const GRANTED: Duration = Duration::from_millis(20);
+/// How long a new connection without an answer cannot be closed at all.
+const PROTECTED_TIME: Duration = Duration::from_millis(20);
 
-/// How long to wait where every connection has been granted its place.
+/// How long to wait if no connection can be closed.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Those that are open.
+/// The open connections.
 #[derive(Debug, Default)]
-pub(super) struct Connections(Vec<Connection>);
+pub(super) struct AdminConnections(Vec<AdminConnection>);
 
 #[derive(Debug)]
-struct Connection {
+struct AdminConnection {
     progress: Arc<Progress>,
     task: AbortHandle,
 }
 
-impl Connections {
-    /// Serves a connection as a task, and closes another one if there are too many.
-    pub(super) async fn serve<F>(&mut self, stream: TcpStream, serve: impl FnOnce(Tracked) -> F)
-    where
+impl AdminConnections {
+    /// Serves a connection as a task. If there are too many, another one is closed first.
+    pub(super) async fn serve<F>(
+        &mut self,
+        stream: TcpStream,
+        serve: impl FnOnce(TrackedAdminStream) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         while !self.make_room() {
             tokio::time::sleep(PAUSE).await;
         }
         let progress = Arc::new(Progress::new());
-        let tracked = Tracked { stream, progress: Arc::clone(&progress) };
+        let tracked = TrackedAdminStream { stream, progress: Arc::clone(&progress) };
         let task = tokio::spawn(serve(tracked)).abort_handle();
-        self.0.push(Connection { progress, task });
+        self.0.push(AdminConnection { progress, task });
     }
 
-    /// Answers whether there is any.
+    /// Closes a connection if no place is free. Returns whether there is a free place now.
     fn make_room(&mut self) -> bool {
         self.0.retain(|connection| !connection.task.is_finished());
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_CONNECTIONS {
             return true;
         }
         let connections = self.0.iter().enumerate();
@@ -74,20 +81,20 @@ impl Connections {
     }
 }
 
-/// When the caller last took something of an answer.
+/// When the client last read part of an answer.
 #[derive(Debug)]
 pub(super) struct Progress {
     opened: Instant,
-    /// Milliseconds since the opening; 0: nothing has been taken yet.
-    taken: AtomicU64,
-    /// Whether it has been looked for a request.
+    /// Milliseconds from the opening to the last read; 0: nothing has been read yet.
+    last_read: AtomicU64,
+    /// Whether the task of the connection has begun to read requests.
     is_begun: AtomicBool,
 }
 
 impl Progress {
     fn new() -> Self {
-        let (taken, is_begun) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { opened: Instant::now(), taken, is_begun }
+        let (last_read, is_begun) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { opened: Instant::now(), last_read, is_begun }
     }
 
     pub(super) fn opened(&self) -> Instant {
@@ -95,37 +102,39 @@ impl Progress {
     }
 
     pub(super) fn last(&self) -> Instant {
-        self.opened + Duration::from_millis(self.taken.load(Ordering::Relaxed))
+        self.opened + Duration::from_millis(self.last_read.load(Ordering::Relaxed))
     }
 
-    fn note(&self) {
+    fn record(&self) {
         let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.taken.store(millis.max(1), Ordering::Relaxed);
+        self.last_read.store(millis.max(1), Ordering::Relaxed);
     }
 
-    /// The least is closed first; `None`: it keeps its place.
+    /// The connection with the least precedence is closed first; `None`: it cannot be closed.
     fn precedence(&self) -> Option<(bool, Instant)> {
-        let is_answered = self.taken.load(Ordering::Relaxed) > 0;
+        let is_answered = self.last_read.load(Ordering::Relaxed) > 0;
         let age = self.opened.elapsed();
-        let is_granted = !is_answered && (age < GRANTED || !self.is_begun.load(Ordering::Relaxed));
-        (!is_granted).then(|| (!is_answered && age < FRESH, self.last()))
+        let is_protected =
+            !is_answered && (age < PROTECTED_TIME || !self.is_begun.load(Ordering::Relaxed));
+        (!is_protected).then(|| (!is_answered && age < PRIORITY_TIME, self.last()))
     }
 }
 
-/// A stream that notes what its caller takes.
+/// A stream that records when its client reads. A successful write counts as a read, because it
+/// means that the socket buffer had room.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct TrackedAdminStream {
     stream: TcpStream,
     progress: Arc<Progress>,
 }
 
-impl Tracked {
+impl TrackedAdminStream {
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 }
 
-impl AsyncRead for Tracked {
+impl AsyncRead for TrackedAdminStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -136,7 +145,7 @@ impl AsyncRead for Tracked {
     }
 }
 
-impl AsyncWrite for Tracked {
+impl AsyncWrite for TrackedAdminStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -144,7 +153,7 @@ impl AsyncWrite for Tracked {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
-            self.progress.note();
+            self.progress.record();
         }
         polled
     }

@@ -1,34 +1,34 @@
-//! The page of metrics, made once for all who ask at one time.
+//! Renders the page of metrics once for all simultaneous requests.
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-/// A page takes a millisecond to make. If each of many connections had one of its own, health checks would wait for all
-/// of them.
+/// The last page of metrics. Rendering takes a millisecond. If it ran for each of many simultaneous
+/// requests, health checks would wait for all of them.
 #[derive(Debug, Default)]
 pub struct MetricsPage {
-    /// Numbers what happens: who asks, and what is made.
+    /// The next number. Requests and renderings are numbered in one sequence.
     next: AtomicU64,
-    /// The last page, and the number at which it was begun.
+    /// The last page, and the number of its rendering.
     last: Mutex<Option<(u64, Bytes)>>,
 }
 
 impl MetricsPage {
-    /// A page that is no older than this call.
+    /// Returns a page whose rendering began after this call.
     pub(super) async fn get(&self, render: impl FnOnce() -> String) -> Bytes {
-        let asked = self.next.fetch_add(1, Ordering::Relaxed);
-        // All connections whose requests have arrived ask before a page is made.
+        let requested = self.next.fetch_add(1, Ordering::Relaxed);
+        // All requests that have arrived get a number before a page is rendered.
         tokio::task::yield_now().await;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((begun, page)) = &*last
-            && *begun > asked
+        let mut last = self.last.lock();
+        if let Some((rendered, page)) = &*last
+            && *rendered > requested
         {
             return page.clone();
         }
-        let begun = self.next.fetch_add(1, Ordering::Relaxed);
+        let rendered = self.next.fetch_add(1, Ordering::Relaxed);
         let page = Bytes::from(render());
-        *last = Some((begun, page.clone()));
+        *last = Some((rendered, page.clone()));
         page
     }
 }

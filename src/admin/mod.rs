@@ -1,22 +1,23 @@
-//! The operators' port: health, metrics, a page for people. It has a thread of its own, so that it
-//! answers while the workers are saturated.
+//! The admin port: health, metrics and a status page. It has its own thread, so that it answers
+//! while the workers are saturated.
 
+pub mod health_command;
 mod connections;
 mod hosts;
 mod metrics_page;
 mod status;
 
-pub use hosts::Hosts;
-pub use metrics_page::MetricsPage;
+pub use crate::admin::hosts::Hosts;
+pub use crate::admin::metrics_page::MetricsPage;
 
-use crate::heartbeat::Heartbeat;
-use crate::lifecycle::{Readiness, Stage, Stopping};
-use crate::log_rate::LogRate;
+use crate::admin::connections::{AdminConnections, MAX_AGE, PATIENCE, TrackedAdminStream};
+use crate::http::acceptor::Acceptor;
 use crate::metrics::Metrics;
 use crate::mirror::Freshness;
+use crate::process::heartbeat::Heartbeat;
+use crate::process::lifecycle::{Readiness, Stage, Stopping};
 use crate::settings::Section;
 use bytes::Bytes;
-use connections::{Connections, MOST_AGE, PATIENCE, Tracked};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -32,20 +33,20 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-/// What both listeners serve, for programs; held to the code by `tests/it/contract/openapi/mod.rs`.
+/// The API description of both ports. `tests/it/contract/openapi/mod.rs` compares it with the
+/// code.
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Bytes of a head at the most, and of answers that are held for a caller who does not read them, the last of them
-/// apart.
+/// Bytes of a head at most, and of buffered answers that the client does not read, except for the
+/// last one.
 const BUFFERED_BYTES: usize = 32 << 10;
 
-/// Connections that the kernel holds for us before they are accepted.
+/// Connections that the kernel queues before they are accepted.
 const BACKLOG: i32 = 4096;
 
 /// The section `[admin]`.
@@ -64,57 +65,47 @@ impl AdminSettings {
     }
 }
 
-/// What the operators' port shows.
+/// The parts that the admin port reports.
 #[derive(Debug)]
 pub struct Admin {
     pub hosts: Hosts,
     pub metrics: Arc<Metrics>,
     pub metrics_page: MetricsPage,
     pub readiness: Readiness,
-    /// Of everything that is mirrored.
+    /// The freshness of each mirror.
     pub freshness: Vec<Arc<Freshness>>,
-    /// Of the control thread.
+    /// The heartbeat of the control thread.
     pub heartbeat: Heartbeat,
-    /// Version and commit.
+    /// The version and commit.
     pub build: &'static str,
 }
 
-/// Serves until it is cut off.
+/// Serves the port until the process aborts open connections.
 pub async fn serve(
     listener: std::net::TcpListener,
     admin: Admin,
     mut stopping: Stopping,
 ) -> std::io::Result<()> {
-    // std listens with room for 128, which one turn may have too many of.
+    // std sets a backlog of 128, which may overflow between two polls of the listener.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
-    let listener = TcpListener::from_std(listener)?;
-    // It ends with the runtime.
+    let mut acceptor = Acceptor::new(listener, "admin", None)?;
+    // This task ends with the runtime.
     tokio::spawn(admin.heartbeat.clone().watch());
     let admin = Arc::new(admin);
-    let mut connections = Connections::default();
-    let mut log_rate = LogRate::new(1, Duration::from_secs(1));
+    let mut connections = AdminConnections::default();
     loop {
-        let accepted = tokio::select! {
-            () = stopping.reached(Stage::Cut) => return Ok(()),
-            accepted = listener.accept() => accepted,
+        let (stream, _) = tokio::select! {
+            () = stopping.reached(Stage::Aborting) => return Ok(()),
+            accepted = acceptor.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let admin = Arc::clone(&admin);
-                connections.serve(stream, |stream| serve_connection(stream, admin)).await;
-            }
-            Err(error) => {
-                if log_rate.allows() {
-                    tracing::warn!(%error, "connection to the admin port could not be accepted");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        let admin = Arc::clone(&admin);
+        connections.serve(stream, |stream| serve_connection(stream, admin)).await;
     }
 }
 
-/// Serves a connection until it is closed, makes no progress, or is old.
-async fn serve_connection(stream: Tracked, admin: Arc<Admin>) {
+/// Serves a connection until it is closed, makes no progress for [`PATIENCE`], or reaches its
+/// maximum age.
+async fn serve_connection(stream: TrackedAdminStream, admin: Arc<Admin>) {
     let progress = stream.progress();
     let service = service_fn(move |request| {
         let admin = Arc::clone(&admin);
@@ -125,13 +116,13 @@ async fn serve_connection(stream: Tracked, admin: Arc<Admin>) {
         .max_buf_size(BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let old_at = progress.opened() + MOST_AGE;
+    let old_at = progress.opened() + MAX_AGE;
     let mut end_at = old_at;
     loop {
         let until = end_at.min(progress.last() + PATIENCE);
         tokio::select! {
             biased;
-            // Errors here are the other side's.
+            // An error here is caused by the client.
             _ = connection.as_mut() => return,
             () = tokio::time::sleep_until(until) => {}
         }
@@ -151,7 +142,7 @@ impl Admin {
         let mut response = if self.hosts.allow(request) {
             self.respond(request).await
         } else {
-            text(
+            plain_text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Host is not an address, localhost or in admin.hosts\n",
             )
@@ -166,7 +157,8 @@ impl Admin {
 
     async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            let mut response =
+                plain_text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -179,21 +171,27 @@ impl Admin {
             }
             "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI),
             "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::page(self)),
-            _ => text(StatusCode::NOT_FOUND, "try /, /livez, /readyz, /metrics or /openapi.json\n"),
+            _ => plain_text(
+                StatusCode::NOT_FOUND,
+                "try /, /livez, /readyz, /metrics or /openapi.json\n",
+            ),
         }
     }
 
     fn livez(&self) -> Response<Full<Bytes>> {
         if self.heartbeat.is_alive() {
-            return text(StatusCode::OK, "ok\n");
+            return plain_text(StatusCode::OK, "ok\n");
         }
-        text(StatusCode::SERVICE_UNAVAILABLE, "the control thread has not turned for 30 s\n")
+        plain_text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "control thread has been unresponsive for 30 s\n",
+        )
     }
 
     fn readyz(&self) -> Response<Full<Bytes>> {
         let report = self.readiness.report();
         let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let json = serde_json::to_string(&report).expect("a report has only texts and a flag");
+        let json = serde_json::to_string(&report).expect("a report has only strings and a flag");
         page(status, "application/json", json)
     }
 
@@ -207,15 +205,15 @@ impl Admin {
         self.metrics.render()
     }
 
-    /// The age of the oldest mirror; `None` while one is not loaded.
+    /// The age of the oldest mirror; `None` while any mirror is not loaded.
     fn index_age(&self) -> Option<Duration> {
         let ages: Option<Vec<Duration>> = self.freshness.iter().map(|each| each.age()).collect();
         ages?.into_iter().max()
     }
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    page(status, "text/plain; charset=utf-8", text)
+fn plain_text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    page(status, "text/plain; charset=utf-8", body)
 }
 
 fn page(

@@ -1,27 +1,28 @@
-//! The page for people: is it ready, and if not, why.
+//! The status page for people: whether the process is ready, and if not, why.
 
-use super::Admin;
+use crate::admin::Admin;
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}\
     .ready{color:#1a7f37}.not{color:#cf222e}.degraded{color:#9a6700}code{background:#f0f0f0;padding:0 .3em}\
     td{padding-right:2rem}";
 
-/// Nothing is fetched, run, sent or framed; the one style is allowed by its SHA-256.
+/// Forbids everything, such as scripts, requests and frames, except for the style sheet with this
+/// SHA-256.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-lRi/Vq66znDyU+FQGB50VXz1825KnWGm6n9qkSBjdFo='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn page(admin: &Admin) -> String {
     let report = admin.readiness.report();
-    let (class, word) = match (report.ready, report.degraded.is_empty()) {
+    let (class, condition) = match (report.ready, report.degraded.is_empty()) {
         (true, true) => ("ready", "ready"),
         (true, false) => ("degraded", "ready, degraded"),
         (false, _) => ("not", "not ready"),
     };
     let mut page = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Hookgate: {word}</title><style>{STYLE}</style>\
-         <h1>Hookgate <span class={class}>{word}</span></h1>"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Hookgate: {condition}</title><style>{STYLE}</style>\
+         <h1>Hookgate <span class={class}>{condition}</span></h1>"
     );
     list(&mut page, "Not ready because", &report.reasons);
     list(&mut page, "Degraded because", &report.degraded);
@@ -55,6 +56,6 @@ fn push(page: &mut String, arguments: std::fmt::Arguments<'_>) {
     page.write_fmt(arguments).expect("writing into memory succeeds");
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+fn escape(string: &str) -> String {
+    string.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

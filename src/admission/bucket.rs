@@ -1,4 +1,4 @@
-//! How fast an organization may go (GCRA): one word of memory, and no lock.
+//! A token bucket for the rate of an organization (GCRA): one word of memory, and no lock.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// So many a second on average, and so many at once after a pause.
+/// The average rate, and the burst that is allowed after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
     pub(super) per_second: NonZeroU32,
@@ -14,12 +14,14 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    /// The time in which `amount` refills.
     fn nanoseconds(self, amount: u64) -> u64 {
         amount.saturating_mul(SECOND / u64::from(self.per_second.get()))
     }
 
-    /// The quota and the window in which it comes back. Windows are whole seconds: a burst that does not fill them
-    /// would show another rate.
+    /// The quota and the window in which it refills, for the `RateLimit-Policy` header. Windows are
+    /// whole seconds. If the burst is not a multiple of the rate, it would show a wrong rate, so
+    /// the rate of one second is returned.
     pub(super) fn quota(self) -> (usize, Duration) {
         let (per_second, burst) = (self.per_second.get(), self.burst.get());
         let (quota, window) = match burst / per_second {
@@ -30,30 +32,31 @@ impl Rate {
     }
 }
 
-/// When the bucket is full again, in nanoseconds since a common beginning.
+/// A bucket: the time when it is full again, in nanoseconds since the epoch of its owner.
 #[derive(Debug, Default)]
 pub(super) struct Bucket(AtomicU64);
 
 impl Bucket {
-    /// Takes `amount`, or says how long to wait for it. What is more than a burst is let through when the bucket is
-    /// full, and takes as long to come back as any other.
-    pub(super) fn take(&self, rate: Rate, amount: usize, now: u64) -> Result<(), Duration> {
+    /// Takes `amount`, or returns how long to wait for it. An amount above the burst is allowed if
+    /// the bucket is full, and refills at the same rate.
+    pub(super) fn try_take(&self, rate: Rate, amount: usize, now: u64) -> Result<(), Duration> {
         let amount = u64::try_from(amount).unwrap_or(u64::MAX);
-        let price = rate.nanoseconds(amount);
-        let room = rate.nanoseconds(rate.burst.get().into());
+        let cost = rate.nanoseconds(amount);
+        let capacity = rate.nanoseconds(rate.burst.get().into());
         let mut full_at = self.0.load(Ordering::Relaxed);
         loop {
-            let next = full_at.max(now).saturating_add(price);
-            let is_room = next.saturating_sub(now) <= room;
-            if !is_room && full_at > now {
-                let enough = if price > room { full_at } else { next.saturating_sub(room) };
-                return Err(Duration::from_nanos(enough.saturating_sub(now)));
+            let next = full_at.max(now).saturating_add(cost);
+            let fits = next.saturating_sub(now) <= capacity;
+            if !fits && full_at > now {
+                let ready_at =
+                    if cost > capacity { full_at } else { next.saturating_sub(capacity) };
+                return Err(Duration::from_nanos(ready_at.saturating_sub(now)));
             }
-            let taken =
+            let exchanged =
                 self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed);
-            match taken {
+            match exchanged {
                 Ok(_) => return Ok(()),
-                Err(other) => full_at = other,
+                Err(current) => full_at = current,
             }
         }
     }
@@ -62,7 +65,7 @@ impl Bucket {
         self.0.load(Ordering::Relaxed) <= now
     }
 
-    /// Fills it.
+    /// Fills the bucket.
     pub(super) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -78,35 +81,35 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_goes_at_once_and_the_rest_at_its_rate() {
+    fn a_burst_is_allowed_at_once_and_the_rest_at_the_rate() {
         let (bucket, rate) = (Bucket::default(), rate(10, 3));
         let begin = 5 * SECOND;
         for _ in 0..3 {
-            bucket.take(rate, 1, begin).unwrap();
+            bucket.try_take(rate, 1, begin).unwrap();
         }
-        assert_eq!(bucket.take(rate, 1, begin), Err(Duration::from_millis(100)));
-        assert_eq!(bucket.take(rate, 2, begin), Err(Duration::from_millis(200)));
-        bucket.take(rate, 1, begin + SECOND / 10).unwrap();
-        assert!(bucket.take(rate, 1, begin + SECOND / 10).is_err());
+        assert_eq!(bucket.try_take(rate, 1, begin), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.try_take(rate, 2, begin), Err(Duration::from_millis(200)));
+        bucket.try_take(rate, 1, begin + SECOND / 10).unwrap();
+        assert!(bucket.try_take(rate, 1, begin + SECOND / 10).is_err());
         assert!(!bucket.is_full(begin + SECOND / 10));
         assert!(bucket.is_full(begin + 2 * SECOND));
         bucket.reset();
-        bucket.take(rate, 3, begin).unwrap();
+        bucket.try_take(rate, 3, begin).unwrap();
     }
 
     #[test]
-    fn more_than_a_burst_waits_for_a_full_bucket_and_is_paid_for() {
+    fn an_amount_above_the_burst_needs_a_full_bucket_and_empties_it_for_longer() {
         let (bucket, rate) = (Bucket::default(), rate(10, 20));
-        bucket.take(rate, 100, SECOND).unwrap();
-        assert_eq!(bucket.take(rate, 100, SECOND), Err(Duration::from_secs(10)));
-        assert_eq!(bucket.take(rate, 1, SECOND), Err(Duration::from_millis(8100)));
-        bucket.take(rate, 1, 10 * SECOND).unwrap();
-        assert_eq!(bucket.take(rate, 100, 11 * SECOND), Err(Duration::from_millis(100)));
-        bucket.take(rate, 100, 12 * SECOND).unwrap();
+        bucket.try_take(rate, 100, SECOND).unwrap();
+        assert_eq!(bucket.try_take(rate, 100, SECOND), Err(Duration::from_secs(10)));
+        assert_eq!(bucket.try_take(rate, 1, SECOND), Err(Duration::from_millis(8100)));
+        bucket.try_take(rate, 1, 10 * SECOND).unwrap();
+        assert_eq!(bucket.try_take(rate, 100, 11 * SECOND), Err(Duration::from_millis(100)));
+        bucket.try_take(rate, 100, 12 * SECOND).unwrap();
     }
 
     #[test]
-    fn a_quota_shows_the_rate() {
+    fn a_quota_and_its_window_equal_the_rate() {
         assert_eq!(rate(1, 3).quota(), (3, Duration::from_secs(3)));
         assert_eq!(rate(4, 6).quota(), (4, Duration::from_secs(1)));
         assert_eq!(rate(4, 2).quota(), (4, Duration::from_secs(1)));

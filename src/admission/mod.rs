@@ -1,29 +1,31 @@
-//! How much may be in flight in the whole process: requests, and the bytes they hold.
+//! The limits on what is in flight in the whole process: requests, and the bytes reserved for them.
 //!
-//! Plain atomics, and one short lock to find the account of an organization: nothing here waits for a request. A refusal
-//! is a value, and what was taken is given back when the [`Permit`] is dropped, wherever the request has got to by then.
+//! Admission never waits. It uses atomics and one short lock to find the account of an
+//! organization, and returns an error if there is no room. A [`Permit`] releases what it holds when
+//! it is dropped, even if its request panics or is cancelled.
 
-mod account;
 mod bucket;
+mod no_room;
 mod organization;
+mod usage;
 
+pub use crate::admission::no_room::{NoRoom, OverLimit};
+use crate::admission::organization::{OrganizationSettings, OrganizationShare, Organizations};
+use crate::admission::usage::Amount;
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
-use account::Amount;
-pub use organization::OverLimit;
-use organization::{OrganizationSettings, Organizations, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdmissionSettings {
-    /// Requests in flight, 1 to 1,000,000.
+    /// Requests in flight at most, 1 to 1,000,000.
     pub in_flight_requests: usize,
-    /// Bytes held for them, 64 KiB to 64 GiB: heads, bodies, the jobs made of them, and answers that are large.
+    /// Bytes reserved for them at most, 64 KiB to 64 GiB: heads, bodies, jobs and large answers.
     pub in_flight_bytes: usize,
-    /// Of one organization.
+    /// The limits of each organization.
     organization: OrganizationSettings,
 }
 
@@ -41,20 +43,11 @@ impl AdmissionSettings {
     }
 }
 
-/// A bound is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoom {
-    #[error("too much is in flight")]
-    Overloaded,
-    #[error("the organization is over its limit")]
-    OverLimit(OverLimit),
-}
-
-/// The bounds and what is taken of them.
+/// The in-flight limits and their current use.
 #[derive(Debug)]
 pub struct Admission {
-    most_requests: AtomicUsize,
-    most_bytes: AtomicUsize,
+    max_requests: AtomicUsize,
+    max_bytes: AtomicUsize,
     requests: AtomicUsize,
     bytes: AtomicUsize,
     organizations: Arc<Organizations>,
@@ -63,8 +56,8 @@ pub struct Admission {
 impl Admission {
     pub fn new(settings: &AdmissionSettings, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
-            most_requests: AtomicUsize::new(settings.in_flight_requests),
-            most_bytes: AtomicUsize::new(settings.in_flight_bytes),
+            max_requests: AtomicUsize::new(settings.in_flight_requests),
+            max_bytes: AtomicUsize::new(settings.in_flight_bytes),
             requests: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             organizations: Arc::new(Organizations::new(
@@ -75,16 +68,16 @@ impl Admission {
         })
     }
 
-    /// These bounds from now on. What is in flight beyond them comes to its end.
+    /// Applies new limits. Requests in flight beyond them are still completed.
     pub fn reload(&self, settings: &AdmissionSettings) {
-        self.most_requests.store(settings.in_flight_requests, Ordering::Relaxed);
-        self.most_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
+        self.max_requests.store(settings.in_flight_requests, Ordering::Relaxed);
+        self.max_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
         self.organizations.reload(settings.organization, settings.in_flight());
     }
 
-    /// Lets one more request in, unless that would be one too many.
+    /// Admits a request, or returns [`NoRoom::Overloaded`] if the limit is reached.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, NoRoom> {
-        let bound = self.most_requests.load(Ordering::Relaxed);
+        let bound = self.max_requests.load(Ordering::Relaxed);
         if self.requests.fetch_add(1, Ordering::Relaxed) < bound {
             return Ok(Permit { admission: Arc::clone(self), bytes: 0, head: 0, share: None });
         }
@@ -92,45 +85,53 @@ impl Admission {
         Err(NoRoom::Overloaded)
     }
 
-    /// Keeps the accounts of organizations. Never ends.
-    pub fn look_after(&self) -> impl Future<Output = ()> + use<> {
-        Arc::clone(&self.organizations).look_after()
+    /// Maintains the accounts of organizations. Never ends.
+    pub fn maintain(&self) -> impl Future<Output = ()> + use<> {
+        Arc::clone(&self.organizations).maintain()
     }
 }
 
-/// One request's share. Given back on drop.
+/// The share of the in-flight limits that a request holds. It is released when the permit is
+/// dropped.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
+    /// The reserved bytes, including the head.
     bytes: usize,
-    /// Of these, those of the head of the request, which are held to its end.
+    /// The bytes of the head, which stay reserved until the request ends.
     head: usize,
-    /// Of what its organization may have in flight.
-    share: Option<Share>,
+    /// The same request in the account of its organization; `None` until it is authenticated.
+    share: Option<OrganizationShare>,
 }
 
 impl Permit {
-    /// Takes this request, with a head of so many bytes, out of what its organization may take.
-    pub fn take_share(&mut self, organization: &OrganizationId, head: usize) -> Result<(), NoRoom> {
-        self.share = Some(self.admission.organizations.take(organization)?);
-        self.hold(head)?;
+    /// Counts this request for its organization, and reserves `head` bytes for its head.
+    pub fn reserve_for_organization(
+        &mut self,
+        organization: &OrganizationId,
+        head: usize,
+    ) -> Result<(), NoRoom> {
+        self.share = Some(self.admission.organizations.reserve_request(organization)?);
+        self.reserve(head)?;
         self.head = head;
         Ok(())
     }
 
-    /// Takes `bytes` more for this request. One that has all that is held is never refused: it could not be sent later
-    /// either.
-    pub fn hold(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// Reserves `bytes` more for this request. A request that holds all reserved bytes is never
+    /// refused: sending it later would not help.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let admission = &self.admission;
-        // Of its organization first: what is refused there takes nothing of the others. What it has got comes back with
-        // the permit, since its request is over.
+        // The organization is checked first, so that a refusal there reserves nothing of the
+        // process. Its own count keeps the bytes until the permit is dropped, because a refused
+        // request ends.
         if let Some(share) = &mut self.share {
-            admission.organizations.hold(share, bytes)?;
+            admission.organizations.reserve_bytes(share, bytes)?;
         }
-        let bound = admission.most_bytes.load(Ordering::Relaxed);
-        // Added first and taken back if that was too much. Two requests that meet at the bound may both be refused.
-        let taken = admission.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if taken <= bound || taken == self.bytes + bytes {
+        let bound = admission.max_bytes.load(Ordering::Relaxed);
+        // The bytes are added first, and subtracted again if they exceed the bound. Two requests
+        // that reach the bound at the same time may both be refused.
+        let reserved = admission.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if reserved <= bound || reserved == self.bytes + bytes {
             self.bytes += bytes;
             return Ok(());
         }
@@ -138,52 +139,54 @@ impl Permit {
         Err(NoRoom::Overloaded)
     }
 
-    /// Refuses `bytes` more that could not be held now, and holds nothing.
+    /// Checks that `bytes` more could be reserved now, and reserves nothing.
     pub fn check(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let admission = &self.admission;
         if let Some(share) = &mut self.share {
             admission.organizations.check(share, bytes)?;
         }
-        let held = admission.bytes.load(Ordering::Relaxed);
-        let is_room = held.saturating_add(bytes) <= admission.most_bytes.load(Ordering::Relaxed);
-        if is_room || held == self.bytes { Ok(()) } else { Err(NoRoom::Overloaded) }
+        let reserved = admission.bytes.load(Ordering::Relaxed);
+        let is_room = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
+        if is_room || reserved == self.bytes { Ok(()) } else { Err(NoRoom::Overloaded) }
     }
 
-    /// Sees to it that `bytes` are held beside the head, if there are not more already.
-    pub fn hold_at_least(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// Ensures that at least `bytes` are reserved besides the head.
+    pub fn reserve_at_least(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let more = bytes.saturating_sub(self.bytes - self.head);
-        if more > 0 { self.hold(more) } else { Ok(()) }
+        if more > 0 { self.reserve(more) } else { Ok(()) }
     }
 
-    /// Takes `bytes` in place of all that this request holds beside its head: a body has become jobs.
-    pub fn hold_instead(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// Replaces all bytes that this request holds besides its head by `bytes`, for example when a
+    /// body has become jobs.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let held = self.bytes - self.head;
         if let Some(more) = bytes.checked_sub(held) {
-            return self.hold(more);
+            return self.reserve(more);
         }
         let less = held - bytes;
         self.admission.bytes.fetch_sub(less, Ordering::Relaxed);
         self.bytes -= less;
         if let Some(share) = &mut self.share {
-            share.give_back(less);
+            share.release(less);
         }
         Ok(())
     }
 
-    /// Bytes that can never be held, whatever else is in flight.
+    /// The limit on reserved bytes. A request never fits if it needs more.
     pub fn most_bytes(&self) -> usize {
-        self.admission.most_bytes.load(Ordering::Relaxed)
+        self.admission.max_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes so many jobs out of what the organization may start.
+    /// Counts `jobs` against the job rate of the organization.
     pub fn start_jobs(&mut self, jobs: usize) -> Result<(), NoRoom> {
         let organizations = &self.admission.organizations;
         self.share.as_mut().map_or(Ok(()), |share| organizations.start_jobs(share, jobs))
     }
 
-    /// Whether the organization has started over twice as many jobs within a minute as the others on average.
+    /// Whether the organization has started more than twice as many jobs in the last minute as the
+    /// other organizations on average.
     pub fn is_of_heavy_organization(&self) -> bool {
-        self.share.as_ref().is_some_and(Share::is_heavy)
+        self.share.as_ref().is_some_and(OrganizationShare::is_heavy)
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    fn bounds(in_flight_requests: usize, in_flight_bytes: usize) -> AdmissionSettings {
+    fn limits(in_flight_requests: usize, in_flight_bytes: usize) -> AdmissionSettings {
         let mut settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
         settings.in_flight_requests = in_flight_requests;
         settings.in_flight_bytes = in_flight_bytes;
@@ -207,23 +210,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_permit_holds_comes_back_when_it_is_dropped() {
-        let admission = Admission::new(&bounds(2, 100), &Metrics::new("v", "c").unwrap());
+    fn a_dropped_permit_releases_what_it_holds() {
+        let admission = Admission::new(&limits(2, 100), &Metrics::new("v", "c").unwrap());
         let mut first = admission.admit().unwrap();
         let mut second = admission.admit().unwrap();
         assert!(admission.admit().is_err());
-        first.hold(60).unwrap();
-        assert_eq!(second.hold(41), Err(NoRoom::Overloaded));
-        second.hold(40).unwrap();
-        first.hold_instead(30).unwrap();
-        second.hold_instead(70).unwrap();
-        assert_eq!(second.hold_instead(71), Err(NoRoom::Overloaded));
+        first.reserve(60).unwrap();
+        assert_eq!(second.reserve(41), Err(NoRoom::Overloaded));
+        second.reserve(40).unwrap();
+        first.resize(30).unwrap();
+        second.resize(70).unwrap();
+        assert_eq!(second.resize(71), Err(NoRoom::Overloaded));
         assert_eq!((second.check(0), second.check(1)), (Ok(()), Err(NoRoom::Overloaded)));
         drop(first);
         assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
-        second.hold(30).unwrap();
-        second.hold(1).expect("it has all that is held");
-        second.admission.reload(&bounds(1, 100));
+        second.reserve(30).unwrap();
+        second.reserve(1).expect("it holds all reserved bytes");
+        second.admission.reload(&limits(1, 100));
         assert!(second.admission.admit().is_err());
         drop(second);
         assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
@@ -231,20 +234,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_held_to_the_end_of_its_request() {
-        let admission = Admission::new(&bounds(2, 1000), &Metrics::new("v", "c").unwrap());
+    fn a_head_stays_reserved_until_its_request_ends() {
+        let admission = Admission::new(&limits(2, 1000), &Metrics::new("v", "c").unwrap());
         let mut permit = admission.admit().unwrap();
-        permit.take_share(&OrganizationId::new("o").unwrap(), 100).unwrap();
-        let held = || admission.bytes.load(Ordering::Relaxed);
+        permit.reserve_for_organization(&OrganizationId::new("o").unwrap(), 100).unwrap();
+        let reserved = || admission.bytes.load(Ordering::Relaxed);
         for (bytes, expected) in [(50, 150), (20, 150), (70, 170)] {
-            permit.hold_at_least(bytes).unwrap();
-            assert_eq!(held(), expected);
+            permit.reserve_at_least(bytes).unwrap();
+            assert_eq!(reserved(), expected);
         }
         for bytes in [10, 200, 0] {
-            permit.hold_instead(bytes).unwrap();
-            assert_eq!(held(), 100 + bytes);
+            permit.resize(bytes).unwrap();
+            assert_eq!(reserved(), 100 + bytes);
         }
         drop(permit);
-        assert_eq!(held(), 0);
+        assert_eq!(reserved(), 0);
     }
 }

@@ -1,11 +1,11 @@
-//! Who has an API key, and which users there are, in memory. Of a key only the SHA-256 digest is kept.
+//! The users and API keys in memory. Only the SHA-256 digest of a key is kept.
 
 use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
 use crate::mirror::Freshness;
-use crate::mirror::document::IdText;
-use crate::mirror::key::Key;
-use crate::mirror::shard::{Posting, Postings};
-use crate::mirror::sharded::Sharded;
+use crate::mirror::document::IdString;
+use crate::mirror::index::key::IndexKey;
+use crate::mirror::index::shard::{Posting, Postings};
+use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::snapshot::Table;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::sync::Arc;
@@ -14,71 +14,77 @@ use std::time::Duration;
 /// The SHA-256 digest of an API key.
 pub(super) type KeyDigest = [u8; 32];
 
-/// What is known of a user or a key.
+/// The result of looking up a user or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum UserLookup {
     Active {
         organization: OrganizationId,
         user: UserId,
     },
-    SwitchedOff,
-    Nobody,
-    /// Nobody was found, and users are not loaded yet or too old to say that there is nobody.
-    Unknown,
+    Disabled,
+    NotFound,
+    /// No user was found, and the users are not loaded yet or are stale, so the miss proves
+    /// nothing.
+    StaleIndex,
 }
 
-/// All users, for reading.
+/// All users, for look-ups.
 #[derive(Debug)]
 pub struct Callers {
-    /// By their ids.
-    pub(super) users: Arc<Sharded>,
-    /// By the digests of API keys.
-    pub(super) owners: Arc<Sharded>,
+    /// Users by id.
+    pub(super) users: Arc<ShardedIndex>,
+    /// Users by the digest of their API keys.
+    pub(super) owners: Arc<ShardedIndex>,
     freshness: Arc<Freshness>,
 }
 
 impl Callers {
     pub fn new(max_staleness: Duration) -> Self {
+        Self::with_layout(max_staleness, ShardLayout::default())
+    }
+
+    pub(super) fn with_layout(max_staleness: Duration, layout: ShardLayout) -> Self {
         Self {
-            users: Arc::default(),
-            owners: Arc::default(),
+            users: Arc::new(ShardedIndex::new(layout)),
+            owners: Arc::new(ShardedIndex::new(layout)),
             freshness: Freshness::new(max_staleness),
         }
     }
 
-    pub(super) fn user(&self, user: &UserId) -> Known {
-        self.known(&self.users, Key::of(&*hex_in_lower_case(user.as_str())))
+    pub(super) fn user(&self, user: &UserId) -> UserLookup {
+        self.lookup(&self.users, IndexKey::new(&*hex_in_lower_case(user.as_str())))
     }
 
-    /// Whether a user is known and may not call. Cheaper than [`Self::user`], since it takes no name and has no need to
-    /// know how current the users are: that nobody is found refuses nobody. Hex digits of the id must be in lower case.
+    /// Whether a user is known and switched off. This is cheaper than [`Self::user`], because it
+    /// copies no id and does not check freshness: a miss rejects no one. Hex digits of the id must
+    /// be in lower case.
     pub(super) fn is_switched_off(&self, user: &UserId) -> bool {
-        self.users.read(Key::of(user.as_str()), |accounts| {
-            accounts.and_then(speaker).is_some_and(|account| !account.is_active)
+        self.users.read(IndexKey::new(user.as_str()), |postings| {
+            postings.and_then(representative).is_some_and(|user| !user.is_active)
         })
     }
 
-    pub(super) fn api_key(&self, key: &str) -> Known {
+    pub(super) fn api_key(&self, key: &str) -> UserLookup {
         let digest = digest_of(key.as_bytes());
-        self.known(&self.owners, Key::of(&digest))
+        self.lookup(&self.owners, IndexKey::new(&digest))
     }
 
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.freshness
     }
 
-    /// What goes into a snapshot. Of API keys only their digests are there.
+    /// The tables of a snapshot. They have only the digests of API keys.
     pub fn tables(&self) -> [Table; 2] {
         [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| Table {
             name,
             map: Arc::clone(map),
-            is_readable: |posting| Account::read(posting).is_some(),
+            is_readable: |posting| StoredUser::read(posting).is_some(),
         })
     }
 
-    fn known(&self, map: &Sharded, key: Key<'_>) -> Known {
-        let found = map.look(key, &self.freshness, |accounts| accounts.and_then(known));
-        found.map_or(Known::Unknown, |found| found.unwrap_or(Known::Nobody))
+    fn lookup(&self, map: &ShardedIndex, key: IndexKey<'_>) -> UserLookup {
+        let found = map.lookup(key, &self.freshness, |postings| postings.and_then(known));
+        found.map_or(UserLookup::StaleIndex, |found| found.unwrap_or(UserLookup::NotFound))
     }
 }
 
@@ -86,40 +92,41 @@ impl Callers {
 pub(super) const USERS: &str = "users";
 pub(super) const OWNERS: &str = "owners";
 
-/// Who is known under a key.
-pub(super) fn known(accounts: Postings<'_>) -> Option<Known> {
-    let Account { user, organization, is_active } = speaker(accounts)?;
+/// Returns the user that a posting list represents, active or disabled; `None` if the users of the
+/// list have several organizations, or if a posting cannot be read.
+pub(super) fn known(postings: Postings<'_>) -> Option<UserLookup> {
+    let StoredUser { user, organization, is_active } = representative(postings)?;
     if !is_active {
-        return Some(Known::SwitchedOff);
+        return Some(UserLookup::Disabled);
     }
     let organization = OrganizationId::new(organization).ok()?;
-    Some(Known::Active { organization, user: UserId::new(user.as_str()).ok()? })
+    Some(UserLookup::Active { organization, user: UserId::new(user.as_str()).ok()? })
 }
 
-/// Who speaks for a key: of several users of one organization an active one, and of several of those the first by
-/// name, so that it is always the same. `None` if they are of several organizations.
-fn speaker(accounts: Postings<'_>) -> Option<Account<'_>> {
-    let mut best: Option<Account<'_>> = None;
-    for posting in accounts {
-        let account = Account::read(posting)?;
+/// Chooses one of several users of one organization: an active one, and of those the first by id,
+/// so that the choice is stable. `None` if the users have several organizations.
+fn representative(postings: Postings<'_>) -> Option<StoredUser<'_>> {
+    let mut best: Option<StoredUser<'_>> = None;
+    for posting in postings {
+        let candidate = StoredUser::read(posting)?;
         best = match best {
-            Some(other) if other.organization != account.organization => return None,
-            Some(other) if other.rank() <= account.rank() => Some(other),
-            _ => Some(account),
+            Some(other) if other.organization != candidate.organization => return None,
+            Some(other) if other.rank() <= candidate.rank() => Some(other),
+            _ => Some(candidate),
         };
     }
     best
 }
 
-/// What is kept of a user under its id and under each of its keys.
+/// The posting of a user under its id and under each of its keys.
 #[derive(Debug, Clone)]
-pub(super) struct Account<'a> {
-    user: IdText<'a>,
+pub(super) struct StoredUser<'a> {
+    user: IdString<'a>,
     organization: &'a str,
     is_active: bool,
 }
 
-impl<'a> Account<'a> {
+impl<'a> StoredUser<'a> {
     pub(super) fn write(organization: &OrganizationId, is_active: bool) -> Vec<u8> {
         [&[u8::from(is_active)], organization.as_str().as_bytes()].concat()
     }
@@ -127,12 +134,13 @@ impl<'a> Account<'a> {
     fn read(Posting { document, data }: Posting<'a>) -> Option<Self> {
         let (is_active, organization) = data.split_first()?;
         Some(Self {
-            user: IdText::of(document)?,
+            user: IdString::from_key(document)?,
             organization: std::str::from_utf8(organization).ok()?,
             is_active: *is_active == 1,
         })
     }
 
+    /// The least rank is chosen.
     fn rank(&self) -> (bool, &str) {
         (!self.is_active, self.user.as_str())
     }

@@ -1,21 +1,23 @@
-//! Follows the file of the JWK set. A set that cannot be read takes no key away; one that has none takes them all.
+//! Follows the file of the JWK set. An unreadable set leaves the keys in use; a set without entries
+//! removes all of them.
 
-use super::callers::KeyDigest;
-use super::tokens::Tokens;
-use crate::lifecycle::{Condition, Reporter};
+use crate::auth::callers::KeyDigest;
+use crate::auth::token_cache::Tokens;
 use crate::metrics::Metrics;
-use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
+use crate::process::lifecycle::{Condition, Reporter};
+use crate::process::watched_file::{LOOK_INTERVAL, WatchedFile};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Looks after which a set is said to be unreadable: what is wrong for a single one may be a change under way.
-const FAILED_LOOKS: u32 = 2;
+/// Failed reads in a row after which a set is reported as unreadable. A single failure may be a
+/// replacement of the file in progress.
+const REPORTED_FAILURES: u32 = 2;
 
-/// The gauge where no set is configured.
+/// The value of the age gauge if no set is configured.
 const NO_SET: f64 = -1.0;
 
-/// Keeps the keys of the JWK set as its file has them. Never ends.
+/// Keeps the keys equal to the file of the JWK set. Never ends.
 pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Arc<Metrics>) {
     let mut followed: Option<Followed> = None;
     loop {
@@ -30,42 +32,42 @@ pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Ar
                 metrics.jwks.age.set(NO_SET);
                 Condition::Ready
             }
-            Some(followed) => followed.look(&tokens, &metrics).await,
+            Some(followed) => followed.poll_file(&tokens, &metrics).await,
         };
         readiness.set(condition);
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-/// The file of the set in use.
+/// The file of the JWK set in use.
 struct Followed {
     file: WatchedFile,
-    /// When its contents were last known to be those in use.
+    /// When the file was last known to equal the set in use.
     confirmed: Instant,
-    failed_looks: u32,
-    /// The set that was read last. Its entries count once, also when it is read again.
+    failed_reads: u32,
+    /// The digest of the set that was read last, so that its skipped entries are counted only once.
     read: Option<KeyDigest>,
 }
 
 impl Followed {
-    /// A file that was read a moment ago, with the settings.
+    /// Follows a file that has just been read together with the settings.
     fn new(path: &Path) -> Self {
         let file = WatchedFile::new(path.to_owned());
-        Self { file, confirmed: Instant::now(), failed_looks: 0, read: None }
+        Self { file, confirmed: Instant::now(), failed_reads: 0, read: None }
     }
 
-    async fn look(&mut self, tokens: &Tokens, metrics: &Metrics) -> Condition {
-        let failed = self.refresh(tokens, metrics).await.err();
-        let condition = match failed {
+    async fn poll_file(&mut self, tokens: &Tokens, metrics: &Metrics) -> Condition {
+        let failure = self.refresh(tokens, metrics).await.err();
+        let condition = match failure {
             None => {
                 self.confirmed = Instant::now();
-                self.failed_looks = 0;
+                self.failed_reads = 0;
                 Condition::Ready
             }
             Some(reason) => {
-                // It is read again at the next look, changed or not.
+                // The file is read again at the next poll even if it has not changed.
                 self.file.forget();
-                self.failed_looks = self.failed_looks.saturating_add(1);
+                self.failed_reads = self.failed_reads.saturating_add(1);
                 self.report(&reason)
             }
         };
@@ -75,29 +77,29 @@ impl Followed {
 
     fn report(&self, reason: &str) -> Condition {
         let path = self.file.path().display();
-        if self.failed_looks == FAILED_LOOKS {
-            tracing::warn!(%path, reason, "JWK set not readable, the last good one stays");
+        if self.failed_reads == REPORTED_FAILURES {
+            tracing::warn!(%path, reason, "JWK set is unreadable; keeping the last good one");
         }
-        if self.failed_looks < FAILED_LOOKS {
+        if self.failed_reads < REPORTED_FAILURES {
             return Condition::Ready;
         }
         let note =
-            format!("auth.jwt.jwks_file {path} is not readable, the last good set stays: {reason}");
+            format!("auth.jwt.jwks_file {path} is unreadable; keeping the last good set: {reason}");
         Condition::Degraded(vec![note])
     }
 
     async fn refresh(&mut self, tokens: &Tokens, metrics: &Metrics) -> Result<(), String> {
         let before = tokens.settings();
         if before.jwks().map(|set| set.digest) != self.read {
-            // A reload has put another set in force, which it may have read before this one.
+            // A reload has replaced the set, possibly with an older one than the last read here.
             self.file.forget();
         }
         let json = self.file.read_if_changed().await.map_err(|error| error.to_string())?;
         let Some(json) = json else { return Ok(()) };
-        // Nothing is awaited from here on, so that these stay the settings in force.
+        // There is no await from here on, so these settings stay current.
         let settings = tokens.settings();
         if !Arc::ptr_eq(&settings, &before) {
-            // A reload may have taken keys away, or follow another file. What was read may be older than what it has read.
+            // A reload may have removed keys or changed the path, and may have read the file later.
             self.file.forget();
             return Ok(());
         }
@@ -106,11 +108,11 @@ impl Followed {
         if self.read.replace(set.digest) != Some(set.digest) {
             metrics.jwks.skipped_keys.increment(set.left_out);
         }
-        // With the same keys, the tokens that they have verified are still good.
+        // The keys are the same, so the cache of verified tokens stays valid.
         if settings.jwks().is_some_and(|old| old.digest == set.digest) {
             return Ok(());
         }
-        tracing::info!(keys = set.usable(), left_out = set.left_out, "JWK set read");
+        tracing::info!(keys = set.usable(), left_out = set.left_out, "JWK set loaded");
         let known = settings.warnings();
         let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));
         new_warnings.for_each(|warning| tracing::warn!("{warning}"));

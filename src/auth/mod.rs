@@ -1,25 +1,28 @@
-//! Who calls: a JWT or an API key becomes a [`Caller`], and nothing else does.
+//! Authenticates callers: only a verified JWT or API key becomes a [`Caller`].
 
 mod callers;
 mod jwks;
 mod jwt;
 #[cfg(test)]
 mod model;
-mod tokens;
+mod refusal;
+mod token_cache;
 mod users;
 
-pub use callers::Callers;
-pub use jwt::{JwtSettings, mint};
-pub use users::{UserRecord, UsersLoad, UsersSettings, UsersView};
+pub use crate::auth::callers::Callers;
+pub use crate::auth::jwt::{JwtSettings, mint};
+pub use crate::auth::refusal::AuthError;
+pub use crate::auth::users::{UserRecord, UsersSettings, UsersView};
 
+use crate::auth::callers::UserLookup;
+use crate::auth::jwt::{Claims, Token};
+use crate::auth::refusal::AuthRefusal;
+use crate::auth::token_cache::Tokens;
 use crate::ids::{OrganizationId, RequestId, UserId};
-use crate::lifecycle::Reporter;
 use crate::metrics::Metrics;
+use crate::process::lifecycle::Reporter;
 use crate::settings::Section;
-use callers::Known;
-use jwt::{Claims, Token};
 use std::sync::Arc;
-use tokens::Tokens;
 
 /// The section `[auth]`.
 #[derive(Debug, Clone)]
@@ -33,13 +36,16 @@ impl AuthSettings {
         let jwt = JwtSettings::read(&mut section.section("jwt"));
         let api_keys_enabled = section.section("api_key").value("enabled", true);
         if !api_keys_enabled && !jwt.has_keys() {
-            section.fault("jwt", "no key for tokens, and API keys are off: nobody could call");
+            section.fault(
+                "jwt",
+                "no key for tokens, and API keys are disabled: every request would be rejected",
+            );
         }
         Self { jwt, api_keys_enabled }
     }
 }
 
-/// Somebody whose credential was verified. Only [`Authenticator`] makes one.
+/// An authenticated caller. Only [`Authenticator`] creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     organization: OrganizationId,
@@ -56,53 +62,7 @@ impl Caller {
     }
 }
 
-/// Why a credential is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AuthError {
-    #[error("the token has expired or is not valid yet")]
-    ExpiredToken,
-    #[error("the API key is unknown or switched off")]
-    InvalidApiKey,
-    #[error("the token is not valid")]
-    InvalidToken,
-    #[error("there are no credentials")]
-    MissingCredentials,
-    /// The users are not loaded yet or too old, so that nobody can say whether the credential is good.
-    #[error("users are not known well enough")]
-    Unavailable,
-}
-
-/// Why a credential is refused: what the caller is answered, and what the log says to those who ask for it, which is
-/// nothing of the credential itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refused {
-    error: AuthError,
-    reason: &'static str,
-}
-
-impl Refused {
-    const fn token(reason: &'static str) -> Self {
-        Self { error: AuthError::InvalidToken, reason }
-    }
-
-    const fn expired(reason: &'static str) -> Self {
-        Self { error: AuthError::ExpiredToken, reason }
-    }
-
-    const fn api_key(reason: &'static str) -> Self {
-        Self { error: AuthError::InvalidApiKey, reason }
-    }
-
-    const fn missing(reason: &'static str) -> Self {
-        Self { error: AuthError::MissingCredentials, reason }
-    }
-
-    const fn unavailable() -> Self {
-        Self { error: AuthError::Unavailable, reason: "users are not loaded, or too old" }
-    }
-}
-
-/// Turns credentials into callers.
+/// Verifies credentials.
 #[derive(Debug)]
 pub struct Authenticator {
     tokens: Arc<Tokens>,
@@ -116,24 +76,25 @@ impl Authenticator {
         Self { tokens, callers, api_keys_enabled: settings.api_keys_enabled }
     }
 
-    /// Verifies what a request has as `Authorization`, of which there may be one. A refusal has a line in the log.
+    /// Verifies the `Authorization` of a request, which must occur exactly once. A refusal is
+    /// logged at debug level.
     pub fn authenticate<'a>(
         &self,
         authorization: impl IntoIterator<Item = &'a [u8]>,
         request: &RequestId,
     ) -> Result<Caller, AuthError> {
-        let caller = the_only(authorization).and_then(|header| self.caller(header));
-        caller.map_err(|Refused { error, reason }| {
+        let caller = single_header(authorization).and_then(|header| self.caller(header));
+        caller.map_err(|AuthRefusal { error, reason }| {
             tracing::debug!(request_id = request.as_str(), reason, "credential refused: {error}");
             error
         })
     }
 
-    fn caller(&self, header: &[u8]) -> Result<Caller, Refused> {
-        let refused = Refused::missing("Authorization has no bearer credential");
-        let credential = bearer(header).ok_or(refused)?;
-        // What is remembered was a token, and need not be looked at again to tell.
-        if let Some(claims) = self.tokens.remembered(credential) {
+    fn caller(&self, header: &[u8]) -> Result<Caller, AuthRefusal> {
+        let refusal = AuthRefusal::missing("Authorization has no bearer credential");
+        let credential = bearer(header).ok_or(refusal)?;
+        // A cached credential is a token, so it is not parsed again to find that out.
+        if let Some(claims) = self.tokens.cached(credential) {
             self.by_claims(claims)
         } else if let Some(token) = Token::read(credential) {
             self.by_claims(self.tokens.verify(credential, &token)?)
@@ -142,53 +103,59 @@ impl Authenticator {
         }
     }
 
-    fn by_claims(&self, claims: Claims) -> Result<Caller, Refused> {
-        const SWITCHED_OFF: Refused = Refused::token("its user is switched off");
+    fn by_claims(&self, claims: Claims) -> Result<Caller, AuthRefusal> {
+        const SWITCHED_OFF: AuthRefusal = AuthRefusal::token("its user is switched off");
         let Claims { organization, user, has_upper_case_hex } = claims;
         let claimed = match organization {
-            // The organization in a token is believed.
+            // A claimed organization is trusted, so only the state of the user is looked up.
             Some(organization) if !has_upper_case_hex => {
-                let is_off = self.callers.is_switched_off(&user);
-                return if is_off { Err(SWITCHED_OFF) } else { Ok(Caller { organization, user }) };
+                let is_switched_off = self.callers.is_switched_off(&user);
+                return if is_switched_off {
+                    Err(SWITCHED_OFF)
+                } else {
+                    Ok(Caller { organization, user })
+                };
             }
             claimed => claimed,
         };
         match (self.callers.user(&user), claimed) {
-            (Known::SwitchedOff, _) => Err(SWITCHED_OFF),
-            // The user's id as its document spells it.
-            (Known::Active { organization, user }, claimed) => {
+            (UserLookup::Disabled, _) => Err(SWITCHED_OFF),
+            // The caller gets the id in the spelling of the document.
+            (UserLookup::Active { organization, user }, claimed) => {
                 Ok(Caller { organization: claimed.unwrap_or(organization), user })
             }
-            (Known::Nobody | Known::Unknown, Some(organization)) => {
+            (UserLookup::NotFound | UserLookup::StaleIndex, Some(organization)) => {
                 Ok(Caller { organization, user })
             }
-            (Known::Nobody, None) => {
-                Err(Refused::token("it names no organization, and its user is unknown"))
+            (UserLookup::NotFound, None) => {
+                Err(AuthRefusal::token("it has no organization, and its user is unknown"))
             }
-            (Known::Unknown, None) => Err(Refused::unavailable()),
+            (UserLookup::StaleIndex, None) => Err(AuthRefusal::unavailable()),
         }
     }
 
-    fn by_api_key(&self, key: &str) -> Result<Caller, Refused> {
+    fn by_api_key(&self, key: &str) -> Result<Caller, AuthRefusal> {
         if !self.api_keys_enabled {
-            return Err(Refused::api_key("it is not a token, and auth.api_key.enabled is false"));
+            return Err(AuthRefusal::api_key(
+                "it is not a token, and auth.api_key.enabled is false",
+            ));
         }
         match self.callers.api_key(key) {
-            Known::Active { organization, user } => Ok(Caller { organization, user }),
-            Known::SwitchedOff => Err(Refused::api_key("its user is switched off")),
-            Known::Nobody => Err(Refused::api_key(
-                "it is not a token, and not the key of users of one organization",
+            UserLookup::Active { organization, user } => Ok(Caller { organization, user }),
+            UserLookup::Disabled => Err(AuthRefusal::api_key("its user is switched off")),
+            UserLookup::NotFound => Err(AuthRefusal::api_key(
+                "it is not a token and not the key of users of exactly one organization",
             )),
-            Known::Unknown => Err(Refused::unavailable()),
+            UserLookup::StaleIndex => Err(AuthRefusal::unavailable()),
         }
     }
 
-    /// Tokens are verified as these settings say from now on.
+    /// Verifies tokens by these settings from now on.
     pub fn reload(&self, settings: JwtSettings) {
         self.tokens.replace(settings);
     }
 
-    /// Keeps the keys that come from a file current. Never ends.
+    /// Follows the file of the JWK set. Never ends.
     pub fn follow_keys(
         &self,
         readiness: Reporter,
@@ -198,20 +165,21 @@ impl Authenticator {
     }
 }
 
-/// Of two credentials none is believed: another reader may take the other one.
-fn the_only<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a [u8], Refused> {
+/// Returns the only header value. Two credentials are rejected, because a proxy may have verified
+/// the other one.
+fn single_header<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a [u8], AuthRefusal> {
     let mut values = values.into_iter();
-    let only = values.next().ok_or(Refused::missing("there is no Authorization"))?;
+    let first = values.next().ok_or(AuthRefusal::missing("there is no Authorization"))?;
     match values.next() {
-        None => Ok(only),
-        Some(_) => Err(Refused::missing("there is more than one Authorization")),
+        None => Ok(first),
+        Some(_) => Err(AuthRefusal::missing("there is more than one Authorization")),
     }
 }
 
-/// The credential of a `Bearer` header; the scheme is read without regard to case.
+/// Returns the credential of a `Bearer` header. The case of the scheme is ignored.
 fn bearer(header: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(header).ok()?;
-    let (scheme, credential) = text.trim().split_once(' ')?;
+    let header = std::str::from_utf8(header).ok()?;
+    let (scheme, credential) = header.trim().split_once(' ')?;
     let credential = credential.trim_start();
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }
@@ -221,11 +189,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_bearer_is_a_credential() {
+    fn only_the_bearer_scheme_is_accepted() {
         assert_eq!(bearer(b"Bearer abc"), Some("abc"));
         assert_eq!(bearer(b"bEaReR   abc "), Some("abc"));
-        for refused in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"abc", b"", b"Bearer \xff"] {
-            assert_eq!(bearer(refused), None);
+        for header in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"abc", b"", b"Bearer \xff"] {
+            assert_eq!(bearer(header), None);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Callers held against a model of them: whatever happens to users, every key and every id speaks for whom the
-//! model says.
+//! A property test that compares [`Callers`] with a simple model, for random changes and reloads.
 //!
-//! In tests hashes are few (see [`crate::mirror::sharded`]), so that keys and documents that have the same are
-//! the rule here.
+//! In tests there are few hash values (see [`crate::mirror::index::sharded`]), so that collisions
+//! of keys and of documents are frequent.
 
-use super::callers::{Callers, Known};
-use super::users::{UsersSettings, UsersView};
+use crate::auth::callers::{Callers, UserLookup};
+use crate::auth::users::{UsersSettings, UsersView};
 use crate::ids::{OrganizationId, UserId};
 use crate::metrics::Metrics;
-use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
+use crate::mirror::index::sharded::ShardLayout;
 use crate::mirror::steps::{Step, gauge, steps};
+use crate::mirror::{Tables, View};
 use crate::settings::Settings;
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
@@ -25,7 +25,7 @@ const ORGANIZATIONS: [&str; 3] = ["org", "org_2", "64d2f9c5e8a1d4e001a0b1c3"];
 const KEYS: [&str; 6] = ["key", "key_2", "k", "ü", "key_3", "key_4"];
 const DOCUMENTS: u8 = 8;
 
-/// What a document says.
+/// The content of a user document.
 #[derive(Debug, Clone, PartialEq)]
 struct User {
     organization: &'static str,
@@ -34,7 +34,7 @@ struct User {
 }
 
 fn user() -> impl Strategy<Value = User> {
-    // Mostly of one organization, so that keys that are shared are not all refused.
+    // Most users have one organization, so that not all shared keys are in conflict.
     let organization = prop_oneof![3 => Just(ORGANIZATIONS[0]), 1 => select(&ORGANIZATIONS[..])];
     let fields = (organization, prop::bool::weighted(0.7), vec(select(&KEYS[..]), 0..4));
     fields.prop_map(|(organization, is_active, keys)| User { organization, is_active, keys })
@@ -42,56 +42,58 @@ fn user() -> impl Strategy<Value = User> {
 
 proptest! {
     #[test]
-    fn every_key_and_id_speaks_for_whom_documents_say(steps in steps(DOCUMENTS, user())) {
+    fn every_key_and_id_resolves_to_the_user_of_the_model(steps in steps(DOCUMENTS, user())) {
         let metrics = Metrics::new("", "").unwrap();
-        let callers = Arc::new(Callers::new(std::time::Duration::from_secs(30)));
+        let staleness = std::time::Duration::from_secs(30);
+        let callers = Arc::new(Callers::with_layout(staleness, ShardLayout::COLLIDING));
         callers.freshness().set(Instant::now());
         let settings = UsersSettings::read(&mut Settings::default().section("users"));
-        let mut view = UsersView::new(settings, &callers, Arc::clone(&metrics));
-        let mut model = Model::default();
+        let mut users = Tables::new(UsersView::new(settings, &callers, Arc::clone(&metrics)));
+        let mut model = CallersModel::default();
         for step in steps {
             match &step {
-                Step::Change(changes) => change(&mut view, changes),
-                Step::Reload(documents) => reload(&mut view, documents),
+                Step::Change(changes) => change(&mut users, changes),
+                Step::Reload(documents) => reload(&mut users, documents),
             }
             step.apply_to(&mut model.0);
             for key in KEYS {
                 prop_assert_eq!(callers.api_key(key), model.api_key(key), "{}", key);
             }
             for document in 0..DOCUMENTS {
-                let id = id_text(document);
-                let (user, known) = (UserId::new(&id).unwrap(), model.user(&id));
-                prop_assert_eq!(callers.is_switched_off(&user), known == Known::SwitchedOff, "{}", id);
-                prop_assert_eq!(callers.user(&user), known, "{}", id);
+                let id = id_string(document);
+                let (user, expected) = (UserId::new(&id).unwrap(), model.user(&id));
+                prop_assert_eq!(callers.is_switched_off(&user), expected == UserLookup::Disabled, "{}", id);
+                prop_assert_eq!(callers.user(&user), expected, "{}", id);
             }
             prop_assert_eq!(counts(&metrics), model.counts());
         }
     }
 }
 
-fn change(view: &mut UsersView, changes: &BTreeMap<u8, Option<User>>) {
+fn change(users: &mut Tables<UsersView>, changes: &BTreeMap<u8, Option<User>>) {
     let records = changes.iter().map(|(document, user)| match user {
         Some(user) => {
-            let document = written(*document, user);
-            (DocumentKey::of(&document).unwrap(), Some(view.read(&document).unwrap()))
+            let document = to_bson(*document, user);
+            let record = users.view().read(&document).unwrap();
+            (DocumentKey::from_document(&document).unwrap(), Some(record))
         }
-        None => (DocumentKey::of(&rawdoc! { "_id": id(*document) }).unwrap(), None),
+        None => (DocumentKey::from_document(&rawdoc! { "_id": id(*document) }).unwrap(), None),
     });
     let records = records.collect();
-    view.apply(records);
+    users.apply(records);
 }
 
-fn reload(view: &mut UsersView, documents: &[(u8, User)]) {
-    let mut load = view.begin_load();
+fn reload(users: &mut Tables<UsersView>, documents: &[(u8, User)]) {
+    let mut load = users.begin_load();
     for (document, user) in documents {
-        let document = written(*document, user);
-        let record = view.read(&document).unwrap();
-        view.load(&mut load, &DocumentKey::of(&document).unwrap(), record);
+        let document = to_bson(*document, user);
+        let record = users.view().read(&document).unwrap();
+        load.upsert(&DocumentKey::from_document(&document).unwrap(), record);
     }
-    view.finish_load(load);
+    users.finish_load(load);
 }
 
-/// API keys and those that are several organizations', as the metrics say.
+/// The number of API keys and of those that several organizations have, by the metrics.
 fn counts(metrics: &Metrics) -> (usize, usize) {
     let names = ["hookgate_index_api_keys", "hookgate_index_conflicting_api_keys"];
     let [keys, conflicting] = names.map(|name| gauge(metrics, name));
@@ -99,15 +101,15 @@ fn counts(metrics: &Metrics) -> (usize, usize) {
 }
 
 #[derive(Default)]
-struct Model(BTreeMap<u8, User>);
+struct CallersModel(BTreeMap<u8, User>);
 
-impl Model {
-    fn api_key(&self, key: &str) -> Known {
-        speaks(self.0.iter().filter(|(_, user)| user.keys.contains(&key)))
+impl CallersModel {
+    fn api_key(&self, key: &str) -> UserLookup {
+        expected_lookup(self.0.iter().filter(|(_, user)| user.keys.contains(&key)))
     }
 
-    fn user(&self, id: &str) -> Known {
-        speaks(self.0.iter().filter(|(document, _)| id_text(**document) == id))
+    fn user(&self, id: &str) -> UserLookup {
+        expected_lookup(self.0.iter().filter(|(document, _)| id_string(**document) == id))
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -121,21 +123,21 @@ impl Model {
     }
 }
 
-/// One of several, all of one organization: the first by name of those that are switched on.
-fn speaks<'a>(users: impl Iterator<Item = (&'a u8, &'a User)> + Clone) -> Known {
+/// The expected lookup of several users: of one organization, the first active one by id.
+fn expected_lookup<'a>(users: impl Iterator<Item = (&'a u8, &'a User)> + Clone) -> UserLookup {
     let organizations: BTreeSet<&str> = users.clone().map(|(_, user)| user.organization).collect();
-    let active = users.filter(|(_, user)| user.is_active).map(|(document, _)| id_text(*document));
+    let active = users.filter(|(_, user)| user.is_active).map(|(document, _)| id_string(*document));
     match (organizations.len(), active.min()) {
-        (0 | 2.., _) => Known::Nobody,
-        (1, None) => Known::SwitchedOff,
-        (1, Some(user)) => Known::Active {
+        (0 | 2.., _) => UserLookup::NotFound,
+        (1, None) => UserLookup::Disabled,
+        (1, Some(user)) => UserLookup::Active {
             organization: OrganizationId::new(organizations.first().unwrap()).unwrap(),
             user: UserId::new(&user).unwrap(),
         },
     }
 }
 
-/// The last two differ in type alone.
+/// The ids of the last two documents differ only in type.
 fn id(document: u8) -> RawBson {
     let digits = ObjectId::from_bytes([document.min(6); 12]);
     match document {
@@ -145,19 +147,19 @@ fn id(document: u8) -> RawBson {
     }
 }
 
-fn id_text(document: u8) -> String {
+fn id_string(document: u8) -> String {
     match id(document) {
         RawBson::ObjectId(id) => id.to_hex(),
         id => id.as_str().unwrap().to_owned(),
     }
 }
 
-fn written(document: u8, user: &User) -> RawDocumentBuf {
+fn to_bson(document: u8, user: &User) -> RawDocumentBuf {
     let mut keys = bson::RawArrayBuf::new();
     for key in &user.keys {
         keys.push(*key);
     }
-    // A single one is a text half of the time.
+    // A single key is a string in half of the documents.
     let keys = match user.keys.as_slice() {
         [key] if document.is_multiple_of(2) => RawBson::from(*key),
         _ => keys.into(),

@@ -1,16 +1,15 @@
-//! Users out of their documents: what is kept of each, and under which keys.
+//! Reading users from their documents, and filing them by id and by API key.
 
-use super::callers::{Account, Callers, KeyDigest, OWNERS, USERS, digest_of, known};
+use crate::auth::callers::{Callers, KeyDigest, OWNERS, StoredUser, USERS, digest_of, known};
 use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
-use crate::log_rate::LogRate;
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
-use crate::mirror::document::{DocumentKey, IdText, Malformed, field, identifier, is_active};
-use crate::mirror::key::Key;
+use crate::mirror::document::{DocumentKey, IdString, Malformed, field, identifier, is_active};
+use crate::mirror::index::key::IndexKey;
+use crate::mirror::index::sharded::ShardedIndex;
+use crate::mirror::index::writer::{Entry, Writer};
 use crate::mirror::left_out::LeftOut;
-use crate::mirror::load::Load;
-use crate::mirror::snapshot::Snapshot;
-use crate::mirror::writer::{Changes, Entry, Writer};
+use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
 use bson::{Document, RawBsonRef, RawDocument, doc};
 use std::collections::HashSet;
@@ -23,60 +22,61 @@ pub struct UsersSettings {
     pub collection: String,
     organization_field: String,
     api_key_field: String,
-    api_key_encoding: Encoding,
-    /// Empty: every user counts as switched on.
+    api_key_encoding: ApiKeyEncoding,
+    /// If this is empty, every user is switched on.
     active_field: String,
 }
 
-/// How the database stores API keys.
+/// The form in which the database stores API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Encoding {
+enum ApiKeyEncoding {
     Plain,
     /// The hex digits of the SHA-256 digest.
     Sha256,
 }
 
 impl UsersSettings {
+    /// Reads the section.
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
             collection: section.name("collection", "users"),
             organization_field: section.name("organization_field", "organizationId"),
             api_key_field: section.name("api_key_field", "apiKey"),
-            api_key_encoding: section.value("api_key_encoding", Encoding::Plain),
+            api_key_encoding: section.value("api_key_encoding", ApiKeyEncoding::Plain),
             active_field: section.value("active_field", "enabled".to_owned()),
         }
     }
 }
 
 impl UsersSettings {
-    /// What decides on what is made of a document.
+    /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 5] {
         let encoding = match self.api_key_encoding {
-            Encoding::Plain => "plain",
-            Encoding::Sha256 => "sha256",
+            ApiKeyEncoding::Plain => "plain",
+            ApiKeyEncoding::Sha256 => "sha256",
         };
         let Self { collection, organization_field, api_key_field, active_field, .. } = self;
         [collection, organization_field, api_key_field, active_field, encoding]
     }
 }
 
-/// How often it is logged that there are more conflicts: each change may bring one.
-const CONFLICTS_LOGGED: Duration = Duration::from_secs(10);
+/// The least time between two log lines about new conflicts. Each change may add one.
+const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Users with such keys that `hookgate check` names.
+/// The number of users with conflicting keys that `hookgate check` names.
 const NAMED: usize = 10;
 
-/// Makes callers out of the documents of users.
+/// Files users by their ids, and by the digests of their API keys.
 #[derive(Debug)]
 pub struct UsersView {
     settings: UsersSettings,
     callers: Arc<Callers>,
-    users: Writer,
-    owners: Writer,
-    /// Keys that belong to nobody, for being several organizations'.
+    /// Keys that users of several organizations have. Such a key is refused.
     conflicts: HashSet<KeyDigest>,
-    log_rate: LogRate,
+    /// Keys that may have come into conflict by the last load or set of changes.
+    suspects: Vec<KeyDigest>,
+    log_throttle: LogThrottle,
     metrics: Arc<Metrics>,
 }
 
@@ -85,43 +85,41 @@ impl UsersView {
         Self {
             settings,
             callers: Arc::clone(callers),
-            users: Writer::new(Arc::clone(&callers.users)),
-            owners: Writer::new(Arc::clone(&callers.owners)),
             conflicts: HashSet::new(),
-            log_rate: LogRate::new(1, CONFLICTS_LOGGED),
+            suspects: Vec::new(),
+            log_throttle: LogThrottle::new(1, CONFLICT_LOG_INTERVAL),
             metrics,
         }
     }
 
-    /// Looks again at keys that may have come to be several organizations', and at those that were.
-    fn look_for_conflicts(&mut self, keys: impl IntoIterator<Item = KeyDigest>) {
+    /// Checks the suspects and the earlier conflicts.
+    fn find_conflicts(&mut self) {
         let before = self.conflicts.len();
-        self.conflicts.extend(keys);
+        self.conflicts.extend(std::mem::take(&mut self.suspects));
         let owners = &self.callers.owners;
         self.conflicts.retain(|key| {
-            owners.read(Key::of(key), |accounts| {
+            owners.read(IndexKey::new(key), |accounts| {
                 accounts.is_some_and(|accounts| known(accounts).is_none())
             })
         });
-        if self.conflicts.len() > before && self.log_rate.allows() {
+        if self.conflicts.len() > before && self.log_throttle.allows() {
             tracing::warn!(
                 conflicts = self.conflicts.len(),
                 "API keys belong to users of several organizations and are refused"
             );
         }
         self.metrics.index_conflicting_api_keys.set(self.conflicts.len() as f64);
-        self.metrics.index_api_keys.set(self.owners.keys() as f64);
     }
 
-    /// The digests of a user's keys, and what of them is malformed: that leaves out the key and not the user.
+    /// The digests of a user's keys, and the malformed ones, which are left out alone.
     fn digests(&self, document: &RawDocument) -> (Vec<KeyDigest>, LeftOut) {
         let mut keys = (Vec::new(), LeftOut::default());
         match field(document, &self.settings.api_key_field) {
             Ok(None) => {}
             Ok(Some(RawBsonRef::Array(array))) => {
-                for (at, key) in array.into_iter().enumerate() {
+                for (index, key) in array.into_iter().enumerate() {
                     let key = key.map_err(|_| Malformed::Unreadable);
-                    self.add_key(&mut keys, at, key);
+                    self.add_key(&mut keys, index, key);
                 }
             }
             Ok(Some(key)) => self.add_key(&mut keys, 0, Ok(key)),
@@ -130,11 +128,12 @@ impl UsersView {
         keys
     }
 
-    /// Adds the key at this place; nothing of a malformed one is shown, since it may be a good key in another encoding.
+    /// Adds the key at this index. A malformed key is never logged, because it may be a valid key
+    /// in another encoding.
     fn add_key(
         &self,
         (digests, left_out): &mut (Vec<KeyDigest>, LeftOut),
-        at: usize,
+        index: usize,
         key: Result<RawBsonRef<'_>, Malformed>,
     ) {
         let digest = key.and_then(|key| match key {
@@ -145,24 +144,24 @@ impl UsersView {
         match digest {
             Ok(digest) => digests.extend(digest),
             Err(fault) => {
-                left_out.add(|| format!("API key no. {}", at + 1), Some(fault));
+                left_out.add(|| format!("API key no. {}", index + 1), Some(fault));
             }
         }
     }
 
-    /// The digest of a stored key; an empty one is no key.
+    /// The digest of a stored key; `None` if it is empty.
     fn digest(&self, stored: &str) -> Result<Option<KeyDigest>, Malformed> {
         match self.settings.api_key_encoding {
             _ if stored.is_empty() => Ok(None),
-            Encoding::Plain => Ok(Some(digest_of(stored.as_bytes()))),
-            Encoding::Sha256 => from_hex(stored).map(Some).ok_or_else(|| {
+            ApiKeyEncoding::Plain => Ok(Some(digest_of(stored.as_bytes()))),
+            ApiKeyEncoding::Sha256 => from_hex(stored).map(Some).ok_or_else(|| {
                 Malformed::wrong(&self.settings.api_key_field, "a SHA-256 digest in 64 hex digits")
             }),
         }
     }
 }
 
-/// What a user's document comes to.
+/// What is kept of a user.
 #[derive(Debug)]
 pub struct UserRecord {
     organization: OrganizationId,
@@ -171,36 +170,16 @@ pub struct UserRecord {
     left_out: LeftOut,
 }
 
-impl UserRecord {
-    /// What is kept under the user's id, and under its keys.
-    fn entries(&self, document: &DocumentKey) -> (Vec<Entry>, Vec<Entry>) {
-        let data = Account::write(&self.organization, self.is_active);
-        let id = IdText::of(document.as_bytes());
-        let by_id = id.map(|id| Entry {
-            key: Key::of(&*hex_in_lower_case(id.as_str())).to_bytes(),
-            data: data.clone(),
-        });
-        let by_key = self
-            .keys
-            .iter()
-            .map(|key| Entry { key: Key::of(key).to_bytes(), data: data.clone() })
-            .collect();
-        (by_id.into_iter().collect(), by_key)
-    }
-}
-
-/// All users in the making, by id and by key.
-#[derive(Debug)]
-pub struct UsersLoad {
-    users: Load,
-    owners: Load,
-}
-
 impl View for UsersView {
     const COLLECTION: Collection = Collection::Users;
+    const TABLES: [&'static str; 2] = [USERS, OWNERS];
 
     type Record = UserRecord;
-    type Load = UsersLoad;
+    type Extras = ();
+
+    fn indexes(&self) -> [Arc<ShardedIndex>; 2] {
+        [&self.callers.users, &self.callers.owners].map(Arc::clone)
+    }
 
     fn projection(&self) -> Document {
         let settings = &self.settings;
@@ -233,26 +212,31 @@ impl View for UsersView {
         record.left_out.clone()
     }
 
-    fn begin_load(&self) -> UsersLoad {
-        UsersLoad { users: self.users.begin_load(), owners: self.owners.begin_load() }
+    fn entries(document: &DocumentKey, record: UserRecord) -> [Vec<Entry>; 2] {
+        let data = StoredUser::write(&record.organization, record.is_active);
+        let entry = |key: IndexKey<'_>| Entry { key: key.to_bytes(), data: data.clone() };
+        let id = IdString::from_key(document.as_bytes());
+        let by_id = id.map(|id| entry(IndexKey::new(&*hex_in_lower_case(id.as_str()))));
+        let by_key = record.keys.iter().map(|key| entry(IndexKey::new(key)));
+        [by_id.into_iter().collect(), by_key.collect()]
     }
 
-    fn load(&self, load: &mut UsersLoad, document: &DocumentKey, record: UserRecord) {
-        let (by_id, by_key) = record.entries(document);
-        load.users.put(document.as_bytes(), &by_id);
-        load.owners.put(document.as_bytes(), &by_key);
-    }
-
-    fn finish_load(&mut self, load: UsersLoad) {
-        self.users.replace(load.users);
-        self.owners.replace(load.owners);
-        let mut shared = Vec::new();
+    fn loaded(&mut self, (): ()) {
+        let suspects = &mut self.suspects;
         self.callers.owners.for_each(|key, owners| {
             if owners.len() > 1 {
-                shared.extend(KeyDigest::try_from(key.first()));
+                suspects.extend(KeyDigest::try_from(key.first()));
             }
         });
-        self.look_for_conflicts(shared);
+    }
+
+    fn changed(&mut self, _: &DocumentKey, record: Option<&mut UserRecord>) {
+        self.suspects.extend(record.iter().flat_map(|record| &record.keys));
+    }
+
+    fn published(&mut self, [_, owners]: &[Writer; 2]) {
+        self.find_conflicts();
+        self.metrics.index_api_keys.set(owners.keys() as f64);
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -261,9 +245,11 @@ impl View for UsersView {
         }
         let mut users = Vec::new();
         for key in &self.conflicts {
-            self.callers.owners.read(Key::of(key), |accounts| {
-                let ids =
-                    accounts.into_iter().flatten().filter_map(|each| IdText::of(each.document));
+            self.callers.owners.read(IndexKey::new(key), |accounts| {
+                let ids = accounts
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|each| IdString::from_key(each.document));
                 users.extend(ids.map(|id| id.as_str().to_owned()));
             });
         }
@@ -273,44 +259,20 @@ impl View for UsersView {
         let count = self.conflicts.len();
         let users = users.join(", ");
         vec![format!(
-            "API keys of users of several organizations, which are refused: {count}, such as those of {users}"
+            "API keys that belong to users of several organizations are refused: {count}, such as those of {users}"
         )]
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot) {
-        let mut load = self.begin_load();
-        for (name, table) in [(USERS, &mut load.users), (OWNERS, &mut load.owners)] {
-            for (document, entries) in snapshot.documents(name) {
-                table.put(document, &entries);
-            }
-        }
-        self.finish_load(load);
-    }
-
-    fn apply(&mut self, records: Vec<(DocumentKey, Option<UserRecord>)>) {
-        let (mut users, mut owners) = (Changes::default(), Changes::default());
-        let mut keys = Vec::new();
-        for (document, record) in records {
-            let (by_id, by_key) =
-                record.as_ref().map(|record| record.entries(&document)).unwrap_or_default();
-            users.put(document.as_bytes(), by_id);
-            owners.put(document.as_bytes(), by_key);
-            keys.extend(record.map(|record| record.keys).unwrap_or_default());
-        }
-        self.users.apply(users);
-        self.owners.apply(owners);
-        self.look_for_conflicts(keys);
     }
 }
 
-fn from_hex(text: &str) -> Option<KeyDigest> {
+/// Reads a digest from 64 hex digits.
+fn from_hex(string: &str) -> Option<KeyDigest> {
     let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    if string.len() != 64 || !string.is_ascii() {
         return None;
     }
     for (index, byte) in digest.iter_mut().enumerate() {
-        let digits = text.get(index * 2..index * 2 + 2)?;
-        // from_str_radix takes a sign, which is no digit.
+        let digits = string.get(index * 2..index * 2 + 2)?;
+        // from_str_radix accepts a sign.
         if digits.starts_with('+') {
             return None;
         }
@@ -322,45 +284,53 @@ fn from_hex(text: &str) -> Option<KeyDigest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::callers::Known;
+    use crate::auth::callers::UserLookup;
+    use crate::mirror::Tables;
     use crate::settings::Settings;
     use bson::rawdoc;
 
-    /// Users `(id, organization, is active, key)`, loaded or put one by one, and who speaks for `key`.
-    fn owner(users: &[(&str, &str, bool)], is_load: bool) -> Known {
+    /// Looks up the owner of `key` among users `(id, organization, is active)` that all have it.
+    /// They are loaded together or applied one by one.
+    fn owner(users: &[(&str, &str, bool)], is_load: bool) -> UserLookup {
         let callers = Arc::new(Callers::new(Duration::from_secs(30)));
         let settings = UsersSettings::read(&mut Settings::default().section("users"));
-        let mut view = UsersView::new(settings, &callers, Metrics::new("v", "c").unwrap());
-        let mut load = view.begin_load();
+        let view = UsersView::new(settings, &callers, Metrics::new("v", "c").unwrap());
+        let mut tables = Tables::new(view);
+        let mut load = tables.begin_load();
         for (id, organization, enabled) in users {
             let document = rawdoc! { "_id": *id, "organizationId": *organization, "enabled": *enabled, "apiKey": "key" };
-            let record = view.read(&document).unwrap();
-            let key = DocumentKey::of(&document).unwrap();
+            let record = tables.view().read(&document).unwrap();
+            let key = DocumentKey::from_document(&document).unwrap();
             if is_load {
-                view.load(&mut load, &key, record);
+                load.upsert(&key, record);
             } else {
-                view.apply(vec![(key, Some(record))]);
+                tables.apply(vec![(key, Some(record))]);
             }
         }
         if is_load {
-            view.finish_load(load);
+            tables.finish_load(load);
         }
         let organizations: HashSet<&str> = users.iter().map(|user| user.1).collect();
-        assert_eq!(view.conflicts.len(), usize::from(organizations.len() > 1));
+        assert_eq!(tables.view().conflicts.len(), usize::from(organizations.len() > 1));
         callers.api_key("key")
     }
 
     #[test]
-    fn a_key_of_several_organizations_belongs_to_nobody() {
+    fn a_key_of_several_organizations_has_no_owner() {
         for is_load in [true, false] {
-            let speaks = |users: &[(&str, &str, bool)], expected: &str| {
-                let Known::Active { user, .. } = owner(users, is_load) else { panic!("{users:?}") };
+            let assert_owner = |users: &[(&str, &str, bool)], expected: &str| {
+                let UserLookup::Active { user, .. } = owner(users, is_load) else {
+                    panic!("{users:?}")
+                };
                 assert_eq!(user.as_str(), expected);
             };
-            speaks(&[("b", "one", true), ("a", "one", false)], "b");
-            speaks(&[("b", "one", true), ("a", "one", true)], "a");
-            assert_eq!(owner(&[("a", "one", false)], is_load), Known::SwitchedOff);
-            assert_eq!(owner(&[("a", "one", true), ("b", "two", true)], is_load), Known::Nobody);
+            assert_owner(&[("b", "one", true), ("a", "one", false)], "b");
+            assert_owner(&[("b", "one", true), ("a", "one", true)], "a");
+            assert_eq!(owner(&[("a", "one", false)], is_load), UserLookup::Disabled);
+            assert_eq!(
+                owner(&[("a", "one", true), ("b", "two", true)], is_load),
+                UserLookup::NotFound
+            );
         }
     }
 

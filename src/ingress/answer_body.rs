@@ -1,8 +1,9 @@
-//! The body of an answer, which is handed over in pieces: what hyper has not asked for yet stays here, and is held by the
-//! permit of its request until it has gone or is dropped.
+//! The body of an answer. A large body is given to hyper in pieces, and its memory counts against
+//! the permit of its request until it is sent or dropped.
 //!
-//! hyper asks for the next piece when there is room in its buffer (32 KiB over HTTP/1.1, 8 KiB for a stream of HTTP/2), so
-//! that what a caller does not read costs no more memory beyond the bounds than such a buffer and a piece.
+//! hyper asks for the next piece when its buffer has room (32 KiB over HTTP/1.1, 8 KiB for a stream
+//! of HTTP/2). So an answer that its caller does not read uses at most one such buffer and one
+//! piece beyond the in-flight limits.
 
 use crate::admission::Permit;
 use bytes::Bytes;
@@ -11,24 +12,26 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Small, since a caller of HTTP/2 may leave a hundred unread.
+/// Bytes of a piece. It is small because an HTTP/2 caller may leave 100 answers unread.
 const PIECE: usize = 4 << 10;
 
+/// The unsent part of the body of an answer.
 #[derive(Debug)]
-pub(super) struct AnswerBody {
-    rest: Bytes,
-    /// Of a small answer nothing is held: what there is of it is bounded by what a connection may ask at a time.
+pub struct AnswerBody {
+    unsent: Bytes,
+    /// `None` for a small answer. The memory of those is bounded by the number of requests that a
+    /// connection may have at a time.
     permit: Option<Box<Permit>>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(text: Vec<u8>) -> Self {
-        Self { rest: text.into(), permit: None }
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self { unsent: bytes.into(), permit: None }
     }
 
-    /// With the permit that holds it.
-    pub(super) fn held(text: Vec<u8>, permit: Permit) -> Self {
-        Self { rest: text.into(), permit: Some(Box::new(permit)) }
+    /// A body whose memory counts against `permit`.
+    pub(crate) fn with_permit(bytes: Vec<u8>, permit: Permit) -> Self {
+        Self { unsent: bytes.into(), permit: Some(Box::new(permit)) }
     }
 }
 
@@ -40,24 +43,24 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
+        if self.unsent.is_empty() {
             return Poll::Ready(None);
         }
         let piece = if self.permit.is_none() {
-            std::mem::take(&mut self.rest)
+            std::mem::take(&mut self.unsent)
         } else {
-            // One that shared the memory of the whole would keep it for as long as the piece waits.
-            let length = self.rest.len().min(PIECE);
-            Bytes::copy_from_slice(&self.rest.split_to(length))
+            // A copy: a slice would keep the memory of the whole body while the piece waits.
+            let length = self.unsent.len().min(PIECE);
+            Bytes::copy_from_slice(&self.unsent.split_to(length))
         };
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.unsent.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.unsent.len() as u64)
     }
 }

@@ -1,12 +1,12 @@
-//! Reading the body: what it may be, how large, and for how long.
+//! Reads the body of a request, and bounds its type, encoding, size and time.
 
-use super::decoding;
-use super::encoding::{Encoding, Encodings};
-use super::invalid_json::InvalidJson;
-use super::rejection::Rejection;
-use super::unread::Reading;
-use super::webhook::WebhookError;
 use crate::admission::Permit;
+use crate::http::unread_body::TrackedBody;
+use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
+use crate::ingress::decompress;
+use crate::ingress::invalid_json::InvalidJson;
+use crate::ingress::rejection::Rejection;
+use crate::ingress::webhook::WebhookError;
 use crate::settings::Section;
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -15,24 +15,24 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// Bodies that a worker decodes at a time. A decoder of brotli may hold 16 MiB for its window and 4
-/// for its tables, and more of them at a time would be no faster.
+/// Bodies that a worker decodes at a time. A brotli decoder may use 16 MiB for its window and 4 MiB
+/// for its tables. More decoders at a time would be no faster, because a worker is one thread.
 const DECODERS: usize = 2;
 
-/// What is held for a body whose length was announced before any of it has arrived, and the least memory that is taken
-/// for it when it comes in pieces; it doubles as the body grows. What was announced may never come, so no more is held
-/// than a step ahead of what has.
+/// Bytes reserved for a body with `Content-Length` before any of it has arrived, and its first
+/// buffer if it arrives in pieces. The buffer doubles as the body grows. The announced bytes may
+/// never arrive, so the reservation stays at most one step ahead of those that have.
 const STEP: usize = 16 << 10;
 
-/// Likewise, if nobody has said how much there is of it.
+/// The first buffer of a body without `Content-Length`, in bytes.
 const UNANNOUNCED: usize = 4 << 10;
 
 /// The keys of `[server]` that concern bodies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodySettings {
-    /// Bytes, 1 KiB to 64 MiB; as sent, and as decoded.
+    /// Bytes, 1 KiB to 64 MiB. Bounds both the encoded and the decoded body.
     pub max_body: usize,
-    pub encodings: Encodings,
+    pub encodings: ContentEncodings,
     /// From the head of the request to the last byte of its body.
     pub timeout: Duration,
 }
@@ -41,7 +41,7 @@ impl BodySettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
             max_body: section.size("max_body", "1MiB", 1024..=(64 << 20)),
-            encodings: Encodings::read(section),
+            encodings: ContentEncodings::read(section),
             timeout: section.duration(
                 "body_timeout",
                 "15s",
@@ -63,15 +63,15 @@ impl BodyReader {
         Self { settings, decoders: Semaphore::new(DECODERS) }
     }
 
-    /// Looks at what is said of the body, before any of it is read.
+    /// Checks the headers that describe the body, before any of it is read.
     pub(super) fn announced(
         &self,
         headers: &HeaderMap,
-        body: &Reading,
+        body: &TrackedBody,
     ) -> Result<Announced, Rejection> {
         let deadline = Instant::now() + self.settings.timeout;
         check_type(headers)?;
-        let encoding = self.settings.encodings.of(headers)?;
+        let encoding = self.settings.encodings.select(headers)?;
         let bytes = body.announced();
         let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if bytes.is_some_and(|bytes| bytes > self.settings.max_body) {
@@ -80,10 +80,10 @@ impl BodyReader {
         Ok(Announced { encoding, bytes, deadline })
     }
 
-    /// Reads the whole body, and decodes it; its bytes are held by the permit.
+    /// Reads the whole body and decodes it. Its memory counts against the permit.
     pub(super) async fn read(
         &self,
-        body: &mut Reading,
+        body: &mut TrackedBody,
         announced: Announced,
         permit: &mut Permit,
     ) -> Result<Bytes, Rejection> {
@@ -95,22 +95,22 @@ impl BodyReader {
         let slot = timeout_at(deadline, self.decoders.acquire()).await;
         let slot = slot.map_err(|_| Rejection::Overloaded)?;
         let _slot = slot.expect("the semaphore is never closed");
-        let decoded = decoding::decode(encoding, &collected, max_body, permit);
+        let decoded = decompress::decode(encoding, &collected, max_body, permit);
         timeout_at(deadline, decoded).await.map_err(|_| Rejection::Overloaded)?
     }
 }
 
-/// What the head of a request says of its body.
+/// The description of a body in the head of its request.
 #[derive(Debug)]
 pub(super) struct Announced {
-    encoding: Option<Encoding>,
-    /// By Content-Length, where there is one.
+    encoding: Option<ContentEncoding>,
+    /// The `Content-Length`, if there is one.
     bytes: Option<usize>,
-    /// For its last byte.
+    /// When the last byte must have arrived.
     deadline: Instant,
 }
 
-/// JSON, or no word of what it is.
+/// Accepts a JSON media type, or no `Content-Type`.
 fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_json = |value: &str| {
         let essence = value.split(';').next().unwrap_or_default().trim();
@@ -129,22 +129,22 @@ fn is_other_json(essence: &str) -> bool {
 }
 
 async fn collect(
-    body: &mut Reading,
+    body: &mut TrackedBody,
     announced: Option<usize>,
     max_body: usize,
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {
     if let Some(bytes) = announced {
-        // What does not fit now is refused before it is read.
+        // A body that does not fit now is rejected before it is read.
         permit.check(bytes)?;
-        permit.hold_at_least(bytes.min(STEP))?;
+        permit.reserve_at_least(bytes.min(STEP))?;
     }
     let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
-        // Most bodies come in one piece, which is taken as it is.
+        // Most bodies arrive in one piece, which is used without a copy.
         if collected.is_empty() && announced == Some(data.len()) {
-            permit.hold_at_least(data.len())?;
+            permit.reserve_at_least(data.len())?;
             return Ok(data);
         }
         let arrived = collected.len() + data.len();
@@ -153,7 +153,7 @@ async fn collect(
         }
         if arrived > collected.capacity() {
             let capacity = next_capacity(collected.capacity(), announced, max_body).max(arrived);
-            permit.hold_at_least(capacity)?;
+            permit.reserve_at_least(capacity)?;
             collected.reserve_exact(capacity - collected.len());
         }
         collected.extend_from_slice(&data);
@@ -161,7 +161,7 @@ async fn collect(
     Ok(collected.into())
 }
 
-/// Memory for a body that has outgrown what it has.
+/// The next size of the buffer of a body that has outgrown it.
 fn next_capacity(capacity: usize, announced: Option<usize>, max_body: usize) -> usize {
     match announced {
         Some(bytes) => (2 * capacity).max(STEP).min(bytes),
@@ -173,7 +173,7 @@ fn too_large(max_bytes: usize) -> Rejection {
     Rejection::PayloadTooLarge { max_bytes }
 }
 
-/// A body that ends before its end, or whose chunks are none.
+/// The rejection of a body that ends early or has invalid chunks.
 fn broken(error: &hyper::Error) -> Rejection {
     let is_broken_chunk = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<std::io::Error>())

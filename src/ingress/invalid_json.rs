@@ -1,26 +1,30 @@
-//! What is wrong with a body that is no JSON, and where. It is asked when the body is refused already, and then only.
+//! Finds the first fault of a body that is not valid JSON. It runs only after the parser has
+//! rejected the body, so its speed does not matter for valid bodies.
 
-use super::webhook::MAX_DEPTH;
+/// Levels of arrays and objects that a body may have, including the outermost one.
+pub(super) const MAX_DEPTH: usize = 128;
 
-/// The first thing that is wrong.
+/// The first fault of a body that is not valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidJson {
-    pub kind: Kind,
-    /// In the decoded body: of the first byte that cannot be where it is, or the length of a body that ends too early.
+    pub kind: InvalidJsonKind,
+    /// Offset in the decoded body of the first unexpected byte, or its length if it ends too early.
+    /// `None` for [`InvalidJsonKind::Framing`].
     pub offset: Option<usize>,
 }
 
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum InvalidJsonKind {
     Syntax,
     Utf8,
     Depth,
-    /// The chunks of HTTP/1.1 that bring the body are none.
+    /// The body has invalid HTTP/1.1 chunks.
     Framing,
 }
 
-impl Kind {
-    pub fn word(self) -> &'static str {
+impl InvalidJsonKind {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
             Self::Utf8 => "utf8",
@@ -32,35 +36,35 @@ impl Kind {
 
 impl InvalidJson {
     pub(super) fn in_framing() -> Self {
-        Self { kind: Kind::Framing, offset: None }
+        Self { kind: InvalidJsonKind::Framing, offset: None }
     }
 
-    /// Looks for it in a text that has been refused.
-    pub(super) fn in_text(bytes: &[u8]) -> Self {
+    /// Finds the fault in a body that the parser has rejected.
+    pub(super) fn locate(bytes: &[u8]) -> Self {
         let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        let mut reader = Reader { text: valid.as_bytes(), at: 0, open: Vec::new() };
+        let mut reader = Reader { json: valid.as_bytes(), at: 0, open: Vec::new() };
         let kind = match reader.document() {
-            Err(Stop::TooDeep) => Kind::Depth,
-            // What cannot be read further because it is cut short before bytes that are no text.
-            _ if reader.at == valid.len() && valid.len() < bytes.len() => Kind::Utf8,
-            _ => Kind::Syntax,
+            Err(Stop::TooDeep) => InvalidJsonKind::Depth,
+            // The valid prefix ends before bytes that are not UTF-8, and the reader needs more.
+            _ if reader.at == valid.len() && valid.len() < bytes.len() => InvalidJsonKind::Utf8,
+            _ => InvalidJsonKind::Syntax,
         };
         Self { kind, offset: Some(reader.at) }
     }
 }
 
-/// Why a reader has stopped.
+/// Why the reader stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
-    /// At a byte that cannot be where it is, or at the end of a text that ends too early.
+    /// At an unexpected byte, or at the end of a body that ends too early.
     Syntax,
-    /// At a bracket that opens one level too many.
+    /// At the bracket that opens level [`MAX_DEPTH`] + 1.
     TooDeep,
 }
 
-/// What may come next, beside white space.
+/// What may follow, apart from white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum Expected {
     Value,
     ValueOrEnd,
     Key,
@@ -70,46 +74,50 @@ enum Next {
     Nothing,
 }
 
-/// Reads by the grammar of RFC 8259, and stops at the first byte that is against it.
+/// Reads by the grammar of RFC 8259, and stops at the first byte that violates it.
 struct Reader<'a> {
-    text: &'a [u8],
+    json: &'a [u8],
     at: usize,
-    /// What closes the arrays and objects that are open.
+    /// The closing brackets of the open arrays and objects.
     open: Vec<u8>,
 }
 
 impl Reader<'_> {
     fn document(&mut self) -> Result<(), Stop> {
-        let mut next = Next::Value;
+        let mut next = Expected::Value;
         loop {
             self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
             next = match (next, self.byte()) {
-                (Next::Nothing, None) => return Ok(()),
-                (Next::Value | Next::ValueOrEnd, Some(b'{')) => self.enter(b'}')?,
-                (Next::Value | Next::ValueOrEnd, Some(b'[')) => self.enter(b']')?,
-                (Next::ValueOrEnd, Some(b']')) | (Next::KeyOrEnd, Some(b'}')) => self.leave(),
-                (Next::Value | Next::ValueOrEnd, Some(first)) => self.scalar(first)?,
-                (Next::Key | Next::KeyOrEnd, Some(b'"')) => {
+                (Expected::Nothing, None) => return Ok(()),
+                (Expected::Value | Expected::ValueOrEnd, Some(b'{')) => self.enter(b'}')?,
+                (Expected::Value | Expected::ValueOrEnd, Some(b'[')) => self.enter(b']')?,
+                (Expected::ValueOrEnd, Some(b']')) | (Expected::KeyOrEnd, Some(b'}')) => {
+                    self.close()
+                }
+                (Expected::Value | Expected::ValueOrEnd, Some(first)) => self.scalar(first)?,
+                (Expected::Key | Expected::KeyOrEnd, Some(b'"')) => {
                     self.string()?;
-                    Next::Colon
+                    Expected::Colon
                 }
-                (Next::CommaOrEnd, Some(b',')) if self.open.last() == Some(&b'}') => {
-                    self.pass(Next::Key)
+                (Expected::CommaOrEnd, Some(b',')) if self.open.last() == Some(&b'}') => {
+                    self.advance(Expected::Key)
                 }
-                (Next::Colon, Some(b':')) | (Next::CommaOrEnd, Some(b',')) => {
-                    self.pass(Next::Value)
+                (Expected::Colon, Some(b':')) | (Expected::CommaOrEnd, Some(b',')) => {
+                    self.advance(Expected::Value)
                 }
-                (Next::CommaOrEnd, closing) if closing == self.open.last().copied() => self.leave(),
+                (Expected::CommaOrEnd, closing) if closing == self.open.last().copied() => {
+                    self.close()
+                }
                 _ => return Err(Stop::Syntax),
             };
         }
     }
 
     fn byte(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
+        self.json.get(self.at).copied()
     }
 
-    fn pass(&mut self, next: Next) -> Next {
+    fn advance(&mut self, next: Expected) -> Expected {
         self.at += 1;
         next
     }
@@ -122,37 +130,37 @@ impl Reader<'_> {
         self.at - begin
     }
 
-    fn enter(&mut self, closing: u8) -> Result<Next, Stop> {
+    fn enter(&mut self, closing: u8) -> Result<Expected, Stop> {
         if self.open.len() == MAX_DEPTH {
             return Err(Stop::TooDeep);
         }
         self.open.push(closing);
-        Ok(self.pass(if closing == b'}' { Next::KeyOrEnd } else { Next::ValueOrEnd }))
+        Ok(self.advance(if closing == b'}' { Expected::KeyOrEnd } else { Expected::ValueOrEnd }))
     }
 
-    fn leave(&mut self) -> Next {
+    fn close(&mut self) -> Expected {
         self.open.pop();
         self.at += 1;
         self.after_value()
     }
 
-    fn after_value(&self) -> Next {
-        if self.open.is_empty() { Next::Nothing } else { Next::CommaOrEnd }
+    fn after_value(&self) -> Expected {
+        if self.open.is_empty() { Expected::Nothing } else { Expected::CommaOrEnd }
     }
 
-    /// Anything but an array or an object.
-    fn scalar(&mut self, first: u8) -> Result<Next, Stop> {
+    /// Reads a value that is not an array or an object.
+    fn scalar(&mut self, first: u8) -> Result<Expected, Stop> {
         match first {
             b'"' => self.string()?,
-            b't' => self.word(b"true")?,
-            b'f' => self.word(b"false")?,
-            b'n' => self.word(b"null")?,
+            b't' => self.literal(b"true")?,
+            b'f' => self.literal(b"false")?,
+            b'n' => self.literal(b"null")?,
             _ => self.number()?,
         }
         Ok(self.after_value())
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), Stop> {
+    fn literal(&mut self, word: &[u8]) -> Result<(), Stop> {
         word.iter().try_for_each(|expected| self.one(|byte| byte == *expected))
     }
 
@@ -217,11 +225,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_fault_is_found_where_it_is() {
-        use Kind::{Depth, Syntax, Utf8};
+    fn the_first_fault_is_located() {
+        use InvalidJsonKind::{Depth, Syntax, Utf8};
         let deep = |inside: &str| [&b"[".repeat(128), inside.as_bytes()].concat();
         let after_newlines = b"{\n \"a\": 1,\n \"b\": tru }";
-        for (text, kind, offset) in [
+        for (json, kind, offset) in [
             (b"".to_vec(), Syntax, 0),
             (b" \n".to_vec(), Syntax, 2),
             (b"{".to_vec(), Syntax, 1),
@@ -249,40 +257,39 @@ mod tests {
             (deep("{]\u{fc}"), Depth, 128),
             (deep("\"[[\"x"), Syntax, 132),
         ] {
-            let found = InvalidJson::in_text(&text);
-            assert_eq!((found.kind, found.offset), (kind, Some(offset)), "{}", text.escape_ascii());
+            let found = InvalidJson::locate(&json);
+            assert_eq!((found.kind, found.offset), (kind, Some(offset)), "{}", json.escape_ascii());
         }
     }
 
-    /// A whole text that is cut off, wherever, ends too early.
     #[test]
-    fn what_is_cut_off_ends_too_early() {
-        let text = "{\"a\": [1.5e3, true, null, \"b\\u00e9\u{20ac}\"], \"c\": {}}";
-        for length in 0..text.len() {
-            let found = InvalidJson::in_text(&text.as_bytes()[..length]);
-            let (kind, offset) = match text.get(..length) {
-                Some(_) => (Kind::Syntax, length),
-                None => (Kind::Utf8, text.floor_char_boundary(length)),
+    fn a_truncated_body_has_its_fault_at_its_end() {
+        let json = "{\"a\": [1.5e3, true, null, \"b\\u00e9\u{20ac}\"], \"c\": {}}";
+        for length in 0..json.len() {
+            let found = InvalidJson::locate(&json.as_bytes()[..length]);
+            let (kind, offset) = match json.get(..length) {
+                Some(_) => (InvalidJsonKind::Syntax, length),
+                None => (InvalidJsonKind::Utf8, json.floor_char_boundary(length)),
             };
             assert_eq!((found.kind, found.offset), (kind, Some(offset)), "{length}");
         }
     }
 
-    /// Texts of the signs that JSON is made of: what is read to its end is what another reader takes.
+    /// Reads random sequences of JSON tokens, and compares the verdict with that of `serde_json`.
     #[test]
-    fn nothing_else_is_found_wrong_than_is() {
-        let signs: Vec<&str> =
+    fn the_reader_accepts_the_same_bodies_as_serde_json() {
+        let tokens: Vec<&str> =
             "{ } [ ] , : \" \" \\ u 0 1 - + . e true null \u{1} \u{fc} d800".split(' ').collect();
         fastrand::seed(7);
         let (mut good, mut bad) = (0, 0);
         for _ in 0..200_000 {
             let length = fastrand::usize(1..9);
-            let text: String =
-                (0..length).filter_map(|_| fastrand::choice(&signs)).copied().collect();
-            let mut reader = Reader { text: text.as_bytes(), at: 0, open: Vec::new() };
+            let json: String =
+                (0..length).filter_map(|_| fastrand::choice(&tokens)).copied().collect();
+            let mut reader = Reader { json: json.as_bytes(), at: 0, open: Vec::new() };
             let is_read = reader.document() == Ok(());
-            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            assert_eq!(is_read, is_json, "{text:?} at {}", reader.at);
+            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok();
+            assert_eq!(is_read, is_json, "{json:?} at {}", reader.at);
             *if is_json { &mut good } else { &mut bad } += 1;
         }
         assert!(good > 1000 && bad > 1000, "{good} {bad}");

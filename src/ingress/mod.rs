@@ -1,70 +1,63 @@
-//! HTTP in, HTTP out: the life of a request.
+//! Handles webhook requests: authenticates, admits, reads, matches, enqueues and answers them.
 
-mod activity;
-mod answer_body;
 mod body;
-mod closing;
-mod connection;
-mod cut;
-mod decoding;
-mod encoding;
-mod head;
+mod payload;
+mod decompress;
+mod content_encoding;
 mod invalid_json;
 mod observation;
-mod places;
 mod preview;
 mod rejection;
 mod response;
+mod answer_body;
 mod route;
-mod server;
-mod tls;
-mod unread;
+mod settings;
 mod webhook;
 
-pub use body::{BodyReader, BodySettings};
-pub use decoding::{Decoding, Undecodable};
-pub use encoding::{Encoding, Encodings};
-pub use invalid_json::{InvalidJson, Kind};
-pub use places::Places;
-pub use rejection::Rejection;
-pub use route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
-pub use server::{Listener, ServerSettings, Service, serve};
-pub use tls::{Tls, TlsSettings};
-pub use webhook::{Webhook, WebhookError};
+pub use crate::ingress::body::{BodyReader, BodySettings};
+pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
+pub use crate::ingress::decompress::{Decoding, Undecodable};
+pub use crate::ingress::invalid_json::{InvalidJson, InvalidJsonKind};
+pub use crate::ingress::rejection::Rejection;
+pub use crate::ingress::route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
+pub use crate::ingress::settings::ServerSettings;
+pub use crate::ingress::webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
-use crate::failpoint;
+use crate::http::handler::{Answer, Handler};
+use crate::http::smuggling;
+use crate::http::unread_body::{TrackedBody, UnreadBody};
 use crate::ids::RequestId;
+pub use crate::ingress::answer_body::AnswerBody;
+use crate::ingress::observation::Observation;
+use crate::ingress::preview::Preview;
+use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::{Metrics, Outcome};
-use crate::queue::Request as Enqueue;
-use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Match, Queue, TraceContext};
+use crate::process::failpoint;
+use crate::queue::EnqueueRequest as Enqueue;
+use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Queue, TraceContext, WorkflowMatch};
 use crate::triggers::TriggerIndex;
-use answer_body::AnswerBody;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode};
-use observation::Observation;
-use preview::Preview;
-use response::{Accepted, X_REQUEST_ID};
+use hyper::{HeaderMap, Request, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
-use unread::{Reading, Rest};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What a request comes to that is not refused.
+/// The result of a request that is not rejected.
 enum Success {
     Accepted(Accepted),
     Preview(Preview),
 }
 
-/// What every request of a worker needs.
+/// The handler of the ingress port. All requests of a worker share it.
 #[derive(Debug)]
 pub struct Ingress {
     pub admission: Arc<Admission>,
@@ -75,24 +68,19 @@ pub struct Ingress {
     pub triggers: Arc<TriggerIndex>,
 }
 
-/// What a request is answered, and what was not read of it by then.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    response: Response<AnswerBody>,
-    rest: Rest,
-}
+impl Handler for Ingress {
+    type Body = AnswerBody;
 
-impl Ingress {
-    /// Answers a request and counts how it ended.
-    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Answer {
+    /// Answers a request and records its outcome.
+    async fn respond(&self, request: Request<Incoming>) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
-        let mut body = Reading::new(body);
-        if head::is_malformed(&head) {
-            return Answer { response: response::malformed(), rest: Rest::Large };
+        let mut body = TrackedBody::new(body);
+        if smuggling::is_malformed(&head) {
+            return Answer { response: response::malformed(), unread: UnreadBody::Large };
         }
-        let id = RequestId::take_over_or_make(header(&head.headers, &X_REQUEST_ID));
+        let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
         let mut observation = Observation::begin(&self.metrics, &id);
-        // A panic is a fault of ours: it costs this request, not its connection.
+        // A panic is a bug. It fails this request, and the connection stays open.
         let accepted = self.accept(&head, &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
         match accepted.unwrap_or(Err(Rejection::Internal)) {
@@ -100,23 +88,28 @@ impl Ingress {
                 self.count(accepted.added);
                 let matched = Some(accepted.added.matched);
                 observation.end(Outcome::Accepted, StatusCode::ACCEPTED, matched);
-                Answer { response: response::accepted(&accepted, &id), rest: Rest::Nothing }
+                Answer { response: response::accepted(&accepted, &id), unread: UnreadBody::Nothing }
             }
             Ok(Success::Preview(preview)) => {
                 observation.end(Outcome::Accepted, StatusCode::OK, Some(preview.matched_count));
-                Answer { response: response::preview(preview, &id), rest: Rest::Nothing }
+                Answer {
+                    response: response::preview(preview.json, preview.permit, &id),
+                    unread: UnreadBody::Nothing,
+                }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
-                let rest = match Rest::of(&head, body, &rejection) {
-                    Ok(rest) => rest,
-                    Err(last) => Box::pin(last.rest()).await,
+                let unread = match UnreadBody::from_body(&head, body, rejection.body_refusal()) {
+                    Ok(unread) => unread,
+                    Err(last_chunk) => Box::pin(last_chunk.into_unread()).await,
                 };
-                Answer { response: response::rejected(&rejection, &id), rest }
+                Answer { response: response::rejected(&rejection, &id), unread }
             }
         }
     }
+}
 
+impl Ingress {
     fn count(&self, added: Added) {
         if added.is_repeated {
             self.metrics.replayed.increment(1);
@@ -125,23 +118,23 @@ impl Ingress {
         }
     }
 
-    /// The life of a request. Each step takes what the step before it returned.
+    /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
         head: &Parts,
-        body: &mut Reading,
+        body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {
         let received_at = SystemTime::now();
-        let route = Route::of(&head.method, head.uri.path())?;
+        let route = Route::from_request(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
         let authorization = values(&head.headers, &AUTHORIZATION);
         let caller = self.authenticator.authenticate(authorization, id)?;
         observation.caller(&caller);
         let trace = trace_context(&head.headers);
         let announced = self.bodies.announced(&head.headers, body)?;
-        permit.take_share(caller.organization(), head::bytes(head))?;
+        permit.reserve_for_organization(caller.organization(), smuggling::bytes(head))?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         failpoint::pass("request");
@@ -158,14 +151,16 @@ impl Ingress {
             idempotency,
         };
         let jobs = self.triggers.matching(caller.organization(), &webhook.id, |triggers| {
-            let matches = triggers
-                .map(|trigger| Match { workflow: trigger.workflow, node_ids: trigger.node_ids });
+            let matches = triggers.map(|trigger| WorkflowMatch {
+                workflow: trigger.workflow,
+                node_ids: trigger.node_ids,
+            });
             self.queue.prepare(&enqueue, matches)
         });
         drop(enqueue);
         let jobs = jobs??;
         if route == Route::Preview {
-            // Refused as the webhook itself would be, if it would start too much.
+            // A preview is rejected where the webhook itself would be, if its jobs exceed a limit.
             self.queue.check_room(&jobs, &permit)?;
             drop(jobs);
             let (organization, query) = (caller.organization(), head.uri.query());
@@ -176,7 +171,7 @@ impl Ingress {
         Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
-    /// What the `Idempotency-Key` of a request comes to.
+    /// Reads the `Idempotency-Key` of a request; `None` without one.
     fn idempotency(
         &self,
         headers: &HeaderMap,
@@ -185,7 +180,7 @@ impl Ingress {
     ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
         let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
         let Some(key) = keys.next() else { return Ok(None) };
-        // Of several, none says which.
+        // Several keys are ambiguous: they are replaced by an empty key, which is invalid.
         let key = keys.next().map_or(key.as_bytes(), |_| &[]);
         self.queue.idempotency(caller.organization(), key, body)
     }
@@ -195,7 +190,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     headers.get(name).map(HeaderValue::as_bytes)
 }
 
-/// All lines of a field, in their order.
+/// All values of a header field, in order.
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }

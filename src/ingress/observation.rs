@@ -1,4 +1,4 @@
-//! Counting a request once, however it ends, and its line in the log.
+//! Counts each request once, and writes its line of the access log.
 
 use crate::auth::Caller;
 use crate::ids::{OrganizationId, RequestId};
@@ -7,19 +7,20 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 use tracing::Level;
 
-/// `telemetry.log = "info,hookgate::access=debug"` has a line for each request, and no other.
+/// The target of the access log: `telemetry.log = "info,hookgate::access=debug"` enables it.
 const ACCESS: &str = "hookgate::access";
 
-/// A request under way. One that is dropped without an end lost its caller.
+/// A request in flight. It is recorded when it is dropped. Without a call to [`Self::end`], its
+/// outcome is that the caller closed the connection.
 #[derive(Debug)]
 pub(super) struct Observation<'a> {
     metrics: &'a Metrics,
-    begun: Instant,
+    started: Instant,
     id: &'a RequestId,
-    /// Known only where requests are logged.
+    /// Set only if the access log is enabled.
     organization: Option<OrganizationId>,
     outcome: Outcome,
-    /// What the caller is told.
+    /// The status of the answer.
     status: Option<StatusCode>,
     matches: Option<usize>,
 }
@@ -29,7 +30,7 @@ impl<'a> Observation<'a> {
         metrics.requests_in_flight.increment(1.0);
         Self {
             metrics,
-            begun: Instant::now(),
+            started: Instant::now(),
             id,
             organization: None,
             outcome: Outcome::ClientClosed,
@@ -53,7 +54,7 @@ impl<'a> Observation<'a> {
 
 impl Drop for Observation<'_> {
     fn drop(&mut self) {
-        let duration = self.begun.elapsed();
+        let duration = self.started.elapsed();
         self.metrics.request(self.outcome).increment(1);
         self.metrics.request_duration.record(duration);
         self.metrics.requests_in_flight.decrement(1.0);

@@ -1,33 +1,33 @@
-//! What a webhook would start, for who asks why it has started nothing.
+//! Reports what a webhook would start, so that a sender can find out why it started nothing.
 //!
-//! It comes in pages. A page is a stretch of the webhook's workflows in the order of their ids, those that are switched off
-//! among them, and `next` names the last one if there are more.
+//! The report has pages. A page lists workflows of the webhook in the order of their ids, including
+//! those that are switched off. If more follow, `next` is the id of the last one of the page.
 
-use super::rejection::Rejection;
-use super::response::append;
 use crate::admission::Permit;
 use crate::ids::{OrganizationId, WebhookId};
+use crate::ingress::rejection::Rejection;
+use crate::ingress::response::append;
 use crate::triggers::{Matches, SkippedNode, TriggerIndex};
 use serde::Serialize;
 use std::collections::BinaryHeap;
 
-/// Workflows of a page.
+/// Workflows of a page at most.
 const PAGE: usize = 1000;
 
-/// Skipped nodes that the first page names; those of the webhook itself come first.
+/// Skipped nodes that the first page lists at most, those of the webhook itself first.
 const SKIPPED: usize = 100;
 
-/// Bytes after which a page ends early: the ids of a workflow's nodes may be of any length.
+/// Bytes after which a page ends early, because the ids of nodes may have any length.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The query member that names the last workflow of the page before.
+/// The query parameter with the last workflow of the previous page.
 const AFTER: &str = "after";
 
-/// The answer, as it is sent, and what holds it.
+/// The body of the answer, and the permit that its memory counts against.
 #[derive(Debug)]
 pub(super) struct Preview {
     pub(super) matched_count: usize,
-    pub(super) text: Vec<u8>,
+    pub(super) json: Vec<u8>,
     pub(super) permit: Permit,
 }
 
@@ -39,93 +39,94 @@ impl Preview {
         query: Option<&str>,
         mut permit: Permit,
     ) -> Result<Self, Rejection> {
-        let after = after(query);
+        let after = parse_after(query);
         let age = triggers.freshness().age().unwrap_or_default();
         let (matched_count, page) = triggers.matching(organization, webhook, |matches| {
             let matched_count = matches.len();
-            let page = triggers
-                .inactive(organization, webhook, |inactive| Page::new(matches, inactive, &after));
+            let page = triggers.inactive(organization, webhook, |inactive| {
+                PreviewPage::new(matches, inactive, &after)
+            });
             (matched_count, page)
         })?;
-        let mut text = Vec::with_capacity(page.workflows.len() + page.inactive.len() + 1024);
-        text.extend_from_slice(br#"{"success":true,"data":{"webhookId":"#);
-        append(&mut text, webhook.as_str());
-        text.extend_from_slice(br#","matchedCount":"#);
-        append(&mut text, &matched_count);
-        text.extend_from_slice(br#","workflows":["#);
-        text.extend_from_slice(&page.workflows);
-        text.extend_from_slice(br#"],"inactive":["#);
-        text.extend_from_slice(&page.inactive);
-        // Milliseconds since the index was known to be as the database is.
-        text.extend_from_slice(br#"],"indexAgeMs":"#);
-        append(&mut text, &u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let mut json = Vec::with_capacity(page.workflows.len() + page.inactive.len() + 1024);
+        json.extend_from_slice(br#"{"success":true,"data":{"webhookId":"#);
+        append(&mut json, webhook.as_str());
+        json.extend_from_slice(br#","matchedCount":"#);
+        append(&mut json, &matched_count);
+        json.extend_from_slice(br#","workflows":["#);
+        json.extend_from_slice(&page.workflows);
+        json.extend_from_slice(br#"],"inactive":["#);
+        json.extend_from_slice(&page.inactive);
+        // Milliseconds since the index was last known to equal the database.
+        json.extend_from_slice(br#"],"indexAgeMs":"#);
+        append(&mut json, &u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         if let Some(next) = page.next {
-            text.extend_from_slice(br#","next":"#);
-            append(&mut text, &next);
+            json.extend_from_slice(br#","next":"#);
+            append(&mut json, &next);
         }
         if after.is_empty() {
-            append_skipped(&mut text, triggers.skipped(organization, webhook, SKIPPED));
+            append_skipped(&mut json, triggers.skipped(organization, webhook, SKIPPED));
         }
-        text.extend_from_slice(b"}}");
-        permit.hold_instead(text.capacity())?;
-        Ok(Self { matched_count, text, permit })
+        json.extend_from_slice(b"}}");
+        permit.resize(json.capacity())?;
+        Ok(Self { matched_count, json, permit })
     }
 }
 
-/// A trigger node that may be why nothing starts: malformed, or not configured yet.
+/// A trigger node that is malformed or not configured yet, which may be why nothing starts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Skipped {
+struct SkippedRow {
     workflow_id: String,
     node_id: Option<Box<str>>,
     reason: String,
 }
 
-impl Skipped {
+impl SkippedRow {
     fn new((workflow_id, node): (String, SkippedNode)) -> Self {
         Self { workflow_id, reason: node.reason(), node_id: node.id }
     }
 }
 
-fn append_skipped(text: &mut Vec<u8>, skipped: Vec<(String, SkippedNode)>) {
+fn append_skipped(json: &mut Vec<u8>, skipped: Vec<(String, SkippedNode)>) {
     if skipped.is_empty() {
         return;
     }
-    let skipped: Vec<_> = skipped.into_iter().map(Skipped::new).collect();
-    text.extend_from_slice(br#","skippedNodes":"#);
-    append(text, &skipped);
+    let skipped: Vec<_> = skipped.into_iter().map(SkippedRow::new).collect();
+    json.extend_from_slice(br#","skippedNodes":"#);
+    append(json, &skipped);
 }
 
-/// The page begins after this workflow; empty for the first page.
-fn after(query: Option<&str>) -> String {
+/// Returns the workflow after which the page begins; empty for the first page.
+fn parse_after(query: Option<&str>) -> String {
     let query = query.unwrap_or_default().as_bytes();
     let member = form_urlencoded::parse(query).find(|(name, _)| name == AFTER);
     member.map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
-/// A workflow of a webhook. They are in the order of their ids.
+/// A workflow of a webhook. Rows are ordered by workflow id.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Row<'a> {
     workflow: &'a str,
-    /// As a JSON array; `None`: it is switched off.
+    /// A JSON array of the matched nodes; `None` if the workflow is switched off.
     node_ids: Option<&'a str>,
 }
 
-/// Members of the two lists as JSON, and the last workflow if there are more.
+/// The elements of the two lists as JSON, and the last workflow if more follow.
 #[derive(Default)]
-struct Page {
+struct PreviewPage {
     workflows: Vec<u8>,
     inactive: Vec<u8>,
     next: Option<String>,
 }
 
-impl Page {
+impl PreviewPage {
     fn new(matches: Matches<'_>, inactive: Matches<'_>, after: &str) -> Self {
         let started = matches
             .map(|each| Row { workflow: each.workflow.as_str(), node_ids: Some(each.node_ids) });
         let not_started =
             inactive.map(|each| Row { workflow: each.workflow.as_str(), node_ids: None });
-        let rows = first_of(started.chain(not_started).filter(|row| row.workflow > after));
+        let rows = first_rows(started.chain(not_started).filter(|row| row.workflow > after));
         let mut page = Self::default();
         let mut last = None;
         for (count, row) in rows.iter().enumerate() {
@@ -155,8 +156,8 @@ impl Page {
     }
 }
 
-/// The first `PAGE` rows in order, plus the next one if there is one.
-fn first_of<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
+/// The first `PAGE` rows in order, and the next one if it exists, which shows that more follow.
+fn first_rows<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
     let mut first = BinaryHeap::new();
     for row in rows {
         if first.len() <= PAGE {

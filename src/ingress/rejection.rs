@@ -1,20 +1,20 @@
-//! Every way in which a request is refused: the one table from error to answer.
+//! The table of rejections: the status, code, sentence and details of each error.
 
-use super::decoding::Undecodable;
-use super::invalid_json::InvalidJson;
-use super::webhook::WebhookError;
 use crate::admission::{NoRoom, OverLimit};
 use crate::auth::AuthError;
-use crate::metrics::Outcome;
+use crate::http::unread_body::BodyRefusal;
+use crate::ingress::invalid_json::InvalidJson;
+use crate::ingress::webhook::WebhookError;
+use crate::metrics::{Limit, Outcome};
 use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
-use crate::triggers::Unknown;
+use crate::triggers::StaleIndex;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-/// Why a request is refused, with what its answer says beyond the code.
+/// Why a request is rejected, with the details for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
-    /// The caller has gone away while its body was read; nobody will see the answer.
+    /// The caller closed the connection while its body was read. No one receives the answer.
     ClientClosed,
     FanoutTooLarge {
         matches: usize,
@@ -23,7 +23,7 @@ pub enum Rejection {
         max_bytes: usize,
     },
     IdempotencyKeyReused,
-    IndexUnavailable,
+    StaleIndex,
     Internal,
     InvalidBody(WebhookError),
     InvalidIdempotencyKey,
@@ -33,7 +33,8 @@ pub enum Rejection {
     PayloadTooLarge {
         max_bytes: usize,
     },
-    /// Redis takes no job of so many bytes; `None`: it does not tell how many.
+    /// The job exceeds the size that Redis accepts. `max_bytes` is `None` if Redis does not report
+    /// its limit.
     JobTooLarge {
         bytes: usize,
         max_bytes: Option<usize>,
@@ -42,22 +43,32 @@ pub enum Rejection {
     RateLimited(OverLimit),
     RequestTimeout,
     Unauthorized(AuthError),
-    /// The body is not what its `Content-Encoding` says.
+    /// The body cannot be decoded by its `Content-Encoding`.
     Undecodable,
     UnsupportedEncoding {
-        /// What is taken, as `Accept-Encoding` says it.
+        /// The supported encodings, as the value of `Accept-Encoding`.
         accepted: String,
     },
     UnsupportedMediaType,
 }
 
 impl Rejection {
-    /// The stable word: in the answer, and the label of the metric.
+    /// How this rejection affects the unread part of the body.
+    pub(crate) fn body_refusal(&self) -> BodyRefusal {
+        match self {
+            Self::RequestTimeout => BodyRefusal::Timeout,
+            Self::Overloaded | Self::PayloadTooLarge { .. } => BodyRefusal::Size,
+            Self::RateLimited(over) if over.limit == Limit::InFlightBytes => BodyRefusal::Size,
+            _ => BodyRefusal::Other,
+        }
+    }
+
+    /// The stable code in the answer, which is also the label of the metric.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::ClientClosed => Outcome::ClientClosed,
             Self::FanoutTooLarge { .. } => Outcome::FanoutTooLarge,
-            Self::IndexUnavailable | Self::Unauthorized(AuthError::Unavailable) => {
+            Self::StaleIndex | Self::Unauthorized(AuthError::StaleIndex) => {
                 Outcome::IndexUnavailable
             }
             Self::IdempotencyKeyReused => Outcome::IdempotencyKeyReused,
@@ -114,65 +125,68 @@ impl Rejection {
         matches!(self.status().as_u16(), 408 | 429 | 500 | 503)
     }
 
-    /// Seconds after which to try again.
+    /// The value of `Retry-After`, in seconds.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::QueueUnavailable(_) => Some(1),
-            Self::IndexUnavailable | Self::Unauthorized(AuthError::Unavailable) => Some(5),
+            Self::StaleIndex | Self::Unauthorized(AuthError::StaleIndex) => Some(5),
             Self::RateLimited(over) => Some(over.retry_after_seconds()),
             _ => None,
         }
     }
 
-    /// For people. Never repeats what the caller sent, never names what is inside.
+    /// The error sentence for people. It never repeats what the caller sent and never names
+    /// internals.
     pub fn sentence(&self) -> &'static str {
         match self.outcome() {
             Outcome::QueueUnavailable if *self == Self::QueueUnavailable(Enqueued::Unknown) => {
-                "Queue may have taken the webhook; send it again with the Idempotency-Key that it had"
+                "Jobs may have been enqueued; retry only with the Idempotency-Key of this request"
             }
             Outcome::InvalidJson if *self == Self::Undecodable => {
-                "Body is not what its Content-Encoding says, or not all of it"
+                "Body does not match its Content-Encoding or is incomplete"
             }
             Outcome::InvalidJson
                 if *self
                     == Self::InvalidBody(WebhookError::InvalidJson(InvalidJson::in_framing())) =>
             {
-                "Chunks of the body are not valid HTTP"
+                "Body has malformed HTTP chunks"
             }
-            Outcome::InvalidJson => "Body is not valid JSON in UTF-8 of at most 128 levels",
+            Outcome::InvalidJson => {
+                "Body must be valid JSON in UTF-8 with at most 128 levels of nesting"
+            }
             Outcome::BodyNotObject => "Body must be a JSON object",
             Outcome::MissingWebhookId => {
-                "Body must have exactly one webhookId, a string of at most 256 bytes"
+                "Body must contain exactly one webhookId, a string of at most 256 bytes"
             }
             Outcome::InvalidIdempotencyKey => {
                 "Idempotency-Key must be sent once and be 1 to 255 bytes of printable ASCII"
             }
-            Outcome::IdempotencyKeyReused => "Idempotency-Key was used for another body",
+            Outcome::IdempotencyKeyReused => {
+                "Idempotency-Key was already used with a different body"
+            }
             Outcome::MissingCredentials => {
                 "Authentication required: send Authorization: Bearer once, with a JWT or an API key"
             }
-            Outcome::InvalidToken => "Token is not valid here",
+            Outcome::InvalidToken => "Token is not valid for this service",
             Outcome::ExpiredToken => "Token has expired or is not valid yet",
             Outcome::InvalidApiKey => "API key is unknown or switched off",
-            Outcome::NotFound => {
-                "There is nothing at this path; webhooks go to /api/webhook/workflow"
-            }
-            Outcome::MethodNotAllowed => "Webhooks are sent with POST",
+            Outcome::NotFound => "No such path; send webhooks to /api/webhook/workflow",
+            Outcome::MethodNotAllowed => "Method must be POST",
             Outcome::RequestTimeout | Outcome::ClientClosed => "Body did not arrive in time",
-            Outcome::PayloadTooLarge => "Body is larger than is taken here",
-            Outcome::FanoutTooLarge => "Webhook would start more than one request may",
+            Outcome::PayloadTooLarge => "Body exceeds the size limit",
+            Outcome::FanoutTooLarge => "Webhook exceeds the fan-out limit of one request",
             Outcome::UnsupportedMediaType if *self == Self::UnsupportedMediaType => {
                 "Content-Type must be application/json"
             }
             Outcome::UnsupportedMediaType => {
-                "Content-Encoding must be one of Accept-Encoding, or absent"
+                "Content-Encoding must be absent or one of those in Accept-Encoding"
             }
-            Outcome::RateLimited => "Organization sends more than it may; try again later",
-            Outcome::Overloaded => "Too many requests are in flight; try again shortly",
-            Outcome::IndexUnavailable => {
-                "Workflows or users are not known well enough; try again shortly"
+            Outcome::RateLimited => {
+                "Organization is over its rate or concurrency limit; retry later"
             }
-            Outcome::QueueUnavailable => "Queue did not take the webhook; try again shortly",
+            Outcome::Overloaded => "Too many requests are in flight; retry shortly",
+            Outcome::IndexUnavailable => "Workflow index is not loaded or is stale; retry shortly",
+            Outcome::QueueUnavailable => "Queue did not accept the webhook; retry shortly",
             Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
         }
     }
@@ -189,8 +203,8 @@ impl Rejection {
             Self::JobTooLarge { bytes, max_bytes: None } => Some(json!({ "bytes": bytes })),
             Self::InvalidBody(WebhookError::InvalidJson(InvalidJson { kind, offset })) => {
                 Some(match offset {
-                    Some(offset) => json!({ "kind": kind.word(), "offset": offset }),
-                    None => json!({ "kind": kind.word() }),
+                    Some(offset) => json!({ "kind": kind.as_str(), "offset": offset }),
+                    None => json!({ "kind": kind.as_str() }),
                 })
             }
             Self::Undecodable => Some(json!({ "kind": "encoding" })),
@@ -212,12 +226,6 @@ impl From<NoRoom> for Rejection {
     }
 }
 
-impl From<Undecodable> for Rejection {
-    fn from(_: Undecodable) -> Self {
-        Self::Undecodable
-    }
-}
-
 impl From<WebhookError> for Rejection {
     fn from(error: WebhookError) -> Self {
         Self::InvalidBody(error)
@@ -230,9 +238,9 @@ impl From<AuthError> for Rejection {
     }
 }
 
-impl From<Unknown> for Rejection {
-    fn from(_: Unknown) -> Self {
-        Self::IndexUnavailable
+impl From<StaleIndex> for Rejection {
+    fn from(_: StaleIndex) -> Self {
+        Self::StaleIndex
     }
 }
 

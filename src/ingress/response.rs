@@ -1,10 +1,10 @@
-//! Answers: the one for what was accepted, and the one envelope for all that was not.
+//! Builds answers: one for accepted webhooks, one for previews, and one envelope for all errors.
 
-use super::answer_body::AnswerBody;
-use super::preview::Preview;
-use super::rejection::Rejection;
 use crate::admission::OverLimit;
+use crate::admission::Permit;
 use crate::ids::{RequestId, WebhookId};
+use crate::ingress::answer_body::AnswerBody;
+use crate::ingress::rejection::Rejection;
 use crate::metrics::Limit;
 use crate::queue::Added;
 use hyper::header::{
@@ -17,7 +17,7 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Room for the body of an answer as most are.
+/// Bytes to allocate for the body of a typical answer.
 const USUAL_BYTES: usize = 128;
 
 /// A webhook whose jobs are all in Redis.
@@ -34,19 +34,19 @@ pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<AnswerBo
     body.extend_from_slice(br#","matchedCount":"#);
     append(&mut body, &accepted.added.matched);
     body.extend_from_slice(b"}}");
-    let mut response = of_json(StatusCode::ACCEPTED, id, AnswerBody::new(body));
+    let mut response = with_json_body(StatusCode::ACCEPTED, id, AnswerBody::new(body));
     if accepted.added.is_repeated {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }
 
-pub(super) fn preview(preview: Preview, id: &RequestId) -> Response<AnswerBody> {
-    let Preview { text, permit, .. } = preview;
-    of_json(StatusCode::OK, id, AnswerBody::held(text, permit))
+/// The answer to a preview. Its memory counts against the permit until it is sent.
+pub(super) fn preview(json: Vec<u8>, permit: Permit, id: &RequestId) -> Response<AnswerBody> {
+    with_json_body(StatusCode::OK, id, AnswerBody::with_permit(json, permit))
 }
 
-/// For a head that is none; as hyper answers those that it finds itself.
+/// The answer to a malformed head. It is empty, like hyper's own answers to malformed heads.
 pub(super) fn malformed() -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::new(Vec::new()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -85,7 +85,8 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
-    // Not for a media type: that is how callers tell the two apart (RFC 9110 12.5.3).
+    // Only sent for an unsupported encoding: callers tell it from an unsupported media type by this
+    // header (RFC 9110 12.5.3).
     if let Rejection::UnsupportedEncoding { accepted } = rejection
         && let Ok(accepted) = HeaderValue::from_str(accepted)
     {
@@ -94,24 +95,24 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
     if let Some(seconds) = rejection.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         if let Rejection::RateLimited(over) = rejection {
-            tell_limit(headers, over, seconds);
+            add_limit_headers(headers, over, seconds);
         }
     }
     response
 }
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.
-fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
+fn add_limit_headers(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
     let OverLimit { limit, quota, window, .. } = over;
     let name = limit.word();
-    let of = match limit {
+    let parameters = match limit {
         Limit::Rate => format!("w={}", window.unwrap_or_default().as_secs()),
         Limit::Jobs => format!("qu=\"jobs\";w={}", window.unwrap_or_default().as_secs()),
         Limit::InFlight => "qu=\"concurrent-requests\"".to_owned(),
         Limit::InFlightBytes => "qu=\"content-bytes\"".to_owned(),
     };
     let fields = [
-        ("ratelimit-policy", format!("\"{name}\";q={quota};{of}")),
+        ("ratelimit-policy", format!("\"{name}\";q={quota};{parameters}")),
         ("ratelimit", format!("\"{name}\";r=0;t={seconds}")),
     ];
     for (name, value) in fields {
@@ -122,16 +123,17 @@ fn tell_limit(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
 }
 
 fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<AnswerBody> {
-    let mut text = Vec::new();
-    append(&mut text, body);
-    of_json(status, id, AnswerBody::new(text))
+    let mut json = Vec::new();
+    append(&mut json, body);
+    with_json_body(status, id, AnswerBody::new(json))
 }
 
-pub(super) fn append<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(text, value).expect("an answer has only texts and numbers");
+/// Appends a value as JSON.
+pub(super) fn append<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(json, value).expect("an answer has only strings and numbers");
 }
 
-fn of_json(status: StatusCode, id: &RequestId, body: AnswerBody) -> Response<AnswerBody> {
+fn with_json_body(status: StatusCode, id: &RequestId, body: AnswerBody) -> Response<AnswerBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

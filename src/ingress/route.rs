@@ -1,15 +1,15 @@
-//! Which of our paths a request is for.
+//! The paths of the ingress port and their methods.
 
-use super::rejection::Rejection;
+use crate::ingress::rejection::Rejection;
 use hyper::Method;
 
-/// Where webhooks are sent.
+/// The path that accepts webhooks.
 pub const WEBHOOK_PATH: &str = "/api/webhook/workflow";
 
-/// Where to ask what a webhook would start.
+/// The path that reports what a webhook would start.
 pub const PREVIEW_PATH: &str = "/api/webhook/workflow/preview";
 
-/// What can be asked of the ingress.
+/// A request that the ingress port serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Webhook,
@@ -17,7 +17,7 @@ pub enum Route {
 }
 
 impl Route {
-    pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
+    pub fn from_request(method: &Method, path: &str) -> Result<Self, Rejection> {
         match (path, method) {
             (WEBHOOK_PATH, &Method::POST) => Ok(Self::Webhook),
             (PREVIEW_PATH, &Method::POST) => Ok(Self::Preview),

@@ -1,8 +1,8 @@
-//! The body of a request: valid JSON with a `webhookId`, and everything else untouched.
+//! Parses the body of a request: extracts the `webhookId` and keeps the other bytes verbatim.
 
-use super::cut;
-use super::invalid_json::InvalidJson;
 use crate::ids::WebhookId;
+use crate::ingress::invalid_json::{InvalidJson, MAX_DEPTH};
+use crate::ingress::payload;
 use bytes::Bytes;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -10,108 +10,111 @@ use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape};
 use std::cell::RefCell;
 use std::fmt;
 
-/// Levels of arrays and objects, the outermost included.
-pub(super) const MAX_DEPTH: usize = 128;
-
 /// The member that names the webhook.
 const MEMBER: &str = "webhookId";
 
-/// The parser's buffers are kept from request to request up to bodies of this many bytes; a larger
-/// body may have made them some twenty times its size.
+/// Bytes of the largest body whose parser buffers are kept for the next request. Larger ones are
+/// freed, because the buffers may grow to some twenty times the size of the body.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// A body that was accepted. The payload is the caller's bytes with the one member cut out.
+/// A valid body. The payload is the caller's bytes without the `webhookId` member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub id: WebhookId,
-    /// The payload, in two pieces: what stands before the cut and what stands behind it.
+    /// The payload, in two pieces: the bytes before the removed member and those after it.
     pub payload: [Bytes; 2],
 }
 
-/// Why a body is refused.
+/// Why a body is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     #[error("the body is not valid JSON")]
     InvalidJson(InvalidJson),
     #[error("the body is not a JSON object")]
     NotAnObject,
-    #[error("the body has no single webhookId that can be one")]
+    #[error("the body does not have exactly one valid webhookId")]
     MissingWebhookId,
 }
 
 impl Webhook {
+    /// Parses a body that has arrived in full.
     pub fn parse(body: &Bytes) -> Result<Self, WebhookError> {
         let member = PARSER.with_borrow_mut(|parser| parser.find_member(body))?;
-        let payload = cut::payload(body, member.key_quote, member.value);
+        let payload = payload::payload(body, member.key_quote, member.value);
         Ok(Self { id: member.id, payload })
     }
 }
 
-/// The one member, and where it stands in the text.
+/// The `webhookId` member. Offsets are in bytes of the body.
 struct Member {
     id: WebhookId,
+    /// Offset of the opening quote of the key.
     key_quote: usize,
+    /// Offset of the opening quote of the value.
     value: usize,
 }
 
 thread_local! {
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::default());
+    static PARSER: RefCell<WebhookParser> = RefCell::new(WebhookParser::default());
 }
 
-/// Buffers that are used again for the next request of this thread.
-struct Parser {
+/// The parser of a thread. Its buffers are reused for the next request.
+struct WebhookParser {
     scratch: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
 }
 
-impl Default for Parser {
+impl Default for WebhookParser {
     fn default() -> Self {
         let buffers = Buffers::with_max_depth(0, MAX_DEPTH);
         Self { scratch: Vec::new(), buffers, tape: Tape(Vec::new()) }
     }
 }
 
-impl Parser {
-    fn find_member(&mut self, text: &[u8]) -> Result<Member, WebhookError> {
-        let found = self.find_on_tape(text);
-        if text.len() > KEPT_BYTES {
+impl WebhookParser {
+    fn find_member(&mut self, body: &[u8]) -> Result<Member, WebhookError> {
+        let found = self.find_on_tape(body);
+        if body.len() > KEPT_BYTES {
             *self = Self::default();
         }
         match found {
-            Err(Refused::Depth) => Err(invalid_json(text)),
-            // simd-json computes numbers and code points, and so refuses some that JSON allows
-            // (1e400, integers of 2^64, lone surrogates). Where it refuses, grammar decides.
-            Err(Refused::Grammar) => find_by_grammar(text),
+            Err(ParserRefusal::Depth) => Err(invalid_json(body)),
+            // simd-json converts numbers and code points, so it rejects some that JSON allows
+            // (1e400, integers from 2^64, lone surrogates). What it rejects is parsed again by
+            // grammar alone.
+            Err(ParserRefusal::Grammar) => find_by_grammar(body),
             Ok(found) => found,
         }
     }
 
-    fn find_on_tape(&mut self, text: &[u8]) -> Result<Result<Member, WebhookError>, Refused> {
-        // It works in place, so it gets a copy; strings on the tape point into that copy, which
-        // tells where they stand in the text.
+    fn find_on_tape(&mut self, body: &[u8]) -> Result<Result<Member, WebhookError>, ParserRefusal> {
+        // simd-json parses in place, so it gets a copy of the body. Strings on the tape point into
+        // that copy, which gives their offsets in the body.
         self.scratch.clear();
-        self.scratch.extend_from_slice(text);
-        self.scratch.resize(text.len() + INPUT_PADDING, 0);
+        self.scratch.extend_from_slice(body);
+        self.scratch.resize(body.len() + INPUT_PADDING, 0);
         let base = self.scratch.as_ptr().addr();
         let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         let parsed = simd_json::fill_tape_padded(
             &mut self.scratch,
-            text.len(),
+            body.len(),
             &mut self.buffers,
             &mut tape,
         );
         let found = match parsed {
             Ok(()) => Ok(member_on_tape(&tape.0, base)),
-            Err(error) if *error.error() == ErrorType::DepthLimitExceeded => Err(Refused::Depth),
-            Err(_) => Err(Refused::Grammar),
+            Err(error) if *error.error() == ErrorType::DepthLimitExceeded => {
+                Err(ParserRefusal::Depth)
+            }
+            Err(_) => Err(ParserRefusal::Grammar),
         };
         self.tape = tape.reset();
         found
     }
 }
 
-enum Refused {
+enum ParserRefusal {
     Depth,
     Grammar,
 }
@@ -124,11 +127,13 @@ fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookErro
     for _ in 0..*len {
         let [Node::String(key), value, ..] = rest else { break };
         if *key == MEMBER {
-            let Node::String(text) = value else { return Err(WebhookError::MissingWebhookId) };
-            let id = WebhookId::from_body(text).map_err(|_| WebhookError::MissingWebhookId)?;
-            // Both begin one byte behind their opening quote.
+            let Node::String(string) = value else {
+                return Err(WebhookError::MissingWebhookId);
+            };
+            let id = WebhookId::from_body(string).map_err(|_| WebhookError::MissingWebhookId)?;
+            // Strings on the tape begin one byte after their opening quote.
             let key_quote = key.as_ptr().addr() - base - 1;
-            let value = text.as_ptr().addr() - base - 1;
+            let value = string.as_ptr().addr() - base - 1;
             if member.replace(Member { id, key_quote, value }).is_some() {
                 return Err(WebhookError::MissingWebhookId);
             }
@@ -142,38 +147,39 @@ fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookErro
     member.ok_or(WebhookError::MissingWebhookId)
 }
 
-fn invalid_json(text: &[u8]) -> WebhookError {
-    WebhookError::InvalidJson(InvalidJson::in_text(text))
+fn invalid_json(body: &[u8]) -> WebhookError {
+    WebhookError::InvalidJson(InvalidJson::locate(body))
 }
 
-/// The slow way, which checks grammar only. It does not look at UTF-8 and depth by itself.
-fn find_by_grammar(bytes: &[u8]) -> Result<Member, WebhookError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| invalid_json(bytes))?;
-    serde_json::from_str::<IgnoredAny>(text).map_err(|_| invalid_json(bytes))?;
-    if depth(bytes) > MAX_DEPTH {
-        return Err(invalid_json(bytes));
+/// The slow path. `serde_json` checks the grammar only; UTF-8 and depth are checked separately.
+fn find_by_grammar(body: &[u8]) -> Result<Member, WebhookError> {
+    let json = std::str::from_utf8(body).map_err(|_| invalid_json(body))?;
+    serde_json::from_str::<IgnoredAny>(json).map_err(|_| invalid_json(body))?;
+    if depth(body) > MAX_DEPTH {
+        return Err(invalid_json(body));
     }
-    if !text.trim_start().starts_with('{') {
+    if !json.trim_start().starts_with('{') {
         return Err(WebhookError::NotAnObject);
     }
-    let members: Members<'_> = serde_json::from_str(text).map_err(|_| invalid_json(bytes))?;
+    let members: WebhookIdMembers<'_> =
+        serde_json::from_str(json).map_err(|_| invalid_json(body))?;
     let [(key, value)] = members.0.as_slice() else { return Err(WebhookError::MissingWebhookId) };
     let id = serde_json::from_str::<String>(value.get())
         .ok()
         .and_then(|id| WebhookId::from_body(&id).ok())
         .ok_or(WebhookError::MissingWebhookId)?;
-    let offset = |raw: &RawValue| raw.get().as_ptr().addr() - text.as_ptr().addr();
+    let offset = |raw: &RawValue| raw.get().as_ptr().addr() - json.as_ptr().addr();
     Ok(Member { id, key_quote: offset(key), value: offset(value) })
 }
 
 /// The members of the outermost object whose decoded key is [`MEMBER`].
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+struct WebhookIdMembers<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
-impl<'de> serde::Deserialize<'de> for Members<'de> {
+impl<'de> serde::Deserialize<'de> for WebhookIdMembers<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
+        struct WebhookIdVisitor;
+        impl<'de> Visitor<'de> for WebhookIdVisitor {
+            type Value = WebhookIdMembers<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
@@ -182,24 +188,24 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // A key that cannot be decoded (a lone surrogate) is not ours.
+                    // A key that cannot be decoded (a lone surrogate) is not `webhookId`.
                     let decoded = serde_json::from_str::<String>(key.get());
                     if decoded.is_ok_and(|decoded| decoded == MEMBER) {
                         members.push((key, value));
                     }
                 }
-                Ok(Members(members))
+                Ok(WebhookIdMembers(members))
             }
         }
-        deserializer.deserialize_map(Collect)
+        deserializer.deserialize_map(WebhookIdVisitor)
     }
 }
 
-/// How deep arrays and objects are nested in valid JSON.
-fn depth(text: &[u8]) -> usize {
+/// The number of levels of arrays and objects in valid JSON.
+fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
-    for byte in text {
+    for byte in json {
         match (in_string, byte) {
             (true, _) if escaped => escaped = false,
             (true, b'\\') => escaped = true,
@@ -217,7 +223,7 @@ fn depth(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::invalid_json::Kind;
+    use super::super::invalid_json::InvalidJsonKind;
     use super::*;
 
     fn payload(body: &str) -> Result<String, WebhookError> {
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_member_is_cut_out_wherever_it_stands() {
+    fn the_webhook_id_is_removed_at_any_position() {
         for (body, expected) in [
             (r#"{"webhookId":"w","a":1}"#, r#"{"a":1}"#),
             (r#"{"a":1,"webhookId":"w","b":2}"#, r#"{"a":1,"b":2}"#),
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_cannot_be_computed_are_kept_as_written() {
+    fn out_of_range_numbers_are_kept_verbatim() {
         for number in ["1.0", "-0", "1e400", "12345678901234567890123", "1E-0400"] {
             let body = format!(r#"{{"n":{number}, "webhookId" : "w" , "\ud800":"\ud800"}}"#);
             let expected = format!(r#"{{"n":{number}, "\ud800":"\ud800"}}"#);
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded_on_both_ways() {
+    fn both_parsers_bound_the_depth() {
         for filling in ["1", "1e400"] {
             let nested = |levels: usize| {
                 let inner =
@@ -264,13 +270,16 @@ mod tests {
             let Err(WebhookError::InvalidJson(InvalidJson { kind, offset })) = nested(129) else {
                 panic!("129 levels are too many");
             };
-            // 128 more open behind the first one.
-            assert_eq!((kind, offset), (Kind::Depth, Some(r#"{"webhookId":"w","a":"#.len() + 127)));
+            // The outer object is level 1, so the 128th bracket after it exceeds the limit.
+            assert_eq!(
+                (kind, offset),
+                (InvalidJsonKind::Depth, Some(r#"{"webhookId":"w","a":"#.len() + 127))
+            );
         }
     }
 
     #[test]
-    fn what_is_no_webhook_is_refused() {
+    fn a_body_without_exactly_one_valid_webhook_id_is_rejected() {
         use WebhookError::{MissingWebhookId, NotAnObject};
         let long = format!(r#"{{"webhookId":"{}"}}"#, "x".repeat(257));
         for (body, error) in [
@@ -288,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
-        use Kind::{Syntax, Utf8};
+    fn invalid_json_is_rejected_with_its_offset() {
+        use InvalidJsonKind::{Syntax, Utf8};
         for (body, kind, offset) in [
             (&b""[..], Syntax, 0),
             (br#"{"webhookId":"w"} x"#, Syntax, 18),
@@ -304,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_id_is_one() {
+    fn an_empty_webhook_id_is_valid() {
         for body in [r#"{"webhookId":"","a":1}"#, r#"{"a":1,"webhookId":"","n":1e400}"#] {
             let webhook = Webhook::parse(&Bytes::from_static(body.as_bytes())).unwrap();
             assert_eq!(webhook.id.as_str(), "", "{body}");

@@ -1,9 +1,9 @@
 //! The metrics of callers' connections.
 
-use super::{count, level};
+use crate::metrics::register::{count, level};
 use metrics::{Counter, Gauge};
 
-/// Handles to them.
+/// Handles to the metrics of callers' connections.
 #[derive(Debug)]
 pub struct ConnectionMetrics {
     pub open: Gauge,
@@ -19,11 +19,11 @@ impl ConnectionMetrics {
             open: level("hookgate_connections", "Open connections of callers."),
             evicted: count(
                 "hookgate_connections_evicted_total",
-                "Connections without a request that were closed to make room for new ones.",
+                "Connections without a request that were closed to make room for a new one.",
             ),
             refused: count(
                 "hookgate_connections_refused_total",
-                "Connections beyond server.max_connections_per_address, which are closed at once.",
+                "Connections closed at once because their address had reached server.max_connections_per_address.",
             ),
             accept_errors: count(
                 "hookgate_accept_errors_total",
@@ -31,7 +31,7 @@ impl ConnectionMetrics {
             ),
             tls_handshake_errors: count(
                 "hookgate_tls_handshake_errors_total",
-                "Connections that ended in the TLS handshake, or before it.",
+                "Connections that ended before their TLS handshake was complete.",
             ),
         }
     }

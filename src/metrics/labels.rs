@@ -1,4 +1,4 @@
-//! The values of labels, as enums: no other value can be counted.
+//! The values of labels as enums, so that no other value can be counted.
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -18,10 +18,10 @@ macro_rules! labels {
 }
 
 labels!(
-    /// How a request ended: the code of its error answer, or one of the other two.
+    /// How a request ended: the code of its error answer, or `accepted` or `client_closed`.
     Outcome {
         Accepted = "accepted",
-        /// The caller was gone before the answer could be given.
+        /// The caller disconnected before it could be answered.
         ClientClosed = "client_closed",
         InvalidJson = "invalid_json",
         BodyNotObject = "body_not_object",
@@ -47,7 +47,7 @@ labels!(
 );
 
 labels!(
-    /// Whether a replica of Redis has what its primary wrote.
+    /// Whether a replica of Redis has received all writes of its primary.
     ReplicaState {
         InSync = "in_sync",
         OutOfSync = "out_of_sync",
@@ -55,7 +55,7 @@ labels!(
 );
 
 labels!(
-    /// What is kept in memory.
+    /// A collection that is mirrored in memory.
     Collection {
         Workflows = "workflows",
         Users = "users",
@@ -63,7 +63,7 @@ labels!(
 );
 
 labels!(
-    /// What a change did to a document.
+    /// The effect of a change on a document.
     ChangeKind {
         Put = "put",
         Removed = "removed",
@@ -71,17 +71,17 @@ labels!(
 );
 
 labels!(
-    /// Why a collection was read as a whole.
+    /// Why a collection was loaded completely.
     LoadReason {
         Start = "start",
-        /// The stream of changes could not be continued.
+        /// The change stream could not be resumed.
         StreamLost = "stream_lost",
         FileChanged = "file_changed",
     }
 );
 
 labels!(
-    /// What an organization has too much of.
+    /// The limit that an organization exceeds.
     Limit {
         Rate = "rate",
         Jobs = "jobs",
@@ -91,7 +91,7 @@ labels!(
 );
 
 labels!(
-    /// What became of a configuration that was read again.
+    /// The result of a reload of the configuration.
     ReloadResult {
         Applied = "applied",
         Refused = "refused",
@@ -101,25 +101,25 @@ labels!(
 labels!(
     /// Why a call to Redis failed.
     RedisError {
-        /// No reply before the deadline.
+        /// Redis did not reply before the deadline.
         Timeout = "timeout",
-        /// No connection, or it was lost.
+        /// There is no connection, or it was lost.
         Connection = "connection",
         OutOfMemory = "oom",
         ReadOnly = "readonly",
         Loading = "loading",
         Busy = "busy",
-        /// The slot of the queue is moving, or the cluster does not serve it.
+        /// The slot of the queue is migrating, or the cluster does not serve it.
         Cluster = "cluster",
-        /// More than Redis takes of one client.
+        /// The call is larger than Redis accepts from one client.
         TooLarge = "too_large",
-        /// Writes are refused: a failed save, or too few replicas.
+        /// Redis refuses writes because a save failed or because it has too few replicas.
         WritesRefused = "writes_refused",
         Authentication = "auth",
         WrongType = "wrongtype",
-        /// Fewer replicas than asked for have the jobs.
+        /// Fewer replicas than `queue.wait_replicas` have the jobs.
         TooFewReplicas = "too_few_replicas",
-        /// A reply that the script cannot have given, or a call that Redis could not read.
+        /// A reply that the script cannot return, or a call that Redis could not parse.
         Protocol = "protocol",
         Other = "other",
     }

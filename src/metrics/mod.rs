@@ -1,40 +1,43 @@
-//! The catalogue: every metric and its help.
+//! The catalogue of metrics: every metric and its help.
 //!
-//! Handles are made once, so that a request only adds to them, and every series is there from the
-//! start. No label names an organization, a webhook or a workflow.
+//! Handles are created once, so that a request only updates them, and every series exists from the
+//! start. No label contains an organization, a webhook or a workflow, so that callers cannot add
+//! series.
 
 mod connections;
 mod labels;
 mod redis;
+mod register;
 
-pub use connections::ConnectionMetrics;
-pub use labels::{
+pub use crate::metrics::connections::ConnectionMetrics;
+pub use crate::metrics::labels::{
     ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult, ReplicaState,
 };
-pub use redis::RedisMetrics;
+pub use crate::metrics::redis::RedisMetrics;
+use crate::metrics::register::{count, handle, level, seconds};
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use std::sync::Arc;
 
-/// Seconds. From 50 µs up: a request that is answered from memory and one call to a near Redis
-/// takes some hundred microseconds; 10 s is beyond every deadline.
+/// Buckets of durations in seconds. They start at 50 µs, because a request that is answered from
+/// memory with one call to a Redis nearby takes some hundred microseconds. The last one, 10 s, is
+/// longer than every deadline.
 const SECONDS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Jobs. Doubling up to the most that one request may make by default.
+/// Buckets of numbers of jobs. They double up to the default of `queue.max_matches`.
 const JOBS: [f64; 13] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// Handles to every metric, and the page that shows them.
+/// Handles to every metric, and the page that exposes them.
 #[derive(Debug)]
 pub struct Metrics {
-    page: Page,
+    page: Registry,
     requests: Vec<Counter>,
     pub request_duration: Histogram,
     pub jobs_enqueued: Counter,
@@ -84,14 +87,14 @@ impl JwksMetrics {
 
 impl Metrics {
     pub fn new(version: &'static str, commit: &'static str) -> Result<Arc<Self>, BuildError> {
-        let page = Page::new()?;
+        let page = Registry::new()?;
         let recorder = Arc::clone(&page.recorder);
         Ok(Arc::new(metrics::with_local_recorder(&*recorder, || {
             Self::register(page, version, commit)
         })))
     }
 
-    fn register(page: Page, version: &'static str, commit: &'static str) -> Self {
+    fn register(page: Registry, version: &'static str, commit: &'static str) -> Self {
         describe_labelled(version, commit);
         page.process.describe();
         Self {
@@ -111,13 +114,13 @@ impl Metrics {
             ),
             replayed: count(
                 "hookgate_replayed_total",
-                "Accepted requests that repeat one with the same idempotency key.",
+                "Accepted requests that repeat an earlier one with the same idempotency key.",
             ),
             requests_in_flight: level(
                 "hookgate_requests_in_flight",
-                "Requests begun and not ended.",
+                "Requests that have begun and not ended.",
             ),
-            ready: level("hookgate_ready", "1 if /readyz says yes."),
+            ready: level("hookgate_ready", "1 if /readyz reports ready, else 0."),
             connections: ConnectionMetrics::register(),
             index_triggers: level("hookgate_index_triggers", "Triggers in the index."),
             index_workflows: level(
@@ -127,11 +130,11 @@ impl Metrics {
             index_api_keys: level("hookgate_index_api_keys", "API keys in the index."),
             index_conflicting_api_keys: level(
                 "hookgate_index_conflicting_api_keys",
-                "API keys that are refused because users of several organizations have them.",
+                "API keys that are rejected because users of several organizations have them.",
             ),
             index_age: level(
                 "hookgate_index_age_seconds",
-                "Age of the older of the two mirrored collections; -1 before the first load.",
+                "Age of the older of the two mirrored collections in seconds; -1 before the first load.",
             ),
             snapshot_age: level(
                 "hookgate_snapshot_age_seconds",
@@ -139,7 +142,7 @@ impl Metrics {
             ),
             index_changes: by_collection(
                 "hookgate_index_changes_total",
-                "Changed documents that were applied.",
+                "Changes of documents that were applied to the index.",
                 ("kind", ChangeKind::WORDS),
             ),
             index_loads: by_collection(
@@ -154,71 +157,72 @@ impl Metrics {
             over_limit_in_dry_run: over_limit_in_dry_run(),
             over_watermark: count(
                 "hookgate_over_watermark_total",
-                "Requests refused just below queue.memory_watermark because their organization started over twice as many \
-                 jobs within a minute as the others on average.",
+                "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
+                 many jobs within a minute as the others on average.",
             ),
             redis: RedisMetrics::register(),
         }
     }
 
     pub fn request(&self, outcome: Outcome) -> &Counter {
-        of(&self.requests, outcome as usize)
+        handle(&self.requests, outcome as usize)
     }
 
     pub fn index_change(&self, collection: Collection, kind: ChangeKind) -> &Counter {
-        of(of::<Vec<Counter>>(&self.index_changes, collection as usize), kind as usize)
+        handle(handle::<Vec<Counter>>(&self.index_changes, collection as usize), kind as usize)
     }
 
     pub fn index_load(&self, collection: Collection, reason: LoadReason) -> &Counter {
-        of(of::<Vec<Counter>>(&self.index_loads, collection as usize), reason as usize)
+        handle(handle::<Vec<Counter>>(&self.index_loads, collection as usize), reason as usize)
     }
 
     pub fn index_skipped(&self, collection: Collection) -> &Counter {
-        of(&self.index_skipped, collection as usize)
+        handle(&self.index_skipped, collection as usize)
     }
 
-    /// Of what a document of the collection has several of: nodes of workflows, API keys of users.
+    /// Skipped parts of documents: nodes of workflows or API keys of users.
     pub fn index_skipped_parts(&self, collection: Collection) -> &Counter {
-        of(&self.index_skipped_parts, collection as usize)
+        handle(&self.index_skipped_parts, collection as usize)
     }
 
     pub fn config_reload(&self, result: ReloadResult) -> &Counter {
-        of(&self.config_reloads, result as usize)
+        handle(&self.config_reloads, result as usize)
     }
 
     pub fn over_limit_in_dry_run(&self, limit: Limit) -> &Counter {
-        of(&self.over_limit_in_dry_run, limit as usize)
+        handle(&self.over_limit_in_dry_run, limit as usize)
     }
 
-    /// Moves the samples of histograms into their buckets. They are held one by one until then,
-    /// so that this must be called every few seconds, scraped or not.
+    /// Moves the samples of histograms into their buckets. Until then each sample is kept in
+    /// memory, so that this must be called every few seconds even if nothing scrapes the page.
     pub fn upkeep(&self) {
         self.page.handle.run_upkeep();
     }
 
-    /// Says of a part of the program whether it is degraded. The parts are those of `/readyz`, so that none can be left out.
+    /// Records whether a part of the program is degraded. The caller passes the parts of `/readyz`,
+    /// so that no part is missing.
     pub fn degraded(&self, part: &'static str, is_degraded: bool) {
         let gauge = || gauge!("hookgate_degraded", "part" => part);
         let gauge = metrics::with_local_recorder(&*self.page.recorder, gauge);
         gauge.set(f64::from(u8::from(is_degraded)));
     }
 
-    /// The page in Prometheus' text format.
+    /// Renders the page in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&*self.page.recorder, || self.page.process.collect());
         self.page.handle.render()
     }
 }
 
-/// Where the handles lead to. It is no global, so that tests can have one each.
+/// The registry behind the handles. It is not global, so that each test can have its own.
 #[derive(Debug)]
-struct Page {
+struct Registry {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
 }
 
-impl Page {
+impl Registry {
     fn new() -> Result<Self, BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets(&SECONDS)?
@@ -233,34 +237,22 @@ impl Page {
     }
 }
 
-/// Metrics whose labels are not known here, or only here.
+/// Describes the metrics that have no handle.
 fn describe_labelled(version: &'static str, commit: &'static str) {
-    describe_gauge!("hookgate_build_info", "Always 1; the labels say what is running.");
+    describe_gauge!(
+        "hookgate_build_info",
+        "Always 1; the labels are the version and the commit of the running program."
+    );
     gauge!("hookgate_build_info", "version" => version, "commit" => commit).set(1.0);
     describe_gauge!(
         "hookgate_degraded",
-        "1 for each part that /readyz calls degraded: it serves, but something is worth a look."
+        "1 for each part that /readyz reports as degraded: it serves, but has a problem."
     );
-}
-
-fn count(name: &'static str, help: &'static str) -> Counter {
-    describe_counter!(name, help);
-    counter!(name)
-}
-
-fn level(name: &'static str, help: &'static str) -> Gauge {
-    describe_gauge!(name, help);
-    gauge!(name)
-}
-
-fn seconds(name: &'static str, help: &'static str) -> Histogram {
-    describe_histogram!(name, help);
-    histogram!(name)
 }
 
 fn requests() -> Vec<Counter> {
     let name = "hookgate_requests_total";
-    describe_counter!(name, "Requests by how they ended: every request is counted once.");
+    describe_counter!(name, "Requests by result; every request is counted once.");
     Outcome::ALL.iter().map(|outcome| counter!(name, "code" => outcome.word())).collect()
 }
 
@@ -268,13 +260,13 @@ fn requests() -> Vec<Counter> {
 fn by_collection(
     name: &'static str,
     help: &'static str,
-    (label, words): (&'static str, &[&'static str]),
+    (label, values): (&'static str, &[&'static str]),
 ) -> Vec<Vec<Counter>> {
     describe_counter!(name, help);
     let of_collection = |collection: &Collection| {
-        let words = words.iter();
-        words
-            .map(|word| counter!(name, "collection" => collection.word(), label => *word))
+        let values = values.iter();
+        values
+            .map(|value| counter!(name, "collection" => collection.word(), label => *value))
             .collect()
     };
     Collection::ALL.iter().map(of_collection).collect()
@@ -303,7 +295,7 @@ fn index_skipped_parts() -> Vec<Counter> {
 
 fn config_reloads() -> Vec<Counter> {
     let name = "hookgate_config_reloads_total";
-    describe_counter!(name, "Configurations that were read again on SIGHUP.");
+    describe_counter!(name, "Reloads of the configuration on SIGHUP, by result.");
     ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.word())).collect()
 }
 
@@ -311,13 +303,9 @@ fn over_limit_in_dry_run() -> Vec<Counter> {
     let name = "hookgate_over_limit_dry_run_total";
     describe_counter!(
         name,
-        "Requests that limits.organization would refuse if it were no dry run."
+        "Requests that limits.organization would reject if limits.organization.dry_run were off."
     );
     Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.word())).collect()
-}
-
-fn of<T>(handles: &[T], label: usize) -> &T {
-    handles.get(label).expect("there is one handle for each variant of a label")
 }
 
 #[cfg(test)]
@@ -325,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_series_is_there_from_the_start() {
+    fn every_series_exists_from_the_start() {
         let page = Metrics::new("1", "c").unwrap().render();
         for outcome in Outcome::ALL {
             assert!(

@@ -1,19 +1,20 @@
-//! The metrics of the way to Redis, and of Redis itself.
+//! The metrics of calls to Redis, and of Redis itself.
 
-use super::labels::{RedisError, ReplicaState};
-use super::{count, level, of, seconds};
+use crate::metrics::labels::{RedisError, ReplicaState};
+use crate::metrics::register::{count, handle, level, seconds};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-/// Handles to the metrics of the way to Redis, and of Redis itself.
+/// Handles to the metrics of calls to Redis, and of Redis itself.
 #[derive(Debug)]
 pub struct RedisMetrics {
     pub batch_jobs: Histogram,
     pub call_duration: Histogram,
     errors: Vec<Counter>,
     pub resent_batches: Counter,
-    /// By whether they may have been added all the same.
+    /// Unacknowledged requests of which nothing is enqueued.
     pub unacknowledged_none: Counter,
+    /// Unacknowledged requests that may be enqueued.
     pub unacknowledged_unknown: Counter,
     pub memory_ratio: Gauge,
     pub may_evict: Gauge,
@@ -30,12 +31,12 @@ impl RedisMetrics {
             },
             call_duration: seconds(
                 "hookgate_redis_call_duration_seconds",
-                "Time from sending a batch to the reply of Redis, or to giving it up.",
+                "Time from sending a batch to the reply of Redis, or to the end of waiting for it.",
             ),
             errors: redis_errors(),
             resent_batches: count(
                 "hookgate_redis_resent_batches_total",
-                "Batches that were sent again since the reply was lost.",
+                "Batches that were sent again because the reply was lost.",
             ),
             unacknowledged_none: unacknowledged("none"),
             unacknowledged_unknown: unacknowledged("unknown"),
@@ -45,7 +46,7 @@ impl RedisMetrics {
             ),
             may_evict: level(
                 "hookgate_redis_may_evict",
-                "1 if the maxmemory-policy of Redis is not noeviction: jobs may vanish.",
+                "1 if the maxmemory-policy of Redis is not noeviction: Redis may evict jobs.",
             ),
             is_volatile: level(
                 "hookgate_redis_is_volatile",
@@ -56,11 +57,11 @@ impl RedisMetrics {
     }
 
     pub fn error(&self, kind: RedisError) -> &Counter {
-        of(&self.errors, kind as usize)
+        handle(&self.errors, kind as usize)
     }
 
     pub fn replicas(&self, state: ReplicaState) -> &Gauge {
-        of(&self.replicas, state as usize)
+        handle(&self.replicas, state as usize)
     }
 }
 
@@ -68,7 +69,7 @@ fn unacknowledged(enqueued: &'static str) -> Counter {
     let name = "hookgate_unacknowledged_total";
     describe_counter!(
         name,
-        "Requests that Redis did not acknowledge, by what of them is enqueued."
+        "Requests that Redis did not acknowledge, by whether their jobs are enqueued."
     );
     counter!(name, "enqueued" => enqueued)
 }
@@ -83,8 +84,8 @@ fn redis_replicas() -> Vec<Gauge> {
     let name = "hookgate_redis_replicas";
     describe_gauge!(
         name,
-        "Replicas that are connected to the primary, by whether they have what it wrote; a failover to one that is \
-         out_of_sync loses jobs. 0 where INFO does not say."
+        "Replicas that are connected to the primary, by whether they have received its writes; a failover to one that \
+         is out_of_sync loses jobs. 0 if INFO does not report them."
     );
     ReplicaState::ALL.iter().map(|state| gauge!(name, "state" => state.word())).collect()
 }

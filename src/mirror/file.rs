@@ -1,14 +1,14 @@
-//! The same documents from a JSON file, which is followed for changes.
+//! Documents from a JSON file that is followed for changes.
 
-use super::background::background;
-use super::document::{DocumentKey, Malformed};
-use super::survey::Survey;
-use super::{Mirror, READ_AT_ONCE, View};
-use crate::findings::Findings;
-use crate::lifecycle::Condition;
 use crate::metrics::{Collection, LoadReason};
-use crate::text_file;
-use crate::watched_file::{LOOK_INTERVAL, WatchedFile};
+use crate::mirror::background::background;
+use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::probe::CollectionProbe;
+use crate::mirror::{Mirror, READ_AT_ONCE, View};
+use crate::process::findings::Findings;
+use crate::process::lifecycle::Condition;
+use crate::process::text_file;
+use crate::process::watched_file::{LOOK_INTERVAL, WatchedFile};
 use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-/// Keeps a mirror as the file has it: `{"workflows": [...], "users": [...]}`. Never ends.
+/// Keeps a mirror equal to a file: `{"workflows": [...], "users": [...]}`. Never returns.
 pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
     let mut file = WatchedFile::new(path);
     let mut reason = LoadReason::Start;
@@ -64,45 +64,40 @@ async fn refresh<V: View>(
     Ok(())
 }
 
-/// Looks at the file once, for `hookgate check`.
-pub fn survey<W: View, U: View>(path: &Path, workflows: &mut W, users: &mut U) -> Findings {
+/// Reads the file once, for `hookgate check`.
+pub fn probe<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings {
     let mut findings = Findings::default();
     findings.fact("file", path.display().to_string());
     let json = text_file::read(path).context("cannot be read");
-    let seen = json.and_then(|json| {
-        survey_collection(&json, workflows, &mut findings)?;
-        survey_collection(&json, users, &mut findings)
+    let read = json.and_then(|json| {
+        probe_collection(&json, workflows, &mut findings)?;
+        probe_collection(&json, users, &mut findings)
     });
-    if let Err(error) = seen {
+    if let Err(error) = read {
         findings.fault(format!("{error:#}"));
     }
     findings
 }
 
-fn survey_collection<V: View>(
-    json: &[u8],
-    view: &mut V,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
+fn probe_collection<V: View>(json: &[u8], view: V, findings: &mut Findings) -> anyhow::Result<()> {
     let name = V::COLLECTION.word();
     let documents = documents(json, name)?;
-    let mut survey = Survey::new(view);
+    let mut probe = CollectionProbe::new(view);
     for (key, document) in documents.iter().flatten() {
-        survey.see(key, document.as_deref().map_err(Clone::clone));
+        probe.visit(key, document.as_deref().map_err(Clone::clone));
     }
-    survey.finish(name, Some(documents.is_some()), findings);
+    probe.finish(name, Some(documents.is_some()), findings);
     Ok(())
 }
 
-/// A document with its key, or why it is none.
-type Read = (DocumentKey, Result<RawDocumentBuf, Malformed>);
+/// The key of an element, and its document or why it is not one.
+type ReadDocument = (DocumentKey, Result<RawDocumentBuf, Malformed>);
 
-/// The documents of one collection; `{"$oid": ...}` and the like are read as MongoDB exports them.
-///
-/// `None`: there is no such collection.
-fn documents(json: &[u8], collection: &str) -> anyhow::Result<Option<Vec<Read>>> {
+/// The documents of one collection; `None` if the file does not have it. Extended JSON such as
+/// `{"$oid": ...}` is read as MongoDB exports it.
+fn documents(json: &[u8], collection: &str) -> anyhow::Result<Option<Vec<ReadDocument>>> {
     let mut file: Value = serde_json::from_slice(json).context("not JSON")?;
-    // A file is good or broken as a whole: the other collection of a broken one must not be taken.
+    // A file is valid as a whole: if one collection is broken, the other must not be served.
     let is_array = |collection: &&Collection| {
         file.is_object() && file.get(collection.word()).is_none_or(Value::is_array)
     };
@@ -116,14 +111,15 @@ fn documents(json: &[u8], collection: &str) -> anyhow::Result<Option<Vec<Read>>>
         if let Some((key, document)) = document(json) {
             return (key, Ok(document));
         }
-        let place = format!("{collection}[{index}]");
-        (DocumentKey::from_bson(RawBsonRef::String(&place)), Err(Malformed::Unreadable))
+        let name = format!("{collection}[{index}]");
+        (DocumentKey::from_bson(RawBsonRef::String(&name)), Err(Malformed::Unreadable))
     };
     Ok(Some(documents.into_iter().enumerate().map(read).collect()))
 }
 
+/// A document and its key; `None` if this is not a document with an `_id`.
 fn document(json: Value) -> Option<(DocumentKey, RawDocumentBuf)> {
     let Ok(Bson::Document(document)) = Bson::try_from(json) else { return None };
     let document = RawDocumentBuf::from_document(&document).ok()?;
-    Some((DocumentKey::of(&document)?, document))
+    Some((DocumentKey::from_document(&document)?, document))
 }

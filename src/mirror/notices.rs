@@ -1,31 +1,32 @@
-//! What is logged of malformed documents and of malformed parts of them: each is named once, at a bounded rate.
+//! The log of malformed documents and parts: each is logged once, at a bounded rate.
 
-use super::document::{DocumentKey, Malformed};
-use super::left_out::Part;
-use crate::log_rate::LogRate;
+use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::left_out::LeftOutPart;
+use crate::process::log_throttle::LogThrottle;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Documents and parts that are remembered as logged. Beyond this many they are only counted.
+/// The number of documents and parts that are remembered as logged. After that, further ones are
+/// counted and not logged.
 const LOGGED: usize = 10_000;
 
-/// Lines within one second: a thousand malformed documents may come with one change of a program. Those beyond
-/// are logged when they are read again.
+/// Lines in one second. One faulty release of a program may write thousands of malformed documents.
+/// A document that is not logged for this reason is logged when it is read again.
 const LOGGED_PER_SECOND: u32 = 20;
 
-/// What of one collection has been logged.
+/// The malformed documents and parts of one collection that have been logged.
 #[derive(Debug)]
 pub(super) struct Notices {
     collection: &'static str,
-    /// Documents, and parts by their names; a document as a whole has no name here.
+    /// The key of a document and the name of a part, which is empty for the whole document.
     logged: HashSet<(DocumentKey, String)>,
-    rate: LogRate,
+    throttle: LogThrottle,
 }
 
 impl Notices {
     pub(super) fn new(collection: &'static str) -> Self {
-        let rate = LogRate::new(LOGGED_PER_SECOND, Duration::from_secs(1));
-        Self { collection, logged: HashSet::new(), rate }
+        let throttle = LogThrottle::new(LOGGED_PER_SECOND, Duration::from_secs(1));
+        Self { collection, logged: HashSet::new(), throttle }
     }
 
     /// Logs that a document is left out.
@@ -36,8 +37,8 @@ impl Notices {
         }
     }
 
-    /// Logs that a part of a document is left out; one that is not configured yet is not worth a line.
-    pub(super) fn part(&mut self, key: &DocumentKey, Part { name, fault }: &Part) {
+    /// Logs that a part of a document is left out. A part that is not configured yet is not logged.
+    pub(super) fn part(&mut self, key: &DocumentKey, LeftOutPart { name, fault }: &LeftOutPart) {
         let (collection, Some(fault)) = (self.collection, fault) else { return };
         if self.is_due(key, name) {
             tracing::warn!(collection, id = %key, part = name, reason = %fault, "malformed part of a document left out");
@@ -50,10 +51,10 @@ impl Notices {
         if self.logged.len() >= LOGGED || self.logged.contains(&named) {
             return false;
         }
-        if self.rate.allows() {
+        if self.throttle.allows() {
             return self.logged.insert(named);
         }
-        if self.rate.has_begun_to_refuse() {
+        if self.throttle.has_begun_to_refuse() {
             tracing::warn!(
                 "too many malformed documents to log each; the hookgate_index_skipped_* metrics count all"
             );

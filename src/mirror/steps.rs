@@ -1,42 +1,42 @@
-//! Random histories of documents, for tests that hold what is read of them against a model.
+//! Random histories of a collection, for tests that compare an index with a model.
 
 use crate::metrics::Metrics;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// What happens to the documents of a collection, each of which has a number and says something.
+/// A step of a history. Documents have numbers; `T` is the content of a document.
 #[derive(Debug, Clone)]
 pub enum Step<T> {
-    /// Documents that are put or removed together.
+    /// Documents that are upserted or removed together.
     Change(BTreeMap<u8, Option<T>>),
-    /// All there are from now on, of which some come twice.
+    /// A complete load. A document may occur twice; its last content counts.
     Reload(Vec<(u8, T)>),
 }
 
-/// Steps with so many documents.
+/// Histories of this many documents with these contents.
 pub fn steps<T: std::fmt::Debug + Clone + 'static>(
     documents: u8,
-    says: impl Strategy<Value = T> + 'static,
+    contents: impl Strategy<Value = T> + 'static,
 ) -> impl Strategy<Value = Vec<Step<T>>> {
-    let says = says.boxed();
-    let change = prop::option::weighted(0.7, says.clone());
+    let contents = contents.boxed();
+    let change = prop::option::weighted(0.7, contents.clone());
     let step = prop_oneof![
         6 => btree_map(0..documents, change, 1..6).prop_map(Step::Change),
-        1 => vec((0..documents, says), 0..usize::from(documents) + 4).prop_map(Step::Reload),
+        1 => vec((0..documents, contents), 0..usize::from(documents) + 4).prop_map(Step::Reload),
     ];
     vec(step, 1..24)
 }
 
 impl<T> Step<T> {
-    /// Does to a model what has been done to the collection.
+    /// Applies the step to a model.
     pub fn apply_to(self, model: &mut BTreeMap<u8, T>) {
         match self {
             Self::Reload(documents) => *model = documents.into_iter().collect(),
             Self::Change(changes) => {
-                for (document, says) in changes {
-                    match says {
-                        Some(says) => model.insert(document, says),
+                for (document, content) in changes {
+                    match content {
+                        Some(content) => model.insert(document, content),
                         None => model.remove(&document),
                     };
                 }
@@ -49,5 +49,5 @@ impl<T> Step<T> {
 pub(crate) fn gauge(metrics: &Metrics, name: &str) -> usize {
     let page = metrics.render();
     let mut lines = page.lines().filter_map(|line| line.split_once(' '));
-    lines.find(|(each, _)| *each == name).unwrap().1.parse().unwrap()
+    lines.find(|(metric, _)| *metric == name).unwrap().1.parse().unwrap()
 }

@@ -1,31 +1,41 @@
-//! What takes long leaves turns to the other tasks of the thread.
+//! Slow work on a mirror does not keep the other tasks of the thread from running.
 
 use super::*;
-use crate::lifecycle::Readiness;
+use crate::metrics::Collection;
+use crate::mirror::index::sharded::ShardedIndex;
+use crate::mirror::index::writer::{Entry, Writer};
+use crate::process::lifecycle::Readiness;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
-/// Waits for a turn of another task of the thread, whatever is asked of it.
-struct Slow(Receiver<()>);
+/// A view that publishes a load only after another task of the thread has run.
+struct SlowView(Receiver<()>);
 
-/// Likewise, when it is dropped.
-#[derive(Default)]
-struct SlowLoad(Option<Receiver<()>>);
+/// The extras of a load, whose drop ends only after another task of the thread has run.
+#[derive(Debug, Default)]
+struct SlowExtras(Option<Receiver<()>>);
 
-/// A task that waits for its turn for so long has none.
-fn wait(turn: &Receiver<()>) {
-    turn.recv_timeout(Duration::from_secs(60)).expect("another task has a turn");
+/// Blocks until another task of the thread has run. Panics if none runs.
+fn wait_for_other_task(ran: &Receiver<()>) {
+    ran.recv_timeout(Duration::from_secs(60)).expect("another task runs");
 }
 
-impl Drop for SlowLoad {
+impl Drop for SlowExtras {
     fn drop(&mut self) {
-        self.0.iter().for_each(wait);
+        self.0.iter().for_each(wait_for_other_task);
     }
 }
 
-impl View for Slow {
+impl View for SlowView {
     const COLLECTION: Collection = Collection::Workflows;
+    const TABLES: [&'static str; 2] = ["first", "second"];
+
     type Record = ();
-    type Load = SlowLoad;
+    type Extras = SlowExtras;
+
+    fn indexes(&self) -> [Arc<ShardedIndex>; 2] {
+        <[_; 2]>::default()
+    }
 
     fn projection(&self) -> Document {
         Document::new()
@@ -39,55 +49,52 @@ impl View for Slow {
         LeftOut::default()
     }
 
-    fn begin_load(&self) -> SlowLoad {
-        SlowLoad::default()
+    fn entries(_: &DocumentKey, (): ()) -> [Vec<Entry>; 2] {
+        <[_; 2]>::default()
     }
 
-    fn load(&self, _: &mut SlowLoad, _: &DocumentKey, (): ()) {}
-
-    fn finish_load(&mut self, _: SlowLoad) {
-        wait(&self.0);
+    fn loaded(&mut self, _: SlowExtras) {
+        wait_for_other_task(&self.0);
     }
 
-    fn restore(&mut self, _: &Snapshot) {
-        wait(&self.0);
-    }
+    fn changed(&mut self, _: &DocumentKey, _: Option<&mut ()>) {}
 
-    fn apply(&mut self, _: Changes<Self>) {}
+    fn published(&mut self, _: &[Writer; 2]) {}
 }
 
-/// A mirror, and what another task says when it has a turn.
-fn slow() -> (Mirror<Slow>, Sender<()>) {
-    let (turn, turns) = channel();
+/// A mirror with a slow view, and what the other task sends when it runs.
+fn slow_mirror() -> (Mirror<SlowView>, Sender<()>) {
+    let (sender, receiver) = channel();
     let metrics = Metrics::new("0", "0").unwrap();
     let freshness = Freshness::new(Duration::from_secs(1));
     let reporter = Readiness::default().part("workflows");
-    (Mirror::new(Slow(turns), freshness, metrics, reporter), turn)
+    (Mirror::new(SlowView(receiver), freshness, metrics, reporter), sender)
 }
 
-/// Runs something slow beside another task of the same thread.
-async fn beside_another(turn: Sender<()>, slow: impl Future<Output = ()>) {
-    let another = async { turn.send(()).unwrap() };
+/// Runs slow work together with another task of the same thread, which is polled second.
+async fn with_another_task(sender: Sender<()>, slow: impl Future<Output = ()>) {
+    let another = async { sender.send(()).unwrap() };
     tokio::join!(biased; slow, another);
 }
 
 #[tokio::test]
-async fn to_put_a_load_in_place_leaves_turns_to_others() {
-    let (mirror, turn) = slow();
+async fn other_tasks_run_while_a_load_is_published() {
+    let (mirror, sender) = slow_mirror();
     let load = mirror.begin_load();
-    beside_another(turn, mirror.finish_load(load, LoadReason::Start)).await;
+    with_another_task(sender, mirror.finish_load(load, LoadReason::Start)).await;
 }
 
 #[tokio::test]
-async fn to_drop_a_load_leaves_turns_to_others() {
-    let (turn, turns) = channel();
-    let view = SlowLoad(Some(turns));
-    let load = Load::<Slow> { view, documents: 0, malformed: HashSet::new() };
-    beside_another(turn, Mirror::drop_load(load)).await;
+async fn other_tasks_run_while_a_load_is_dropped() {
+    let (mirror, _) = slow_mirror();
+    let (sender, receiver) = channel();
+    let mut load = mirror.begin_load();
+    load.tables.extras = SlowExtras(Some(receiver));
+    with_another_task(sender, Mirror::drop_load(load)).await;
 }
 
 #[tokio::test]
-async fn to_restore_a_snapshot_leaves_turns_to_others() {
-    let (mut mirror, turn) = slow();
-    beside_another(turn, mirror.restore(Arc::new(Snapshot::of_nothing()))).await;
+async fn other_tasks_run_while_a_snapshot_is_restored() {
+    let (mut mirror, sender) = slow_mirror();
+    with_another_task(sender, mirror.restore(Arc::new(Snapshot::empty()))).await;
 }

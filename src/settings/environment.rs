@@ -1,77 +1,82 @@
-//! Variables that set keys: `HOOKGATE__SERVER__LISTEN` is `server.listen`.
+//! Environment variables that set keys: `HOOKGATE__SERVER__LISTEN` sets `server.listen`.
 
-use super::mismatch;
+use crate::settings::fault::mismatch;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 const PREFIX: &str = "HOOKGATE__";
 
-/// What the environment says, by the path of the key in lower case: names in the environment carry no case.
+/// The values from the environment, by the path of the key in lower case. The case of a variable's
+/// name does not matter.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
-    texts: BTreeMap<String, String>,
-    /// Variables whose value is no text.
-    broken: BTreeSet<String>,
+    values: BTreeMap<String, String>,
+    /// Paths of variables whose value is not valid UTF-8.
+    invalid: BTreeSet<String>,
 }
 
 impl Environment {
     pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
-        let texts =
+        let values =
             variables.filter_map(|(name, text)| Some((path_of(&name)?, bare(&text).to_owned())));
-        Self { texts: texts.collect(), ..Self::default() }
+        Self { values: values.collect(), ..Self::default() }
     }
 
-    /// As the process has it.
+    /// Reads the environment of the process.
     pub(super) fn of_process() -> Self {
         let mut environment = Self::default();
         for (name, value) in std::env::vars_os() {
-            // Names of ours are all in ASCII.
+            // All keys are ASCII, so that a name that is not UTF-8 sets none.
             let Some(path) = name.to_str().and_then(path_of) else { continue };
             match value.to_str() {
-                Some(text) => drop(environment.texts.insert(path, bare(text).to_owned())),
-                None => drop(environment.broken.insert(path)),
+                Some(text) => drop(environment.values.insert(path, bare(text).to_owned())),
+                None => drop(environment.invalid.insert(path)),
             }
         }
         environment
     }
 
+    /// Removes and returns the value of a key.
     pub(super) fn take(&mut self, path: &str) -> Option<String> {
-        self.texts.remove(path)
+        self.values.remove(path)
     }
 
-    /// Takes all keys below a path, by what follows it.
+    /// Removes and returns the values of all keys below a path, by the rest of their path.
     pub(super) fn take_below(&mut self, path: &str) -> Vec<(String, String)> {
         let below = format!("{path}.");
-        let (members, others): (BTreeMap<_, _>, _) = std::mem::take(&mut self.texts)
+        let (members, others): (BTreeMap<_, _>, _) = std::mem::take(&mut self.values)
             .into_iter()
             .partition(|(path, _)| path.starts_with(&below));
-        self.texts = others;
+        self.values = others;
         let member =
             |(path, text): (String, String)| Some((path.strip_prefix(&below)?.to_owned(), text));
         members.into_iter().filter_map(member).collect()
     }
 
-    /// What is left: variables that no key was asked for, and those that no key can be read from.
-    pub(super) fn left(&self) -> impl Iterator<Item = Left<'_>> {
-        let unknown = self.texts.keys().map(|path| Left { path, is_text: true });
-        unknown.chain(self.broken.iter().map(|path| Left { path, is_text: false }))
+    /// The variables that no key has used, including those that are not valid UTF-8.
+    pub(super) fn unused(&self) -> impl Iterator<Item = UnusedVariable<'_>> {
+        let unknown = self.values.keys().map(|path| UnusedVariable { path, is_valid: true });
+        unknown.chain(self.invalid.iter().map(|path| UnusedVariable { path, is_valid: false }))
     }
 }
 
-/// A variable that has set nothing.
-pub(super) struct Left<'a> {
+/// A variable that sets no key.
+pub(super) struct UnusedVariable<'a> {
     pub(super) path: &'a str,
-    pub(super) is_text: bool,
+    /// Whether the value is valid UTF-8.
+    pub(super) is_valid: bool,
 }
 
-impl Left<'_> {
-    /// Whose variable it is: only what begins with the name of a section is one of ours. A service in Kubernetes whose name
-    /// begins like ours has variables that begin like ours.
+impl UnusedVariable<'_> {
+    /// The first part of the path. A variable belongs to Hookgate only if this is the name of a
+    /// section: in Kubernetes, a service whose name starts with `hookgate--` adds variables with
+    /// the same prefix.
     pub(super) fn first(&self) -> &str {
         self.path.split('.').next().unwrap_or_default()
     }
 
+    /// The name of the variable in upper case.
     pub(super) fn variable(&self) -> String {
         variable_of(self.path)
     }
@@ -80,8 +85,8 @@ impl Left<'_> {
 /// The path of the key that a variable of this name sets.
 fn path_of(name: &str) -> Option<String> {
     let (prefix, path) = name.split_at_checked(PREFIX.len())?;
-    let is_ours = prefix.eq_ignore_ascii_case(PREFIX);
-    is_ours.then(|| path.replace("__", ".").to_ascii_lowercase())
+    let has_prefix = prefix.eq_ignore_ascii_case(PREFIX);
+    has_prefix.then(|| path.replace("__", ".").to_ascii_lowercase())
 }
 
 /// The name of the variable that sets a key.
@@ -89,13 +94,14 @@ pub(super) fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
 }
 
-/// A text less what its way has put around it: the line break that a file or a command ends with, and a byte order mark.
+/// Removes the line breaks at the end of a string, which a file or a command adds, and a byte order
+/// mark.
 pub(super) fn bare(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r'])
 }
 
-/// What a variable says: a number, flag, list or table as TOML writes it, else the text as it is, else a list of that one
-/// text.
+/// The value of a variable: a number, boolean, list or table in the notation of TOML, or else the
+/// string as it is, or else a list with that string as its only element.
 pub(super) fn value_of<T: DeserializeOwned>(
     text: &str,
     example: Option<&str>,
@@ -103,10 +109,10 @@ pub(super) fn value_of<T: DeserializeOwned>(
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let parsed = parsed.and_then(|mut table| table.remove("value"));
     let parsed = parsed.filter(|value| !value.is_str());
-    let plain = Value::String(text.to_owned());
-    let list = Value::Array(vec![plain.clone()]);
+    let string = Value::String(text.to_owned());
+    let list = Value::Array(vec![string.clone()]);
     let mut first_error = None;
-    for value in parsed.into_iter().chain([plain, list]) {
+    for value in parsed.into_iter().chain([string, list]) {
         match value.try_into() {
             Ok(value) => return Ok(value),
             Err(error) => {

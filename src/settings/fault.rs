@@ -1,15 +1,15 @@
-//! What is wrong with a configuration, and where.
+//! Faults of a configuration and their locations.
 
 use serde::Serialize;
 use std::fmt;
 use toml::de::{DeTable, DeValue};
 
-/// One thing that is wrong, with the path of its key.
+/// A fault, with the path of its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fault {
     pub key: String,
     pub message: String,
-    /// Of the file, where the key stands in it.
+    /// The line of the key in the file, counted from 1. `None` if the key is not in the file.
     pub line: Option<usize>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Adds to each fault the line on which its key stands in a file.
+/// Adds to each fault the line of its key in the file.
 pub(super) fn locate<'a>(faults: impl Iterator<Item = &'a mut Fault>, file: &str) {
     let Ok(document) = DeTable::parse(file) else { return };
     for fault in faults {
@@ -38,6 +38,7 @@ pub(super) fn locate<'a>(faults: impl Iterator<Item = &'a mut Fault>, file: &str
     }
 }
 
+/// The byte offset of a key in the file.
 fn offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (first, rest) =
         key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
@@ -49,9 +50,34 @@ fn offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
     }
 }
 
-/// The line, counted from 1, of a byte.
+/// The line of a byte offset, counted from 1.
 pub(crate) fn line(text: &[u8], offset: usize) -> usize {
     1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
+}
+
+/// Describes a value of a wrong type. The errors of the TOML parser are not used as they are,
+/// because they can have several lines and repeat the value, which may be a secret.
+pub(super) fn mismatch(error: &toml::de::Error, example: Option<&str>) -> String {
+    let first = error.message().lines().next().unwrap_or_default();
+    let wrong = [("invalid type: ", "wrong type"), ("invalid value: ", "wrong value")];
+    let Some((_, what)) = wrong.into_iter().find(|(begin, _)| first.contains(begin)) else {
+        return first.to_owned();
+    };
+    let Some((_, expected)) = first.rsplit_once(", expected ") else { return what.to_owned() };
+    let example = example.map_or_else(String::new, |example| format!(" such as {example}"));
+    format!("{what}, expected {}{example}", type_name(expected))
+}
+
+/// The name of a type for people who do not write Rust.
+fn type_name(expected: &str) -> &str {
+    match expected {
+        "i64" | "u64" | "u32" | "usize" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a string",
+        "a sequence" => "a list",
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_however_it_is_written() {
+    fn the_line_of_a_key_is_found_in_every_notation() {
         let file = "top = 1\n\n[queue]\nname = 1 # \u{fc}\njob.attempts = 2\n[queue.job.backoff]\r\ndelay = 1\n'x' = { y = 1 }\n";
         let line = |key: &str| {
             let mut fault = Fault::new(key, "");

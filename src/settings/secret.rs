@@ -1,8 +1,8 @@
-//! Values that are never printed, and the files that they may stand in.
+//! Values that are never printed, and files that contain them.
 
-use super::Section;
-use super::environment::bare;
-use crate::text_file::TextFile;
+use crate::process::text_file::TextFile;
+use crate::settings::environment::bare;
+use crate::settings::section::Section;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -12,14 +12,14 @@ use toml::Value;
 pub struct Secret(String);
 
 impl Secret {
-    pub fn new(text: String) -> Self {
-        Self(text)
+    pub fn new(value: String) -> Self {
+        Self(value)
     }
 
-    /// What was given for it, wherever that stands. A line break at its end is no part of it: it came with a command, a
-    /// file or a text of several lines.
-    fn given(text: &str) -> Self {
-        Self(bare(text).to_owned())
+    /// A secret from a configured value. A line break at its end is not part of the secret: a
+    /// command, a file or a multi-line string adds it.
+    fn from_value(value: &str) -> Self {
+        Self(bare(value).to_owned())
     }
 
     /// The value itself, for the one place that needs it.
@@ -34,14 +34,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether nothing but white space is in it, which is nobody's secret.
+/// Whether the secret is empty or consists of white space.
 fn is_blank(secret: &str) -> bool {
     secret.trim().is_empty()
 }
 
 impl Section<'_> {
-    /// A secret: the value of `key`, or what the file named by `<key>_file` holds. `None` where there is a default: a
-    /// fault has been told.
+    /// Reads a secret: the value of `key`, or the contents of the file named by `<key>_file`.
+    /// `None` for a key with a default means that a fault is recorded.
     pub fn secret(&mut self, key: &str, default: Option<&str>) -> Option<Secret> {
         let given: Option<String> = match default {
             Some(default) => Some(self.value(key, default.to_owned())),
@@ -50,21 +50,22 @@ impl Section<'_> {
         let file_key = format!("{key}_file");
         let file: PathBuf = self.value(&file_key, PathBuf::new());
         if file.as_os_str().is_empty() {
-            return given.as_deref().map(Secret::given);
+            return given.as_deref().map(Secret::from_value);
         }
         self.read_secret(&file_key, &file)
     }
 
-    /// Secrets: the values of `<key>s`, then what the files named by `<key>_files` hold; each with where it is from.
+    /// Reads a list of secrets: the values of `<key>s`, then the contents of the files named by
+    /// `<key>_files`. Each has the name of its source.
     pub fn secrets(&mut self, key: &str) -> Vec<(String, Secret)> {
         let plain_key = format!("{key}s");
         let given = self.value(&plain_key, Vec::<String>::new());
         if given.iter().any(|secret| is_blank(secret)) {
-            self.fault(&plain_key, "a secret is empty or blank");
+            self.fault(&plain_key, "contains an empty or blank secret");
         }
         let name = self.path_of(&plain_key);
         let mut secrets: Vec<(String, Secret)> =
-            given.iter().map(|secret| (name.clone(), Secret::given(secret))).collect();
+            given.iter().map(|secret| (name.clone(), Secret::from_value(secret))).collect();
         let files_key = format!("{key}_files");
         for path in self.value(&files_key, Vec::<PathBuf>::new()) {
             let name = format!("{} {}", self.path_of(&files_key), path.display());
@@ -73,21 +74,22 @@ impl Section<'_> {
         secrets
     }
 
-    /// Reads a secret from a file, less the line break at its end.
+    /// Reads a secret from a file, without the line breaks at its end.
     fn read_secret(&mut self, key: &str, path: &Path) -> Option<Secret> {
         let secret = open(path).and_then(|file| {
             self.settings.files.push(file.stamp_of_secret());
             match String::from_utf8(self.contents(key, path, file)) {
                 Ok(text) if is_blank(&text) => Err(format!("{} is empty or blank", path.display())),
                 Ok(text) => Ok(Secret(text)),
-                Err(_) => Err(format!("{} is no text in UTF-8", path.display())),
+                Err(_) => Err(format!("{} is not valid UTF-8", path.display())),
             }
         });
         secret.map_err(|message| self.fault(key, message)).ok()
     }
 
-    /// What is in a file that `key` names, less a byte order mark and the line breaks at its end, or what is to be said of
-    /// the key. It counts as given: with other contents the key is not as it was.
+    /// Reads the file that `key` names, without a byte order mark and the line breaks at its end.
+    /// The error is the message of a fault. The contents become part of the raw values, so that a
+    /// reload detects a changed file.
     pub fn file(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, String> {
         let file = open(path)?;
         self.settings.files.push(file.stamp());
@@ -101,7 +103,7 @@ impl Section<'_> {
         }
         let name = format!("{} {}", self.path_of(key), path.display());
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        self.settings.given.add(&name, Value::String(text));
+        self.settings.raw_values.add(&name, Value::String(text));
         bytes
     }
 }

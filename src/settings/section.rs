@@ -1,6 +1,7 @@
-//! One section of the settings: typed values, and a fault for each that is not as it must be.
+//! One section of the settings: typed values, and a fault for each invalid one.
 
-use super::{Fault, Settings};
+use crate::settings::fault::Fault;
+use crate::settings::reader::Settings;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +14,13 @@ use toml::Value;
 pub struct Section<'a> {
     pub(super) settings: &'a mut Settings,
     pub(super) path: String,
+}
+
+impl Settings {
+    pub fn section(&mut self, path: &str) -> Section<'_> {
+        self.sections.insert(path.to_owned());
+        Section { settings: self, path: path.to_owned() }
+    }
 }
 
 impl Section<'_> {
@@ -28,31 +36,31 @@ impl Section<'_> {
         self.take(key, documented, example.as_deref()).unwrap_or(default)
     }
 
-    /// A value that need not be given.
+    /// An optional value.
     pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         self.take(key, None, None)
     }
 
-    /// A text that means something else, such as a span of time, with an example of how that is written.
+    /// A string in a notation of its own, such as a duration, with an example for messages.
     fn notation(&mut self, key: &str, default: &str, example: &str) -> String {
         let (documented, example) = (Value::from(default), format!("{example:?}"));
         let text = self.take(key, Some(documented), Some(&example));
         text.unwrap_or_else(|| default.to_owned())
     }
 
-    /// A whole number within bounds.
+    /// An integer within bounds.
     pub fn number(&mut self, key: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
         let value = self.value(key, default);
         self.within(key, value, &bounds, u64::to_string)
     }
 
-    /// A count that fits this machine's addresses.
+    /// A `usize` within bounds.
     pub fn count(&mut self, key: &str, default: usize, bounds: RangeInclusive<usize>) -> usize {
         let value = self.value(key, default);
         self.within(key, value, &bounds, usize::to_string)
     }
 
-    /// A span of time, written `"250ms"`, `"15s"`, `"5m"`, `"24h"`.
+    /// A duration, written `"250ms"`, `"15s"`, `"5m"`, `"24h"`.
     pub fn duration(
         &mut self,
         key: &str,
@@ -62,8 +70,9 @@ impl Section<'_> {
         let text = self.notation(key, default, "5s");
         let text = text.trim();
         if let Ok(value) = humantime::parse_duration(text) {
-            let show =
-                |span: &Duration| if *span == value { text.to_owned() } else { spell(*span) };
+            let show = |span: &Duration| {
+                if *span == value { text.to_owned() } else { format_duration(*span) }
+            };
             return self.within(key, value, &bounds, show);
         }
         self.fault(key, "not a duration; write it like \"250ms\", \"5s\" or \"5m\"");
@@ -88,7 +97,7 @@ impl Section<'_> {
         }
     }
 
-    /// Where to listen.
+    /// An address to listen on.
     pub fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
         let text = self.value(key, default.to_string());
         text.parse().unwrap_or_else(|_| {
@@ -97,7 +106,7 @@ impl Section<'_> {
         })
     }
 
-    /// A text that must not be empty.
+    /// A string that must not be empty.
     pub fn name(&mut self, key: &str, default: &str) -> String {
         let name: String = self.value(key, default.to_owned());
         if name.is_empty() {
@@ -106,7 +115,7 @@ impl Section<'_> {
         name
     }
 
-    /// One text, or a list of them; none by default.
+    /// A string or a list of strings. The default is an empty list.
     pub fn texts(&mut self, key: &str) -> Vec<String> {
         match self.optional::<Value>(key) {
             None => Vec::new(),
@@ -116,13 +125,13 @@ impl Section<'_> {
             }
             Some(Value::String(text)) => vec![text],
             Some(value) => value.try_into().unwrap_or_else(|_| {
-                self.fault(key, "not a text or a list of texts");
+                self.fault(key, "not a string or a list of strings");
                 Vec::new()
             }),
         }
     }
 
-    /// A key that is known and never taken.
+    /// Declares a key that is known but not supported. Setting it is a fault with this reason.
     pub fn refuse(&mut self, key: &str, reason: &str) {
         let path = self.path_of(key);
         if !matches!(self.settings.take::<Value>(&path, None, None), Ok(None)) {
@@ -130,12 +139,13 @@ impl Section<'_> {
         }
     }
 
+    /// Records a fault of a key.
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         let key = self.path_of(key);
         self.settings.faults.push(Fault::new(key, message));
     }
 
-    /// What is worth a look in a value that is no fault.
+    /// Records a warning about a value that is not a fault.
     pub fn warning(&mut self, key: &str, message: impl fmt::Display) {
         let key = self.path_of(key);
         self.settings.warnings.push(format!("{key}: {message}"));
@@ -148,14 +158,16 @@ impl Section<'_> {
         example: Option<&str>,
     ) -> Option<T> {
         let path = self.path_of(key);
-        let taken = self.settings.take(&path, default.as_ref(), example);
+        let value = self.settings.take(&path, default.as_ref(), example);
         self.settings.known.insert(path, default);
-        taken.unwrap_or_else(|message| {
+        value.unwrap_or_else(|message| {
             self.fault(key, message);
             None
         })
     }
 
+    /// Returns the value if it is within bounds. Otherwise records a fault and returns the lower
+    /// bound.
     fn within<T: PartialOrd + Clone>(
         &mut self,
         key: &str,
@@ -163,13 +175,15 @@ impl Section<'_> {
         bounds: &RangeInclusive<T>,
         show: impl Fn(&T) -> String,
     ) -> T {
+        let range = format!("{} to {}", show(bounds.start()), show(bounds.end()));
+        self.settings.bounds.insert(self.path_of(key), range);
         if bounds.contains(&value) {
             return value;
         }
         self.fault(
             key,
             format!(
-                "{} is not within {} and {}",
+                "{} is not between {} and {}",
                 show(&value),
                 show(bounds.start()),
                 show(bounds.end())
@@ -183,19 +197,19 @@ impl Section<'_> {
     }
 }
 
-/// A default that shows how a value is written.
+/// The default in the notation of TOML, if it shows how a value is written.
 fn example(default: &Value) -> Option<String> {
-    let is_telling = match default {
+    let shows_notation = match default {
         Value::String(text) => !text.is_empty(),
         Value::Array(values) => !values.is_empty(),
         Value::Boolean(_) => false,
         _ => true,
     };
-    is_telling.then(|| default.to_string())
+    shows_notation.then(|| default.to_string())
 }
 
-/// A span as people write it here, in one unit: `"75s"`, `"24h"`.
-fn spell(span: Duration) -> String {
+/// Formats a duration in one unit: `"75s"`, `"24h"`.
+fn format_duration(span: Duration) -> String {
     const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
     let milliseconds = span.as_millis();
     let unit =
@@ -209,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_spelled_in_one_unit() {
+    fn durations_are_formatted_in_one_unit() {
         for text in ["0ms", "10ms", "1500ms", "75s", "10m", "24h"] {
-            assert_eq!(spell(humantime::parse_duration(text).unwrap()), text);
+            assert_eq!(format_duration(humantime::parse_duration(text).unwrap()), text);
         }
     }
 }

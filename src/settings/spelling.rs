@@ -1,18 +1,21 @@
-//! What was probably meant by a name that there is not.
+//! Suggestions for misspelled names.
 
-/// The name that is one slip away, or differs in case and separators only.
+/// The name that differs from `word` by at most one typing error, or only in case and separators.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = plain(word);
-    let distance = |name: &str| strsim::osa_distance(&word, &plain(name));
+    let word = normalized(word);
+    let distance = |name: &str| strsim::osa_distance(&word, &normalized(name));
     let near = names.into_iter().map(|name| (distance(name), name));
-    // One slip in two letters makes any word of another.
+    // Words of two letters are too short: one typing error turns any of them into another.
     let near = near.filter(|(distance, _)| *distance == 0 || (*distance == 1 && word.len() > 2));
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// `maxBody` and `max-body` are `max_body`.
-fn plain(name: &str) -> String {
-    name.chars().filter(|sign| !matches!(sign, '_' | '-')).collect::<String>().to_lowercase()
+/// The name in lower case without separators: `maxBody`, `max-body` and `max_body` are equal.
+fn normalized(name: &str) -> String {
+    name.chars()
+        .filter(|character| !matches!(character, '_' | '-'))
+        .collect::<String>()
+        .to_lowercase()
 }
 
 #[cfg(test)]
@@ -20,9 +23,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_slip_is_forgiven() {
+    fn one_typing_error_is_corrected() {
         let names = ["max_body", "listen", "ttl", "removeOnFail"];
-        for (word, meant) in [
+        for (word, expected) in [
             ("max_bdy", Some("max_body")),
             ("maxBody", Some("max_body")),
             ("max-body", Some("max_body")),
@@ -35,7 +38,7 @@ mod tests {
             ("lsitne", None),
             ("", None),
         ] {
-            assert_eq!(nearest(word, names), meant, "{word}");
+            assert_eq!(nearest(word, names), expected, "{word}");
         }
     }
 }

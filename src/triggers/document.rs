@@ -1,27 +1,27 @@
-//! What a workflow's document says about its triggers.
+//! Reading the triggers of a workflow from its document.
 
-use super::skipped::{SkippedNode, SkippedNodes};
 use crate::ids::{OrganizationId, WebhookId, WorkflowId};
 use crate::mirror::document::{Malformed, array, identifier, is_active};
+use crate::triggers::skipped::{SkippedNode, SkippedNodes};
 use bson::{Document, RawBsonRef, RawDocument, doc};
 use std::collections::BTreeMap;
 
-/// The type of the nodes that webhooks start.
+/// The type of trigger nodes.
 const NODE_TYPE: &str = "WebhookTrigger";
 
-/// Where things stand in a document, as dotted paths.
+/// The dotted paths of a document's fields.
 #[derive(Debug, Clone)]
 pub(super) struct Fields {
     pub(super) nodes: String,
     pub(super) organization: String,
-    /// Empty: every workflow counts as switched on.
+    /// If this is empty, every workflow is switched on.
     pub(super) active: String,
 }
 
 impl Fields {
-    /// Only the organization, the switch and the nodes that matter leave the server. What is no
-    /// array comes as the name of its type, so that one bad document neither ends the cursor nor
-    /// sends its bulk.
+    /// The `$project` stage that returns the organization, the switch and the trigger nodes. If the
+    /// nodes are not an array, it returns the name of their type instead: then a malformed document
+    /// neither fails the cursor nor transfers its content.
     pub(super) fn projection(&self) -> Document {
         let nodes = format!("${}", self.nodes);
         let mut projection = doc! { "_id": 1, &self.organization: 1 };
@@ -44,14 +44,14 @@ impl Fields {
     }
 }
 
-/// What a workflow's document comes to.
+/// What is kept of a workflow.
 #[derive(Debug)]
 pub struct WorkflowRecord {
     pub(super) organization: OrganizationId,
     pub(super) is_active: bool,
-    /// By webhook: the ids of the nodes it reaches, as a JSON array.
+    /// Each webhook with the ids of its trigger nodes as a JSON array.
     pub(super) triggers: Vec<(WebhookId, Box<str>)>,
-    /// Trigger nodes that start nothing.
+    /// The trigger nodes that start nothing.
     pub(super) skipped: SkippedNodes,
 }
 
@@ -60,7 +60,7 @@ impl WorkflowRecord {
         identifier(document, "_id", WorkflowId::new)?;
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = is_active(document, &fields.active)?;
-        let mut nodes_of: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
+        let mut nodes_by_webhook: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
         let mut skipped = SkippedNodes::default();
         let nodes = array(document, &fields.nodes)?.into_iter();
         let mut number = 0;
@@ -71,41 +71,43 @@ impl WorkflowRecord {
                 continue;
             }
             number += 1;
-            match Trigger::read(node) {
-                Trigger::Good { webhook, id } => nodes_of.entry(webhook).or_default().push(id),
-                Trigger::Skipped { webhook, node } => skipped.add(number, webhook, node),
+            match TriggerNode::read(node) {
+                TriggerNode::Valid { webhook, id } => {
+                    nodes_by_webhook.entry(webhook).or_default().push(id);
+                }
+                TriggerNode::Skipped { webhook, node } => skipped.add(number, webhook, node),
             }
         }
-        let triggers = nodes_of.into_iter().map(|(webhook, nodes)| {
-            let json = serde_json::to_string(&nodes).expect("texts can be written as JSON");
+        let triggers = nodes_by_webhook.into_iter().map(|(webhook, nodes)| {
+            let json = serde_json::to_string(&nodes).expect("strings can be encoded as JSON");
             (webhook, json.into_boxed_str())
         });
         Ok(Self { organization, is_active, triggers: triggers.collect(), skipped })
     }
 }
 
-/// A trigger node.
-enum Trigger<'a> {
-    Good { webhook: WebhookId, id: &'a str },
+/// A trigger node of a document.
+enum TriggerNode<'a> {
+    Valid { webhook: WebhookId, id: &'a str },
     Skipped { webhook: Option<WebhookId>, node: SkippedNode },
 }
 
-impl<'a> Trigger<'a> {
-    /// A node without a webhook id is not configured yet, whatever else is wrong with it.
+impl<'a> TriggerNode<'a> {
+    /// Reads a node. A node without a webhook id is not configured yet, whatever else is wrong with
+    /// it.
     fn read(node: &'a RawDocument) -> Self {
-        let id = node.get("id");
-        let text = match id {
-            Ok(Some(RawBsonRef::String(text))) => Some(text),
+        let id_field = node.get("id");
+        let id = match id_field {
+            Ok(Some(RawBsonRef::String(id))) => Some(id),
             _ => None,
         };
-        let skipped =
-            |webhook, fault| Self::Skipped { webhook, node: SkippedNode::new(text, fault) };
-        match (webhook_of(node), text) {
+        let skipped = |webhook, fault| Self::Skipped { webhook, node: SkippedNode::new(id, fault) };
+        match (webhook_of(node), id) {
             (Err(malformed), _) => skipped(None, Some(malformed)),
             (Ok(None), _) => skipped(None, None),
-            (Ok(Some(webhook)), Some(id)) => Self::Good { webhook, id },
+            (Ok(Some(webhook)), Some(id)) => Self::Valid { webhook, id },
             (Ok(webhook), None) => {
-                let fault = match id {
+                let fault = match id_field {
                     Ok(None | Some(RawBsonRef::Null)) => Malformed::Missing("id"),
                     _ => Malformed::wrong("id", "a string"),
                 };
@@ -115,8 +117,8 @@ impl<'a> Trigger<'a> {
     }
 }
 
-/// The webhook id of a node, if it has one. A path that leads nowhere is as in MongoDB's own projections: through a value that
-/// has no members there is nothing, through an array there is an array.
+/// The webhook id of a node, if it has one. `data` of another type is read as MongoDB's projection
+/// of `data.webhookId` shows it: an array stays an array, and any other value has no webhook id.
 fn webhook_of(node: &RawDocument) -> Result<Option<WebhookId>, Malformed> {
     let malformed = || Malformed::wrong("data.webhookId", "a string of 1 to 256 bytes");
     let webhook = match node.get("data").map_err(|_| malformed())? {
@@ -126,7 +128,9 @@ fn webhook_of(node: &RawDocument) -> Result<Option<WebhookId>, Malformed> {
     };
     match webhook {
         None | Some(RawBsonRef::Null | RawBsonRef::String("")) => Ok(None),
-        Some(RawBsonRef::String(text)) => WebhookId::new(text).map(Some).map_err(|_| malformed()),
+        Some(RawBsonRef::String(string)) => {
+            WebhookId::new(string).map(Some).map_err(|_| malformed())
+        }
         Some(_) => Err(malformed()),
     }
 }
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_webhook_come_together() {
+    fn nodes_are_grouped_by_webhook() {
         let node = |id: &str, webhook: &str| rawdoc! { "id": id, "type": NODE_TYPE, "data": { "webhookId": webhook } };
         let record = read(&rawdoc! {
             "_id": "w", "organizationId": "o",
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_is_told_from_what_is_malformed() {
+    fn a_switch_is_a_boolean_or_null() {
         let document = |enabled: bson::RawBson| {
             rawdoc! { "_id": "w", "organizationId": "o", "enabled": enabled,
             "graph": { "nodes": [{ "id": "n", "type": NODE_TYPE, "data": { "webhookId": "a" } }] } }
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_documents_are_told_from_good_ones() {
+    fn a_malformed_document_is_not_read() {
         for malformed in [
             rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": "missing" } },
             rawdoc! { "_id": "w", "graph": { "nodes": [] } },
@@ -184,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_starts_nothing_is_skipped_alone() {
-        let of_type = |mut node: RawDocumentBuf| {
+    fn a_skipped_node_leaves_the_other_nodes() {
+        let read_with = |mut node: RawDocumentBuf| {
             node.append("type", NODE_TYPE);
             let good = rawdoc! { "id": "good", "type": NODE_TYPE, "data": { "webhookId": "a" } };
             read(&rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": [good, node] } })
@@ -204,7 +208,7 @@ mod tests {
             (rawdoc! { "id": null, "data": { "webhookId": "a" } }, 1),
             (rawdoc! { "id": 5, "data": { "webhookId": "a" } }, 1),
         ] {
-            let record = of_type(node.clone()).unwrap();
+            let record = read_with(node.clone()).unwrap();
             let left_out = &record.skipped.left_out;
             assert_eq!(
                 (left_out.malformed, left_out.unconfigured),

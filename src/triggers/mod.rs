@@ -1,26 +1,24 @@
-//! Which workflows a webhook starts.
+//! The workflows that a webhook starts.
 
 mod document;
-#[cfg(test)]
-mod model;
 mod skipped;
 
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::{Collection, Metrics};
-use crate::mirror::document::{DocumentKey, IdText, Malformed};
-use crate::mirror::key::Key;
+pub use crate::mirror::StaleIndex;
+use crate::mirror::document::{DocumentKey, IdString, Malformed};
+use crate::mirror::index::key::IndexKey;
+use crate::mirror::index::shard::{Posting, Postings};
+use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
+use crate::mirror::index::writer::{Entry, Writer};
 use crate::mirror::left_out::LeftOut;
-use crate::mirror::load::Load;
-use crate::mirror::shard::{Posting, Postings};
-use crate::mirror::sharded::Sharded;
-use crate::mirror::snapshot::{Snapshot, Table};
-use crate::mirror::writer::{Changes, Entry, Writer};
-use crate::mirror::{Freshness, NotKnown, View};
+use crate::mirror::snapshot::Table;
+use crate::mirror::{Freshness, View};
 use crate::settings::Section;
+pub use crate::triggers::document::WorkflowRecord;
+use crate::triggers::skipped::SkippedIndex;
+pub use crate::triggers::skipped::{SkippedNode, SkippedTable};
 use bson::{Document, RawDocument};
-pub use document::WorkflowRecord;
-pub use skipped::SkippedNode;
-use skipped::{Skipped, SkippedTable};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,28 +26,29 @@ use std::time::Duration;
 /// The section `[triggers]`.
 #[derive(Debug, Clone)]
 pub struct TriggersSettings {
-    pub source: Source,
+    pub source: DocumentSource,
     pub file: PathBuf,
     pub collection: String,
-    /// How old workflows and users may be for a miss to be believed, 1 s to a day.
+    /// The age of workflows and users up to which a miss is believed, 1 s to a day.
     pub max_staleness: Duration,
-    /// Where a snapshot of the index is kept; `None`: nowhere.
+    /// The file of the snapshot; `None` if none is kept.
     pub snapshot_file: Option<PathBuf>,
     fields: document::Fields,
 }
 
-/// Where workflows and users come from.
+/// The source of workflows and users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum DocumentSource {
     File,
     MongoDb,
 }
 
 impl TriggersSettings {
+    /// Reads the section.
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
-            source: section.value("source", Source::MongoDb),
+            source: section.value("source", DocumentSource::MongoDb),
             file: section.value("file", PathBuf::from("config/workflows.json")),
             collection: section.name("collection", "workflows"),
             max_staleness: section.duration(
@@ -69,21 +68,21 @@ impl TriggersSettings {
 }
 
 impl TriggersSettings {
-    /// What decides on what is made of a document.
+    /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 4] {
         let document::Fields { nodes, organization, active } = &self.fields;
         [&self.collection, nodes, organization, active]
     }
 }
 
-/// The workflows that a webhook starts.
+/// Iterates over the workflows that a webhook starts, in the order of their ids.
 #[derive(Debug, Clone)]
 pub struct Matches<'a>(Option<Postings<'a>>);
 
 /// A workflow that a webhook starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger<'a> {
-    pub workflow: IdText<'a>,
+    pub workflow: IdString<'a>,
     /// The ids of the workflow's matching nodes, as a JSON array.
     pub node_ids: &'a str,
 }
@@ -91,7 +90,10 @@ pub struct Trigger<'a> {
 impl<'a> Trigger<'a> {
     #[inline]
     fn read(Posting { document, data }: Posting<'a>) -> Option<Self> {
-        Some(Self { workflow: IdText::of(document)?, node_ids: std::str::from_utf8(data).ok()? })
+        Some(Self {
+            workflow: IdString::from_key(document)?,
+            node_ids: std::str::from_utf8(data).ok()?,
+        })
     }
 }
 
@@ -101,7 +103,7 @@ impl<'a> Iterator for Matches<'a> {
     #[inline]
     fn next(&mut self) -> Option<Trigger<'a>> {
         let posting = self.0.as_mut()?.next()?;
-        Some(Trigger::read(posting).expect("postings are as they were written"))
+        Some(Trigger::read(posting).expect("a posting is readable"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -112,46 +114,42 @@ impl<'a> Iterator for Matches<'a> {
 
 impl ExactSizeIterator for Matches<'_> {}
 
-/// Nothing was found, and the triggers are not loaded yet or too old to say that there is nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the triggers are not known well enough")]
-pub struct Unknown;
-
-/// All triggers, for reading.
+/// The triggers of all workflows, for reading.
 #[derive(Debug)]
 pub struct TriggerIndex {
-    triggers: Arc<Sharded>,
-    /// Where workflows that are switched off have their triggers, for who asks why nothing has started.
-    inactive: Arc<Sharded>,
-    skipped: Arc<Skipped>,
+    triggers: Arc<ShardedIndex>,
+    /// The triggers of workflows that are switched off. A preview reports them.
+    inactive: Arc<ShardedIndex>,
+    skipped: Arc<SkippedIndex>,
     freshness: Arc<Freshness>,
 }
 
 impl TriggerIndex {
     pub fn new(max_staleness: Duration) -> Self {
-        let freshness = Freshness::new(max_staleness);
+        Self::with_layout(max_staleness, ShardLayout::default())
+    }
+
+    fn with_layout(max_staleness: Duration, layout: ShardLayout) -> Self {
         Self {
-            triggers: Arc::default(),
-            inactive: Arc::default(),
+            triggers: Arc::new(ShardedIndex::new(layout)),
+            inactive: Arc::new(ShardedIndex::new(layout)),
             skipped: Arc::default(),
-            freshness,
+            freshness: Freshness::new(max_staleness),
         }
     }
 
-    /// Reads the workflows of the organization that this webhook starts, in the order of their ids. They are there
-    /// while they are read.
+    /// Calls `read` with the workflows of the organization that this webhook starts.
     pub fn matching<R>(
         &self,
         organization: &OrganizationId,
         webhook: &WebhookId,
         read: impl FnOnce(Matches<'_>) -> R,
-    ) -> Result<R, Unknown> {
+    ) -> Result<R, StaleIndex> {
         let key = key(organization, webhook);
-        let found = self.triggers.look(key, &self.freshness, |postings| read(Matches(postings)));
-        found.map_err(|NotKnown| Unknown)
+        self.triggers.lookup(key, &self.freshness, |postings| read(Matches(postings)))
     }
 
-    /// Reads the workflows that would be started if they were switched on.
+    /// Calls `read` with the workflows that this webhook would start if they were switched on.
     pub fn inactive<R>(
         &self,
         organization: &OrganizationId,
@@ -161,7 +159,8 @@ impl TriggerIndex {
         self.inactive.read(key(organization, webhook), |postings| read(Matches(postings)))
     }
 
-    /// The first trigger nodes that may be why a webhook starts nothing, each with the id of its workflow.
+    /// At most `most` trigger nodes that may be the reason why a webhook starts nothing, each with
+    /// the id of its workflow.
     pub fn skipped(
         &self,
         organization: &OrganizationId,
@@ -175,7 +174,7 @@ impl TriggerIndex {
         &self.freshness
     }
 
-    /// What goes into a snapshot.
+    /// The tables of a snapshot.
     pub fn tables(&self) -> [Table; 2] {
         [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| Table {
             name,
@@ -185,52 +184,47 @@ impl TriggerIndex {
     }
 }
 
-/// The names of the maps in a snapshot.
+// The names of the tables in a snapshot.
 const TRIGGERS: &str = "triggers";
 const INACTIVE: &str = "inactive";
 
 #[inline]
-fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> Key<'a> {
-    Key::of(organization.as_str()).and(webhook.as_str())
+fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> IndexKey<'a> {
+    IndexKey::new(organization.as_str()).with_second(webhook.as_str())
 }
 
-/// Makes the index out of the documents of workflows.
+/// Files the triggers of workflows: those that are switched on, and those that are switched off.
 #[derive(Debug)]
 pub struct WorkflowsView {
     fields: document::Fields,
-    triggers: Writer,
-    inactive: Writer,
-    skipped: Arc<Skipped>,
+    triggers: Arc<ShardedIndex>,
+    inactive: Arc<ShardedIndex>,
+    skipped: Arc<SkippedIndex>,
     metrics: Arc<Metrics>,
-}
-
-/// All workflows in the making.
-#[derive(Debug)]
-pub struct WorkflowsLoad {
-    triggers: Load,
-    inactive: Load,
-    skipped: SkippedTable,
 }
 
 impl WorkflowsView {
     pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
-        let triggers = Writer::new(Arc::clone(&index.triggers));
-        let inactive = Writer::new(Arc::clone(&index.inactive));
-        let skipped = Arc::clone(&index.skipped);
-        Self { fields: settings.fields.clone(), triggers, inactive, skipped, metrics }
-    }
-
-    fn show(&self) {
-        self.metrics.index_triggers.set(self.triggers.postings() as f64);
-        self.metrics.index_workflows.set(self.triggers.documents() as f64);
+        Self {
+            fields: settings.fields.clone(),
+            triggers: Arc::clone(&index.triggers),
+            inactive: Arc::clone(&index.inactive),
+            skipped: Arc::clone(&index.skipped),
+            metrics,
+        }
     }
 }
 
 impl View for WorkflowsView {
     const COLLECTION: Collection = Collection::Workflows;
+    const TABLES: [&'static str; 2] = [TRIGGERS, INACTIVE];
 
     type Record = WorkflowRecord;
-    type Load = WorkflowsLoad;
+    type Extras = SkippedTable;
+
+    fn indexes(&self) -> [Arc<ShardedIndex>; 2] {
+        [&self.triggers, &self.inactive].map(Arc::clone)
+    }
 
     fn projection(&self) -> Document {
         self.fields.projection()
@@ -244,67 +238,36 @@ impl View for WorkflowsView {
         record.skipped.left_out.clone()
     }
 
-    fn begin_load(&self) -> WorkflowsLoad {
-        let (triggers, inactive) = (self.triggers.begin_load(), self.inactive.begin_load());
-        WorkflowsLoad { triggers, inactive, skipped: SkippedTable::default() }
-    }
-
-    fn load(&self, load: &mut WorkflowsLoad, document: &DocumentKey, mut record: WorkflowRecord) {
-        let skipped = std::mem::take(&mut record.skipped);
-        load.skipped.put(document, &record.organization, skipped);
-        let (triggers, inactive) = record.into_entries();
-        load.triggers.put(document.as_bytes(), &triggers);
-        load.inactive.put(document.as_bytes(), &inactive);
-    }
-
-    fn finish_load(&mut self, load: WorkflowsLoad) {
-        self.triggers.replace(load.triggers);
-        self.inactive.replace(load.inactive);
-        // The old table is dropped when nobody is kept from reading.
-        let _old = std::mem::replace(&mut *self.skipped.table(), load.skipped);
-        self.show();
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot) {
-        let mut load = self.begin_load();
-        for (name, table) in [(TRIGGERS, &mut load.triggers), (INACTIVE, &mut load.inactive)] {
-            for (document, entries) in snapshot.documents(name) {
-                table.put(document, &entries);
-            }
-        }
-        self.finish_load(load);
-    }
-
-    fn apply(&mut self, records: Vec<(DocumentKey, Option<WorkflowRecord>)>) {
-        let (mut triggers, mut inactive) = (Changes::default(), Changes::default());
-        for (document, mut record) in records {
-            match &mut record {
-                Some(record) => {
-                    let skipped = std::mem::take(&mut record.skipped);
-                    self.skipped.table().put(&document, &record.organization, skipped);
-                }
-                None => self.skipped.table().remove(&document),
-            }
-            let (started, not_started) =
-                record.map(WorkflowRecord::into_entries).unwrap_or_default();
-            triggers.put(document.as_bytes(), started);
-            inactive.put(document.as_bytes(), not_started);
-        }
-        self.triggers.apply(triggers);
-        self.inactive.apply(inactive);
-        self.show();
-    }
-}
-
-impl WorkflowRecord {
-    /// What is started, and what would be if it were switched on; of one of them there is nothing.
-    fn into_entries(self) -> (Vec<Entry>, Vec<Entry>) {
-        let Self { organization, is_active, triggers, .. } = self;
+    fn entries(_: &DocumentKey, record: WorkflowRecord) -> [Vec<Entry>; 2] {
+        let WorkflowRecord { organization, is_active, triggers, .. } = record;
         let entry = |(webhook, node_ids): (WebhookId, Box<str>)| Entry {
             key: key(&organization, &webhook).to_bytes(),
             data: node_ids.into_string().into_bytes(),
         };
         let entries = triggers.into_iter().map(entry).collect();
-        if is_active { (entries, Vec::new()) } else { (Vec::new(), entries) }
+        if is_active { [entries, Vec::new()] } else { [Vec::new(), entries] }
+    }
+
+    fn gather(skipped: &mut SkippedTable, document: &DocumentKey, record: &mut WorkflowRecord) {
+        skipped.upsert(document, &record.organization, std::mem::take(&mut record.skipped));
+    }
+
+    fn loaded(&mut self, skipped: SkippedTable) {
+        self.skipped.replace(skipped);
+    }
+
+    fn changed(&mut self, document: &DocumentKey, record: Option<&mut WorkflowRecord>) {
+        match record {
+            Some(record) => Self::gather(&mut self.skipped.table(), document, record),
+            None => self.skipped.table().remove(document),
+        }
+    }
+
+    fn published(&mut self, [triggers, _]: &[Writer; 2]) {
+        self.metrics.index_triggers.set(triggers.postings() as f64);
+        self.metrics.index_workflows.set(triggers.documents() as f64);
     }
 }
+
+#[cfg(test)]
+mod model;

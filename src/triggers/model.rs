@@ -1,15 +1,17 @@
-//! The index held against a model of it: whatever happens to documents, every webhook starts what the model says.
+//! Compares the index with a model: after any history of documents, every webhook starts the
+//! workflows that the model says.
 //!
-//! In tests hashes are few (see [`crate::mirror::sharded`]), so that keys and documents that have the same are
-//! the rule here.
+//! The index has few shards and hashes ([`ShardLayout::COLLIDING`]), so most keys and documents
+//! collide.
 
-use super::{Matches, TriggerIndex, TriggersSettings, WorkflowsView};
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::Metrics;
-use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
+use crate::mirror::index::sharded::ShardLayout;
 use crate::mirror::steps::{Step, gauge, steps};
+use crate::mirror::{Tables, View};
 use crate::settings::Settings;
+use crate::triggers::{Matches, Trigger, TriggerIndex, TriggersSettings, WorkflowsView};
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
 use proptest::collection::vec;
@@ -21,17 +23,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tokio::time::Instant;
 
-/// One that is also the digits of an ObjectId, and one that begins as another does.
+/// One is the hex digits of an ObjectId, and one begins with another.
 const ORGANIZATIONS: [&str; 4] = ["org", "org_2", "64d2f9c5e8a1d4e001a0b1c3", "ö"];
 const WEBHOOKS: [&str; 6] = ["w", "_2w", "wh_1", "wh_2", "64d2f9c5e8a1d4e001a0b1c3", "ü\"\n"];
 const DOCUMENTS: u8 = 12;
 
-/// What a document says.
+/// The content of a document.
 #[derive(Debug, Clone, PartialEq)]
 struct Workflow {
     organization: &'static str,
     is_active: bool,
-    /// Of each node.
+    /// The webhook of each node.
     webhooks: Vec<&'static str>,
 }
 
@@ -47,9 +49,9 @@ fn workflow() -> impl Strategy<Value = Workflow> {
 
 proptest! {
     #[test]
-    fn every_webhook_starts_what_documents_say(steps in steps(DOCUMENTS, workflow())) {
+    fn every_webhook_starts_what_the_model_says(steps in steps(DOCUMENTS, workflow())) {
         let mut index = Index::new();
-        let mut model = Model::default();
+        let mut model = TriggersModel::default();
         for step in steps {
             match &step {
                 Step::Change(changes) => index.change(changes),
@@ -64,34 +66,34 @@ proptest! {
     }
 }
 
-/// What every webhook of every organization starts, or would if it were switched on: workflows and their nodes.
-type Started = BTreeMap<(&'static str, &'static str), Vec<(String, String)>>;
+/// The workflows of every webhook of every organization, each with its node ids.
+type AllMatches = BTreeMap<(&'static str, &'static str), Vec<(String, String)>>;
 
 #[derive(Default)]
-struct Model(BTreeMap<u8, Workflow>);
+struct TriggersModel(BTreeMap<u8, Workflow>);
 
-impl Model {
-    fn all(&self, is_active: bool) -> Started {
+impl TriggersModel {
+    fn all(&self, is_active: bool) -> AllMatches {
         keys()
             .map(|(organization, webhook)| {
-                let found = self.0.iter().filter(|(_, workflow)| {
+                let matching = self.0.iter().filter(|(_, workflow)| {
                     workflow.is_active == is_active && workflow.organization == organization
                 });
-                let found = found.filter_map(|(document, workflow)| {
-                    let webhooks = workflow.webhooks.iter().enumerate();
-                    let nodes: Vec<String> = webhooks
-                        .filter(|(_, each)| **each == webhook)
+                let matches = matching.filter_map(|(document, workflow)| {
+                    let nodes = workflow.webhooks.iter().enumerate();
+                    let nodes: Vec<String> = nodes
+                        .filter(|(_, of_node)| **of_node == webhook)
                         .map(|(number, _)| format!("n{number}"))
                         .collect();
                     let json = serde_json::to_string(&nodes).unwrap();
-                    (!nodes.is_empty()).then(|| (id_text(*document), json))
+                    (!nodes.is_empty()).then(|| (id_string(*document), json))
                 });
-                ((organization, webhook), found.collect())
+                ((organization, webhook), matches.collect())
             })
             .collect()
     }
 
-    /// Triggers and workflows that have any.
+    /// The number of triggers, and of workflows that have any.
     fn counts(&self) -> (usize, usize) {
         let webhooks_of = |workflow: &Workflow| {
             let webhooks: BTreeSet<&str> = workflow.webhooks.iter().copied().collect();
@@ -103,59 +105,60 @@ impl Model {
 }
 
 fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ORGANIZATIONS.into_iter().flat_map(|organization| WEBHOOKS.map(|each| (organization, each)))
+    ORGANIZATIONS.into_iter().flat_map(|owner| WEBHOOKS.map(|webhook| (owner, webhook)))
 }
 
 struct Index {
     readers: Arc<TriggerIndex>,
-    view: WorkflowsView,
+    tables: Tables<WorkflowsView>,
     metrics: Arc<Metrics>,
 }
 
 impl Index {
     fn new() -> Self {
-        let readers = Arc::new(TriggerIndex::new(std::time::Duration::from_secs(30)));
+        let staleness = std::time::Duration::from_secs(30);
+        let readers = Arc::new(TriggerIndex::with_layout(staleness, ShardLayout::COLLIDING));
         readers.freshness().set(Instant::now());
         let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
         let metrics = Metrics::new("", "").unwrap();
         let view = WorkflowsView::new(&settings, &readers, Arc::clone(&metrics));
-        Self { readers, view, metrics }
+        Self { readers, tables: Tables::new(view), metrics }
     }
 
     fn change(&mut self, changes: &BTreeMap<u8, Option<Workflow>>) {
         let records = changes.iter().map(|(document, workflow)| match workflow {
             Some(workflow) => {
-                let document = written(*document, workflow);
-                let record = self.view.read(&document).unwrap();
-                (DocumentKey::of(&document).unwrap(), Some(record))
+                let document = bson_document(*document, workflow);
+                let record = self.tables.view().read(&document).unwrap();
+                (DocumentKey::from_document(&document).unwrap(), Some(record))
             }
-            None => (DocumentKey::of(&rawdoc! { "_id": id(*document) }).unwrap(), None),
+            None => (DocumentKey::from_document(&rawdoc! { "_id": id(*document) }).unwrap(), None),
         });
         let records = records.collect();
-        self.view.apply(records);
+        self.tables.apply(records);
     }
 
     fn reload(&mut self, documents: &[(u8, Workflow)]) {
-        let mut load = self.view.begin_load();
+        let mut load = self.tables.begin_load();
         for (document, workflow) in documents {
-            let document = written(*document, workflow);
-            let record = self.view.read(&document).unwrap();
-            self.view.load(&mut load, &DocumentKey::of(&document).unwrap(), record);
+            let document = bson_document(*document, workflow);
+            let record = self.tables.view().read(&document).unwrap();
+            load.upsert(&DocumentKey::from_document(&document).unwrap(), record);
         }
-        self.view.finish_load(load);
+        self.tables.finish_load(load);
     }
 
-    fn all(&self, is_active: bool) -> Started {
+    fn all(&self, is_active: bool) -> AllMatches {
         keys()
             .map(|(organization, webhook)| {
-                let read = if is_active { started } else { not_started };
-                let started = read(&self.readers, organization, webhook);
-                ((organization, webhook), started)
+                let read = if is_active { active_matches } else { inactive_matches };
+                let matches = read(&self.readers, organization, webhook);
+                ((organization, webhook), matches)
             })
             .collect()
     }
 
-    /// As the metrics say.
+    /// The same numbers, from the metrics.
     fn counts(&self) -> (usize, usize) {
         let names = ["hookgate_index_triggers", "hookgate_index_workflows"];
         let [triggers, workflows] = names.map(|name| gauge(&self.metrics, name));
@@ -163,25 +166,35 @@ impl Index {
     }
 }
 
-fn started(index: &TriggerIndex, organization: &str, webhook: &str) -> Vec<(String, String)> {
-    let (organization, webhook) = names(organization, webhook);
-    index.matching(&organization, &webhook, texts).unwrap_or_default()
+fn active_matches(
+    index: &TriggerIndex,
+    organization: &str,
+    webhook: &str,
+) -> Vec<(String, String)> {
+    let (organization, webhook) = ids(organization, webhook);
+    index.matching(&organization, &webhook, collect).unwrap_or_default()
 }
 
-fn not_started(index: &TriggerIndex, organization: &str, webhook: &str) -> Vec<(String, String)> {
-    let (organization, webhook) = names(organization, webhook);
-    index.inactive(&organization, &webhook, texts)
+fn inactive_matches(
+    index: &TriggerIndex,
+    organization: &str,
+    webhook: &str,
+) -> Vec<(String, String)> {
+    let (organization, webhook) = ids(organization, webhook);
+    index.inactive(&organization, &webhook, collect)
 }
 
-fn names(organization: &str, webhook: &str) -> (OrganizationId, WebhookId) {
+fn ids(organization: &str, webhook: &str) -> (OrganizationId, WebhookId) {
     (OrganizationId::new(organization).unwrap(), WebhookId::new(webhook).unwrap())
 }
 
-fn texts(matches: Matches<'_>) -> Vec<(String, String)> {
-    matches.map(|each| (each.workflow.as_str().to_owned(), each.node_ids.to_owned())).collect()
+fn collect(matches: Matches<'_>) -> Vec<(String, String)> {
+    let strings =
+        |trigger: Trigger<'_>| (trigger.workflow.as_str().to_owned(), trigger.node_ids.to_owned());
+    matches.map(strings).collect()
 }
 
-/// Half of the documents have text for an `_id`, which comes before an ObjectId.
+/// The `_id` of a document: a string for the first half, which sorts before an ObjectId.
 fn id(document: u8) -> RawBson {
     if document < DOCUMENTS / 2 {
         format!("wf_{document:02}").into()
@@ -190,21 +203,21 @@ fn id(document: u8) -> RawBson {
     }
 }
 
-fn id_text(document: u8) -> String {
+fn id_string(document: u8) -> String {
     match id(document) {
         RawBson::ObjectId(id) => id.to_hex(),
         id => id.as_str().unwrap().to_owned(),
     }
 }
 
-fn written(document: u8, workflow: &Workflow) -> RawDocumentBuf {
+fn bson_document(document: u8, workflow: &Workflow) -> RawDocumentBuf {
     let mut nodes = bson::RawArrayBuf::new();
     for (number, webhook) in workflow.webhooks.iter().enumerate() {
         nodes.push(rawdoc! {
             "id": format!("n{number}"), "type": "WebhookTrigger", "data": { "webhookId": *webhook },
         });
     }
-    // An organization that could be an ObjectId is one half of the time.
+    // An organization that may be an ObjectId is one in every second document.
     let organization = match ObjectId::parse_str(workflow.organization) {
         Ok(id) if document.is_multiple_of(2) => RawBson::from(id),
         _ => workflow.organization.into(),
@@ -215,48 +228,51 @@ fn written(document: u8, workflow: &Workflow) -> RawDocumentBuf {
 }
 
 #[test]
-fn who_reads_while_all_is_loaded_anew_never_misses_what_is_always_there() {
+fn a_reader_finds_unchanged_documents_while_others_are_changed_and_reloaded() {
     let mut index = Index::new();
-    // Documents 0 and 6 are always there, at their own webhook of their own organization; what goes on around them
-    // is under the same hashes, often in the same group.
-    let always = |document: u8| {
+    // Documents 0 and 6 never change. Each has a webhook of its own organization. The other
+    // documents have the same hashes, and often share a group with them.
+    let unchanged = |document: u8| {
         let organization = ORGANIZATIONS[usize::from(document > 0)];
         Workflow { organization, is_active: true, webhooks: vec![WEBHOOKS[2]] }
     };
-    let steady = [(0, always(0)), (6, always(6))];
+    let steady = [(0, unchanged(0)), (6, unchanged(6))];
     index.reload(&steady);
     let readers = Arc::clone(&index.readers);
     let is_over = Arc::new(AtomicBool::new(false));
     let reader = thread::spawn({
         let is_over = Arc::clone(&is_over);
         move || {
-            let mut seen = 0;
-            let expected = [0, 6].map(|document| (id_text(document), r#"["n0"]"#.to_owned()));
+            let mut look_ups = 0;
+            let expected = [0, 6].map(|document| (id_string(document), r#"["n0"]"#.to_owned()));
             while !is_over.load(Ordering::Relaxed) {
-                for (of, organization) in [(0, ORGANIZATIONS[0]), (1, ORGANIZATIONS[1])] {
-                    let found = started(&readers, organization, WEBHOOKS[2]);
-                    assert!(found.contains(&expected[of]), "not there in {found:?}");
-                    assert!(!found.contains(&expected[1 - of]), "foreign one in {found:?}");
-                    seen += 1;
+                for (at, organization) in [(0, ORGANIZATIONS[0]), (1, ORGANIZATIONS[1])] {
+                    let found = active_matches(&readers, organization, WEBHOOKS[2]);
+                    assert!(found.contains(&expected[at]), "missing in {found:?}");
+                    assert!(
+                        !found.contains(&expected[1 - at]),
+                        "another organization's in {found:?}"
+                    );
+                    look_ups += 1;
                 }
             }
-            seen
+            look_ups
         }
     });
     for round in 0..200_usize {
-        let around = |document: u8| Workflow {
+        let other = |document: u8| Workflow {
             organization: ORGANIZATIONS[(round + usize::from(document)) % ORGANIZATIONS.len()],
             is_active: !(round + usize::from(document)).is_multiple_of(5),
             webhooks: (0..3).map(|node| WEBHOOKS[(round + node) % WEBHOOKS.len()]).collect(),
         };
         let others = [1, 2, 3, 7, 8, 9];
-        let changes = others.map(|document| (document, (round % 3 > 0).then(|| around(document))));
+        let changes = others.map(|document| (document, (round % 3 > 0).then(|| other(document))));
         index.change(&changes.into());
-        index.change(&steady.clone().map(|(document, same)| (document, Some(same))).into());
-        let mut all: Vec<_> = others.map(|document| (document, around(document))).into();
+        index.change(&steady.clone().map(|(document, workflow)| (document, Some(workflow))).into());
+        let mut all: Vec<_> = others.map(|document| (document, other(document))).into();
         all.extend(steady.clone());
-        // Twice, and at first as it was.
-        all.push((1, always(0)));
+        // Document 1 occurs twice, with different contents.
+        all.push((1, unchanged(0)));
         index.reload(&all);
     }
     is_over.store(true, Ordering::Relaxed);

@@ -1,33 +1,35 @@
-//! Trigger nodes that start nothing although their workflow counts: malformed ones, and those that are not configured
-//! yet, as most are for a while in an editor. They are kept for those who ask why nothing has started.
+//! Trigger nodes that start nothing although their workflow is read: they are malformed, or not
+//! configured yet, like a new node in an editor. A preview reports them as reasons why a webhook
+//! starts nothing.
 
 use crate::ids::{OrganizationId, WebhookId};
-use crate::mirror::document::{DocumentKey, IdText, Malformed};
+use crate::mirror::document::{DocumentKey, IdString, Malformed};
 use crate::mirror::left_out::LeftOut;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes of a node's id that are shown.
-const SHOWN_ID_BYTES: usize = 64;
+/// The number of bytes of a node's id that are kept.
+const KEPT_ID_BYTES: usize = 64;
 
 /// A trigger node that starts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedNode {
-    /// Its id, cut if it is long; `None` if it is no string.
+    /// Its id, truncated if it is long; `None` if it is not a string.
     pub id: Option<Box<str>>,
-    /// What is wrong with it; `None`: it has no webhook id yet.
+    /// Why it is malformed; `None` if it has no webhook id yet.
     fault: Option<Malformed>,
 }
 
 impl SkippedNode {
     pub(super) fn new(id: Option<&str>, fault: Option<Malformed>) -> Self {
-        let shown = |id: &str| id.get(..id.floor_char_boundary(SHOWN_ID_BYTES)).map(Box::from);
-        Self { id: id.and_then(shown), fault }
+        let truncated = |id: &str| id.get(..id.floor_char_boundary(KEPT_ID_BYTES)).map(Box::from);
+        Self { id: id.and_then(truncated), fault }
     }
 
+    /// Why the node starts nothing.
     pub fn reason(&self) -> String {
-        let none = || "the webhook id is not set yet".to_owned();
-        self.fault.as_ref().map_or_else(none, Malformed::to_string)
+        let unconfigured = || "the webhook id is not set yet".to_owned();
+        self.fault.as_ref().map_or_else(unconfigured, Malformed::to_string)
     }
 }
 
@@ -35,12 +37,12 @@ impl SkippedNode {
 #[derive(Debug, Default)]
 pub(super) struct SkippedNodes {
     pub(super) left_out: LeftOut,
-    /// Those that are named, each with its webhook id where that can be read.
+    /// The named ones, each with its webhook id if that is readable.
     nodes: Vec<(Option<WebhookId>, SkippedNode)>,
 }
 
 impl SkippedNodes {
-    /// Adds the trigger node with this number, counted from one.
+    /// Adds a node. `number` is its position among the trigger nodes, from 1.
     pub(super) fn add(&mut self, number: usize, webhook: Option<WebhookId>, node: SkippedNode) {
         let name = || match &node.id {
             Some(id) => format!("node {id}"),
@@ -52,62 +54,70 @@ impl SkippedNodes {
     }
 }
 
-/// An organization, and a webhook of it; `None` stands for nodes whose webhook id cannot be read or is not set.
-type Place = (OrganizationId, Option<WebhookId>);
+/// An organization and a webhook. `None` stands for nodes whose webhook id is unreadable or not
+/// set.
+type SkippedKey = (OrganizationId, Option<WebhookId>);
 
 /// The skipped nodes of all workflows.
 #[derive(Debug, Default)]
-pub(super) struct SkippedTable {
-    nodes: HashMap<Place, BTreeMap<DocumentKey, Vec<SkippedNode>>>,
-    /// Where each workflow has any.
-    places: HashMap<DocumentKey, Vec<Place>>,
+pub struct SkippedTable {
+    nodes: HashMap<SkippedKey, BTreeMap<DocumentKey, Vec<SkippedNode>>>,
+    /// The keys under which each workflow has nodes.
+    keys_of_workflow: HashMap<DocumentKey, Vec<SkippedKey>>,
 }
 
 impl SkippedTable {
-    /// Puts the nodes of a workflow in place of those it had.
-    pub(super) fn put(
+    /// Replaces the nodes of a workflow.
+    pub(super) fn upsert(
         &mut self,
         document: &DocumentKey,
         organization: &OrganizationId,
         skipped: SkippedNodes,
     ) {
         self.remove(document);
-        let mut places: Vec<Place> = Vec::new();
+        let mut keys: Vec<SkippedKey> = Vec::new();
         for (webhook, node) in skipped.nodes {
-            let place = (organization.clone(), webhook);
-            let workflows = self.nodes.entry(place.clone()).or_default();
+            let key = (organization.clone(), webhook);
+            let workflows = self.nodes.entry(key.clone()).or_default();
             workflows.entry(document.clone()).or_default().push(node);
-            if !places.contains(&place) {
-                places.push(place);
+            if !keys.contains(&key) {
+                keys.push(key);
             }
         }
-        if !places.is_empty() {
-            self.places.insert(document.clone(), places);
+        if !keys.is_empty() {
+            self.keys_of_workflow.insert(document.clone(), keys);
         }
     }
 
+    /// Removes the nodes of a workflow.
     pub(super) fn remove(&mut self, document: &DocumentKey) {
-        for place in self.places.remove(document).into_iter().flatten() {
-            let Some(workflows) = self.nodes.get_mut(&place) else { continue };
+        for key in self.keys_of_workflow.remove(document).into_iter().flatten() {
+            let Some(workflows) = self.nodes.get_mut(&key) else { continue };
             workflows.remove(document);
             if workflows.is_empty() {
-                self.nodes.remove(&place);
+                self.nodes.remove(&key);
             }
         }
     }
 }
 
-/// A table that is read by previews, which lock it for moments.
+/// The table that previews read. They hold its lock only while they copy what they report.
 #[derive(Debug, Default)]
-pub(super) struct Skipped(Mutex<SkippedTable>);
+pub(super) struct SkippedIndex(Mutex<SkippedTable>);
 
-impl Skipped {
+impl SkippedIndex {
     pub(super) fn table(&self) -> MutexGuard<'_, SkippedTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
-    /// The first nodes that may be why a webhook starts nothing: those with its id, then those whose webhook id is unknown.
-    /// Each comes with the id of its workflow.
+    /// Publishes the table of a load.
+    pub(super) fn replace(&self, table: SkippedTable) {
+        // The old table is dropped after the lock is released.
+        let _old = std::mem::replace(&mut *self.table(), table);
+    }
+
+    /// At most `most` nodes that may be the reason why a webhook starts nothing, each with the id
+    /// of its workflow: first those with its id, then those without a readable webhook id.
     pub(super) fn of_webhook(
         &self,
         organization: &OrganizationId,
@@ -115,10 +125,10 @@ impl Skipped {
         most: usize,
     ) -> Vec<(String, SkippedNode)> {
         let table = self.table();
-        let places = [Some(webhook.clone()), None].map(|webhook| (organization.clone(), webhook));
-        let workflows = places.iter().filter_map(|place| table.nodes.get(place)).flatten();
+        let keys = [Some(webhook.clone()), None].map(|webhook| (organization.clone(), webhook));
+        let workflows = keys.iter().filter_map(|key| table.nodes.get(key)).flatten();
         let nodes = workflows.flat_map(|(document, nodes)| {
-            let id = IdText::of(document.as_bytes()).map_or("", |id| id.as_str());
+            let id = IdString::from_key(document.as_bytes()).map_or("", |id| id.as_str());
             nodes.iter().map(move |node| (id.to_owned(), node.clone()))
         });
         nodes.take(most).collect()
@@ -140,35 +150,35 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_found_by_webhook_and_go_with_their_workflow() {
-        let skipped = Skipped::default();
-        let document = |id: &str| DocumentKey::of(&rawdoc! { "_id": id }).unwrap();
+    fn nodes_are_found_by_webhook_and_removed_with_their_workflow() {
+        let skipped = SkippedIndex::default();
+        let document = |id: &str| DocumentKey::from_document(&rawdoc! { "_id": id }).unwrap();
         let organization = |id: &str| OrganizationId::new(id).unwrap();
-        let put = |id: &str, of: &str, webhooks: &[Option<&str>]| {
-            skipped.table().put(&document(id), &organization(of), nodes(webhooks));
+        let upsert = |id: &str, owner: &str, webhooks: &[Option<&str>]| {
+            skipped.table().upsert(&document(id), &organization(owner), nodes(webhooks));
         };
-        let found = |of: &str, webhook: &str, most: usize| -> Vec<String> {
+        let found = |owner: &str, webhook: &str, most: usize| -> Vec<String> {
             let webhook = WebhookId::new(webhook).unwrap();
-            let found = skipped.of_webhook(&organization(of), &webhook, most).into_iter();
+            let found = skipped.of_webhook(&organization(owner), &webhook, most).into_iter();
             found.map(|(workflow, node)| format!("{workflow} {}", node.id.unwrap())).collect()
         };
-        put("w1", "o", &[None, Some("a"), Some("b"), None]);
-        put("w2", "o", &[Some("a")]);
-        put("w3", "other", &[Some("a")]);
+        upsert("w1", "o", &[None, Some("a"), Some("b"), None]);
+        upsert("w2", "o", &[Some("a")]);
+        upsert("w3", "other", &[Some("a")]);
         assert_eq!(found("o", "a", 9), ["w1 n1", "w2 n0", "w1 n0", "w1 n3"]);
         assert_eq!(found("o", "a", 2), ["w1 n1", "w2 n0"]);
         assert_eq!(found("o", "c", 9), ["w1 n0", "w1 n3"]);
-        put("w1", "other", &[Some("b")]);
+        upsert("w1", "other", &[Some("b")]);
         assert_eq!(found("o", "a", 9), ["w2 n0"]);
         assert_eq!(found("other", "b", 9), ["w1 n0"]);
         for id in ["w1", "w2", "w3"] {
             skipped.table().remove(&document(id));
         }
-        assert!(skipped.table().nodes.is_empty() && skipped.table().places.is_empty());
+        assert!(skipped.table().nodes.is_empty() && skipped.table().keys_of_workflow.is_empty());
     }
 
     #[test]
-    fn of_a_workflow_with_many_the_first_are_kept_and_all_are_counted() {
+    fn the_first_nodes_of_a_workflow_are_kept_and_all_are_counted() {
         let skipped = nodes(&[None; 25]);
         assert_eq!((skipped.nodes.len(), skipped.left_out.unconfigured), (10, 25));
         let long = SkippedNode::new(Some(&"ä".repeat(100)), None);

@@ -1,4 +1,4 @@
-//! Whether what callers meet is what the database holds.
+//! Compares what callers get with what the database holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,39 +11,41 @@ use super::wait::until;
 /// The organizations of [`super::Documents::two_organizations`] and a key of each.
 const KEYS: [(&str, &str); 2] = [("org_a", "key_a"), ("org_b", "key_b")];
 
-/// Waits until every webhook of the two organizations matches as many workflows as the collection says, each of `gone` that it
-/// does not have none, and the index has as many workflows. They must be switched on, and well-formed but for their ids.
-pub async fn agrees(app: &App, database: &TestDatabase, gone: &[String]) {
+/// Waits until the index has as many workflows as the collection, every webhook of the two
+/// organizations matches as many workflows as the collection says, and no webhook of `removed` that is
+/// missing from the collection matches any. The workflows must be switched on and well-formed
+/// except for their ids.
+pub async fn agrees(app: &App, database: &TestDatabase, removed: &[String]) {
     let Expected { workflows, of_webhooks: expected } = expected(database).await;
     until(&format!("the index holds {workflows} workflows"), async || {
         app.hookgate.metrics().await.get("hookgate_index_workflows", &[]) == Some(workflows as f64)
     })
     .await;
     let webhooks: BTreeSet<&String> =
-        expected.values().flat_map(BTreeMap::keys).chain(gone).collect();
+        expected.values().flat_map(BTreeMap::keys).chain(removed).collect();
     for (organization, key) in KEYS {
         let counts = expected.get(organization);
         for webhook in &webhooks {
             let count = counts.and_then(|counts| counts.get(*webhook)).copied();
-            comes_to(app, key, webhook, count.unwrap_or_default()).await;
+            reaches(app, key, webhook, count.unwrap_or_default()).await;
         }
     }
 }
 
-/// Waits until this webhook matches so many workflows.
-pub async fn comes_to(app: &App, key: &str, webhook: &str, count: u64) {
+/// Waits until this webhook matches `count` workflows.
+pub async fn reaches(app: &App, key: &str, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
         app.webhook(webhook).bearer(key).send().await.has_matched(count)
     })
     .await;
 }
 
-/// What the collection says.
+/// The matches that the collection implies.
 #[derive(Debug, Default)]
 struct Expected {
-    /// Those that have a trigger.
+    /// Workflows that have a trigger.
     workflows: usize,
-    /// By organization and webhook, how many workflows there are.
+    /// Number of workflows by organization and webhook.
     of_webhooks: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
@@ -62,8 +64,8 @@ async fn expected(database: &TestDatabase) -> Expected {
     let workflows = database.workflows();
     let found = workflows.aggregate(webhooks_of_each).with_type::<Triggers>();
     let mut cursor = found.await.expect("mongod aggregates");
-    while cursor.advance().await.expect("mongod goes on") {
-        let Triggers { organization, webhooks } = cursor.deserialize_current().expect("texts");
+    while cursor.advance().await.expect("the cursor continues") {
+        let Triggers { organization, webhooks } = cursor.deserialize_current().expect("strings");
         expected.workflows += 1;
         let counts = expected.of_webhooks.entry(organization).or_default();
         for webhook in webhooks {
@@ -73,7 +75,7 @@ async fn expected(database: &TestDatabase) -> Expected {
     expected
 }
 
-/// Those of one workflow.
+/// The organization and the webhooks of one workflow.
 #[derive(Debug, serde::Deserialize)]
 struct Triggers {
     organization: String,

@@ -1,4 +1,4 @@
-//! The whole: Redis, documents and Hookgate, wired together.
+//! Redis, documents and Hookgate, connected to each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::scratch::Scratch;
 use super::tls::Authority;
 use super::wait::until;
 
-/// Where files are that ask Hookgate to panic.
+/// The folder of the files that make Hookgate panic.
 const FAILPOINTS: &str = "failpoints";
 
 /// A running Hookgate with a Redis of its own.
@@ -29,12 +29,13 @@ pub struct App {
 }
 
 impl App {
-    /// Two organizations from a file (see [`Documents::two_organizations`]), everything else as shipped.
+    /// Starts with two organizations from a file (see [`Documents::two_organizations`]) and
+    /// everything else as shipped.
     pub async fn start() -> Self {
         Self::build().start().await
     }
 
-    /// As [`App::start`], with changes to the configuration.
+    /// Like [`App::start`], with changes to the configuration.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::build().config(change).start().await
     }
@@ -61,24 +62,24 @@ impl App {
         self.caller.webhook(webhook)
     }
 
-    /// Sends bytes on a connection of their own; counts as one request.
+    /// Sends bytes over a connection of their own; counts as one request.
     pub async fn raw(&self, request: impl AsRef<[u8]>) -> Reply {
         self.caller.counts().sent.fetch_add(1, Ordering::Relaxed);
         raw(self.hookgate.address(), request).await
     }
 
-    /// Replaces what the file source reads, in one step.
+    /// Replaces the file of the file source in one step.
     pub fn replace_documents(&self, documents: &Documents) {
         self.replace_documents_text(&documents.to_json());
     }
 
-    /// As [`App::replace_documents`], with any text.
+    /// Like [`App::replace_documents`], with any string.
     pub fn replace_documents_text(&self, text: &str) {
         let new = self.files.write("workflows.json.new", text);
-        std::fs::rename(new, self.documents_file()).expect("both in our own directory");
+        std::fs::rename(new, self.documents_file()).expect("both are in the test's own directory");
     }
 
-    /// Has Hookgate panic once when it next comes by this place in its code.
+    /// Makes Hookgate panic once, when it next reaches this failpoint.
     pub fn panic_at(&self, place: &str) {
         self.files.write(&format!("{FAILPOINTS}/{place}"), "");
     }
@@ -87,8 +88,8 @@ impl App {
         self.files.join("workflows.json")
     }
 
-    /// Waits until so many requests have begun and not ended. With one worker, what these hold is then held before another
-    /// request is looked at.
+    /// Waits until `count` requests are in flight. With one worker, their permits and bytes are
+    /// then held before the worker reads another request.
     pub async fn in_flight(&self, count: usize) {
         until(&format!("{count} requests are in flight"), async || {
             self.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= count as f64
@@ -96,9 +97,10 @@ impl App {
         .await;
     }
 
-    /// The sum identity: every request that was sent is counted under exactly one code.
+    /// Asserts that every request that was sent is counted under exactly one code.
     ///
-    /// A request is counted at the latest when its answer has gone out, so the last one may show a moment later.
+    /// A request is counted at the latest when its answer has been sent, so the last one may show a
+    /// moment later.
     pub async fn assert_accounting(&self) {
         let counts = self.caller.counts();
         let sent = counts.sent.load(Ordering::Relaxed);
@@ -113,7 +115,7 @@ impl App {
     }
 }
 
-/// What an [`App`] starts with.
+/// The parts that an [`App`] starts with.
 #[derive(Debug)]
 pub struct Builder {
     config: Config,
@@ -122,7 +124,7 @@ pub struct Builder {
     redis: Option<Redis>,
     redis_address: Option<String>,
     surroundings: Surroundings,
-    /// For TLS. On the heap: it is large, and every test holds one.
+    /// The client for TLS, boxed because it is large and every test holds a builder.
     client: Option<Box<ClientBuilder>>,
 }
 
@@ -137,19 +139,19 @@ impl Builder {
         self
     }
 
-    /// In place of a fresh Redis without persistence.
+    /// Uses this Redis instead of a fresh one without persistence.
     pub fn redis(mut self, redis: Redis) -> Self {
         self.redis = Some(redis);
         self
     }
 
-    /// In place of [`Redis::url`], for other spellings of it.
+    /// Uses this address instead of [`Redis::url`], for other spellings of it.
     pub fn redis_address(mut self, address: &str) -> Self {
         self.redis_address = Some(address.to_owned());
         self
     }
 
-    /// Speaks TLS with the certificate of this authority, and so does [`App::caller`].
+    /// Serves TLS with the certificate of this authority; [`App::caller`] trusts it.
     pub fn tls(mut self, authority: &Authority) -> Self {
         self.client = Some(Box::new(authority.client()));
         self.config(|config| {
@@ -159,7 +161,7 @@ impl Builder {
         })
     }
 
-    /// Reads this database in place of a file.
+    /// Reads this database instead of a file.
     pub fn mongo(self, database: &TestDatabase) -> Self {
         let (uri, name) = (database.uri().to_owned(), database.name().to_owned());
         self.config(|config| {
@@ -170,51 +172,52 @@ impl Builder {
         })
     }
 
-    /// A variable of Hookgate's environment.
+    /// Sets a variable of Hookgate's environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.surroundings.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A limit of the system, as `prlimit` takes it: `--nofile=256:256`.
+    /// Sets a limit of the system, as `prlimit` spells it: `--nofile=256:256`.
     pub fn limit(mut self, limit: &str) -> Self {
         self.surroundings.limits.push(limit.to_owned());
         self
     }
 
-    /// In place of the binary under test: another build of it.
+    /// Runs another build instead of the binary under test.
     pub fn program(mut self, path: &str) -> Self {
         self.surroundings.program.push(path.to_owned());
         self
     }
 
-    /// Starts Hookgate by these words, which go before its own: `["nice"]`.
+    /// Starts Hookgate through this command, for example `["nice"]`.
     pub fn started_by(mut self, words: &[&str]) -> Self {
         let words = words.iter().map(|&word| word.to_owned());
         self.surroundings.program = words.chain([text(program())]).collect();
         self
     }
 
-    /// Lets [`App::panic_at`] work.
+    /// Enables [`App::panic_at`].
     pub fn failpoints(self) -> Self {
         let directory = self.files.join(FAILPOINTS);
-        std::fs::create_dir(&directory).expect("our own directory");
-        self.variable("HOOKGATE_FAILPOINTS", directory.to_str().expect("a path of text"))
+        std::fs::create_dir(&directory).expect("the test's own directory");
+        self.variable("HOOKGATE_FAILPOINTS", directory.to_str().expect("a path in UTF-8"))
     }
 
-    /// A file that the configuration may name; gives its path as text.
+    /// Writes a file that the configuration may name; returns its path.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        self.files.write(name, content).to_str().expect("a path of text").to_owned()
+        self.files.write(name, content).to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// Starts and waits until ready.
+    /// Starts and waits until Hookgate is ready.
     pub async fn start(self) -> App {
         let app = self.launch().await;
         app.hookgate.ready().await;
         app
     }
 
-    /// Starts and waits until its port is open, which it is before it is ready, and documents from a file are loaded.
+    /// Starts and waits until the port is open and documents from a file are loaded. The port opens
+    /// before Hookgate is ready.
     pub async fn start_unready(self) -> App {
         let app = self.config(open_at_once).launch().await;
         app.hookgate.open().await;
@@ -248,5 +251,5 @@ impl Builder {
 }
 
 fn text(path: &Path) -> String {
-    path.to_str().expect("a path of text").to_owned()
+    path.to_str().expect("a path in UTF-8").to_owned()
 }

@@ -1,4 +1,4 @@
-//! Many calls of the official libraries' `Queue`, each in one process: `calls.mjs` and `python.py`.
+//! Runs many calls of an official library's `Queue` in one process of `calls.mjs` or `python.py`.
 
 use std::process::{Command, Stdio};
 
@@ -10,18 +10,19 @@ use super::node::script;
 use super::official;
 use super::redis::Redis;
 
-/// In place of a package of Node, the library for Python.
+/// Selects the library for Python where a package of Node is expected.
 pub const PYTHON: &str = "python";
 
-/// Ends when it is dropped, and with the test process, since its input ends.
+/// The processes end when this is dropped. They also end with the test process, because their input
+/// ends.
 #[derive(Debug)]
 pub struct Calls {
     node: Library,
-    /// Once it has been called.
+    /// Started by the first call to it.
     python: Option<Library>,
 }
 
-/// A library in a process of its own, which takes a call a line.
+/// A library in a process of its own. It reads one call per line.
 #[derive(Debug)]
 struct Library {
     input: ChildStdin,
@@ -34,15 +35,15 @@ impl Library {
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("node or python3");
-        let input = process.stdin.take().expect("its input is a pipe");
-        let output = process.stdout.take().expect("its output is a pipe");
+        let input = process.stdin.take().expect("the input is a pipe");
+        let output = process.stdout.take().expect("the output is a pipe");
         Self { input, output: BufReader::new(output).lines(), _process: process }
     }
 
     async fn call(&mut self, call: &Value) -> Value {
         self.input.write_all(format!("{call}\n").as_bytes()).await.expect("it reads");
-        let answer = self.output.next_line().await.expect("text");
-        serde_json::from_str(&answer.expect("it has not failed")).expect("JSON")
+        let answer = self.output.next_line().await.expect("a string");
+        serde_json::from_str(&answer.expect("the call succeeds")).expect("JSON")
     }
 }
 
@@ -51,7 +52,7 @@ impl Calls {
         Self { node: Library::start(script("calls.mjs")), python: None }
     }
 
-    /// The queue `bull:name`, as the release in `package` sees it, or [`PYTHON`].
+    /// The queue `bull:name` as the release in `package`, or [`PYTHON`], sees it.
     pub fn queue<'a>(
         &'a mut self,
         package: &'a str,
@@ -62,7 +63,7 @@ impl Calls {
     }
 }
 
-/// A queue of the official library.
+/// A queue of an official library.
 #[derive(Debug)]
 pub struct OfficialQueue<'a> {
     calls: &'a mut Calls,
@@ -72,22 +73,23 @@ pub struct OfficialQueue<'a> {
 }
 
 impl OfficialQueue<'_> {
-    /// Calls a method with these parameters; opening the queue leaves nothing in Redis.
+    /// Calls a method with these parameters. Opening the queue leaves nothing in Redis.
     pub async fn call(self, method: &str, with: Value) -> Value {
         self.call_as(json!({}), method, with).await
     }
 
-    /// Calls a method on a queue that has been opened as everybody does, so that it announces itself in `meta`.
+    /// Calls a method on a queue that is opened with the defaults, so that the library announces
+    /// itself in `meta`.
     pub async fn manage(self, method: &str) {
         self.manage_with(method, json!([])).await;
     }
 
-    /// As [`OfficialQueue::manage`], with these parameters.
+    /// Like [`OfficialQueue::manage`], with these parameters.
     pub async fn manage_with(self, method: &str, with: Value) {
         self.call_as(json!({ "skipMetasUpdate": false }), method, with).await;
     }
 
-    /// Opens it as everybody does, to keep this many events.
+    /// Opens the queue with the defaults and this bound for its events.
     pub async fn open(self, max_len_events: u32) {
         let options = json!({
             "skipMetasUpdate": false, "streams": { "events": { "maxLen": max_len_events } },
@@ -95,7 +97,7 @@ impl OfficialQueue<'_> {
         self.call_as(options, "waitUntilReady", json!([])).await;
     }
 
-    /// `Queue.addBulk`; jobs have the public names of their options. Gives the ids.
+    /// `Queue.addBulk`, whose jobs have options by their public names. Returns the ids.
     pub async fn add_bulk(self, jobs: &[Value]) -> Vec<String> {
         let added = self.call("addBulk", json!([jobs])).await;
         serde_json::from_value(added["ids"].clone()).expect("ids")

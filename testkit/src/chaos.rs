@@ -1,17 +1,17 @@
-//! A proxy before Redis on which everything goes wrong that can go wrong on a network.
+//! A proxy in front of Redis that injects network faults.
 //!
 //! ```ignore
 //! let redis = Redis::start().await;
-//! let proxy = ChaosProxy::before(&redis, 7).await;                  // 7 is the seed of what happens at random
+//! let proxy = ChaosProxy::before(&redis, 7).await;        // 7 is the seed
 //! let app = App::build().redis(redis).redis_address(&proxy.url()).start().await;
-//! proxy.open().hold_requests();                                     // connections that are open now
-//! app.webhook("wh_1").send().await;                                 // comes through on a new connection
-//! let answers = proxy.deliver_late().await;                         // the copy on the dead one arrives after all
+//! proxy.open().hold_requests();         // open connections
+//! app.webhook("wh_1").send().await;     // succeeds over a new connection
+//! let answers = proxy.deliver_late().await; // the attempt on the dead one arrives
 //! ```
 //!
-//! [`ChaosProxy::open`], [`ChaosProxy::future`] and [`ChaosProxy::all`] say on which connections something goes wrong, and
-//! [`Lines`] what. What concerns whichever connection comes first stands at the proxy itself. It runs in tasks of the test's
-//! own runtime: a test that blocks its thread blocks the proxy.
+//! [`ChaosProxy::open`], [`ChaosProxy::future`] and [`ChaosProxy::all`] select connections, and
+//! [`Lines`] has their faults. Faults on any one connection are methods of the proxy itself. It
+//! runs in tasks of the test's own runtime: a test that blocks its thread blocks the proxy.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -28,10 +28,10 @@ use super::ports;
 use super::redis::Redis;
 use super::wait::until;
 
-/// Replies are so much shorter than requests.
+/// Estimate for random cuts, because replies are that much shorter than requests.
 const REQUEST_BYTES_PER_REPLY_BYTE: u64 = 16;
 
-/// Listens on a port of its own; closed on drop, with all connections.
+/// Listens on a port of its own. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub struct ChaosProxy {
     port: u16,
@@ -44,7 +44,7 @@ impl ChaosProxy {
         Self::before_port(redis.port(), seed).await
     }
 
-    /// Before any server on 127.0.0.1.
+    /// A proxy in front of any server on 127.0.0.1.
     pub async fn before_port(redis_port: u16, seed: u64) -> Self {
         let port = ports::free();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
@@ -57,7 +57,7 @@ impl ChaosProxy {
         self.port
     }
 
-    /// What goes into `queue.redis`.
+    /// The address for `queue.redis`.
     pub fn url(&self) -> String {
         super::redis::url(self.port)
     }
@@ -67,12 +67,12 @@ impl ChaosProxy {
         Lines { proxy: self, open: true, future: false }
     }
 
-    /// The connections that are yet to be made.
+    /// The connections that are made from now on.
     pub fn future(&self) -> Lines<'_> {
         Lines { proxy: self, open: false, future: true }
     }
 
-    /// Those that are open and those to come.
+    /// The connections that are open and those that are made from now on.
     pub fn all(&self) -> Lines<'_> {
         Lines { proxy: self, open: true, future: true }
     }
@@ -86,8 +86,8 @@ impl ChaosProxy {
         self.shared.lock().refuses = false;
     }
 
-    /// Resets what is open and leads new connections to another server, as a failover does. What is held stays with the old
-    /// one.
+    /// Resets open connections and sends new ones to another server, as a failover does. Requests
+    /// that are held stay with the old server.
     pub fn redirect(&self, redis: &Redis) {
         self.shared.change(|state| {
             state.redis_port = redis.port();
@@ -95,13 +95,14 @@ impl ChaosProxy {
         });
     }
 
-    /// Cuts whichever connection carries the last of so many more bytes.
+    /// Cuts the connection that carries the last of the next `bytes` bytes.
     pub fn cut_one_after(&self, way: Way, bytes: u64, how: Cut) {
         self.shared.lock().cut[way] = Some(Budget { bytes: bytes.max(1), how });
     }
 
-    /// Cuts so many times, one after the other, each behind 1 to `within` bytes towards Redis or a fitting number towards the
-    /// client, by RST or FIN, all at random; comes back when the last cut is made. Needs traffic.
+    /// Makes `count` cuts one after the other. Each comes after 1 to `within` bytes towards Redis,
+    /// or a proportional number towards the client, by RST or FIN, all at random. Returns when the
+    /// last cut is made. Needs traffic.
     pub async fn cut_at_random(&self, count: usize, within: u64) {
         for serial in 1..=count {
             let way = self.plan_random_cut(within);
@@ -125,13 +126,14 @@ impl ChaosProxy {
         way
     }
 
-    /// The next so many script calls, on whichever connection, do not reach Redis; their connections are cut.
+    /// Keeps the next `count` script calls, on any connection, from Redis and cuts their
+    /// connections.
     pub fn lose_requests(&self, count: usize, how: Cut) {
         self.shared.lock().lose.to_redis = (count > 0).then_some((count, how));
     }
 
-    /// The next so many script calls, on whichever connection, are carried out, but their replies do not reach the client;
-    /// their connections are cut.
+    /// Lets Redis execute the next `count` script calls, on any connection, but keeps their replies
+    /// from the client and cuts their connections.
     pub fn lose_replies(&self, count: usize, how: Cut) {
         self.shared.lock().lose.to_client = (count > 0).then_some((count, how));
     }
@@ -142,7 +144,8 @@ impl ChaosProxy {
         Counts { open, ..state.counts.clone() }
     }
 
-    /// What has been read and is kept from Redis. What is stalled and still lies in sockets does not show.
+    /// What the proxy has read and holds back from Redis. Bytes of stalled connections that are
+    /// still in sockets do not count.
     pub fn held(&self) -> Held {
         let state = self.shared.lock();
         let holding = state.lines.values().filter(|line| line.queued.to_redis > 0);
@@ -153,15 +156,16 @@ impl ChaosProxy {
         })
     }
 
-    /// Delivers what is held of clients that have gone, each over its own connection to Redis, and waits until Redis has
-    /// answered all of it or has closed. Gives the bytes that it answered on each connection.
+    /// Delivers the held requests of clients that have gone, each over its own connection to Redis,
+    /// and waits until Redis has answered all of them or has closed. Returns the bytes of the
+    /// answers by connection.
     pub async fn deliver_late(&self) -> Vec<Vec<u8>> {
         self.shared.change(|state| {
             for line in state.lines.values_mut().filter(|line| line.late == Late::Waiting) {
                 line.late = Late::Delivering;
             }
         });
-        until("Redis has answered what came late", async || {
+        until("Redis has answered the late requests", async || {
             self.shared.lock().lines.values().all(|line| line.late != Late::Delivering)
         })
         .await;
@@ -175,9 +179,9 @@ impl Drop for ChaosProxy {
     }
 }
 
-/// Some connections; see [`ChaosProxy::open`].
+/// A set of connections; see [`ChaosProxy::open`].
 #[derive(Debug, Clone, Copy)]
-#[must_use = "says on which connections, and not what goes wrong"]
+#[must_use = "selects connections and does nothing by itself"]
 pub struct Lines<'a> {
     proxy: &'a ChaosProxy,
     open: bool,
@@ -185,36 +189,38 @@ pub struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Cuts now those that are open. What is held of them can still be delivered late.
+    /// Cuts the open connections now. Their held requests can still be delivered late.
     pub fn cut(self, how: Cut) {
         if self.open {
             self.proxy.shared.change(|state| state.cut_open_lines(how));
         }
     }
 
-    /// Cuts each behind so many more bytes of its own.
+    /// Cuts each connection after another `bytes` bytes of its own.
     pub fn cut_after(self, way: Way, bytes: u64, how: Cut) {
         self.change(|rules| rules[way].cut = Some(Budget { bytes: bytes.max(1), how }));
     }
 
-    /// Neither reads nor forwards. Nothing is lost: it stays in the sockets, and senders block when these are full.
+    /// Stops reading and forwarding. Nothing is lost: bytes stay in the sockets, and senders block
+    /// when these are full.
     pub fn stall(self, way: Way) {
         self.change(|rules| rules[way].gate = Gate::Stalled);
     }
 
-    /// Stalls both ways.
+    /// Stalls both directions.
     pub fn black_hole(self) {
         self.stall(Way::ToRedis);
         self.stall(Way::ToClient);
     }
 
-    /// Reads what clients send and keeps it from Redis. When a client goes, or its connection is cut, Redis is not told;
-    /// [`ChaosProxy::deliver_late`] delivers what it had sent.
+    /// Reads what clients send and holds it back from Redis. When a client closes, or its
+    /// connection is cut, Redis does not notice; [`ChaosProxy::deliver_late`] delivers what the
+    /// client had sent.
     pub fn hold_requests(self) {
         self.change(|rules| rules.to_redis.gate = Gate::Held);
     }
 
-    /// Lets go what is stalled or held, unless its client has gone.
+    /// Forwards what is stalled or held, unless its client has gone.
     pub fn release(self) {
         self.change(|rules| {
             rules.to_redis.gate = Gate::Open;
@@ -227,22 +233,22 @@ impl Lines<'_> {
         self.change(|rules| rules[way].single_bytes = true);
     }
 
-    /// Forwards by one write what arrives within so much time.
+    /// Forwards by one write what arrives within `time`.
     pub fn gather(self, way: Way, time: Duration) {
         self.change(|rules| rules[way].gather = Some(time));
     }
 
-    /// Forwards everything later, by a time at random from this range; order is kept.
+    /// Delays everything by a random time from this range and keeps the order.
     pub fn delay(self, way: Way, times: RangeInclusive<Duration>) {
         self.change(|rules| rules[way].delay = Some(times.clone()));
     }
 
-    /// Puts these bytes before the next that each gets from Redis.
+    /// Inserts these bytes before the next bytes that each connection gets from Redis.
     pub fn insert_before_reply(self, bytes: impl AsRef<[u8]>) {
         self.change(|rules| rules.to_client.insert = Some(bytes.as_ref().to_owned()));
     }
 
-    /// Ends everything that goes wrong on them.
+    /// Removes every fault from these connections.
     pub fn heal(self) {
         self.change(|rules| *rules = Ways::default());
     }
@@ -260,7 +266,7 @@ impl Lines<'_> {
     }
 }
 
-/// Its end ends all connections.
+/// Dropping this task ends all connections.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
@@ -284,7 +290,7 @@ async fn lead(shared: Arc<Shared>, id: u64, client: TcpStream, redis_port: u16) 
         return;
     };
     for stream in [&client, &redis] {
-        // Fails on a socket that is reset already.
+        // Setting the option fails on a socket that is already reset.
         let _ = stream.set_nodelay(true);
     }
     serve(&shared, id, client, redis).await;

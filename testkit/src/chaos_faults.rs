@@ -1,4 +1,5 @@
-//! What is to go wrong on connections through a [`ChaosProxy`](super::chaos::ChaosProxy), and what has happened there.
+//! The faults on connections through a [`ChaosProxy`](super::chaos::ChaosProxy), and counts of what
+//! has passed.
 
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut, RangeInclusive};
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::resp::Talk;
 
-/// A direction.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     ToRedis,
@@ -19,13 +20,13 @@ pub enum Way {
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// RST: what the other side has not read may be gone.
+    /// RST: bytes that the other side has not read may be lost.
     Reset,
-    /// FIN: what was forwarded is read to its end.
+    /// FIN: the other side can read everything that was forwarded.
     Fin,
 }
 
-/// One for each direction.
+/// A value for each direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ways<T> {
     pub to_redis: T,
@@ -52,29 +53,29 @@ impl<T> IndexMut<Way> for Ways<T> {
     }
 }
 
-/// What the proxy has seen so far.
+/// What the proxy has counted so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Connections of clients that it took.
+    /// Connections of clients that it accepted.
     pub accepted: u64,
     /// Connections of clients that it reset at once.
     pub refused: u64,
-    /// Connections whose client is there now.
+    /// Connections whose client is connected now.
     pub open: usize,
     /// Connections that it has cut.
     pub cuts: u64,
     /// Bytes that it has forwarded.
     pub bytes: Ways<u64>,
-    /// In how many writes.
+    /// Writes by which it forwarded them.
     pub writes: Ways<u64>,
 }
 
-/// What the proxy has read and not yet forwarded to Redis.
+/// Bytes that the proxy has read and not yet forwarded to Redis.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     pub connections: usize,
     pub bytes: usize,
-    /// How many of the connections have lost their client.
+    /// Number of connections among these whose client has gone.
     pub late: usize,
 }
 
@@ -83,20 +84,20 @@ pub struct Held {
 pub(super) enum Gate {
     #[default]
     Open,
-    /// Neither read nor forwarded.
+    /// Bytes are neither read nor forwarded.
     Stalled,
-    /// Read, and kept.
+    /// Bytes are read and kept.
     Held,
 }
 
-/// A cut behind so many more bytes.
+/// A cut after a number of further bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     pub(super) bytes: u64,
     pub(super) how: Cut,
 }
 
-/// What happens to one direction of one connection.
+/// The faults on one direction of one connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     pub(super) gate: Gate,
@@ -107,7 +108,7 @@ pub(super) struct Rules {
     pub(super) insert: Option<Vec<u8>>,
 }
 
-/// A connection is late when its client has gone and Redis has not been told.
+/// A connection is late when its client has gone and Redis still sees it open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Late {
     #[default]
@@ -116,7 +117,7 @@ pub(super) enum Late {
     Delivering,
 }
 
-/// A connection, as far as others than itself must know it.
+/// The part of a connection that other tasks than its own read or change.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) rules: Ways<Rules>,
@@ -137,13 +138,13 @@ impl Line {
 pub(super) struct State {
     pub(super) redis_port: u16,
     pub(super) refuses: bool,
-    /// Connections that have not ended, by the order of their arrival.
+    /// Connections that have not ended, in the order of their arrival.
     pub(super) lines: BTreeMap<u64, Line>,
-    /// What a new connection begins with.
+    /// The rules of new connections.
     pub(super) future: Ways<Rules>,
-    /// Cuts whichever connection carries the last byte.
+    /// Cuts the connection that carries the last byte, whichever that is.
     pub(super) cut: Ways<Option<Budget>>,
-    /// Script calls, or replies to them, that are lost on whichever connection.
+    /// Number of script calls, or of replies to them, to lose on any connection.
     pub(super) lose: Ways<Option<(usize, Cut)>>,
     pub(super) counts: Counts,
     pub(super) random: fastrand::Rng,
@@ -154,7 +155,7 @@ pub(super) struct State {
 impl State {
     /// A connection that has not ended.
     pub(super) fn line(&mut self, id: u64) -> &mut Line {
-        self.lines.get_mut(&id).expect("only the connection itself takes it out")
+        self.lines.get_mut(&id).expect("only the connection itself removes it")
     }
 
     pub(super) fn add_line(&mut self) -> u64 {
@@ -171,21 +172,21 @@ impl State {
         }
     }
 
-    /// Listens to what passes, and tells whether it is to be swallowed and the connection cut.
+    /// Parses what passes. Returns how to cut the connection if these bytes are to be lost.
     pub(super) fn loses(&mut self, id: u64, way: Way, bytes: &[u8]) -> Option<Cut> {
         let talk = &mut self.line(id).talk;
-        let heard_script = match way {
-            Way::ToRedis => talk.hear_client(bytes),
-            Way::ToClient => talk.hear_redis(bytes),
+        let is_script = match way {
+            Way::ToRedis => talk.read_client(bytes),
+            Way::ToClient => talk.read_redis(bytes),
         };
-        let lose = self.lose[way].as_mut().filter(|_| heard_script)?;
+        let lose = self.lose[way].as_mut().filter(|_| is_script)?;
         let (left, how) = (lose.0 - 1, lose.1);
         self.lose[way] = (left > 0).then_some((left, how));
         self.counts.cuts += 1;
         Some(how)
     }
 
-    /// How many of `wanted` bytes may pass before a cut.
+    /// Number of the `wanted` bytes that may pass before a cut.
     pub(super) fn allowance(&mut self, id: u64, way: Way, wanted: usize) -> usize {
         let rules = &self.line(id).rules[way];
         let most = if rules.single_bytes { 1 } else { wanted };
@@ -193,12 +194,12 @@ impl State {
         budgets.fold(most, |most, budget| most.min(usize::try_from(budget.bytes).unwrap_or(most)))
     }
 
-    /// Counts forwarded bytes; tells whether the connection is to be cut behind them.
+    /// Counts forwarded bytes. Returns how to cut the connection if a cut is due after them.
     pub(super) fn forwarded(&mut self, id: u64, way: Way, bytes: usize) -> Option<Cut> {
         let count = bytes as u64;
         self.counts.bytes[way] += count;
         self.counts.writes[way] += 1;
-        let line = self.lines.get_mut(&id).expect("it is forwarding");
+        let line = self.lines.get_mut(&id).expect("the connection is forwarding");
         line.queued[way] -= bytes;
         let mut cut = None;
         for budget in [&mut line.rules[way].cut, &mut self.cut[way]] {
@@ -214,7 +215,7 @@ impl State {
     }
 }
 
-/// The state, and a word to all connections when it has changed.
+/// The state, and a signal to all connections that it has changed.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,

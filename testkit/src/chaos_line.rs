@@ -13,20 +13,20 @@ use tokio::time::{Instant, sleep_until};
 
 use super::chaos_faults::{Cut, Gate, Late, Shared, Way};
 
-/// Bytes that one read takes.
+/// Size of one read in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that are read ahead of what the other side takes, unless they are held.
+/// Bound on bytes that are read ahead of the receiver, unless they are held.
 const MOST_QUEUED: usize = 1 << 20;
 
-/// Why a connection has come to its end.
+/// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Closed(Way),
     Cut(Cut),
 }
 
-/// Carries bytes both ways until either side closes or the rules say so.
+/// Carries bytes in both directions until either side closes or a rule ends the connection.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     id: u64,
@@ -57,16 +57,16 @@ pub(super) async fn serve(
     shared.lock().lines.remove(&id);
 }
 
-/// One direction.
+/// One direction of a connection.
 struct Pump {
     shared: Arc<Shared>,
     id: u64,
     way: Way,
     buffer: Vec<u8>,
-    /// What has been read, and when it may be forwarded.
+    /// What has been read, and when each chunk may be forwarded.
     queue: VecDeque<(Instant, VecDeque<u8>)>,
     source_ended: bool,
-    /// The other side takes nothing any more; that it has gone shows in the other direction.
+    /// The receiver accepts no more bytes. The other direction notices that it has gone.
     target_gone: bool,
 }
 
@@ -110,7 +110,7 @@ impl Pump {
             if let Some(how) = end {
                 return End::Cut(how);
             }
-            // Single bytes are to arrive as such, and the others are to have their turn.
+            // Single bytes must arrive as such, and other tasks must get their turn.
             tokio::task::yield_now().await;
         }
     }
@@ -120,7 +120,7 @@ impl Pump {
         self.take(read)
     }
 
-    /// What lies in the socket at a cut has been sent by the client before.
+    /// Bytes that are in the socket at a cut were sent before the cut.
     fn read_rest(&mut self, from: &TcpStream) {
         while !self.source_ended {
             let read = (&*SockRef::from(from)).read(&mut self.buffer);
@@ -131,7 +131,7 @@ impl Pump {
         }
     }
 
-    /// Queues what was read into the buffer; tells whether the connection is to be cut instead.
+    /// Queues the bytes in the buffer. Returns how to cut the connection if that is due instead.
     fn take(&mut self, read: io::Result<usize>) -> Option<Cut> {
         let count = match read {
             Ok(count) if count > 0 => count,
@@ -169,7 +169,7 @@ impl Pump {
         None
     }
 
-    /// Under the lock, so that a cut after so many bytes of all connections is exact.
+    /// Holds the lock, so that a cut after a number of bytes across all connections is exact.
     fn write(&mut self, to: &WriteHalf<'_>) -> Option<Cut> {
         let (_, chunk) = self.queue.front_mut()?;
         let mut state = self.shared.lock();
@@ -200,19 +200,19 @@ impl Pump {
 
 async fn writable_at(to: &WriteHalf<'_>, due: Instant) {
     sleep_until(due).await;
-    // An error shows at the write.
+    // The write reports any error.
     let _ = to.writable().await;
 }
 
-/// The connection of a client that has gone, of which Redis does not know: waits for the order, delivers what is held, and
-/// ends when Redis has answered all of it or has closed.
+/// Serves a connection whose client has gone while Redis sees it open. It waits for the order to
+/// deliver, sends what is held, and ends when Redis has answered all of it or has closed.
 async fn late(shared: &Shared, id: u64, redis: &mut TcpStream, held: &[u8]) {
     let mut changed = shared.changed.subscribe();
     shared.lock().line(id).late = Late::Waiting;
     let (mut answer, mut is_delivered, mut buffer) = (Vec::new(), false, vec![0; CHUNK]);
     loop {
-        let is_told = shared.lock().line(id).late == Late::Delivering;
-        if is_told && !is_delivered {
+        let is_ordered = shared.lock().line(id).late == Late::Delivering;
+        if is_ordered && !is_delivered {
             if redis.write_all(held).await.is_err() {
                 break;
             }
@@ -232,7 +232,7 @@ async fn late(shared: &Shared, id: u64, redis: &mut TcpStream, held: &[u8]) {
                 if count == 0 {
                     break;
                 }
-                shared.lock().line(id).talk.hear_redis(&buffer[..count]);
+                shared.lock().line(id).talk.read_redis(&buffer[..count]);
                 if is_delivered {
                     answer.extend(&buffer[..count]);
                 }
@@ -247,11 +247,12 @@ async fn late(shared: &Shared, id: u64, redis: &mut TcpStream, held: &[u8]) {
 pub(super) fn close(mut stream: TcpStream, how: Cut) {
     match how {
         Cut::Reset => {
-            // Fails on a socket that is reset already.
+            // Setting the option fails on a socket that is already reset.
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         }
         Cut::Fin => {
-            // A close with something unread would send RST: read until the other side has closed as well.
+            // Closing with unread bytes would send RST, so this reads until the other side has
+            // closed.
             tokio::spawn(async move {
                 let mut buffer = vec![0; CHUNK];
                 if stream.shutdown().await.is_ok() {

@@ -1,5 +1,6 @@
-//! What no log may hold: every credential and every body that a test of this process has sent, and the secrets of its
-//! configurations. The log of each Hookgate is searched for all of them when it ends.
+//! What no log may hold: every credential and body that a test of this process has sent, and the
+//! secrets of its configurations. The log of each Hookgate is searched for all of them when it
+//! ends.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -7,27 +8,28 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use aho_corasick::AhoCorasick;
 use serde_json::value::RawValue;
 
-/// Shorter ones may be a word of any log.
+/// Shorter credentials may be a word of any log.
 const SHORTEST_CREDENTIAL: usize = 5;
 const SHORTEST_PAYLOAD: usize = 16;
 
-/// So much of a payload tells it from anything else.
+/// Bytes of a payload that suffice to recognize it.
 const PIECE: usize = 64;
 
-/// Tests under load send no end of different bodies; the first ones speak for all.
+/// Bound on the strings, because tests under load send any number of bodies.
 const MOST: usize = 10_000;
 
-static TEXTS: LazyLock<Mutex<HashSet<Vec<u8>>>> = LazyLock::new(Mutex::default);
+static STRINGS: LazyLock<Mutex<HashSet<Vec<u8>>>> = LazyLock::new(Mutex::default);
 
-/// A token, an API key, a secret or a password; one that is a mere word cannot be told from others.
-pub fn credential(text: &str) {
-    let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase());
-    if text.len() >= SHORTEST_CREDENTIAL && !is_word {
-        add(text.as_bytes());
+/// Registers a token, an API key, a secret or a password. A lower-case word is skipped, because it
+/// may occur in any log.
+pub fn credential(string: &str) {
+    let is_word = string.bytes().all(|byte| byte.is_ascii_lowercase());
+    if string.len() >= SHORTEST_CREDENTIAL && !is_word {
+        add(string.as_bytes());
     }
 }
 
-/// A body, and what it is made of.
+/// Registers a body and its members.
 pub fn body(bytes: &[u8]) {
     let mut pieces = vec![bytes];
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
@@ -41,7 +43,7 @@ pub fn body(bytes: &[u8]) {
     }
 }
 
-/// Credential and body of a request in bytes.
+/// Registers the credential and the body of a request in bytes.
 pub fn request(bytes: &[u8]) {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return };
     body(&bytes[end + 4..]);
@@ -54,31 +56,31 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// Fails if a log holds any of them.
+/// Fails if a log holds any registered string.
 pub fn assert_absent(log: &str) {
     let leaks = leaks(log);
-    assert!(leaks.is_empty(), "the log tells what is confidential:\n{}", leaks.join("\n"));
+    assert!(leaks.is_empty(), "the log contains confidential strings:\n{}", leaks.join("\n"));
 }
 
-/// Lines of a log that hold any of them.
+/// The lines of a log that hold any registered string.
 pub fn leaks(log: &str) -> Vec<String> {
-    let search = AhoCorasick::new(texts().iter()).expect("not too many");
-    let lines = log.lines().filter(|line| search.is_match(&levelled(line.as_bytes())));
+    let search = AhoCorasick::new(strings().iter()).expect("the number of strings is bounded");
+    let lines = log.lines().filter(|line| search.is_match(&normalized(line.as_bytes())));
     lines.map(str::to_owned).collect()
 }
 
-fn add(text: &[u8]) {
-    let mut texts = texts();
-    if texts.len() < MOST {
-        texts.insert(levelled(text));
+fn add(string: &[u8]) {
+    let mut strings = strings();
+    if strings.len() < MOST {
+        strings.insert(normalized(string));
     }
 }
 
-/// Without the signs by which a log escapes quotes, however often it does so.
-fn levelled(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|byte| *byte != b'\\').collect()
+/// Removes the backslashes by which a log escapes quotes, at any depth.
+fn normalized(string: &[u8]) -> Vec<u8> {
+    string.iter().copied().filter(|byte| *byte != b'\\').collect()
 }
 
-fn texts() -> MutexGuard<'static, HashSet<Vec<u8>>> {
-    TEXTS.lock().unwrap_or_else(PoisonError::into_inner)
+fn strings() -> MutexGuard<'static, HashSet<Vec<u8>>> {
+    STRINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The configuration that a test starts Hookgate with.
+//! The configuration of a Hookgate under test.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use super::ports;
 /// The HMAC secret of [`Config::new`]; long enough for HS512.
 pub const SECRET: &str = "a-test-secret-of-64-characters-which-is-what-hs512-likes-to-have";
 
-/// A TOML table with addresses of keys: `config.set("queue.job.attempts", 5)`.
+/// A TOML table whose keys have dotted paths: `config.set("queue.job.attempts", 5)`.
 #[derive(Debug, Clone)]
 pub struct Config {
     table: Table,
 }
 
 impl Config {
-    /// Free ports, one HMAC secret, two workers, the file source; everything else as shipped. `triggers.file` and `queue.redis`
-    /// are for the caller to set.
+    /// Free ports, one HMAC secret, two workers, the file source; everything else as shipped. The
+    /// caller sets `triggers.file` and `queue.redis`.
     pub fn new() -> Self {
         let mut config = Self { table: Table::new() };
         config.set("server.listen", format!("127.0.0.1:{}", ports::free()));
@@ -34,7 +34,7 @@ impl Config {
         Self { table: text.parse().expect("TOML") }
     }
 
-    /// Sets a key, making the tables on the way.
+    /// Sets a key and creates the tables of its path.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
         let (tables, last) = split(key);
         let mut table = &mut self.table;
@@ -61,22 +61,23 @@ impl Config {
         self
     }
 
-    /// Whatever must not be told: secrets, passwords in addresses, what the files of secrets hold.
+    /// Everything that no output may contain: secrets, passwords in addresses, and the contents of
+    /// secret files.
     pub fn secrets(&self) -> Vec<String> {
-        let texts = |key: &str| -> Vec<String> {
+        let strings = |key: &str| -> Vec<String> {
             let value = self.value(key).cloned();
             let values =
                 value.map(|value| value.as_array().cloned().unwrap_or_else(|| vec![value]));
-            let texts = values.unwrap_or_default();
-            texts.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            let strings = values.unwrap_or_default();
+            strings.iter().filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let read = |keys: &[&str]| -> Vec<String> {
-            let paths = keys.iter().flat_map(|key| texts(key));
+            let paths = keys.iter().flat_map(|key| strings(key));
             paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
         };
-        let mut secrets = texts("auth.jwt.secrets");
+        let mut secrets = strings("auth.jwt.secrets");
         secrets.extend(read(&["auth.jwt.secret_files"]));
-        let mut addresses = [texts("queue.redis"), texts("mongodb.uri")].concat();
+        let mut addresses = [strings("queue.redis"), strings("mongodb.uri")].concat();
         addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
         secrets.extend(addresses.iter().filter_map(|address| password(address)));
         secrets.into_iter().map(|secret| secret.trim().to_owned()).collect()
@@ -91,10 +92,10 @@ impl Config {
         table.get(last)
     }
 
-    /// A text value that must be there.
+    /// The string value of a key that must be there.
     pub fn text(&self, key: &str) -> &str {
         let value = self.value(key).unwrap_or_else(|| panic!("no {key}"));
-        value.as_str().unwrap_or_else(|| panic!("{key} is not text"))
+        value.as_str().unwrap_or_else(|| panic!("{key} is not a string"))
     }
 }
 
@@ -104,7 +105,8 @@ impl fmt::Display for Config {
     }
 }
 
-/// Nothing but what a test does, or a second signal, ends a request, a connection or the process while it has patience.
+/// Raises the timeouts so that only the test or a second signal ends a request, a connection or the
+/// process.
 pub fn patient(config: &mut Config) {
     config.set("queue.enqueue_timeout", "1m");
     for limit in ["body_timeout", "header_timeout", "idle_timeout", "drain_timeout"] {
@@ -112,15 +114,16 @@ pub fn patient(config: &mut Config) {
     }
 }
 
-/// Its descriptors can be counted by whoever runs the tests, root or not.
+/// Lets the user that runs the tests count the process's descriptors, root or not.
 pub fn countable(config: &mut Config) {
     config.set("telemetry.dumpable", true);
 }
 
-/// The password in an address; a short one, which may be any word, as it stands there.
+/// The password in an address. A short one could be any word, so it is returned with the characters
+/// around it.
 fn password(address: &str) -> Option<String> {
-    let (who, _) = address.split_once("://")?.1.rsplit_once('@')?;
-    let (_, password) = who.split_once(':')?;
+    let (user, _) = address.split_once("://")?.1.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
     Some(if password.len() < 8 { format!(":{password}@") } else { password.to_owned() })
 }
 

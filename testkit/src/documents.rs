@@ -1,4 +1,5 @@
-//! The documents that Hookgate reads, in the shape of the contract; the same values serve MongoDB and the file source.
+//! The documents that Hookgate reads, in the shape of the contract. The same values serve MongoDB
+//! and the file source.
 
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ pub fn user(id: &str, organization: &str, api_key: &str) -> Value {
     json!({ "_id": id, "organizationId": organization, "apiKey": api_key, "enabled": true })
 }
 
-/// What the index holds at the start: the content of the two collections.
+/// The content of the two collections at the start.
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
     pub workflows: Vec<Value>,
@@ -37,8 +38,8 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// One workflow `wf_1` of `org_a` on `wh_1`, one user `user_1` of `org_a` with the key `key_a`; the same for `org_b` with
-    /// `wf_b`, `user_b` and `key_b`, and the same `webhookId`.
+    /// Workflow `wf_1` of `org_a` on `wh_1` and user `user_1` of `org_a` with the key `key_a`;
+    /// workflow `wf_b` and user `user_b` of `org_b` with the key `key_b` and the same `webhookId`.
     pub fn two_organizations() -> Self {
         Self {
             workflows: vec![workflow("wf_1", "org_a", "wh_1"), workflow("wf_b", "org_b", "wh_1")],
@@ -46,7 +47,7 @@ impl Documents {
         }
     }
 
-    /// As `source = "file"` reads them.
+    /// The file that `source = "file"` reads.
     pub fn to_json(&self) -> String {
         json!({ "workflows": self.workflows, "users": self.users }).to_string()
     }

@@ -1,23 +1,24 @@
-//! Changes of the two collections that go on while something is broken.
+//! Changes of the two collections while something is broken.
 
 use mongodb::bson::doc;
 
-use super::agreement::{agrees, comes_to};
+use super::agreement::{agrees, reaches};
 use super::app::App;
 use super::documents::{user, workflow};
 use super::mongo::{TestDatabase, document};
 use super::wait::until;
 
-/// Changes of every kind, and what must have become of them.
+/// Changes of every kind, and their expected result.
 #[derive(Debug, Default)]
 pub struct Edits {
     round: u32,
-    gone: Vec<String>,
+    removed: Vec<String>,
     revoked: Vec<String>,
 }
 
 impl Edits {
-    /// Edits `wf_1`, creates a workflow and moves the one before to `org_b`, deletes the one before that; the same for keys.
+    /// Edits `wf_1`, creates a workflow, moves the previous one to `org_b` and deletes the one
+    /// before that. Does the same with API keys.
     pub async fn make(&mut self, database: &TestDatabase) {
         self.round += 1;
         let (round, before) = (self.round, self.round - 1);
@@ -25,7 +26,7 @@ impl Edits {
         let webhook = format!("wh_1_{round}");
         let change = doc! { "$set": { "nodes.0.data.webhookId": webhook } };
         workflows.update_one(doc! { "_id": "wf_1" }, change).await.expect("updated");
-        self.gone.push(if before == 0 { "wh_1".to_owned() } else { format!("wh_1_{before}") });
+        self.removed.push(if before == 0 { "wh_1".to_owned() } else { format!("wh_1_{before}") });
         let new = workflow(&format!("wf_new_{round}"), "org_a", &format!("wh_new_{round}"));
         workflows.insert_one(document(new)).await.expect("inserted");
         let moved = doc! { "$set": { "organizationId": "org_b" } };
@@ -34,7 +35,7 @@ impl Edits {
         let id = format!("wf_new_{}", before.saturating_sub(1));
         let deleted = workflows.delete_one(doc! { "_id": id }).await.expect("deleted");
         if deleted.deleted_count == 1 {
-            self.gone.push(format!("wh_new_{}", before.saturating_sub(1)));
+            self.removed.push(format!("wh_new_{}", before.saturating_sub(1)));
         }
         let users = database.users();
         let new = user(&format!("user_new_{round}"), "org_a", &self.key());
@@ -50,18 +51,18 @@ impl Edits {
         format!("key_new_{}", self.round)
     }
 
-    /// Waits until the index is as the database is.
+    /// Waits until the index equals the database.
     pub async fn arrive(&self, app: &App, database: &TestDatabase) {
-        agrees(app, database, &self.gone).await;
+        agrees(app, database, &self.removed).await;
         self.arrive_among_others(app).await;
     }
 
-    /// Waits until the last changes are seen.
+    /// Waits until the last changes have an effect.
     pub async fn arrive_among_others(&self, app: &App) {
-        comes_to(app, "key_a", &format!("wh_new_{}", self.round), 1).await;
+        reaches(app, "key_a", &format!("wh_new_{}", self.round), 1).await;
         until("the new key works", async || answer(app, &self.key()).await == 202).await;
         for key in &self.revoked {
-            until("the old keys do not", async || answer(app, key).await == 401).await;
+            until("the old keys stop working", async || answer(app, key).await == 401).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis that gives replies which a real one cannot be made to give.
+//! A proxy in front of a real Redis that gives replies a real one cannot be made to give.
 //!
 //! ```ignore
 //! let redis = Redis::start().await;
@@ -9,8 +9,8 @@
 //! assert_eq!(fake.calls_of("EVAL").len(), 1);
 //! ```
 //!
-//! A real Redis stands behind it. Every command goes there, one at a time for each connection, unless the test has said
-//! otherwise for it; handshakes and everything else are therefore right by themselves.
+//! Every command goes to the real Redis, one at a time for each connection, unless the test has set
+//! another answer to it. Handshakes and all other commands are therefore answered correctly.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,26 +25,26 @@ use super::ports;
 use super::redis::Redis;
 use super::resp::{self, Stop};
 
-/// What comes back for a command. Bytes are raw: `b"$-1\r\n"` is nil, `b"-OOM no\r\n"` an error.
+/// The reply to a command. Bytes are raw: `b"$-1\r\n"` is nil, `b"-OOM no\r\n"` an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The reply of the real Redis.
     Real,
-    /// These bytes; the real Redis is not asked.
+    /// These bytes. The real Redis does not get the command.
     Instead(Vec<u8>),
-    /// These bytes; the real Redis carries the command out, and its reply is dropped.
+    /// These bytes. The real Redis executes the command, and its reply is dropped.
     AfterRunning(Vec<u8>),
-    /// These bytes, and the real reply behind them.
+    /// These bytes, then the real reply.
     Before(Vec<u8>),
-    /// The real reply, and these bytes behind it.
-    Behind(Vec<u8>),
-    /// The real reply, but behind that to the next command on the same connection.
+    /// The real reply, then these bytes.
+    After(Vec<u8>),
+    /// The real reply, but after the reply to the next command on the same connection.
     Swapped,
-    /// The first half of the real reply, and the end of the connection.
+    /// The first half of the real reply; then the connection closes.
     HalfThenClose,
-    /// The command is carried out, and the connection says nothing any more.
+    /// The command is executed, and the connection stays silent from then on.
     Silence,
-    /// The command is not carried out, and the connection ends.
+    /// The command is not executed, and the connection closes.
     Close,
 }
 
@@ -61,24 +61,25 @@ impl Answer {
         Self::Before(bytes.as_ref().to_owned())
     }
 
-    pub fn behind(bytes: impl AsRef<[u8]>) -> Self {
-        Self::Behind(bytes.as_ref().to_owned())
+    pub fn after(bytes: impl AsRef<[u8]>) -> Self {
+        Self::After(bytes.as_ref().to_owned())
     }
 }
 
 /// A command that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Which connection it came on, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: u64,
-    /// The command itself is the first.
+    /// Its arguments; the first is the name of the command.
     pub arguments: Vec<Vec<u8>>,
 }
 
 impl Call {
-    /// In capitals. The scripts that ask whether jobs would be refused are none of a job, and have a name of their own.
+    /// The name of the command in capitals. The probe scripts run for no job and have a name of
+    /// their own.
     pub fn name(&self) -> String {
-        if resp::asks_for_rights(&self.arguments) {
+        if resp::is_probe(&self.arguments) {
             return "RIGHTS".to_owned();
         }
         self.arguments
@@ -86,13 +87,13 @@ impl Call {
             .map_or_else(String::new, |name| String::from_utf8_lossy(name).to_ascii_uppercase())
     }
 
-    /// An argument as text; 0 is the command itself.
+    /// An argument as a string; 0 is the name of the command.
     pub fn text(&self, index: usize) -> String {
         String::from_utf8_lossy(&self.arguments[index]).into_owned()
     }
 }
 
-/// Listens on a port of its own; closed on drop, with all connections.
+/// Listens on a port of its own. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub struct FakeRedis {
     port: u16,
@@ -113,17 +114,19 @@ impl FakeRedis {
         self.port
     }
 
-    /// What goes into `queue.redis`.
+    /// The address for `queue.redis`.
     pub fn url(&self) -> String {
         super::redis::url(self.port)
     }
 
-    /// For the next command whose name begins like this: `"EVAL"` means `EVALSHA` too. Those of one name wait for their turn.
+    /// Sets the answer to the next command whose name begins with `name`: `"EVAL"` means `EVALSHA`
+    /// too. Several answers for one name are given in turn.
     pub fn answer_next(&self, name: &str, answer: Answer) {
         self.shared.lock().next.push_back((name.to_ascii_uppercase(), answer));
     }
 
-    /// For every command whose name begins like this, from now on and after those of [`FakeRedis::answer_next`].
+    /// Sets the answer to every command whose name begins with `name`. Answers of
+    /// [`FakeRedis::answer_next`] come first.
     pub fn answer_always(&self, name: &str, answer: Answer) {
         let mut state = self.shared.lock();
         let name = name.to_ascii_uppercase();
@@ -131,14 +134,14 @@ impl FakeRedis {
         state.always.push((name, answer));
     }
 
-    /// Forgets every answer that was set.
-    pub fn answer_truly(&self) {
+    /// Removes every answer that was set.
+    pub fn answer_normally(&self) {
         let mut state = self.shared.lock();
         state.next.clear();
         state.always.clear();
     }
 
-    /// How many answers of [`FakeRedis::answer_next`] have not been given.
+    /// Number of answers of [`FakeRedis::answer_next`] that have not been given.
     pub fn answers_left(&self) -> usize {
         self.shared.lock().next.len()
     }
@@ -148,7 +151,7 @@ impl FakeRedis {
         self.shared.lock().calls.clone()
     }
 
-    /// Every command so far whose name begins like this.
+    /// Every command so far whose name begins with `name`.
     pub fn calls_of(&self, name: &str) -> Vec<Call> {
         let name = name.to_ascii_uppercase();
         let state = self.shared.lock();
@@ -181,21 +184,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a command and says how it is answered.
+    /// Records a command and returns the answer to it.
     fn answer_to(&self, call: Call) -> Answer {
         let name = call.name();
         let mut state = self.lock();
         state.calls.push(call);
         let is_meant = |(prefix, _): &(String, Answer)| name.starts_with(prefix.as_str());
         if let Some(position) = state.next.iter().position(is_meant) {
-            return state.next.remove(position).expect("it is there").1;
+            return state.next.remove(position).expect("it exists").1;
         }
         let always = state.always.iter().find(|&answer| is_meant(answer));
         always.map_or(Answer::Real, |(_, answer)| answer.clone())
     }
 }
 
-/// Its end ends all connections.
+/// Dropping this task ends all connections.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     for serial in 1.. {
@@ -203,7 +206,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         while connections.try_join_next().is_some() {}
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            // Without the real Redis the client finds its connection closed, and so it does when either goes away.
+            // Without the real Redis, or when either side closes, the client finds its connection
+            // closed.
             let Ok(real) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.real)).await else {
                 return;
             };
@@ -220,7 +224,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 struct Connection {
     client: Side,
     real: Side,
-    /// Replies that wait for that to the next command.
+    /// Replies that are sent after the reply to the next command.
     swapped: Vec<u8>,
 }
 
@@ -231,7 +235,7 @@ impl Connection {
                 request = self.client.next(|bytes| Ok(resp::request(bytes)?.1)) => request?,
                 () = self.real.closed() => return Ok(()),
             };
-            let (arguments, _) = resp::request(&request).expect("it is whole");
+            let (arguments, _) = resp::request(&request).expect("the request is complete");
             let arguments = arguments.into_iter().map(<[u8]>::to_vec).collect();
             let answer = shared.answer_to(Call { connection: serial, arguments });
             let real = match &answer {
@@ -245,7 +249,7 @@ impl Connection {
                 Answer::Real => real,
                 Answer::Instead(bytes) | Answer::AfterRunning(bytes) => bytes,
                 Answer::Before(bytes) => [bytes, real].concat(),
-                Answer::Behind(bytes) => [real, bytes].concat(),
+                Answer::After(bytes) => [real, bytes].concat(),
                 Answer::Swapped => {
                     self.swapped.extend(real);
                     continue;
@@ -266,7 +270,7 @@ impl Connection {
     }
 }
 
-/// A stream, and what has been read ahead.
+/// A stream and the bytes that were read ahead.
 struct Side {
     stream: TcpStream,
     received: Vec<u8>,
@@ -274,7 +278,7 @@ struct Side {
 
 impl Side {
     fn new(stream: TcpStream) -> Self {
-        // Fails on a socket that is reset already.
+        // Setting the option fails on a socket that is already reset.
         let _ = stream.set_nodelay(true);
         Self { stream, received: Vec::new() }
     }

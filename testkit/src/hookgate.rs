@@ -1,4 +1,4 @@
-//! The real binary.
+//! Runs the real binary.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ use super::process::Process;
 use super::scratch::Scratch;
 use super::wait::{until, until_some};
 
-/// The binary under test, which Cargo builds beside the tests and benchmarks: target/debug/hookgate for the test
-/// target/debug/deps/it-….
+/// The binary under test. Cargo builds it next to the tests and benchmarks: target/debug/hookgate
+/// for the test target/debug/deps/it-….
 pub fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let own = std::env::current_exe().expect("a test knows its path");
@@ -28,7 +28,7 @@ pub fn program() -> &'static Path {
     &PROGRAM
 }
 
-/// A command line of the binary, in an environment without any variable of ours.
+/// A command line of the binary, in an environment without any `HOOKGATE_` variable of the caller.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = without_variables(program());
     command.args(arguments);
@@ -50,14 +50,17 @@ pub fn run(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
 }
 
-/// `check --connect --json`: its exit code and what it says.
+/// Runs `check --connect --json`; returns its exit code and its report.
 pub async fn check_connect(config: &Config) -> (i32, Value) {
     let output = check(config, &["--connect", "--json"]).await;
     let report = serde_json::from_slice(&output.stdout);
-    (output.status.code().expect("it exits"), report.unwrap_or_else(|_| panic!("{output:?}")))
+    (
+        output.status.code().expect("the process exits"),
+        report.unwrap_or_else(|_| panic!("{output:?}")),
+    )
 }
 
-/// `check` with more words.
+/// Runs `check` with further arguments.
 pub async fn check(config: &Config, words: &[&str]) -> Output {
     let directory = Scratch::new("check");
     let mut command = tokio::process::Command::from(command(&["check", "--config"]));
@@ -65,37 +68,37 @@ pub async fn check(config: &Config, words: &[&str]) -> Output {
     command.output().await.expect("the binary runs")
 }
 
-/// `hookgate serve`; killed on drop. Its log is shown when the test panics.
+/// `hookgate serve`, killed on drop. Its log is printed when the test panics.
 #[derive(Debug)]
 pub struct Hookgate {
     pub config: Config,
-    // Dropped before the directory, in which its log lies.
+    // Dropped before the directory that holds its log.
     process: Process,
     directory: Scratch,
     surroundings: Surroundings,
     client: reqwest::Client,
 }
 
-/// What a process is started in, beside its configuration.
+/// The environment of a process, apart from its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// Of the environment.
+    /// Environment variables.
     pub variables: Vec<(String, String)>,
-    /// As `prlimit` takes them: `--nofile=256:256`.
+    /// Limits as `prlimit` spells them: `--nofile=256:256`.
     pub limits: Vec<String>,
-    /// What to start in place of the binary under test, if anything.
+    /// The command to run instead of the binary under test, if any.
     pub program: Vec<String>,
 }
 
 impl Hookgate {
-    /// Starts and waits until `/readyz` says yes.
+    /// Starts and waits until `/readyz` answers 200.
     pub async fn start(config: Config) -> Self {
         let hookgate = Self::start_in(config, Surroundings::default()).await;
         hookgate.ready().await;
         hookgate
     }
 
-    /// Starts and waits until the port is open, which it is before it is ready.
+    /// Starts and waits until the port is open. It opens before Hookgate is ready.
     pub async fn start_unready(mut config: Config) -> Self {
         open_at_once(&mut config);
         let hookgate = Self::start_in(config, Surroundings::default()).await;
@@ -117,9 +120,9 @@ impl Hookgate {
         hookgate
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` answers 200.
     pub async fn ready(&self) {
-        until("/readyz says yes", async || {
+        until("/readyz answers 200", async || {
             assert!(self.process.exit_code().is_none(), "hookgate ended: {}", self.log());
             self.try_readiness().await.is_some_and(|(status, _)| status == StatusCode::OK)
         })
@@ -131,9 +134,9 @@ impl Hookgate {
         until("the port is open", async || TcpStream::connect(self.address()).await.is_ok()).await;
     }
 
-    /// Waits until `/readyz` says no.
+    /// Waits until `/readyz` answers 503.
     pub async fn unready(&self) {
-        until("/readyz says no", async || {
+        until("/readyz answers 503", async || {
             self.readiness().await.0 == StatusCode::SERVICE_UNAVAILABLE
         })
         .await;
@@ -144,7 +147,7 @@ impl Hookgate {
         self.try_readiness().await.expect("/readyz answers with JSON")
     }
 
-    /// Where webhooks go.
+    /// The address of the ingress port.
     pub fn address(&self) -> SocketAddr {
         self.config.text("server.listen").parse().expect("an address")
     }
@@ -162,7 +165,7 @@ impl Hookgate {
     }
 
     pub async fn metrics_text(&self) -> String {
-        self.admin_get("/metrics").await.text().await.expect("text")
+        self.admin_get("/metrics").await.text().await.expect("a string")
     }
 
     pub async fn metrics(&self) -> Metrics {
@@ -174,21 +177,21 @@ impl Hookgate {
         &self.process
     }
 
-    /// Everything that it wrote to stdout and stderr.
+    /// Everything that the process wrote to stdout and stderr.
     pub fn log(&self) -> String {
         self.process.log_text()
     }
 
-    /// Writes `self.config` to its file, sends SIGHUP and waits until that is done.
+    /// Writes `self.config` to its file, sends SIGHUP and waits until the reload is done.
     pub async fn reload(&self) {
         let reloads = async || self.metrics().await.sum("hookgate_config_reloads_total");
         let before = reloads().await;
         write(&self.config, &self.directory);
         self.process.signal("HUP");
-        until("the configuration was read again", async || reloads().await > before).await;
+        until("the configuration is reloaded", async || reloads().await > before).await;
     }
 
-    /// SIGTERM; gives the exit code.
+    /// Sends SIGTERM; returns the exit code.
     pub async fn terminate(&self) -> i32 {
         self.process.signal("TERM");
         self.process.wait().await
@@ -198,13 +201,15 @@ impl Hookgate {
         self.process.kill9().await;
     }
 
-    /// Kills it if it runs, starts it again with `self.config`, and waits until it is ready.
+    /// Kills the process if it runs, starts it again with `self.config`, and waits until it is
+    /// ready.
     pub async fn restart(&mut self) {
         self.relaunch().await;
         self.ready().await;
     }
 
-    /// As [`Hookgate::restart`], and waits until the port is open, which it is before it is ready.
+    /// Like [`Hookgate::restart`], but waits only until the port is open, which is before it is
+    /// ready.
     pub async fn restart_unready(&mut self) {
         open_at_once(&mut self.config);
         self.relaunch().await;
@@ -226,7 +231,7 @@ impl Hookgate {
     }
 }
 
-/// Opens the port whether all is ready or not.
+/// Makes Hookgate open the port whether it is ready or not.
 pub fn open_at_once(config: &mut Config) {
     config.set("server.start_timeout", "0s");
 }
@@ -239,7 +244,7 @@ fn write(config: &Config, directory: &Scratch) -> PathBuf {
 fn launch(config: &Config, directory: &Scratch, surroundings: &Surroundings) -> Process {
     let file = write(config, directory);
     let Surroundings { variables, limits, program: other } = surroundings;
-    // It becomes the program, under the same pid.
+    // `prlimit` becomes the program, under the same pid.
     let mut command = without_variables("prlimit");
     command.args(limits).arg("--").args(other);
     if other.is_empty() {

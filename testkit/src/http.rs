@@ -1,4 +1,4 @@
-//! Requests as a caller makes them, and their replies.
+//! Requests as a caller makes them, and their answers.
 
 use std::fmt::Write;
 use std::io;
@@ -15,22 +15,22 @@ use serde_json::{Value, json};
 
 use super::confidential;
 
-/// No request is open for so long: a service that hangs fails the test instead of stopping all of
+/// Bound on the time of one request: a service that hangs fails one test instead of stopping all of
 /// them.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A connection that has idled for so long is not used again. Hookgate as shipped closes one that it has had no request on after ten
-/// seconds, and a request that meets the end of its connection has no answer.
+/// How long the client keeps an idle connection. Hookgate as shipped closes a connection after ten
+/// seconds without a request, and a request that meets that close has no answer.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// The one endpoint.
+/// The path of the webhook endpoint.
 pub const PATH: &str = "/api/webhook/workflow";
 
-/// How many requests a test sent, to compare with what the service counted.
+/// Number of requests that a test sent, to compare with what the service counted.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub sent: AtomicU64,
-    /// Those without an answer; the service may or may not have seen them.
+    /// Requests without an answer; the service may or may not have counted them.
     pub unanswered: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ impl Caller {
         Self::at(format!("http://{address}"), Client::builder())
     }
 
-    /// Over TLS, as whoever made the builder wants it.
+    /// A caller over TLS, with the settings of this builder.
     pub fn over_tls(address: SocketAddr, builder: ClientBuilder) -> Self {
         Self::at(format!("https://{address}"), builder)
     }
@@ -62,7 +62,7 @@ impl Caller {
         &self.counts
     }
 
-    /// A webhook with this body as JSON, by default with the API key `key_a`.
+    /// A webhook with this JSON body, by default with the API key `key_a`.
     pub fn post(&self, body: impl Into<Vec<u8>>) -> Call {
         self.call(Method::POST, PATH)
             .header("content-type", "application/json")
@@ -82,7 +82,7 @@ impl Caller {
     }
 }
 
-/// A request that is being put together.
+/// A request under construction.
 #[derive(Debug)]
 pub struct Call {
     caller: Caller,
@@ -93,14 +93,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Sets a header, in place of what it was.
+    /// Sets a header, and replaces any of that name.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
         self.headers.insert(name, HeaderValue::from_bytes(value.as_ref()).expect("a header value"));
         self
     }
 
-    /// Leaves a header out.
+    /// Omits a header.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.remove(name);
         self
@@ -119,14 +119,14 @@ impl Call {
         self
     }
 
-    /// Head and body as bytes of HTTP/1.1, for a connection of the test's own, on which it is answered.
+    /// Head and body as bytes of HTTP/1.1, for a raw connection of the test.
     pub fn to_http1(&self) -> (Vec<u8>, Vec<u8>) {
         self.caller.counts.sent.fetch_add(1, Ordering::Relaxed);
         let body = self.body.as_ref().and_then(reqwest::Body::as_bytes).unwrap_or_default();
-        let target = self.url.strip_prefix(&self.caller.origin).expect("our own address");
+        let target = self.url.strip_prefix(&self.caller.origin).expect("an address of Hookgate");
         let mut head = format!("{} {target} HTTP/1.1\r\nHost: hookgate\r\n", self.method);
         if self.body.is_some() {
-            write!(head, "Content-Length: {}\r\n", body.len()).expect("text");
+            write!(head, "Content-Length: {}\r\n", body.len()).expect("a string");
         }
         let mut head = head.into_bytes();
         for (name, value) in &self.headers {
@@ -136,7 +136,7 @@ impl Call {
         (head, body.to_vec())
     }
 
-    /// A body that comes in pieces, without its length.
+    /// Sets a body that is sent in pieces, without its length.
     pub fn pieces<P>(mut self, pieces: P) -> Self
     where
         P: Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -150,7 +150,7 @@ impl Call {
         self.try_send().await.expect("hookgate answers")
     }
 
-    /// Sends; an error is a connection that could not be made or broke.
+    /// Sends; the error is a connection that could not be made or that broke.
     pub async fn try_send(self) -> reqwest::Result<Reply> {
         self.caller.counts.sent.fetch_add(1, Ordering::Relaxed);
         let mut request = self.caller.client.request(self.method, self.url).headers(self.headers);
@@ -172,7 +172,7 @@ async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
     Ok(Reply { status, version, headers, body: response.bytes().await?.to_vec() })
 }
 
-/// An answer.
+/// An answer to a request.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
@@ -183,7 +183,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
+        self.headers.get(name).map(|value| value.to_str().expect("a header in UTF-8"))
     }
 
     pub fn text(&self) -> &str {
@@ -199,24 +199,25 @@ impl Reply {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether it was taken with so many matches: an index that cannot say yet is asked again.
+    /// Whether the request was accepted with `count` matches. Callers ask again while the index is
+    /// not loaded.
     pub fn has_matched(&self, count: u64) -> bool {
         self.status == 202 && self.matched() == count
     }
 
-    /// `matchedCount` of a 202; any other answer is a failure.
+    /// `matchedCount` of a 202; any other answer fails the test.
     pub fn matched(&self) -> u64 {
         assert_eq!(self.status, 202, "expected 202: {}", self.text());
         self.json()["data"]["matchedCount"].as_u64().expect("a number")
     }
 
-    /// An error with this status and code; any other answer is a failure.
+    /// Asserts an error with this status and code.
     #[track_caller]
     pub fn assert_rejected(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.code().as_str()), (status, code), "body: {}", self.text());
     }
 
-    /// A 503 of the queue that says this of what was enqueued; any other answer is a failure.
+    /// Asserts a 503 of the queue with this value of `enqueued`.
     #[track_caller]
     pub fn assert_not_enqueued(&self, enqueued: &str) {
         self.assert_rejected(503, "queue_unavailable");

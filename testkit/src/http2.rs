@@ -1,4 +1,5 @@
-//! HTTP/2 over TLS: streams that a test holds in its hand, and frames that no client library would send.
+//! HTTP/2 over TLS: streams whose steps a test controls, and frames that no client library would
+//! send.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,12 +37,12 @@ impl Streams {
         Self { sender, connection: tokio::spawn(connection) }
     }
 
-    /// Begins a webhook whose body is still to come.
+    /// Begins a webhook whose body follows later.
     pub async fn begin(&mut self) -> Result<Stream, h2::Error> {
         self.begin_with(&[("authorization", "Bearer key_a")]).await
     }
 
-    /// As [`Streams::begin`], with these headers.
+    /// Like [`Streams::begin`], with these headers.
     pub async fn begin_with(&mut self, headers: &[(&str, &str)]) -> Result<Stream, h2::Error> {
         let mut request =
             Request::builder().method(Method::POST).uri(format!("https://127.0.0.1{PATH}"));
@@ -54,7 +55,7 @@ impl Streams {
         Ok(Stream { body, response })
     }
 
-    /// A whole webhook.
+    /// Sends a whole webhook.
     pub async fn webhook(&mut self, webhook: &str) -> Result<Reply, h2::Error> {
         let mut stream = self.begin().await?;
         stream.finish(&format!("{{\"webhookId\":\"{webhook}\"}}"))?;
@@ -64,8 +65,8 @@ impl Streams {
     /// How the connection ended, once it has.
     pub async fn closed(self) -> Result<(), h2::Error> {
         drop(self.sender);
-        let ended = self.connection.await.expect("a task that does not panic");
-        // What we still send behind the end may be answered with a reset.
+        let ended = self.connection.await.expect("the task does not panic");
+        // Bytes that we send after the end may be answered with a reset.
         ended.or_else(|error| if error.is_io() { Ok(()) } else { Err(error) })
     }
 
@@ -76,7 +77,7 @@ impl Streams {
 }
 
 impl Stream {
-    /// Sends the rest of the body, and its end.
+    /// Sends the rest of the body and ends the stream.
     pub fn finish(&mut self, body: &str) -> Result<(), h2::Error> {
         self.body.send_data(Bytes::copy_from_slice(body.as_bytes()), true)
     }
@@ -130,7 +131,7 @@ impl Frame {
         Self { kind, flags, stream, payload: payload.into() }
     }
 
-    /// The head of a webhook, with these headers besides.
+    /// The head of a webhook with these further headers.
     pub fn head(flags: u8, stream: u32, headers: &[(&str, &str)]) -> Self {
         let own = [
             (":method", "POST"),
@@ -144,7 +145,7 @@ impl Frame {
     }
 
     pub fn reset(stream: u32) -> Self {
-        // CANCEL.
+        // The error code is CANCEL.
         Self::new(kind::RST_STREAM, 0, stream, [0, 0, 0, 8])
     }
 
@@ -157,14 +158,14 @@ impl Frame {
         bytes
     }
 
-    /// The error code of a GOAWAY, or of a stream that is reset.
+    /// The error code of a GOAWAY or `RST_STREAM`.
     pub fn code(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
     }
 }
 
-/// Headers as HPACK writes them: literals that are not indexed, their names as well.
+/// Headers in HPACK: literals without indexing, names included.
 pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in headers {
@@ -177,7 +178,7 @@ pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// A number with a prefix of seven bits.
+/// An HPACK integer with a prefix of seven bits.
 fn put_length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(127) else {
         return block.push(u8::try_from(length).expect("below 127"));
@@ -190,7 +191,7 @@ fn put_length(block: &mut Vec<u8>, length: usize) {
     block.push(u8::try_from(rest).expect("below 128"));
 }
 
-/// A connection on which the test writes frames, while whatever comes back is noted.
+/// A connection on which the test writes frames. All frames that come back are recorded.
 #[derive(Debug)]
 pub struct Frames {
     writer: WriteHalf<TlsStream<TcpStream>>,
@@ -199,7 +200,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Shakes hands and says which version it speaks.
+    /// Completes the TLS handshake and sends the HTTP/2 preface.
     pub async fn open(authority: &Authority, address: SocketAddr) -> Self {
         let stream = authority.connect(address, &["h2"]).await.expect("a handshake");
         let (reader, writer) = tokio::io::split(stream);
@@ -221,20 +222,20 @@ impl Frames {
         self.writer.write_all(bytes).await.is_ok() && self.writer.flush().await.is_ok()
     }
 
-    /// How many frames of a kind have come that are so.
+    /// Number of received frames of a kind for which `is_so` holds.
     pub fn count(&self, kind: u8, is_so: impl Fn(&Frame) -> bool) -> usize {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.iter().filter(|frame| frame.kind == kind && is_so(frame)).count()
     }
 
-    /// Closes, without a word.
+    /// Closes the connection without a GOAWAY.
     pub fn close(self) {
         self.reading.abort();
     }
 
-    /// Waits for the other side to close; gives the error codes of its GOAWAYs.
+    /// Waits for the other side to close; returns the error codes of its GOAWAYs.
     pub async fn closed(self) -> Vec<u32> {
-        self.reading.await.expect("a task that does not panic");
+        self.reading.await.expect("the task does not panic");
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.iter().filter(|frame| frame.kind == kind::GOAWAY).map(Frame::code).collect()
     }

@@ -1,4 +1,4 @@
-//! Key pairs for tokens, made anew in every test process.
+//! Key pairs for tokens, generated in every test process.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rsa::KeySize;
@@ -22,7 +22,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// A fresh pair of the kind that an algorithm (other than HMAC) needs.
+    /// A fresh pair for an algorithm other than HMAC.
     pub fn for_algorithm(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::ES256 => Self::ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
@@ -55,7 +55,7 @@ impl KeyPair {
         Self { private_pem: pem("PRIVATE KEY", private), public_pem: pem("PUBLIC KEY", public) }
     }
 
-    /// For signing.
+    /// The key that signs.
     pub fn encoding_key(&self, algorithm: Algorithm) -> EncodingKey {
         let pem = self.private_pem.as_bytes();
         let key = match algorithm {
@@ -63,7 +63,7 @@ impl KeyPair {
             Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
             _ => EncodingKey::from_rsa_pem(pem),
         };
-        key.expect("a key that we made")
+        key.expect("a generated key")
     }
 
     /// The public half as a JWK.
@@ -109,12 +109,12 @@ impl KeyRing {
         }
     }
 
-    /// What signs by this algorithm.
-    pub fn of(&self, algorithm: Algorithm, secret: &str) -> EncodingKey {
+    /// The key that signs by this algorithm.
+    pub fn signing_key(&self, algorithm: Algorithm, secret: &str) -> EncodingKey {
         if is_hmac(algorithm) { hmac(secret) } else { self.pair(algorithm).encoding_key(algorithm) }
     }
 
-    /// What verifies by this algorithm.
+    /// The JWK that verifies by this algorithm.
     pub fn jwk(&self, algorithm: Algorithm, secret: &str, id: &str) -> Value {
         if is_hmac(algorithm) {
             octet_jwk(secret, &format!("{algorithm:?}"), id)
@@ -124,7 +124,7 @@ impl KeyRing {
     }
 }
 
-/// What signs with a secret.
+/// The key that signs with a secret.
 pub fn hmac(secret: &str) -> EncodingKey {
     EncodingKey::from_secret(secret.as_bytes())
 }

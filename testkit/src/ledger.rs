@@ -1,9 +1,10 @@
-//! Who was told what, against what stands in Redis.
+//! Compares the answers to callers with the jobs in Redis.
 //!
-//! A [`Load`] of a few callers sends webhooks, each with an id of its own in its payload, and notes every answer in a
-//! [`Ledger`]. When the load has stopped, [`Ledger::judge`] reads all jobs of the queue and holds them against the answers:
-//! a 202 has exactly its jobs, a refusal with `enqueued: "none"` has none, and one with `"unknown"`, or a request without an
-//! answer, has all or none of them.
+//! A [`Load`] of a few callers sends webhooks, each with an id of its own in its payload, and
+//! records every answer in a [`Ledger`]. After the load, [`Ledger::judge`] reads all jobs of the
+//! queue and compares them with the answers. A 202 has exactly its jobs, and a refusal with
+//! `enqueued: "none"` has none. A refusal with `"unknown"`, or a request without an answer, has all
+//! of its jobs or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,24 +23,25 @@ use super::queue::Queue;
 use super::redis::Redis;
 use super::wait::until;
 
-/// The webhooks of a load, each with the number of workflows it starts, so that a part of a request's jobs would show.
+/// The webhooks of a load and the number of workflows that each starts. Fan-outs would show a
+/// request of which only some jobs are added.
 pub const FANOUTS: [(&str, u64); 5] =
     [("wh_1", 1), ("wh_2", 2), ("wh_3", 3), ("wh_4", 4), ("wh_5", 5)];
 
-/// Who sends, and how much.
+/// The number of callers, and how much they send.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub callers: usize,
-    /// Of a caller, between two requests.
+    /// Pause of a caller between two requests.
     pub pause: Duration,
-    /// Of a caller; a load that nobody stops ends by itself.
+    /// Requests of a caller; a load that is not stopped ends after them.
     pub requests: u64,
 }
 
 /// A few hundred requests a second at most.
 const GENTLE: Pace = Pace { callers: 8, pause: Duration::from_millis(15), requests: 4000 };
 
-/// What a load needs: the workflows of [`FANOUTS`], and the user with `key_a`.
+/// The documents that a load needs: the workflows of [`FANOUTS`] and the user with `key_a`.
 pub fn documents() -> Documents {
     let workflows = FANOUTS.iter().flat_map(|&(webhook, fanout)| {
         (0..fanout).map(move |serial| workflow(&format!("{webhook}_wf_{serial}"), "org_a", webhook))
@@ -47,27 +49,27 @@ pub fn documents() -> Documents {
     Documents { workflows: workflows.collect(), users: vec![user("user_1", "org_a", "key_a")] }
 }
 
-/// What a caller knows of its request afterwards.
+/// What an answer says about the jobs of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// 202: all jobs.
     Accepted { matched: u64 },
-    /// Refused for sure: no job. With the error code.
+    /// A refusal that guarantees that there is no job, with its error code.
     Nothing { code: String },
-    /// 503 of a batch that may have arrived: all jobs or none.
+    /// 503 for a batch that may have been executed: all jobs or none.
     Unknown { code: String },
     /// The connection could not be made: no job.
     NotSent,
-    /// The connection broke before the answer came: all jobs or none.
+    /// The connection broke before the answer: all jobs or none.
     Unanswered,
-    /// An answer that the contract does not know.
+    /// An answer that the contract does not allow.
     Malformed { text: String },
     /// Neither an answer nor the end of the connection within [`PATIENCE`].
     Hung,
 }
 
 impl Answer {
-    pub fn of(reply: &Reply) -> Self {
+    pub fn from_reply(reply: &Reply) -> Self {
         let json: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let code = json["code"].as_str().map(str::to_owned);
         let enqueued = json["details"]["enqueued"].as_str();
@@ -82,27 +84,27 @@ impl Answer {
     }
 }
 
-/// One request and what came of it.
+/// One request and its answer.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The id in its payload.
     pub request: String,
-    /// How many workflows its webhook starts.
+    /// Number of workflows that its webhook starts.
     pub fanout: u64,
     pub answer: Answer,
 }
 
-/// A job as it stands in Redis.
+/// A job as it is in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub id: String,
-    /// How often the queue's lists and sets name it; anything but once is a fault.
+    /// Number of places in the queue's lists and sets that name it; anything but one is a fault.
     pub named: usize,
-    /// The id in its payload and its workflow; `None` without a hash that tells them.
+    /// The id in its payload and its workflow; `None` if there is no hash that holds them.
     pub origin: Option<(String, String)>,
 }
 
-/// Every job of a queue, in whatever state.
+/// Every job of a queue, in every state.
 pub async fn standing(redis: &Redis, queue: &Queue<'_>) -> Vec<Standing> {
     let mut connection = redis.connect().await;
     let mut named: BTreeMap<String, usize> = BTreeMap::new();
@@ -143,28 +145,28 @@ fn origin(data: &[u8]) -> Option<(String, String)> {
     Some((text("/trigger/payload/request")?, text("/workflowId")?))
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Requests by how they ended.
+    /// Number of requests by outcome.
     pub accepted: usize,
     pub nothing: usize,
     pub unknown: usize,
     pub not_sent: usize,
     pub unanswered: usize,
-    /// What the 202s promised.
+    /// Number of jobs that the 202s promised.
     pub promised_jobs: u64,
-    /// What stands in Redis.
+    /// Number of jobs in Redis.
     pub standing_jobs: u64,
     /// The codes of all refusals.
     pub codes: BTreeSet<String>,
-    /// Everything that the contract rules out, as sentences.
+    /// Every violation of the contract, as a sentence.
     pub faults: Vec<String>,
 }
 
 impl Verdict {
-    /// Holds the jobs against the answers.
-    pub fn of(entries: &[Entry], jobs: &[Standing]) -> Self {
+    /// Compares the jobs with the answers.
+    pub fn new(entries: &[Entry], jobs: &[Standing]) -> Self {
         let mut verdict = Self { standing_jobs: jobs.len() as u64, ..Self::default() };
         let mut by_request: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for job in jobs {
@@ -173,7 +175,9 @@ impl Verdict {
             }
             match &job.origin {
                 Some((request, workflow)) => by_request.entry(request).or_default().push(workflow),
-                None => verdict.fault(format!("job {} has no data of ours", job.id)),
+                None => {
+                    verdict.fault(format!("job {} does not have the data of a request", job.id));
+                }
             }
         }
         for entry in entries {
@@ -182,7 +186,7 @@ impl Verdict {
             verdict.hold(entry, &workflows);
         }
         for (request, workflows) in by_request {
-            verdict.fault(format!("{request} was never sent and has jobs for {workflows:?}"));
+            verdict.fault(format!("{request} was never sent but has jobs for {workflows:?}"));
         }
         verdict
     }
@@ -218,16 +222,20 @@ impl Verdict {
         let (all, standing) = (*fanout, workflows.len() as u64);
         let distinct: BTreeSet<&&str> = workflows.iter().collect();
         if distinct.len() < workflows.len() {
-            self.fault(format!("{request} has a job twice: {workflows:?}; it was told {answer:?}"));
+            self.fault(format!(
+                "{request} has a job twice: {workflows:?}; it was answered {answer:?}"
+            ));
         }
-        let as_told = match answer {
+        let is_as_promised = match answer {
             Answer::Accepted { matched } => *matched == all && standing == all,
             Answer::Nothing { .. } | Answer::NotSent => standing == 0,
             Answer::Unknown { .. } | Answer::Unanswered => standing == 0 || standing == all,
             Answer::Malformed { .. } | Answer::Hung => false,
         };
-        if !as_told {
-            self.fault(format!("{request} has {standing} of {all} jobs; it was told {answer:?}"));
+        if !is_as_promised {
+            self.fault(format!(
+                "{request} has {standing} of {all} jobs; it was answered {answer:?}"
+            ));
         }
     }
 
@@ -247,22 +255,22 @@ impl fmt::Display for Verdict {
             f,
             "{accepted} accepted, {nothing} refused, {unknown} unknown, {not_sent} not sent, {unanswered} unanswered"
         )?;
-        write!(f, "{} jobs promised, {} standing", self.promised_jobs, self.standing_jobs)
+        write!(f, "{} jobs promised, {} in Redis", self.promised_jobs, self.standing_jobs)
     }
 }
 
-/// What callers were told; clones share it.
+/// The answers that callers got; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     entries: Arc<Mutex<Vec<Entry>>>,
 }
 
 impl Ledger {
-    /// Sends one webhook with an id of its own and notes what comes of it.
+    /// Sends one webhook with an id of its own and records its answer.
     pub async fn send(&self, caller: &Caller, request: &str, (webhook, fanout): (&str, u64)) {
         let call = caller.post(json!({ "webhookId": webhook, "request": request }).to_string());
         let answer = match tokio::time::timeout(PATIENCE, call.try_send()).await {
-            Ok(Ok(reply)) => Answer::of(&reply),
+            Ok(Ok(reply)) => Answer::from_reply(&reply),
             Ok(Err(error)) if error.is_connect() => Answer::NotSent,
             Ok(Err(_)) => Answer::Unanswered,
             Err(_) => Answer::Hung,
@@ -270,15 +278,15 @@ impl Ledger {
         self.entries().push(Entry { request: request.to_owned(), fanout, answer });
     }
 
-    /// How many requests ended like this.
+    /// Number of requests with such an answer.
     pub fn count(&self, like: impl Fn(&Answer) -> bool) -> usize {
         self.entries().iter().filter(|entry| like(&entry.answer)).count()
     }
 
-    /// Reads the queue and holds it against the answers; to be called when nothing is on its way any more.
+    /// Reads the queue and compares it with the answers. Call it when no request is in flight.
     pub async fn judge(&self, redis: &Redis) -> Verdict {
         let standing = standing(redis, &redis.queue()).await;
-        Verdict::of(&self.entries(), &standing)
+        Verdict::new(&self.entries(), &standing)
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -333,14 +341,15 @@ impl Load {
         self.more("accepted", more, |answer| matches!(answer, Answer::Accepted { .. })).await;
     }
 
-    /// Waits until this many more requests have been refused, surely or not.
+    /// Waits until this many more requests have been refused, with or without doubt about their
+    /// jobs.
     pub async fn more_refused(&self, more: usize) {
         let refused =
             |answer: &Answer| matches!(answer, Answer::Nothing { .. } | Answer::Unknown { .. });
         self.more("refused", more, refused).await;
     }
 
-    /// Waits until this many more requests have ended like this.
+    /// Waits until this many more requests have such an answer.
     pub async fn more(&self, what: &str, more: usize, like: impl Fn(&Answer) -> bool) {
         let before = self.ledger.count(&like);
         let what = format!("{more} more requests are {what}");

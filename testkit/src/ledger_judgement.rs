@@ -1,4 +1,4 @@
-//! The ledger's own judgement, on made-up answers and jobs.
+//! Unit tests of [`Verdict`], on made-up answers and jobs.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::Reply;
 use super::ledger::{Answer, Entry, Standing, Verdict};
 
 #[test]
-fn answers_are_told_apart_by_what_they_promise() {
+fn answers_are_classified_by_what_they_promise() {
     let nothing = |code: &str| Answer::Nothing { code: code.to_owned() };
     let unknown = |code: &str| Answer::Unknown { code: code.to_owned() };
     let refusal = |code, enqueued| json!({ "code": code, "details": { "enqueued": enqueued } });
@@ -18,7 +18,7 @@ fn answers_are_told_apart_by_what_they_promise() {
         (500, refusal("internal", "unknown"), unknown("internal")),
     ];
     for (status, body, expected) in cases {
-        assert_eq!(Answer::of(&reply(status, body.to_string())), expected);
+        assert_eq!(Answer::from_reply(&reply(status, body.to_string())), expected);
     }
     for (status, body) in [
         (202, json!({ "data": {} })),
@@ -27,14 +27,14 @@ fn answers_are_told_apart_by_what_they_promise() {
         (200, json!({})),
         (502, refusal("queue_unavailable", "none")),
     ] {
-        let answer = Answer::of(&reply(status, body.to_string()));
+        let answer = Answer::from_reply(&reply(status, body.to_string()));
         assert!(matches!(answer, Answer::Malformed { .. }), "{status} {body}");
     }
-    assert!(matches!(Answer::of(&reply(503, String::new())), Answer::Malformed { .. }));
+    assert!(matches!(Answer::from_reply(&reply(503, String::new())), Answer::Malformed { .. }));
 }
 
 #[test]
-fn what_keeps_its_word_is_sound() {
+fn consistent_answers_and_jobs_have_no_faults() {
     let entries = [
         entry("all", Answer::Accepted { matched: 2 }),
         entry("refused", Answer::Nothing { code: "queue_unavailable".to_owned() }),
@@ -45,7 +45,7 @@ fn what_keeps_its_word_is_sound() {
     ];
     let jobs =
         [job(1, "all", "a"), job(2, "all", "b"), job(3, "arrived", "a"), job(4, "arrived", "b")];
-    let verdict = Verdict::of(&entries, &jobs);
+    let verdict = Verdict::new(&entries, &jobs);
     verdict.assert_sound();
     assert_eq!((verdict.accepted, verdict.nothing, verdict.unknown), (1, 1, 2));
     assert_eq!((verdict.not_sent, verdict.unanswered), (1, 1));
@@ -54,7 +54,7 @@ fn what_keeps_its_word_is_sound() {
 }
 
 #[test]
-fn every_broken_word_is_a_fault() {
+fn each_inconsistency_is_a_fault() {
     let accepted = || Answer::Accepted { matched: 2 };
     let unknown = || Answer::Unknown { code: "queue_unavailable".to_owned() };
     let nothing = || Answer::Nothing { code: "queue_unavailable".to_owned() };
@@ -62,34 +62,42 @@ fn every_broken_word_is_a_fault() {
     let cases = [
         ("a job is lost", accepted(), vec![a()]),
         ("all jobs are lost", accepted(), vec![]),
-        ("a job stands twice", accepted(), vec![a(), b(), job(3, "r", "b")]),
-        ("one job stands in another's place", accepted(), vec![a(), job(2, "r", "a")]),
+        ("a job is duplicated", accepted(), vec![a(), b(), job(3, "r", "b")]),
+        ("one job replaces another", accepted(), vec![a(), job(2, "r", "a")]),
         ("the count is wrong", Answer::Accepted { matched: 1 }, vec![a(), b()]),
-        ("nothing was something", nothing(), vec![a(), b()]),
+        ("a refused request has a job", nothing(), vec![a(), b()]),
         ("a request that was not sent has jobs", Answer::NotSent, vec![a(), b()]),
         ("a part arrived", unknown(), vec![a()]),
-        ("it arrived twice", unknown(), vec![a(), b(), job(3, "r", "a"), job(4, "r", "b")]),
-        ("a part of a broken request arrived", Answer::Unanswered, vec![b()]),
-        ("the answer says nothing", Answer::Malformed { text: "502".to_owned() }, vec![a(), b()]),
-        ("there is no answer", Answer::Hung, vec![a(), b()]),
-        ("nobody sent it", accepted(), vec![a(), b(), job(3, "other", "a")]),
-        ("its hash is in no list", accepted(), vec![a(), Standing { named: 0, ..b() }]),
-        ("two lists name it", accepted(), vec![a(), Standing { named: 2, ..b() }]),
         (
-            "it has no hash",
+            "an unanswered request is duplicated",
+            unknown(),
+            vec![a(), b(), job(3, "r", "a"), job(4, "r", "b")],
+        ),
+        ("an unanswered request is incomplete", Answer::Unanswered, vec![b()]),
+        ("the answer is malformed", Answer::Malformed { text: "502".to_owned() }, vec![a(), b()]),
+        ("there is no answer", Answer::Hung, vec![a(), b()]),
+        ("the request was never sent", accepted(), vec![a(), b(), job(3, "other", "a")]),
+        ("no list names the hash", accepted(), vec![a(), Standing { named: 0, ..b() }]),
+        ("two lists name the job", accepted(), vec![a(), Standing { named: 2, ..b() }]),
+        (
+            "the job has no hash",
             accepted(),
             vec![a(), b(), Standing { origin: None, ..job(3, "r", "c") }],
         ),
     ];
     for (what, answer, jobs) in cases {
-        let verdict = Verdict::of(&[entry("r", answer)], &jobs);
+        let verdict = Verdict::new(&[entry("r", answer)], &jobs);
         assert_eq!(verdict.faults.len(), faults(what), "{what}: {verdict}");
     }
 }
 
-/// One fault each, but a job that stands twice is also one too many.
+/// One fault for each case, except that a duplicated job is also a job over the promised number.
 fn faults(what: &str) -> usize {
-    if matches!(what, "a job stands twice" | "it arrived twice") { 2 } else { 1 }
+    if matches!(what, "a job is duplicated" | "an unanswered request is duplicated") {
+        2
+    } else {
+        1
+    }
 }
 
 fn entry(request: &str, answer: Answer) -> Entry {

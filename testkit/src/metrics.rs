@@ -32,7 +32,7 @@ impl Metrics {
         self.series(name).iter().find(|sample| sample.labels == wanted).map(|sample| sample.value)
     }
 
-    /// As [`Metrics::get`], for a series that must be there.
+    /// Like [`Metrics::get`], for a series that must be there.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.get(name, labels)
             .unwrap_or_else(|| panic!("no series {name} {labels:?} in {:#?}", self.samples))

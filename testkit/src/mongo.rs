@@ -1,4 +1,4 @@
-//! A real MongoDB: a replica set of one member, a member of a larger one, or no member of any.
+//! A real MongoDB: a replica set of one member, a member of a larger set, or a standalone server.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,7 +21,7 @@ use super::wait::{until, until_some};
 #[derive(Debug)]
 pub struct Mongo {
     port: u16,
-    // Dropped before the directory, in which its log lies.
+    // Dropped before the directory that holds its log.
     process: Process,
     directory: Scratch,
 }
@@ -33,17 +33,18 @@ impl Mongo {
         SHARED.get_or_init(Self::start).await
     }
 
-    /// A server of the test's own, to be killed or frozen.
+    /// A server of the test's own, which it may kill or freeze.
     pub async fn start() -> Self {
         Self::start_on(ports::free()).await
     }
 
-    /// On a port that was told to somebody before the server is there.
+    /// A server on a port that the test has given out before.
     pub async fn start_on(port: u16) -> Self {
         Self::start_uninitiated(port).initiated().await
     }
 
-    /// With room for data that the usual one is too small for, in gigabytes.
+    /// A server with a cache of this many gigabytes, for data that the default cache is too small
+    /// for.
     pub async fn start_with_cache(gigabytes: u8) -> Self {
         Self::launched(ports::free(), &MEMBER, &gigabytes.to_string()).initiated().await
     }
@@ -59,7 +60,7 @@ impl Mongo {
         Self::launched(port, &MEMBER, CACHE)
     }
 
-    /// A server that is no member of anything.
+    /// A standalone server.
     pub async fn start_standalone(port: u16) -> Self {
         let mongo = Self::launched(port, &[], CACHE);
         mongo.writable().await;
@@ -76,7 +77,7 @@ impl Mongo {
         self.port
     }
 
-    /// What goes into `mongodb.uri`.
+    /// The address for `mongodb.uri`.
     pub fn uri(&self) -> String {
         uri(self.port)
     }
@@ -90,7 +91,7 @@ impl Mongo {
         self.process.kill9().await;
     }
 
-    /// SIGSTOP: connections stay open, and nothing is answered.
+    /// Sends SIGSTOP: connections stay open, and nothing is answered.
     pub fn freeze(&self) {
         self.process.signal("STOP");
     }
@@ -99,20 +100,21 @@ impl Mongo {
         self.process.signal("CONT");
     }
 
-    /// Kills it and starts it with the same data as a server that is no member of anything.
+    /// Kills the server and starts it with the same data as a standalone server.
     pub async fn restart_alone(&mut self) {
         self.process.kill9().await;
         self.process = launch(self.port, &self.directory, &[], CACHE);
         self.writable().await;
     }
 
-    /// Kills the server if it runs and starts it again, same port and directory.
+    /// Kills the server if it runs and starts it again with the same port and directory.
     pub async fn restart(&mut self) {
         self.restart_as_member(&[]).await;
         self.writable().await;
     }
 
-    /// As [`Mongo::restart`], as a member of a replica set and with more options; does not wait for it to be primary.
+    /// Like [`Mongo::restart`], as a member of a replica set and with further options. Does not
+    /// wait for it to be primary.
     pub async fn restart_as_member(&mut self, options: &[&str]) {
         self.process.kill9().await;
         let options: Vec<&str> = MEMBER.into_iter().chain(options.iter().copied()).collect();
@@ -131,7 +133,7 @@ impl Mongo {
         TestDatabase { uri: self.uri(), database }
     }
 
-    /// A client that talks to this member only, whatever the replica set thinks of itself.
+    /// A client that uses this member only, whatever the replica set's configuration says.
     pub async fn client(&self) -> Client {
         let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
         let mut options = ClientOptions::parse(uri).await.expect("a valid uri");
@@ -139,7 +141,7 @@ impl Mongo {
         Client::with_options(options).expect("valid options")
     }
 
-    /// Makes a replica set of the servers on these ports, this one among them.
+    /// Initiates a replica set of the servers on these ports, which include this one.
     pub async fn initiate(&self, ports: &[u16]) {
         let member = |(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") };
         let members: Vec<Document> = (0..).zip(ports).map(member).collect();
@@ -155,7 +157,7 @@ impl Mongo {
         .await;
     }
 
-    /// One whose oplog is cut off behind each second's checkpoint, and not behind each minute's.
+    /// A server whose oplog is truncated after each second's checkpoint, not after each minute's.
     pub async fn start_with_short_oplog() -> Self {
         let mut mongo = Self::start().await;
         mongo.restart_as_member(&["--syncdelay", "1"]).await;
@@ -163,11 +165,11 @@ impl Mongo {
         mongo
     }
 
-    /// Writes until nothing of what was written before is left in the oplog.
+    /// Writes until the oplog holds none of the earlier writes.
     pub async fn roll_oplog(&self) {
         let client = self.client().await;
         let oplog = client.database("local").collection::<Document>("oplog.rs");
-        // None while the oldest entry goes away under the look at it.
+        // Reads no entry if the oldest one is removed during the read.
         let at = async |end: i32| {
             let entry = oplog.find_one(doc! {}).sort(doc! { "$natural": end }).await.ok().flatten();
             entry.and_then(|entry| entry.get_timestamp("ts").ok())
@@ -175,26 +177,26 @@ impl Mongo {
         let newest = until_some("the oplog is read", async || at(-1).await).await;
         let noise = client.database("noise").collection::<Document>("noise");
         let megabyte = "x".repeat(1 << 20);
-        until("the oplog has rolled on", async || {
+        until("the oplog holds no earlier write", async || {
             noise.insert_many((0..16).map(|_| doc! { "text": &megabyte })).await.expect("inserted");
             at(1).await > Some(newest)
         })
         .await;
     }
 
-    /// Waits until it takes writes.
+    /// Waits until the server accepts writes.
     pub async fn writable(&self) {
         let admin = self.client().await.database("admin");
         until_some("mongod is primary", async || {
             self.assert_running();
-            says_it_is_primary(&admin).await.then_some(())
+            reports_primary(&admin).await.then_some(())
         })
         .await;
     }
 
-    /// Whether it takes writes now.
+    /// Whether it accepts writes now.
     pub async fn is_writable(&self) -> bool {
-        says_it_is_primary(&self.client().await.database("admin")).await
+        reports_primary(&self.client().await.database("admin")).await
     }
 
     fn assert_running(&self) {
@@ -202,12 +204,12 @@ impl Mongo {
     }
 }
 
-async fn says_it_is_primary(admin: &Database) -> bool {
+async fn reports_primary(admin: &Database) -> bool {
     let hello = admin.run_command(doc! { "hello": 1 }).await;
     hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or_default())
 }
 
-/// The address of a replica set member on this port, also before it is there.
+/// The address of a replica set member on this port; the server may not run yet.
 pub fn uri(port: u16) -> String {
     format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0")
 }
@@ -220,8 +222,8 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Of any server or set, behind this address.
-    pub fn of(uri: &str, database: Database) -> Self {
+    /// A database of the server or set with this address.
+    pub fn new(uri: &str, database: Database) -> Self {
         Self { uri: uri.to_owned(), database }
     }
 
@@ -254,7 +256,7 @@ impl TestDatabase {
         self.collection("users")
     }
 
-    /// Renames a collection, in place of any that has the name.
+    /// Renames a collection and replaces any that has the new name.
     pub async fn rename(&self, from: &str, to: &str) {
         let name = |collection: &str| format!("{}.{collection}", self.name());
         let command = doc! { "renameCollection": name(from), "to": name(to), "dropTarget": true };
@@ -265,7 +267,7 @@ impl TestDatabase {
     /// Adds these documents; both collections exist afterwards.
     pub async fn insert(&self, documents: &Documents) {
         for (name, values) in [("workflows", &documents.workflows), ("users", &documents.users)] {
-            // Fails where it exists already.
+            // Fails if the collection exists.
             let _ = self.database.create_collection(name).await;
             if !values.is_empty() {
                 let documents = values.iter().cloned().map(document);
@@ -275,7 +277,7 @@ impl TestDatabase {
     }
 }
 
-/// JSON as a document of MongoDB, `{"$oid": …}` and the like included.
+/// JSON as a document of MongoDB, including `{"$oid": …}` and the like.
 pub fn document(json: Value) -> Document {
     match Bson::try_from(json) {
         Ok(Bson::Document(document)) => document,
@@ -286,7 +288,7 @@ pub fn document(json: Value) -> Document {
 /// Options of a member of a replica set.
 const MEMBER: [&str; 2] = ["--replSet", "rs0"];
 
-/// Gigabytes: many servers run at a time.
+/// In gigabytes; small, because many servers run at a time.
 const CACHE: &str = "0.25";
 
 fn launch(port: u16, directory: &Scratch, options: &[&str], cache: &str) -> Process {
@@ -294,14 +296,15 @@ fn launch(port: u16, directory: &Scratch, options: &[&str], cache: &str) -> Proc
     command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()]);
     command.arg("--dbpath").arg(directory.path());
     command.args(["--wiredTigerCacheSizeGB", cache, "--oplogSize", "64"]);
-    // Fail points for those who test broken streams; no diagnostic files, which only cost time here.
+    // Fail points for tests that break streams; no diagnostic files, which only take time here.
     command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     command.args(options);
     Process::start("mongod", &command, &directory.join("mongod.log"))
 }
 
-/// `$HOOKGATE_TEST_MONGOD`, else the one that `scripts/setup` installs, else the one on the path.
+/// The program: `$HOOKGATE_TEST_MONGOD`, else the one that `scripts/setup` installs, else the one
+/// on the path.
 pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("HOOKGATE_TEST_MONGOD") {
         return path.into();

@@ -1,4 +1,5 @@
-//! The official BullMQ library on the other side of the queue: `tests/bullmq`, which `scripts/setup` installs.
+//! The official BullMQ library on the other side of the queue: `tests/bullmq`, which
+//! `scripts/setup` installs.
 
 use std::process::{Command, Stdio};
 
@@ -17,14 +18,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// On a queue with the prefix `bull`; waits until it is ready. Flags are those of `worker.mjs`.
+    /// Starts a worker on a queue with the prefix `bull` and waits until it is ready. Flags are
+    /// those of `worker.mjs`.
     pub async fn start(redis: &Redis, queue: &str, flags: &[&str]) -> Self {
         let mut command = script("worker.mjs");
         command.args(flags);
         Self::start_as(command, redis, queue).await
     }
 
-    /// Another program with the same reports.
+    /// Starts another program that writes the same reports.
     pub async fn start_as(mut command: Command, redis: &Redis, queue: &str) -> Self {
         let directory = Scratch::new("worker");
         command.args(["--redis", &redis.url(), "--queue", queue]);
@@ -34,7 +36,8 @@ impl Worker {
         worker
     }
 
-    /// Waits for this many reports of an event and gives all of that event so far, in order.
+    /// Waits for this many reports of an event and returns all reports of that event so far, in
+    /// order.
     pub async fn reports(&self, event: &str, count: usize) -> Vec<Value> {
         until_some(&format!("the worker reports {count} times {event}"), async || {
             assert!(
@@ -48,7 +51,7 @@ impl Worker {
         .await
     }
 
-    /// Lets it finish its job and end; gives everything that it reported.
+    /// Lets the worker finish its job and end; returns everything that it reported.
     pub async fn close(self) -> Closed {
         self.process.signal("TERM");
         assert_eq!(self.process.wait().await, 0, "{}", self.process.log_text());
@@ -80,10 +83,10 @@ pub async fn board(redis: &Redis, queue: &str, state: &str) -> Value {
     run("board.mjs", redis, queue, &[state]).await
 }
 
-/// Waits until nothing waits, runs or is put off.
+/// Waits until no job is waiting, active or delayed.
 pub async fn idle(redis: &Redis, name: &str) {
     let queue = redis.queue_named("bull", name);
-    // A worker that has nothing left also takes the marker.
+    // A worker that has nothing left also removes the marker.
     until("the queue is idle", async || {
         let mut left = 0;
         for (command, key) in

@@ -1,4 +1,4 @@
-//! The releases of BullMQ that Hookgate's jobs have to get along with.
+//! The releases of BullMQ that Hookgate's jobs must be compatible with.
 
 use std::process::Command;
 
@@ -7,23 +7,23 @@ use super::node::Worker;
 use super::python::python;
 use super::redis::Redis;
 
-/// A release of an official library, each with its worker, `pause()` and `resume()`.
+/// A release of an official library, with its worker, `pause()` and `resume()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Official {
-    /// Node, by the package in `tests/bullmq/package.json`.
+    /// The release in this package of `tests/bullmq/package.json`, for Node.
     Node(&'static str),
     Python,
 }
 
 pub const NODE_6: Official = Official::Node("bullmq");
 pub const NODE_5: Official = Official::Node("bullmq5");
-/// The oldest that is supported.
+/// The oldest supported release.
 pub const NODE_5_12: Official = Official::Node("bullmq512");
 
 impl Official {
     pub const ALL: [Self; 4] = [NODE_6, NODE_5, NODE_5_12, Self::Python];
 
-    /// A worker; flags are those of `worker.mjs`, of which Python's has `--fail-first` only.
+    /// Starts a worker. Flags are those of `worker.mjs`; Python has only `--fail-first`.
     pub async fn worker(self, redis: &Redis, queue: &str, flags: &[&str]) -> Worker {
         match self {
             Self::Node(package) => {
@@ -37,8 +37,9 @@ impl Official {
         }
     }
 
-    /// Runs `pause` or `resume` as a dashboard or a script does it: opens the queue, calls, closes.
-    pub async fn tell(self, calls: &mut Calls, redis: &Redis, queue: &str, what: &str) {
+    /// Runs `pause` or `resume` as a dashboard or a script does: opens the queue, calls the method,
+    /// closes.
+    pub async fn run_method(self, calls: &mut Calls, redis: &Redis, queue: &str, what: &str) {
         let package = match self {
             Self::Node(package) => package,
             Self::Python => PYTHON,
@@ -47,7 +48,7 @@ impl Official {
     }
 }
 
-/// Python's part of [`Calls`].
+/// The Python process for [`Calls`].
 pub fn python_calls() -> Command {
     let mut command = script();
     command.arg("calls");

@@ -1,8 +1,9 @@
 //! Child processes that cannot outlive the test process.
 //!
-//! A server is started through a small shell script that holds a pipe from us. When the pipe closes, because the server was
-//! dropped or because the test process died in whatever way, the script kills the server. It tells us the server's own pid
-//! and, later, its exit status, so that signals and exit codes are those of the real process.
+//! A server is started through a small shell script that holds one end of a pipe. When the pipe
+//! closes, because the server was dropped or because the test process died in any way, the script
+//! kills the server. It reports the server's own pid and, later, its exit status, so that signals
+//! and exit codes are those of the real process.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use super::confidential;
 
-/// `$1` is the log file, the rest the command. The shell ignores the server's fate except to report it.
+/// `$1` is the log file, the rest is the command. The shell only reports how the server ended.
 const WATCHDOG: &str = r#"
 exec 3<&0 2>/dev/null
 log=$1
@@ -47,13 +48,13 @@ pub struct Process {
 impl Process {
     /// Starts `command`, with its output appended to `log`.
     pub fn start(name: &str, command: &Command, log: &Path) -> Self {
-        OpenOptions::new().create(true).append(true).open(log).expect("a log file we may write");
+        OpenOptions::new().create(true).append(true).open(log).expect("a writable log file");
         let mut watchdog = watched(command, log).spawn().expect("sh");
-        let output = watchdog.stdout.take().expect("its output is a pipe");
+        let output = watchdog.stdout.take().expect("the output is a pipe");
         let (exited, exit) = watch::channel(None);
         let (started, pid) = mpsc::channel();
         std::thread::spawn(move || report(output, &started, &exited));
-        let pid = pid.recv().expect("the watchdog tells the pid first");
+        let pid = pid.recv().expect("the watchdog reports the pid first");
         Self { name: name.to_owned(), log: log.to_owned(), pid, exit, watchdog }
     }
 
@@ -74,7 +75,7 @@ impl Process {
         assert!(status.expect("sh").success(), "cannot send SIG{name} to {} ({pid})", self.name);
     }
 
-    /// Waits for the end and gives the exit code as [`Process::exit_code`] does.
+    /// Waits for the end; returns the exit code like [`Process::exit_code`].
     pub async fn wait(&self) -> i32 {
         self.wait_within(PATIENCE).await
     }
@@ -86,10 +87,10 @@ impl Process {
             panic!("{} did not end within {patience:?}", self.name);
         };
         let code = ended.unwrap_or_else(|_| panic!("the watchdog of {} died", self.name));
-        (*code).expect("waited for it")
+        (*code).expect("the process has ended")
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Sends SIGKILL and waits for the end.
     pub async fn kill9(&self) {
         if self.exit_code().is_none() {
             self.signal("KILL");
@@ -97,10 +98,12 @@ impl Process {
         }
     }
 
-    /// CPU time of all its threads so far, in ticks of usually 10 ms.
+    /// CPU time of all its threads so far, counted in ticks of usually 10 ms.
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
-        // The name in parentheses may hold anything; user and system time are the 14th and 15th field.
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the command runs");
+        // The name in parentheses may hold anything; user and system time are the 14th and 15th
+        // field.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let fields = fields.split_whitespace().skip(11).take(2);
         let ticks: u64 = fields.map(|field| field.parse::<u64>().expect("a number")).sum();
@@ -142,12 +145,13 @@ fn watched(command: &Command, log: &Path) -> Command {
     if let Some(directory) = command.get_current_dir() {
         watchdog.current_dir(directory);
     }
-    // A group of its own: Ctrl-C ends the test process, and the pipe does the rest.
+    // Ctrl-C ends the test process. The watchdog has a group of its own and kills the server when
+    // the pipe closes.
     watchdog.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
     watchdog
 }
 
-/// Passes on what the watchdog says: the pid, then the exit status.
+/// Passes on what the watchdog reports: the pid, then the exit status.
 fn report(output: ChildStdout, started: &mpsc::Sender<u32>, exited: &watch::Sender<Option<i32>>) {
     let mut lines = BufReader::new(output).lines().map_while(Result::ok);
     if let Some(pid) = lines.next().and_then(|line| line.parse().ok()) {

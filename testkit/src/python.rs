@@ -1,8 +1,8 @@
-//! Python with the packages that scripts/setup has put into .tools.
+//! Python with the packages that scripts/setup installs in .tools.
 
 use std::process::Command;
 
-/// `python` are those of tests/bullmq, `schemathesis` those of tests/openapi.
+/// Runs Python with a set of packages: `python` for tests/bullmq, `schemathesis` for tests/openapi.
 pub fn python(packages: &str) -> Command {
     let packages = super::root().join(".tools").join(packages);
     assert!(packages.is_dir(), "no {}: run scripts/setup test", packages.display());

@@ -1,4 +1,4 @@
-//! What stands in a BullMQ queue, read as bytes.
+//! The contents of a BullMQ queue, read as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::redis::Redis;
 use super::wait::until;
 
-/// A queue by its key prefix, with the last colon.
+/// A queue by its key prefix, which includes the last colon.
 #[derive(Debug)]
 pub struct Queue<'a> {
     redis: &'a Redis,
@@ -26,7 +26,7 @@ impl<'a> Queue<'a> {
         format!("{}{name}", self.prefix)
     }
 
-    /// Ids of `wait`, in the order in which workers take them.
+    /// Ids in `wait`, in the order in which BullMQ workers fetch them.
     pub async fn waiting_ids(&self) -> Vec<String> {
         let mut ids: Vec<String> =
             self.redis.query(cmd("LRANGE").arg(self.key("wait")).arg(0).arg(-1)).await;
@@ -34,12 +34,12 @@ impl<'a> Queue<'a> {
         ids
     }
 
-    /// Jobs of `wait`, in the order in which workers take them.
+    /// Jobs in `wait`, in the order in which BullMQ workers fetch them.
     pub async fn waiting(&self) -> Vec<Job> {
         self.read(self.waiting_ids().await).await
     }
 
-    /// The one waiting job; anything else is a failure.
+    /// The one waiting job; any other number fails the test.
     pub async fn only_job(&self) -> Job {
         let mut jobs = self.waiting().await;
         assert_eq!(jobs.len(), 1, "one waiting job expected: {jobs:?}");
@@ -51,14 +51,14 @@ impl<'a> Queue<'a> {
         assert!(jobs.is_empty(), "no job expected: {jobs:?}");
     }
 
-    /// Takes every job out of Redis.
+    /// Removes every job from Redis.
     pub async fn remove_jobs(&self) {
         let ids = self.hash_ids().await.into_iter().map(|id| self.key(&id));
         let keys: Vec<String> = ids.chain([self.key("wait"), self.key("marker")]).collect();
         let () = self.redis.query(cmd("DEL").arg(&keys)).await;
     }
 
-    /// Waits until as many jobs wait, and gives them.
+    /// Waits until exactly `count` jobs wait, and returns them.
     pub async fn waiting_exactly(&self, count: usize) -> Vec<Job> {
         until("the queue holds the expected jobs", async || {
             self.waiting_ids().await.len() == count
@@ -83,7 +83,7 @@ impl<'a> Queue<'a> {
         self.read(ids.into_iter().collect()).await
     }
 
-    /// Job hashes in Redis, whether or not a list names them: ids.
+    /// Ids of the job hashes in Redis, whether or not a list names them.
     pub async fn hash_ids(&self) -> BTreeSet<String> {
         let keys: Vec<String> = self.redis.query(cmd("KEYS").arg(self.key("*"))).await;
         let ids = keys.iter().filter_map(|key| key.strip_prefix(&self.prefix));
@@ -119,7 +119,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// A field as text.
+    /// A field as a string.
     pub fn text(&self, field: &str) -> &str {
         let bytes = self
             .fields
@@ -128,7 +128,7 @@ impl Job {
         std::str::from_utf8(bytes).expect("UTF-8")
     }
 
-    /// The JSON text of the job's data, as it stands in Redis.
+    /// The JSON of the job's data, as it is in Redis.
     pub fn data_text(&self) -> &str {
         self.text("data")
     }
@@ -150,10 +150,10 @@ impl Job {
         trigger["payload"].get()
     }
 
-    /// A member of the data by its JSON pointer, as text: `job.at("/trigger/webhookId")`.
+    /// A member of the data by its JSON pointer, as a string: `job.at("/trigger/webhookId")`.
     pub fn at(&self, pointer: &str) -> String {
         let data = self.data();
         let found = data.pointer(pointer).and_then(Value::as_str);
-        found.unwrap_or_else(|| panic!("no text at {pointer} of {data}")).to_owned()
+        found.unwrap_or_else(|| panic!("no string at {pointer} of {data}")).to_owned()
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::confidential;
 use super::http::Reply;
 
-/// Sends bytes on a connection of their own and reads one answer.
+/// Sends bytes over a connection of their own and reads one answer.
 pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
     let mut connection = Connection::open(address).await;
     connection.send(request).await;
@@ -35,7 +35,8 @@ impl Connection {
         TcpStream::connect(address).await.expect("hookgate listens").into()
     }
 
-    /// Whose receive buffer is so small that hardly anything of an answer that is not read leaves the other side.
+    /// Opens a connection whose receive buffer is so small that an unread answer stays almost
+    /// entirely on the other side.
     pub async fn open_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket may have a small buffer");
@@ -43,20 +44,20 @@ impl Connection {
         Self { stream, received: Vec::new() }
     }
 
-    /// Writes; that the other side has closed shows at the next read.
+    /// Writes; if the other side has closed, the next read shows it.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await;
     }
 
-    /// Writes, and answers whether the other side may still be there.
+    /// Writes; returns whether the other side may still be open.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         confidential::request(bytes.as_ref());
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Closes our half, as a caller does who has nothing more to say.
+    /// Closes our half, like a caller that sends nothing more.
     pub async fn finish(&mut self) {
-        // It fails on a connection that the other side has reset already.
+        // Fails on a connection that the other side has already reset.
         let _ = self.stream.shutdown().await;
     }
 
@@ -70,12 +71,12 @@ impl Connection {
         self.read_reply(false).await
     }
 
-    /// Reads one answer to a HEAD request, which has no body whatever its length says.
+    /// Reads one answer to a HEAD request. It has no body, whatever its length says.
     pub async fn head_reply(&mut self) -> Option<Reply> {
         self.read_reply(true).await
     }
 
-    /// Waits for the other side to close; gives what came before.
+    /// Waits for the other side to close; returns what came before.
     pub async fn closed(&mut self) -> Vec<u8> {
         while self.read_more().await {}
         std::mem::take(&mut self.received)
@@ -91,7 +92,7 @@ impl Connection {
             }
         };
         let head: Vec<u8> = self.received.drain(..end).collect();
-        let (status, headers) = parse_head(std::str::from_utf8(&head).expect("a head of text"));
+        let (status, headers) = parse_head(std::str::from_utf8(&head).expect("a head in UTF-8"));
         let length =
             headers.get("content-length").map(|value| value.to_str().expect("digits").parse());
         let body = match length {

@@ -1,4 +1,4 @@
-//! A client of Redis that speaks and hears raw bytes, and a script whose runs are counted.
+//! A client of Redis that sends and receives raw bytes, and a script that counts its runs.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use super::resp;
 /// A script that counts its runs and replies with their number.
 pub const COUNT: &[&str] = &["EVAL", "return redis.call('INCR', 'runs')", "0"];
 
-/// How often [`COUNT`] has run.
+/// Number of runs of [`COUNT`].
 pub async fn runs(redis: &Redis) -> u64 {
     redis.query::<Option<u64>>(cmd("GET").arg("runs")).await.unwrap_or(0)
 }
 
-/// How many clients Redis has, with the one that asks.
+/// Number of Redis' clients, including the one that asks.
 pub async fn clients(redis: &Redis) -> usize {
     redis.query::<String>(cmd("CLIENT").arg("LIST")).await.lines().count()
 }
 
-/// So long nothing comes from a connection that is to be silent.
+/// How long a connection must send nothing to count as silent.
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// An open connection.
@@ -34,7 +34,7 @@ pub struct Client(pub TcpStream);
 
 impl Client {
     pub async fn to(port: u16) -> Self {
-        Self(TcpStream::connect(("127.0.0.1", port)).await.expect("somebody listens"))
+        Self(TcpStream::connect(("127.0.0.1", port)).await.expect("a server listens"))
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -46,13 +46,13 @@ impl Client {
     }
 
     /// Reads exactly these bytes.
-    pub async fn hears(&mut self, expected: impl AsRef<[u8]>) {
+    pub async fn expect_bytes(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
         let mut bytes = vec![0; expected.len()];
         let read = timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
         read.expect("an answer in time").expect("an open connection");
         let [bytes, expected] = [&bytes, expected].map(<[u8]>::escape_ascii);
-        assert!(bytes.clone().eq(expected.clone()), "{bytes} in place of {expected}");
+        assert!(bytes.clone().eq(expected.clone()), "{bytes} instead of {expected}");
     }
 
     pub async fn hears_nothing(&mut self) {
@@ -60,7 +60,7 @@ impl Client {
         assert!(read.is_err(), "{read:?}");
     }
 
-    /// Reads to the end: the bytes, and whether it was a reset.
+    /// Reads to the end; returns the bytes, and whether the end was a reset.
     pub async fn rest(mut self) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
         let read = timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await;
@@ -70,7 +70,7 @@ impl Client {
     }
 }
 
-/// A connection that is reset as soon as it is made may already say so when it is made.
+/// A connection that is reset at once may report it when it is made.
 pub async fn is_reset_at_once(port: u16) -> bool {
     match TcpStream::connect(("127.0.0.1", port)).await {
         Ok(stream) => Client(stream).rest().await == (Vec::new(), true),

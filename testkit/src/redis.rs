@@ -20,28 +20,30 @@ pub struct Redis {
     program: PathBuf,
     port: u16,
     options: Vec<String>,
-    // Dropped before the directory, in which its log lies.
+    // Dropped before the directory that holds its log.
     process: Process,
     directory: Scratch,
 }
 
 impl Redis {
-    /// Without persistence.
+    /// Starts a server without persistence.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// With an append-only file that is synced at every write: what was acknowledged survives `kill -9`.
+    /// Starts a server with an append-only file that is synced at every write, so that acknowledged
+    /// writes survive `kill -9`.
     pub async fn start_durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
-    /// With further command line options, for example `["--maxmemory", "4mb"]`.
+    /// Starts a server with further command line options, for example `["--maxmemory", "4mb"]`.
     pub async fn start_with(options: &[&str]) -> Self {
         Self::start_on(ports::free(), options).await
     }
 
-    /// One that takes so many microseconds to load each key, and answers meanwhile.
+    /// Starts a server that takes this many microseconds to load each key and answers commands
+    /// meanwhile.
     pub async fn start_slow_to_load(microseconds: u32) -> Self {
         let delay = microseconds.to_string();
         let interval = ["--loading-process-events-interval-bytes", "1024"];
@@ -49,14 +51,14 @@ impl Redis {
         Self::start_with(&options.concat()).await
     }
 
-    /// The oldest Redis that is supported, which `scripts/setup` has fetched.
+    /// Starts the oldest supported Redis, which `scripts/setup` installs.
     pub async fn start_6() -> Self {
         let program = super::root().join(".tools/redis-6.2");
         assert!(program.exists(), "no Redis 6.2: run scripts/setup test");
         Self::start_program(program, ports::free(), &[]).await
     }
 
-    /// On a port that was told to somebody before the server is there.
+    /// Starts a server on a port that the test has given out before.
     pub async fn start_on(port: u16, options: &[&str]) -> Self {
         Self::start_program(PathBuf::from("redis-server"), port, options).await
     }
@@ -70,25 +72,26 @@ impl Redis {
         redis
     }
 
-    /// A replica of this one, in step with it.
+    /// Starts a replica of this server and waits until it is in sync.
     pub async fn start_replica(&self) -> Self {
         let replica = Self::start_with(&["--replicaof", &format!("127.0.0.1 {}", self.port)]).await;
-        until("the replica is in step", async || {
+        until("the replica is in sync", async || {
             replica.info("replication", "master_link_status").await == "up"
         })
         .await;
         replica
     }
 
-    /// A node in cluster mode without slots, and the port of its bus. By default Redis takes the port 10,000 above its own,
-    /// which may be in use or over 65,535.
+    /// A node in cluster mode without slots, and the port of its bus. By default Redis uses the
+    /// port 10,000 above its own, which may be in use or over 65,535.
     pub async fn start_cluster_node() -> (Self, String) {
         let bus = ports::free().to_string();
         let node = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
         (node, bus)
     }
 
-    /// Two nodes of a cluster: the one of the address, and the one that has the slot of this key.
+    /// Two nodes of a cluster: the one of the address, and the one that serves the slot of this
+    /// key.
     pub async fn start_cluster(key: &str) -> (Self, Self) {
         let (first, _) = Self::start_cluster_node().await;
         let (second, bus) = Self::start_cluster_node().await;
@@ -101,7 +104,7 @@ impl Redis {
             let () = node.query(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(&range)).await;
         }
         for node in [&first, &second] {
-            until("the cluster is whole", async || {
+            until("the cluster is complete", async || {
                 let info: String = node.query(redis::cmd("CLUSTER").arg("INFO")).await;
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
             })
@@ -110,7 +113,7 @@ impl Redis {
         (first, second)
     }
 
-    /// Gives the user `some` these rights in place of all others; answers the address for it.
+    /// Gives the user `some` exactly these ACL rules; returns the address for it.
     pub async fn allow(&self, password: &str, rights: &str) -> String {
         let mut command = redis::cmd("ACL");
         command.arg(&["SETUSER", "some", "reset", "on", &format!(">{password}")]);
@@ -121,7 +124,7 @@ impl Redis {
         self.url().replace("127.0.0.1", &format!("some:{password}@127.0.0.1"))
     }
 
-    /// Makes a replica a primary of its own.
+    /// Promotes a replica to a primary.
     pub async fn promote(&self) {
         let () = self.query(redis::cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
     }
@@ -137,7 +140,7 @@ impl Redis {
         self.port
     }
 
-    /// What goes into `queue.redis`.
+    /// The address for `queue.redis`.
     pub fn url(&self) -> String {
         url(self.port)
     }
@@ -151,7 +154,8 @@ impl Redis {
         self.process.kill9().await;
     }
 
-    /// Stops the process without closing a connection, as a hung machine does, until [`Redis::thaw`].
+    /// Stops the process without closing a connection, as a hung machine does, until
+    /// [`Redis::thaw`].
     pub fn freeze(&self) {
         self.process.signal("STOP");
     }
@@ -160,14 +164,15 @@ impl Redis {
         self.process.signal("CONT");
     }
 
-    /// Kills the server if it runs and starts it again, same port, directory and options.
+    /// Kills the server if it runs and starts it again with the same port, directory and options.
     pub async fn restart(&mut self) {
         self.process.kill9().await;
         self.start_again();
         self.ready().await;
     }
 
-    /// Kills the server and starts it again with twenty more keys to load, without waiting until it answers.
+    /// Kills the server and starts it again with twenty more keys to load. Does not wait until it
+    /// answers.
     pub async fn restart_with_keys_to_load(&mut self) {
         for number in 0..20 {
             let text = "x".repeat(2000);
@@ -178,12 +183,12 @@ impl Redis {
         self.start_again();
     }
 
-    /// Starts a server that was killed, without waiting until it answers.
+    /// Starts a server that was killed. Does not wait until it answers.
     pub fn start_again(&mut self) {
         self.process = launch(&self.program, self.port, &self.directory, &self.options);
     }
 
-    /// A connection of its own.
+    /// Opens a connection of its own.
     pub async fn connect(&self) -> MultiplexedConnection {
         self.try_connect().await.expect("redis answers")
     }
@@ -191,10 +196,11 @@ impl Redis {
     /// Runs one command: `redis.query(redis::cmd("LLEN").arg("bull:workflow-runner:wait")).await`.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
         let mut connection = self.connect().await;
-        command.query_async(&mut connection).await.expect("redis carries out the command")
+        command.query_async(&mut connection).await.expect("redis executes the command")
     }
 
-    /// Runs somebody's script that has no end. SCRIPT KILL ends it, which is the error that the task ends with.
+    /// Runs an endless script of another client. SCRIPT KILL ends it, and the task ends with that
+    /// error.
     pub async fn run_endless_script(&self) -> JoinHandle<RedisResult<()>> {
         let mut connection = self.connect().await;
         let script = redis::cmd("EVAL").arg("while true do end").arg(0).clone();
@@ -218,14 +224,14 @@ impl Redis {
         client.get_multiplexed_async_connection_with_config(&config).await.ok()
     }
 
-    /// Also waits while an append-only file is being read.
+    /// Also waits while an append-only file is loaded.
     async fn ready(&self) {
         until_some("redis answers PING", async || {
             assert!(self.process.exit_code().is_none(), "redis ended: {}", self.process.log_text());
             let mut connection = self.try_connect().await?;
             match redis::cmd("PING").query_async::<String>(&mut connection).await {
                 Ok(_) => Some(()),
-                // Where PING is switched off.
+                // PING may be disabled.
                 Err(error) => error.to_string().contains("unknown command").then_some(()),
             }
         })
@@ -233,12 +239,12 @@ impl Redis {
     }
 }
 
-/// What goes into `queue.redis` for a server on this port.
+/// The address for `queue.redis` of a server on this port.
 pub fn url(port: u16) -> String {
     format!("redis://127.0.0.1:{port}/0")
 }
 
-/// The rights that a user needs, as `docs/operating/redis.md` documents them.
+/// The ACL rules that a user needs, as `docs/operating/redis.md` documents them.
 pub fn documented_rights() -> String {
     let page = include_str!("../../docs/operating/redis.md");
     let rule = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookgate on >secret "));

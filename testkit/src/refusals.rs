@@ -1,4 +1,4 @@
-//! What is refused for what it says: the contract's table of errors, row by row, whatever the transport.
+//! The contract's table of errors for bad requests, row by row, for any transport.
 
 use reqwest::Method;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::http::{Call, PATH, Reply};
 use super::tokens::{claims, now, token};
 use super::{App, Config, Documents};
 
-/// Stands in many requests of the table, and must not stand in any answer or log line.
+/// A string in many requests of the table that must not appear in any answer or log line.
 pub const MARK: &str = "Zq7MarkZq7";
 
 /// A request, and how it is refused.
@@ -103,7 +103,7 @@ fn credentials(app: &App) -> Vec<Row> {
         "invalid_token",
     ));
     rows.push(row(
-        "three parts, and only a header in them",
+        "three parts of which only the first is valid",
         app.webhook("wh_1").bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA"),
         401,
         "invalid_token",
@@ -213,13 +213,13 @@ fn bodies(app: &App) -> Vec<Row> {
     rows
 }
 
-/// `max_body` 1 KiB, `max_matches` 3, `max_fanout_bytes` 2 KiB; `wh_3` has three workflows, `wh_4` has four. The
-/// idempotency key `used` is.
+/// An app with `max_body` 1 KiB, `max_matches` 3 and `max_fanout_bytes` 2 KiB. `wh_3` has three
+/// workflows, `wh_4` has four. The idempotency key `used` is already used.
 pub async fn small_app() -> App {
     small_app_from(App::build()).await
 }
 
-/// The same, made of something else.
+/// Like [`small_app`], from another builder.
 pub async fn small_app_from(build: Builder) -> App {
     let mut documents = Documents::two_organizations();
     for count in [3, 4] {
@@ -237,7 +237,7 @@ pub async fn small_app_from(build: Builder) -> App {
     app
 }
 
-/// A good webhook of so many bytes.
+/// A valid webhook of `length` bytes.
 pub fn padded(length: usize) -> String {
     let body = r#"{"webhookId":"wh_1"}"#;
     format!("{body}{}", " ".repeat(length - body.len()))
@@ -247,25 +247,25 @@ fn row(what: &'static str, call: Call, status: u16, code: &'static str) -> Row {
     Row { what, call, status, code }
 }
 
-/// What every error of the contract looks like.
+/// Asserts the shape of every error of the contract.
 pub fn assert_envelope(reply: &Reply, status: u16, code: &str, what: &str) {
-    let said = format!("{what}: {:?} {}", reply.headers, reply.text());
-    assert_eq!((reply.status, reply.code().as_str()), (status, code), "{said}");
-    assert_eq!(reply.header("content-type"), Some("application/json"), "{said}");
-    assert!(!reply.text().contains(MARK), "{said}");
+    let answer = format!("{what}: {:?} {}", reply.headers, reply.text());
+    assert_eq!((reply.status, reply.code().as_str()), (status, code), "{answer}");
+    assert_eq!(reply.header("content-type"), Some("application/json"), "{answer}");
+    assert!(!reply.text().contains(MARK), "{answer}");
 
     let body = reply.json();
     let members: Vec<&str> =
         body.as_object().expect("an object").keys().map(String::as_str).collect();
     let known = ["code", "details", "error", "requestId", "retryable", "success"];
-    assert!(members.iter().all(|member| known.contains(member)), "{said}");
-    assert_eq!(body["success"], false, "{said}");
-    assert!(body["error"].as_str().is_some_and(|sentence| sentence.contains(' ')), "{said}");
-    assert_eq!(body["retryable"], [408, 429, 500, 503].contains(&status), "{said}");
-    assert_eq!(body["requestId"].as_str(), reply.header("x-request-id"), "{said}");
-    assert!(body["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{said}");
+    assert!(members.iter().all(|member| known.contains(member)), "{answer}");
+    assert_eq!(body["success"], false, "{answer}");
+    assert!(body["error"].as_str().is_some_and(|sentence| sentence.contains(' ')), "{answer}");
+    assert_eq!(body["retryable"], [408, 429, 500, 503].contains(&status), "{answer}");
+    assert_eq!(body["requestId"].as_str(), reply.header("x-request-id"), "{answer}");
+    assert!(body["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{answer}");
 
-    assert_eq!(reply.header("www-authenticate"), (status == 401).then_some("Bearer"), "{said}");
-    assert_eq!(reply.header("allow"), (status == 405).then_some("POST"), "{said}");
-    assert_eq!(reply.header("retry-after").is_some(), status == 503, "{said}");
+    assert_eq!(reply.header("www-authenticate"), (status == 401).then_some("Bearer"), "{answer}");
+    assert_eq!(reply.header("allow"), (status == 405).then_some("POST"), "{answer}");
+    assert_eq!(reply.header("retry-after").is_some(), status == 503, "{answer}");
 }

@@ -1,18 +1,18 @@
-//! RESP2, the language of Redis: what a request says, and where requests and replies end.
+//! RESP2, the protocol of Redis: parses requests and finds where requests and replies end.
 
 use std::collections::VecDeque;
 use std::mem;
 
-/// Why there is no whole request or reply at the beginning of some bytes.
+/// Why some bytes do not begin with a whole request or reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// More bytes may complete it.
     Short,
-    /// No bytes can.
+    /// No further bytes can complete it.
     Malformed,
 }
 
-/// The request at the beginning: its arguments, and its length.
+/// The request at the beginning: its arguments and its length.
 pub fn request(bytes: &[u8]) -> Result<(Vec<&[u8]>, usize), Stop> {
     let mut reader = Reader { bytes, at: 0 };
     let count = reader.head(b'*')?.ok_or(Stop::Malformed)?;
@@ -46,7 +46,7 @@ pub fn reply_length(bytes: &[u8]) -> Result<usize, Stop> {
     Ok(reader.at)
 }
 
-/// A request as it goes over the wire.
+/// A request in its wire format.
 pub fn encode(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments.iter().map(AsRef::as_ref) {
@@ -61,12 +61,14 @@ pub fn encode(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
 pub fn is_script_call(arguments: &[&[u8]]) -> bool {
     let name = arguments.first().map(|name| name.to_ascii_uppercase());
     name.is_some_and(|name| name.starts_with(b"EVAL") || name.starts_with(b"FCALL"))
-        && !asks_for_rights(arguments)
+        && !is_probe(arguments)
 }
 
-/// Whether it is one of the scripts by which the health of Redis asks every second whether jobs would be refused.
-pub fn asks_for_rights(arguments: &[impl AsRef<[u8]>]) -> bool {
-    let beginnings = ["-- Says which of the rights", "-- Asks whether jobs would be refused"];
+/// Whether a request runs one of the probe scripts, by which the health check asks Redis every
+/// second whether jobs would be refused.
+pub fn is_probe(arguments: &[impl AsRef<[u8]>]) -> bool {
+    let beginnings =
+        ["-- Lists the commands that adding jobs needs", "-- Asks whether jobs would be refused"];
     let script = arguments.get(1).map(AsRef::as_ref);
     script.is_some_and(|script| beginnings.iter().any(|each| script.starts_with(each.as_bytes())))
 }
@@ -81,7 +83,7 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied().ok_or(Stop::Short)
     }
 
-    /// Up to the end of the line, and steps over it.
+    /// Reads up to the end of the line and skips it.
     fn line(&mut self) -> Result<&'a [u8], Stop> {
         let rest = &self.bytes[self.at..];
         let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(Stop::Short)?;
@@ -89,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(&rest[..end])
     }
 
-    /// A line of this kind with a number; `None` is the nil of RESP2.
+    /// Reads a line of this kind with a number; `None` is the nil of RESP2.
     fn head(&mut self, kind: u8) -> Result<Option<usize>, Stop> {
         if self.kind()? != kind {
             return Err(Stop::Malformed);
@@ -122,22 +124,22 @@ pub struct Talk {
     replies: Vec<u8>,
     /// For each request without a reply, whether it runs a script.
     unanswered: VecDeque<bool>,
-    /// What was said is not RESP2.
+    /// The bytes are not RESP2.
     is_lost: bool,
 }
 
 impl Talk {
-    /// Takes what the client has sent; tells whether a script call has become whole by it.
-    pub fn hear_client(&mut self, bytes: &[u8]) -> bool {
+    /// Reads what the client has sent. Returns whether these bytes complete a script call.
+    pub fn read_client(&mut self, bytes: &[u8]) -> bool {
         self.requests.extend(bytes);
         let mut requests = mem::take(&mut self.requests);
-        let (mut at, mut heard_script) = (0, false);
+        let (mut at, mut has_script) = (0, false);
         loop {
             match request(&requests[at..]) {
                 Ok((arguments, length)) => {
                     let is_script = is_script_call(&arguments);
                     self.unanswered.push_back(is_script);
-                    heard_script |= is_script;
+                    has_script |= is_script;
                     at += length;
                 }
                 Err(stop) => {
@@ -148,18 +150,18 @@ impl Talk {
         }
         requests.drain(..if self.is_lost { requests.len() } else { at });
         self.requests = requests;
-        heard_script
+        has_script
     }
 
-    /// Takes what Redis has sent; tells whether the reply to a script call has become whole by it.
-    pub fn hear_redis(&mut self, bytes: &[u8]) -> bool {
+    /// Reads what Redis has sent. Returns whether these bytes complete the reply to a script call.
+    pub fn read_redis(&mut self, bytes: &[u8]) -> bool {
         self.replies.extend(bytes);
-        let mut heard_script = false;
+        let mut has_script = false;
         loop {
             match reply_length(&self.replies) {
                 Ok(length) => {
                     self.replies.drain(..length);
-                    heard_script |= self.unanswered.pop_front().unwrap_or_default();
+                    has_script |= self.unanswered.pop_front().unwrap_or_default();
                 }
                 Err(stop) => {
                     self.is_lost |= stop == Stop::Malformed;
@@ -170,7 +172,7 @@ impl Talk {
         if self.is_lost {
             self.replies.clear();
         }
-        heard_script
+        has_script
     }
 
     /// Whether every whole request has its reply.

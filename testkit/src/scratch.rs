@@ -1,13 +1,15 @@
-//! Temporary directories that go away with the test process, however it ends.
+//! Temporary directories that are removed with the test process, however it ends.
 //!
-//! All of them lie in one directory of the process; a shell that waits on a pipe from us removes it when the pipe closes.
+//! All of them are in one directory of the process. A shell that waits on a pipe from the process
+//! removes it when the pipe closes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Servers may still be dying while their directory is removed, hence the second and third try.
+/// Servers may still be exiting while their directory is removed, hence the second and third
+/// attempt.
 const REMOVE_AFTER_US: &str =
     r#"cat >/dev/null; for _ in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done"#;
 
@@ -22,7 +24,7 @@ impl Scratch {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = base().join(format!("{label}-{serial}"));
-        std::fs::create_dir(&path).expect("the base directory is ours");
+        std::fs::create_dir(&path).expect("the base directory is writable");
         Self { path }
     }
 
@@ -34,17 +36,17 @@ impl Scratch {
         self.path.join(name)
     }
 
-    /// Writes a file here and gives its path.
+    /// Writes a file into the directory and returns its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
-        std::fs::write(&path, content).expect("a file in our own directory");
+        std::fs::write(&path, content).expect("a writable file in the directory");
         path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays is removed with the base directory.
+        // Whatever remains is removed with the base directory.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }

@@ -12,17 +12,17 @@ use super::wait::until_some;
 
 const NAME: &str = "main";
 
-/// One sentinel, which is enough for failovers that are asked for; killed on drop.
+/// One sentinel, which suffices for failovers on request; killed on drop.
 #[derive(Debug)]
 pub struct Sentinel {
     port: u16,
-    // Dropped before the directory, in which its log lies.
+    // Dropped before the directory that holds its log.
     _process: Process,
     _directory: Scratch,
 }
 
 impl Sentinel {
-    /// Watches a primary; waits until it knows the replicas as well.
+    /// Monitors a primary; waits until it knows the replicas as well.
     pub async fn start(primary: &Redis, replicas: usize) -> Self {
         let (port, directory) = (ports::free(), Scratch::new("sentinel"));
         let primary = primary.port();
@@ -45,12 +45,12 @@ impl Sentinel {
         sentinel
     }
 
-    /// What goes into `queue.redis`.
+    /// The address for `queue.redis`.
     pub fn url(&self) -> String {
         format!("redis-sentinel://127.0.0.1:{}/0?sentinelServiceName={NAME}", self.port)
     }
 
-    /// Makes a replica the primary; waits until the sentinel says so.
+    /// Makes a replica the primary; waits until the sentinel reports it.
     pub async fn fail_over(&self, to: &Redis) {
         until_some("the failover begins", async || {
             self.ask::<String>(&["FAILOVER", NAME]).await.ok()

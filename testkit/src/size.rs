@@ -1,4 +1,4 @@
-//! How much a test does: little by default, and more by the environment.
+//! The size of a test: small by default, larger by environment variables.
 
 use std::str::FromStr;
 

@@ -1,4 +1,5 @@
-//! Callers who take their time: each opens a connection, sends a byte now and then, and begins anew when it is closed.
+//! Slow callers: each opens a connection, sends a byte now and then, and starts again when the
+//! connection is closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,21 +13,21 @@ use tokio::task::JoinSet;
 
 use super::wait::until;
 
-/// Stands still in its head, or in its body.
+/// Requests that stop in their head and in their body.
 const STARTS: [&str; 2] = [
     "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nX-Slow: ",
     "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\nContent-Length: 9999\r\n\r\n{",
 ];
 
-/// What has come of slow connections so far.
+/// Counts of how slow connections have ended.
 #[derive(Debug, Default)]
 pub struct Fates {
     pub opened: AtomicU64,
     /// Closed without an answer.
     pub cut: AtomicU64,
-    /// Told 408, and closed.
+    /// Answered 408 and closed.
     pub timed_out: AtomicU64,
-    /// Anything else.
+    /// Ended in any other way.
     pub other: AtomicU64,
 }
 
@@ -39,7 +40,7 @@ impl Fates {
     }
 }
 
-/// They stop when this is dropped.
+/// Dropping it stops the callers.
 #[derive(Debug)]
 pub struct SlowCallers {
     pub fates: Arc<Fates>,
@@ -47,7 +48,7 @@ pub struct SlowCallers {
 }
 
 impl SlowCallers {
-    /// Starts so many, half of each kind, and waits until all have been connected.
+    /// Starts `count` callers, half of each kind, and waits until all have been connected.
     pub async fn start(address: SocketAddr, count: usize, pause: Duration) -> Self {
         allow_open_files();
         let fates = Arc::new(Fates::default());
@@ -55,7 +56,7 @@ impl SlowCallers {
         for serial in 0..count {
             let fates = Arc::clone(&fates);
             tasks.spawn(async move {
-                // Not all at once.
+                // Spreads the callers over the pause.
                 tokio::time::sleep(pause.mul_f64(serial as f64 / count as f64)).await;
                 loop {
                     dribble(address, STARTS[serial % 2], pause, &fates).await;
@@ -90,9 +91,9 @@ async fn dribble(address: SocketAddr, start: &str, pause: Duration, fates: &Fate
     fate.fetch_add(1, Ordering::Relaxed);
 }
 
-/// As many as this process may have.
+/// Raises the limit of open files as far as this process may.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).expect("up to the maximum is allowed");
+    setrlimit(Resource::Nofile, raised).expect("the limit may be raised to the maximum");
 }

@@ -1,4 +1,4 @@
-//! Everything that a queue has left in Redis, ready to be compared with another queue.
+//! Everything that a queue has left in Redis, in a form that can be compared with another queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 use super::queue::Queue;
 use super::redis::Redis;
 
-/// By the name of the key.
+/// Values by the name of the key.
 pub type State = BTreeMap<String, Value>;
 
 /// A queue's keys without their prefix: type, whether it expires, and content.
 ///
-/// What differs between two runs of the same is levelled: times are `"<time>"`, stream entries lose their ids, and the JSON
-/// in `data` and `opts` of a job is parsed, since the order of members means nothing.
+/// Differences between two identical runs are normalized: times are `"<time>"`, stream entries lose
+/// their ids, and the JSON in `data` and `opts` of a job is parsed, because the order of members
+/// has no meaning.
 pub async fn state(redis: &Redis, queue: &Queue<'_>) -> State {
     let mut connection = redis.connect().await;
     let mut names = names(redis, queue).await;
-    // A worker's note to other workers, gone after half a minute.
+    // A message among BullMQ workers, which expires after half a minute.
     names.retain(|name| name != "stalled-check");
     if names.is_empty() {
         return State::new();
@@ -87,7 +88,7 @@ fn level(name: &str, kind: &str, content: redis::Value) -> Value {
         "zset" => {
             let mut members: Vec<(String, String)> = given(content);
             if matches!(name, "completed" | "failed" | "delayed") {
-                // Scores are times, and what has the same is in the order of its ids.
+                // Scores are times; members with the same score are in the order of their ids.
                 for (_, score) in &mut members {
                     TIME.clone_into(score);
                 }
@@ -103,7 +104,7 @@ fn level(name: &str, kind: &str, content: redis::Value) -> Value {
 }
 
 fn given<T: FromRedisValue>(content: redis::Value) -> T {
-    T::from_redis_value(content).expect("as Redis writes it")
+    T::from_redis_value(content).expect("the number format of Redis")
 }
 
 const TIME: &str = "<time>";
@@ -121,11 +122,11 @@ fn field(name: String, text: String) -> (String, Value) {
     (name, value)
 }
 
-/// JSON has one kind of number: `1.0` is `1`.
+/// Normalizes numbers, because JSON has one kind of them: `1.0` is `1`.
 pub fn by_value(json: Value) -> Value {
     match json {
         Value::Number(number) => {
-            // Rust writes a whole float without a point.
+            // Rust formats a whole float without a decimal point.
             let text = number.as_f64().map_or_else(String::new, |float| float.to_string());
             text.parse::<i64>().map_or(Value::Number(number), Value::from)
         }

@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::scratch::Scratch;
 
-/// Who signs certificates for 127.0.0.1, and the files that hold the one in use.
+/// An authority that signs certificates for 127.0.0.1, and the files that hold the one in use.
 #[derive(Debug)]
 pub struct Authority {
     certificate: rcgen::Certificate,
@@ -29,14 +29,14 @@ pub struct Authority {
 /// A certificate and its private key, as PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// With the one of the authority behind it.
+    /// The certificate, then the one of the authority.
     pub chain_pem: String,
     pub key_pem: String,
     pub certificate: CertificateDer<'static>,
 }
 
 impl Identity {
-    /// The private key without the envelope of PKCS#8: as PKCS#1 or SEC1, by this label.
+    /// The same with the private key in PKCS#1 or SEC1 instead of PKCS#8, under this label.
     pub fn with_key_as(&self, label: &str) -> Self {
         let lines: String = self.key_pem.lines().filter(|line| !line.starts_with('-')).collect();
         let body = STANDARD.encode(inner_key(&STANDARD.decode(lines).expect("base64")));
@@ -45,8 +45,8 @@ impl Identity {
     }
 }
 
-/// What stands in the last part of PKCS#8: an OCTET STRING, whose length has one to three bytes, that
-/// reaches to the end.
+/// The content of the last part of PKCS#8: an OCTET STRING, whose length has one to three bytes,
+/// that reaches to the end.
 fn inner_key(der: &[u8]) -> &[u8] {
     let begin = (4..der.len() - 4).filter(|&at| der[at] == 0x04).find_map(|at| {
         let (length, begin) = match der[at + 1] {
@@ -60,7 +60,7 @@ fn inner_key(der: &[u8]) -> &[u8] {
 }
 
 impl Authority {
-    /// With a certificate in its files.
+    /// An authority with a certificate in its files.
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key pair");
         let mut params = CertificateParams::default();
@@ -69,11 +69,11 @@ impl Authority {
         let certificate = params.self_signed(&key).expect("a certificate");
         let issuer = Issuer::new(params, key);
         let authority = Self { certificate, issuer, files: Scratch::new("tls") };
-        authority.put(&authority.issue());
+        authority.replace(&authority.issue());
         authority
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate.
     pub fn certificate_pem(&self) -> String {
         self.certificate.pem()
     }
@@ -82,12 +82,12 @@ impl Authority {
         self.issue_for(&PKCS_ECDSA_P256_SHA256)
     }
 
-    /// With a key of this kind.
+    /// Issues a certificate with a key of this kind.
     pub fn issue_for(&self, algorithm: &'static SignatureAlgorithm) -> Identity {
         self.issue_to("127.0.0.1", algorithm)
     }
 
-    /// For a server of this name or address.
+    /// Issues a certificate for a server of this name or address.
     pub fn issue_to(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Identity {
         let key = KeyPair::generate_for(algorithm).expect("a key pair");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -100,39 +100,39 @@ impl Authority {
     }
 
     pub fn certificate_file(&self) -> String {
-        self.files.join("chain.pem").to_str().expect("a path of text").to_owned()
+        self.files.join("chain.pem").to_str().expect("a path in UTF-8").to_owned()
     }
 
     pub fn key_file(&self) -> String {
-        self.files.join("key.pem").to_str().expect("a path of text").to_owned()
+        self.files.join("key.pem").to_str().expect("a path in UTF-8").to_owned()
     }
 
     /// Replaces the files, each in one step.
-    pub fn put(&self, identity: &Identity) {
-        self.put_certificate(&identity.chain_pem);
-        self.put_key(&identity.key_pem);
+    pub fn replace(&self, identity: &Identity) {
+        self.replace_certificate(&identity.chain_pem);
+        self.replace_key(&identity.key_pem);
     }
 
-    pub fn put_certificate(&self, text: &str) {
-        self.replace("chain.pem", text);
+    pub fn replace_certificate(&self, text: &str) {
+        self.replace_file("chain.pem", text);
     }
 
-    pub fn put_key(&self, text: &str) {
-        self.replace("key.pem", text);
+    pub fn replace_key(&self, text: &str) {
+        self.replace_file("key.pem", text);
     }
 
-    fn replace(&self, name: &str, text: &str) {
+    fn replace_file(&self, name: &str, text: &str) {
         let new = self.files.write("new", text);
-        std::fs::rename(new, self.files.join(name)).expect("both in our own directory");
+        std::fs::rename(new, self.files.join(name)).expect("both are in the test's own directory");
     }
 
-    /// For a client library: HTTP/2 if the server wants it.
+    /// A builder of a client library; it uses HTTP/2 if the server does.
     pub fn client(&self) -> ClientBuilder {
         let root = reqwest::Certificate::from_der(self.certificate.der()).expect("a certificate");
         reqwest::Client::builder().tls_certs_only([root])
     }
 
-    /// An open connection that has shaken hands; only these protocols are offered by ALPN.
+    /// A connection after its TLS handshake; ALPN offers only these protocols.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -142,7 +142,7 @@ impl Authority {
         self.connect_by(address, protocols, versions).await
     }
 
-    /// As [`Authority::connect`], by these versions of TLS.
+    /// Like [`Authority::connect`], with these versions of TLS.
     pub async fn connect_by(
         &self,
         address: SocketAddr,

@@ -1,4 +1,4 @@
-//! JWTs, good and bad.
+//! Valid and invalid JWTs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,12 +29,12 @@ pub fn is_hmac(algorithm: Algorithm) -> bool {
     matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
 }
 
-/// The claims of a user of an organization, good for an hour.
+/// The claims of a user of an organization, valid for an hour.
 pub fn claims(organization: &str, user: &str) -> Value {
     json!({ "organizationId": organization, "sub": user, "exp": now() + 3600 })
 }
 
-/// A token as most tests need it: HS256 with the secret of the test configuration.
+/// A token for most tests: HS256 with the secret of the test configuration.
 pub fn token(claims: &Value) -> String {
     sign(claims, Algorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes()))
 }
@@ -43,14 +43,14 @@ pub fn sign(claims: &Value, algorithm: Algorithm, key: &EncodingKey) -> String {
     encode(&Header::new(algorithm), claims, key).expect("a token")
 }
 
-/// As [`sign`], with the `kid` that picks a key out of a JWK set.
+/// Like [`sign`], with the `kid` that selects a key of a JWK set.
 pub fn sign_with_id(claims: &Value, algorithm: Algorithm, key: &EncodingKey, id: &str) -> String {
     let mut header = Header::new(algorithm);
     header.kid = Some(id.to_owned());
     encode(&header, claims, key).expect("a token")
 }
 
-/// Header and claims as they are given, with any signature.
+/// A token of this header, these claims and any signature.
 pub fn forge(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{}", part(header), part(claims), URL_SAFE_NO_PAD.encode(signature))

@@ -6,7 +6,7 @@ use super::process::PATIENCE;
 
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// Asks again and again until the answer is `Some`; panics with `what` after [`PATIENCE`].
+/// Asks repeatedly until the answer is `Some`; panics with `what` after [`PATIENCE`].
 pub async fn until_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -17,10 +17,10 @@ pub async fn until_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         }
     };
     let answer = tokio::time::timeout(PATIENCE, asking).await;
-    answer.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain until {what}"))
+    answer.unwrap_or_else(|_| panic!("waited {PATIENCE:?}, but not yet: {what}"))
 }
 
-/// Asks again and again until the answer is `true`; panics with `what` after [`PATIENCE`].
+/// Asks repeatedly until the answer is `true`; panics with `what` after [`PATIENCE`].
 pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until_some(what, async || ask().await.then_some(())).await;
 }

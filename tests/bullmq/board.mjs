@@ -1,4 +1,5 @@
-// What bull-board shows of a queue: the answer of its API, as its page asks for it, as one JSON object.
+// Prints what bull-board shows of a queue: the answer of its API to its own page, as one JSON
+// object.
 //
 // node board.mjs STATUS [--redis URL] [--queue NAME] [--prefix PREFIX] [--bullmq PACKAGE]
 import { createRequire } from "node:module";

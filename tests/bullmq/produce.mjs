@@ -1,11 +1,12 @@
-// Adds jobs as fast as the official library does, and tells what that has cost this process. For the benchmark.
+// Adds jobs as fast as the official library does, and reports the CPU time of this process. For the
+// benchmark.
 //
 // node produce.mjs [--redis URL] [--queue NAME] [--prefix PREFIX] --default-job-options JSON --data FILE
 //
-// FILE holds the data of the jobs, one a line. First it prints {"node":…,"bullmq":…}; then it carries out one order
-// a line of stdin and answers each with {"cpuMicroseconds":…}:
+// FILE holds the data of the jobs, one per line. The program first prints {"node":…,"bullmq":…}.
+// Then it reads one command per line from stdin and answers each with {"cpuMicroseconds":…}:
 //
-//   {"add":{"callers":64},"jobs":1000}     so many callers, each waits for its job before it adds the next
+//   {"add":{"callers":64},"jobs":1000}     64 callers; each waits for its job before it adds the next
 //   {"addBulk":{"size":256},"jobs":1000}   one bulk after the other
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";

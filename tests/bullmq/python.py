@@ -38,7 +38,7 @@ async def work():
     closing = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, closing.set)
-    # What a backoff of another type than BullMQ's own two comes to.
+    # The delay of a custom backoff strategy, in milliseconds.
     settings = {"backoffStrategy": lambda *_: 20}
     options = {"connection": flags.redis, "prefix": flags.prefix, "settings": settings}
     worker = Worker(flags.queue, process, options)

@@ -2,9 +2,9 @@
 //
 // node queue.mjs COMMAND [--redis URL] [--queue NAME] [--prefix PREFIX] [--bullmq PACKAGE]
 //
-//   pause, resume   as a dashboard does it
-//   counts          how many jobs are in each state
-//   obliterate      removes the queue with all its jobs, also running ones
+//   pause, resume   as a dashboard does
+//   counts          number of jobs in each state
+//   obliterate      removes the queue with all its jobs, including active ones
 import { parseArgs } from "node:util";
 import { connect, queueFlags } from "./which-queue.mjs";
 
@@ -33,8 +33,8 @@ if (!command || positionals.length !== 1) {
 
 const { Queue } = await import(flags.bullmq);
 const redis = connect(flags, 3);
-redis.on("error", () => {}); // what fails is told by the call that fails
-await redis.ping(); // while BullMQ itself would wait for Redis for ever
+redis.on("error", () => {}); // a failed call reports its error
+await redis.ping(); // fails without Redis, while BullMQ would wait for ever
 const queue = new Queue(flags.queue, { connection: redis, prefix: flags.prefix });
 try {
   console.log(JSON.stringify(await command(queue)));

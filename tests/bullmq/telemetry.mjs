@@ -1,4 +1,4 @@
-// BullMQ's OpenTelemetry add-on with an exporter that hands each finished span to a function.
+// BullMQ's OpenTelemetry add-on with an exporter that passes each finished span to a function.
 import { SpanKind } from "@opentelemetry/api";
 import { NodeTracerProvider, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-node";
 import { BullMQOtel } from "bullmq-otel";
@@ -12,7 +12,7 @@ export function telemetry(report) {
     async shutdown() {},
   };
   const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
-  provider.register(); // with the W3C's propagators, which are the default
+  provider.register(); // with the W3C propagators, which are the default
   return new BullMQOtel({ tracerName: "worker" });
 }
 

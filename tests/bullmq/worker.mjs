@@ -1,10 +1,10 @@
-// A BullMQ worker that reports what it sees, one JSON object a line on stdout:
+// A BullMQ worker that reports its events, one JSON object per line on stdout:
 //
 //   {"event":"ready"}
 //   {"event":"completed","id":"1","name":"workflow","data":{…},"opts":{…},"attemptsMade":1,…}
 //   {"event":"failed",…,"failedReason":"…"}       once per failed attempt
-//   {"event":"span","traceId":"…",…}              with --telemetry, what bullmq-otel records
-//   {"event":"error","message":"…"}               Redis is away, for example
+//   {"event":"span","traceId":"…",…}              with --telemetry, the spans of bullmq-otel
+//   {"event":"error","message":"…"}               for example, while Redis is away
 //   {"event":"closed"}                            after SIGTERM or SIGINT, or the end of stdin
 //
 // node worker.mjs [--redis URL] [--queue NAME] [--prefix PREFIX] [--concurrency N]
@@ -16,9 +16,9 @@ const { values: flags } = parseArgs({
   options: {
     ...queueFlags,
     concurrency: { type: "string", default: process.env.CONCURRENCY ?? "1" },
-    // Each job fails this many times and then passes, to show retries and backoff.
+    // Each job fails this many times and then succeeds, to show retries and backoff.
     "fail-first": { type: "string", default: "0" },
-    // Whoever started the worker holds its stdin open, so that it cannot outlive them, however they end.
+    // The parent process holds stdin open, so that the worker cannot outlive it, however it ends.
     "until-stdin-closes": { type: "boolean", default: false },
     telemetry: { type: "boolean", default: false },
   },
@@ -57,7 +57,7 @@ const worker = new Worker(
     connection: redis,
     prefix: flags.prefix,
     concurrency,
-    // What a backoff of another type than BullMQ's own two comes to.
+    // The delay of a custom backoff strategy, in milliseconds.
     settings: { backoffStrategy: () => 20 },
     ...(telemetry && { telemetry }),
   },
@@ -67,7 +67,7 @@ let closing = false;
 async function close() {
   if (closing) return;
   closing = true;
-  // With Redis away the last commands would wait for it; what is not done by then is nobody's loss.
+  // Without Redis the last commands would wait for ever. Nothing is lost if they are not executed.
   setTimeout(() => process.exit(0), 5000).unref();
   await worker.close();
   await redis.quit();
@@ -75,14 +75,14 @@ async function close() {
   process.exit(0);
 }
 
-// Both connections report the same outage, and one of them has to be listened to or Node exits.
+// Both connections emit the same error, and Node exits if one of them has no listener.
 redis.on("error", () => {});
 worker.on("error", (error) => report("error", { message: error.message }));
 worker.on("completed", (job) => report("completed", describe(job)));
 worker.on("failed", (job, error) => report("failed", { ...describe(job), failedReason: error.message }));
 process.on("SIGTERM", close);
 process.on("SIGINT", close);
-process.stdout.on("error", () => process.exit(1)); // nobody reads any more
+process.stdout.on("error", () => process.exit(1)); // the reader has gone
 if (flags["until-stdin-closes"]) {
   process.stdin.on("end", close).on("error", close).resume();
 }

@@ -1,4 +1,5 @@
-//! Black-box tests of the real binary, against real servers that they start themselves. One program, so that it links once:
+//! Black-box tests of the real binary against real servers, which the tests start. All tests are
+//! one program, so that it links once:
 //!
 //! ```text
 //! cargo test --test it                      all of them

@@ -1,5 +1,5 @@
 // One organization is loud: four fifths of RATE (200) for DURATION (1m) are its, the others share the rest. Do these
-// notice? TARGETS must name several organizations. With [limits.organization] the loud one may be told 429.
+// notice? TARGETS must name several organizations. With [limits.organization] the loud one may get 429.
 import { check } from "k6";
 import exec from "k6/execution";
 import { constant, goodEnoughIn, number, quickIn } from "../pace.mjs";

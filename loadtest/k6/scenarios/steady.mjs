@@ -1,4 +1,5 @@
-// The rate that you expect, for minutes: RATE (200) for DURATION (2m).
+// The rate that you expect: RATE (200) for DURATION (2m). An hour or more shows whether memory grows: give ADMIN_URL for that,
+// and have workers take the jobs, or it is the memory of Redis that grows.
 import { check } from "k6";
 import { constant, goodEnough, number } from "../pace.mjs";
 import { before, options as optionsOf, summaryOf } from "../summary.mjs";

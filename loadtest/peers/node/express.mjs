@@ -2,7 +2,7 @@
 import { createSecretKey } from "node:crypto";
 import express from "express";
 import jwt from "jsonwebtoken";
-import { MongoClient } from "mongodb";
+import { MongoClient } from "mongodb7";
 import { accepted, enqueue, listeners } from "./jobs.mjs";
 import { onEveryCore } from "./processes.mjs";
 

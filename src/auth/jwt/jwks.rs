@@ -1,9 +1,9 @@
-//! JWK sets: the keys of a file that can be used, and why each of the others is left out.
+//! Reads JWK sets: their usable keys, and why each other entry is left out.
 
-use super::keys::{Key, Material};
-use super::members::Members;
 use crate::auth::callers::{KeyDigest, digest_of};
-use crate::text_file;
+use crate::auth::jwt::keys::{KeyMaterial, VerificationKey};
+use crate::auth::jwt::members::JsonMembers;
+use crate::process::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{
@@ -13,26 +13,27 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::value::RawValue;
 use std::path::{Path, PathBuf};
 
-/// A symmetric key of fewer bytes is left out: anybody may guess it. It is the digest of HS256 (RFC 7518 3.2).
-const SHORTEST_OCTETS: usize = 32;
+/// The minimum bytes of a symmetric key, the size of an HS256 digest (RFC 7518 3.2). A shorter key
+/// can be guessed, so it is left out.
+const MIN_OCTETS: usize = 32;
 
-/// Entries that are named, of those that are worth a look.
-const NAMED: usize = 10;
+/// Warnings about entries that are reported at most.
+const MAX_WARNINGS: usize = 10;
 
-/// A JWK set and where it came from.
+/// A JWK set and its file.
 #[derive(Debug, Clone)]
 pub(in crate::auth) struct JwkSet {
     pub(in crate::auth) path: PathBuf,
-    /// Of the file, to tell whether it is another one.
+    /// The digest of the file, to detect changes.
     pub(in crate::auth) digest: KeyDigest,
-    pub(super) keys: Vec<Key>,
-    /// Entries that cannot be read or used.
+    pub(super) keys: Vec<VerificationKey>,
+    /// The number of entries that cannot be read or used.
     pub(in crate::auth) left_out: u64,
     notes: Vec<String>,
 }
 
 impl JwkSet {
-    /// Reads the file; `None` without a path.
+    /// Reads the file; `None` if the path is empty.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
         if path.as_os_str().is_empty() {
             return Ok(None);
@@ -42,7 +43,8 @@ impl JwkSet {
         set.map(Some).map_err(|message| format!("{}: {message}", path.display()))
     }
 
-    /// A set without entries verifies nothing, which is an order. One of which no entry can be used is an error.
+    /// Parses a set. A set without entries is valid: the operator has removed all keys. A set with
+    /// entries of which none is usable is an error.
     pub(super) fn parse(json: &[u8], path: &Path) -> Result<Self, String> {
         let entries = entries(json).ok_or("not a JWK set")?;
         let mut set = Self {
@@ -56,7 +58,7 @@ impl JwkSet {
             set.add(index + 1, entry.get());
         }
         match entries.len() {
-            0 => set.notes.push(format!("{} has no keys, and verifies no token", set.name())),
+            0 => set.notes.push(format!("{} has no keys and verifies no token", set.name())),
             all if set.keys.is_empty() => {
                 let first = set.notes.first().map_or("", String::as_str);
                 return Err(format!("none of its {all} keys can be used: {first}"));
@@ -79,8 +81,10 @@ impl JwkSet {
         match jwk.and_then(|jwk| key(&jwk, &name)) {
             Ok(key) => {
                 self.keys.push(key);
-                if Members::read(json.as_bytes()).is_some_and(|members| members.has("d")) {
-                    self.notes.push(format!("{name} is a private key: keep only public ones here"));
+                if JsonMembers::read(json.as_bytes()).is_some_and(|members| members.has("d")) {
+                    self.notes.push(format!(
+                        "{name} is a private key; the set should have only public keys"
+                    ));
                 }
             }
             Err(reason) => {
@@ -90,27 +94,29 @@ impl JwkSet {
         }
     }
 
-    /// How many keys can be used.
+    /// The number of usable keys.
     pub(in crate::auth) fn usable(&self) -> usize {
         self.keys.len()
     }
 
-    /// What is worth a look in it.
+    /// The warnings about the set.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let more = self.notes.len().saturating_sub(NAMED);
-        let more = (more > 0).then(|| format!("{}: likewise {more} more entries", self.name()));
-        self.notes.iter().take(NAMED).cloned().chain(more)
+        let more = self.notes.len().saturating_sub(MAX_WARNINGS);
+        let more =
+            (more > 0).then(|| format!("{}: {more} more entries have warnings", self.name()));
+        self.notes.iter().take(MAX_WARNINGS).cloned().chain(more)
     }
 }
 
-/// The entries of a set, each as it stands there: one that cannot be read costs no other (RFC 7517 5).
+/// Returns the entries of a set as raw JSON, so that an unreadable entry does not affect the others
+/// (RFC 7517 5).
 fn entries(json: &[u8]) -> Option<Vec<&RawValue>> {
-    let keys = Members::read(json)?.raw("keys").ok()??;
+    let keys = JsonMembers::read(json)?.raw("keys").ok()??;
     serde_json::from_str(keys).ok()
 }
 
-/// The key of an entry, if it can be used.
-fn key(jwk: &Jwk, name: &str) -> Result<Key, String> {
+/// Returns the key of an entry, or why it is unusable.
+fn key(jwk: &Jwk, name: &str) -> Result<VerificationKey, String> {
     let common = &jwk.common;
     if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return Err("its use is not sig".to_owned());
@@ -120,8 +126,8 @@ fn key(jwk: &Jwk, name: &str) -> Result<Key, String> {
         return Err("its key_ops lack verify".to_owned());
     }
     let decoding = decoding_key(jwk)?;
-    let Material { kind, algorithms } =
-        Material::of(&decoding).map_err(|kind| format!("it is {kind}"))?;
+    let KeyMaterial { kind, algorithms } =
+        KeyMaterial::from_decoding_key(&decoding).map_err(|kind| format!("it is {kind}"))?;
     let is_named = |algorithm: &Algorithm| {
         common.key_algorithm.is_none_or(|named| named == (*algorithm).into())
     };
@@ -133,7 +139,7 @@ fn key(jwk: &Jwk, name: &str) -> Result<Key, String> {
         });
     }
     let name = format!("{name}, {kind}");
-    Ok(Key { name, id: common.key_id.clone(), algorithms, decoding })
+    Ok(VerificationKey { name, id: common.key_id.clone(), algorithms, decoding })
 }
 
 fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, String> {
@@ -148,8 +154,8 @@ fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, String> {
         OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => {
             DecodingKey::from_jwk(jwk)
         }
-        OctetKey(parameters) if bytes(&parameters.value)?.len() < SHORTEST_OCTETS => {
-            return Err(format!("its k has less than {SHORTEST_OCTETS} bytes"));
+        OctetKey(parameters) if bytes(&parameters.value)?.len() < MIN_OCTETS => {
+            return Err(format!("its k has fewer than {MIN_OCTETS} bytes"));
         }
         OctetKey(_) => DecodingKey::from_jwk(jwk),
         _ => return Err("its kty or crv is not supported, or a member is missing".to_owned()),
@@ -157,16 +163,17 @@ fn decoding_key(jwk: &Jwk) -> Result<DecodingKey, String> {
     decoding.map_err(|_| NOT_BASE64URL.to_owned())
 }
 
-/// Some senders put a zero before the modulus, as in ASN.1, and the verification would refuse every signature for it.
+/// Builds an RSA key. Leading zeros are removed: some issuers write the modulus with one, as in
+/// ASN.1, and the verification would then reject every signature.
 fn rsa(parameters: &RSAKeyParameters) -> Result<DecodingKey, String> {
-    let number = |text: &str| -> Result<Vec<u8>, String> {
-        Ok(bytes(text)?.into_iter().skip_while(|byte| *byte == 0).collect())
+    let number = |base64: &str| -> Result<Vec<u8>, String> {
+        Ok(bytes(base64)?.into_iter().skip_while(|byte| *byte == 0).collect())
     };
     Ok(DecodingKey::from_rsa_raw_components(&number(&parameters.n)?, &number(&parameters.e)?))
 }
 
 const NOT_BASE64URL: &str = "a member is not in base64url without padding";
 
-fn bytes(text: &str) -> Result<Vec<u8>, String> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| NOT_BASE64URL.to_owned())
+fn bytes(base64: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD.decode(base64).map_err(|_| NOT_BASE64URL.to_owned())
 }

@@ -1,6 +1,6 @@
-//! Keys that verify tokens, and by which algorithms each does.
+//! Keys that verify tokens, and the algorithms of each.
 
-use super::token::{Header, Token};
+use crate::auth::jwt::token::{Header, Token};
 use crate::settings::Secret;
 use aws_lc_rs::rsa::PublicKey;
 use aws_lc_rs::signature::{
@@ -21,40 +21,43 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// The sizes of RSA keys that verify anything, in bits. Shorter ones can be broken.
-const SHORTEST_RSA: usize = 2048;
-const LONGEST_RSA: usize = 8192;
+/// The smallest supported RSA key, in bits. Smaller keys can be broken.
+const MIN_RSA_BITS: usize = 2048;
 
-/// The bytes of a point on P-521, of which no supported algorithm makes use.
+/// The largest supported RSA key, in bits.
+const MAX_RSA_BITS: usize = 8192;
+
+/// Bytes of an uncompressed point on P-521. No supported algorithm uses this curve.
 const P521_POINT: usize = 133;
 
-/// A key, and which tokens it is for.
+/// A key that verifies tokens.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    /// For messages: where it is from, and of what kind.
+pub(super) struct VerificationKey {
+    /// The source and kind of the key, for messages.
     pub(super) name: String,
-    /// If the key has one, only for tokens that name it or name none.
+    /// The `kid`. A key with one verifies only tokens that have the same `kid` or none.
     pub(super) id: Option<String>,
-    /// The algorithms by which it can verify; empty if there is none.
+    /// The algorithms that the key can verify; may be empty.
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) decoding: DecodingKey,
 }
 
-impl Key {
+impl VerificationKey {
     pub(super) fn from_secret(name: &str, secret: &Secret) -> Self {
         let decoding = DecodingKey::from_secret(secret.reveal().as_bytes());
         Self { name: name.to_owned(), id: None, algorithms: HMAC.to_vec(), decoding }
     }
 
+    /// Whether the key may have signed a token with this header.
     pub(super) fn is_for(&self, header: &Header) -> bool {
         let id_fits = match (&self.id, &header.key_id) {
-            (Some(id), Some(wanted)) => id == wanted,
+            (Some(id), Some(expected)) => id == expected,
             _ => true,
         };
         id_fits && self.algorithms.contains(&header.algorithm)
     }
 
-    /// Whether it has signed a token, by this algorithm.
+    /// Whether the token has a valid signature by this key and algorithm.
     pub(super) fn has_signed(&self, token: &Token<'_>, algorithm: Algorithm) -> bool {
         let message = token.message.as_bytes();
         jsonwebtoken::crypto::verify(token.signature, message, &self.decoding, algorithm)
@@ -62,30 +65,31 @@ impl Key {
     }
 }
 
-/// Public keys in PEM: all of a file, for one that is not read would verify nothing.
-pub(super) fn from_pem(pem: &[u8], path: &Path) -> Result<Vec<Key>, String> {
+/// Reads all public keys of a PEM file. Any block that is not one is an error, because a key that
+/// is skipped silently would verify nothing.
+pub(super) fn from_pem(pem: &[u8], path: &Path) -> Result<Vec<VerificationKey>, String> {
     let path = path.display();
-    let text = std::str::from_utf8(pem).unwrap_or_default();
-    // The library reads some of these as public keys, which then verify nothing.
-    if text.contains("PRIVATE KEY-----") {
+    let pem = std::str::from_utf8(pem).unwrap_or_default();
+    // jsonwebtoken reads some private keys as public keys that verify nothing.
+    if pem.contains("PRIVATE KEY-----") {
         return Err(format!(
-            "{path} holds a private key, which does not belong here; openssl pkey -pubout prints the public one"
+            "{path} has a private key, but only public keys are allowed; openssl pkey -pubout prints the public key"
         ));
     }
-    let begins: Vec<usize> = text.match_indices("-----BEGIN ").map(|(at, _)| at).collect();
-    let ends = begins.iter().skip(1).copied().chain([text.len()]);
-    let blocks = begins.iter().zip(ends).filter_map(|(begin, end)| text.get(*begin..end));
-    let keys: Vec<Key> = blocks
+    let begins: Vec<usize> = pem.match_indices("-----BEGIN ").map(|(at, _)| at).collect();
+    let ends = begins.iter().skip(1).copied().chain([pem.len()]);
+    let blocks = begins.iter().zip(ends).filter_map(|(begin, end)| pem.get(*begin..end));
+    let keys: Vec<VerificationKey> = blocks
         .map(|block| {
             let decoding = public_key(block)?;
-            let Material { kind, algorithms } = Material::of(&decoding)?;
+            let KeyMaterial { kind, algorithms } = KeyMaterial::from_decoding_key(&decoding)?;
             let name = format!("auth.jwt.public_key_files {path} ({kind})");
-            Ok(Key { name, id: None, algorithms: algorithms.to_vec(), decoding })
+            Ok(VerificationKey { name, id: None, algorithms: algorithms.to_vec(), decoding })
         })
         .collect::<Result<_, String>>()
-        .map_err(|message| format!("{path} holds {message}"))?;
+        .map_err(|message| format!("{path} has {message}"))?;
     if keys.is_empty() {
-        return Err(format!("{path} is no public key of RSA, EC or Ed25519 in PEM"));
+        return Err(format!("{path} has no public key of RSA, EC or Ed25519 in PEM"));
     }
     Ok(keys)
 }
@@ -95,25 +99,25 @@ fn public_key(block: &str) -> Result<DecodingKey, String> {
     DecodingKey::from_rsa_pem(pem)
         .or_else(|_| DecodingKey::from_ec_pem(pem))
         .or_else(|_| DecodingKey::from_ed_pem(pem))
-        .map_err(|_| "what is no public key of RSA, EC or Ed25519 in PEM".to_owned())
+        .map_err(|_| "a block that is no public key of RSA, EC or Ed25519 in PEM".to_owned())
 }
 
-/// What a key is made of.
+/// The kind of a key, and the algorithms that it supports.
 #[derive(Debug)]
-pub(super) struct Material {
-    /// For messages.
+pub(super) struct KeyMaterial {
+    /// The description of the key, for messages.
     pub(super) kind: String,
     pub(super) algorithms: &'static [Algorithm],
 }
 
-impl Material {
-    /// Reads the key as its verification will, which says nothing of a key that it cannot read. An error says what the key
-    /// is.
-    pub(super) fn of(decoding: &DecodingKey) -> Result<Self, String> {
+impl KeyMaterial {
+    /// Parses the key in the same way as the verification, which does not report a key that it
+    /// cannot parse. The error describes the key.
+    pub(super) fn from_decoding_key(decoding: &DecodingKey) -> Result<Self, String> {
         let bytes = decoding.try_get_as_bytes().unwrap_or_default();
         match decoding.family() {
-            AlgorithmFamily::Rsa => Self::of_rsa(decoding.kind()),
-            AlgorithmFamily::Ec => Ok(Self::of_ec(bytes)),
+            AlgorithmFamily::Rsa => Self::from_rsa(decoding.kind()),
+            AlgorithmFamily::Ec => Ok(Self::from_ec_point(bytes)),
             AlgorithmFamily::Ed if is_key(&ED25519, bytes) => {
                 Ok(Self { kind: "an Ed25519 key".to_owned(), algorithms: &[Algorithm::EdDSA] })
             }
@@ -122,7 +126,7 @@ impl Material {
         }
     }
 
-    fn of_rsa(kind: &DecodingKeyKind) -> Result<Self, String> {
+    fn from_rsa(kind: &DecodingKeyKind) -> Result<Self, String> {
         let components = match kind {
             DecodingKeyKind::RsaModulusExponent { n, e } => {
                 Some(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })
@@ -135,22 +139,22 @@ impl Material {
         let components = components.ok_or_else(broken)?;
         let bits = bits(&components.n);
         match bits {
-            ..SHORTEST_RSA => Err(format!(
-                "an RSA key of {bits} bits, which is too short; {SHORTEST_RSA} are needed"
+            ..MIN_RSA_BITS => Err(format!(
+                "an RSA key of {bits} bits, which is too short; {MIN_RSA_BITS} are needed"
             )),
             _ if !is_exponent(&components.e)
                 || components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_err() =>
             {
                 Err(broken())
             }
-            SHORTEST_RSA..=LONGEST_RSA => {
+            MIN_RSA_BITS..=MAX_RSA_BITS => {
                 Ok(Self { kind: format!("an RSA key of {bits} bits"), algorithms: RSA })
             }
             _ => Ok(Self { kind: format!("an RSA key of {bits} bits"), algorithms: &[] }),
         }
     }
 
-    fn of_ec(point: &[u8]) -> Self {
+    fn from_ec_point(point: &[u8]) -> Self {
         let (curve, algorithms): (_, &[Algorithm]) = match point {
             _ if is_key(&ECDSA_P256_SHA256_FIXED, point) => ("P-256", &[Algorithm::ES256]),
             _ if is_key(&ECDSA_P384_SHA384_FIXED, point) => ("P-384", &[Algorithm::ES384]),
@@ -165,12 +169,13 @@ fn is_key(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> bool {
     ParsedPublicKey::new(algorithm, bytes).is_ok()
 }
 
-/// Whether a number can be the public exponent of RSA, as the verification asks for only when it meets a signature.
+/// Whether a number is a valid public exponent of RSA. The verification checks this only when
+/// it has a signature, so it is checked here too.
 fn is_exponent(number: &[u8]) -> bool {
     number.last().is_some_and(|last| last % 2 == 1) && (2..=33).contains(&bits(number))
 }
 
-/// How many bits a number has that begins with its highest byte.
+/// The number of bits of a big-endian number.
 fn bits(number: &[u8]) -> usize {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let first = number.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);

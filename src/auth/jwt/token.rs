@@ -1,20 +1,20 @@
-//! Tokens as they come: their three parts, and what their header says. Nothing of it is verified here.
+//! Parses tokens into their three parts and header. Nothing is verified here.
 
-use super::members::Members;
+use crate::auth::jwt::members::JsonMembers;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
-/// A credential that is a token by its shape: three non-empty parts in base64url with dots between, of which the first is a
-/// JSON object with `alg`. Anything else is an API key.
+/// A credential with the shape of a token: three non-empty base64url parts, separated by dots. The
+/// first part is a JSON object with `alg`. Any other credential is an API key.
 #[derive(Debug)]
 pub(in crate::auth) struct Token<'a> {
-    /// What is signed: header and claims as they were sent.
+    /// The signed bytes: header and claims as sent.
     pub(super) message: &'a str,
     claims: &'a str,
     pub(super) signature: &'a str,
-    /// Or why the header is refused.
+    /// The header, or why it is rejected.
     pub(super) header: Result<Header, &'static str>,
 }
 
@@ -26,13 +26,13 @@ impl<'a> Token<'a> {
         let is_token =
             parts.next().is_none() && [header, claims, signature].into_iter().all(is_part);
         let json = is_token.then(|| URL_SAFE_NO_PAD.decode(header).ok()).flatten()?;
-        let members = Members::read(&json)?;
+        let members = JsonMembers::read(&json)?;
         let message = credential.get(..header.len() + 1 + claims.len())?;
         let header = members.has("alg").then(|| Header::read(&members))?;
         Some(Self { message, claims, signature, header })
     }
 
-    /// The JSON text of the claims.
+    /// The JSON of the claims.
     pub(super) fn claims(&self) -> Option<Vec<u8>> {
         URL_SAFE_NO_PAD.decode(self.claims).ok()
     }
@@ -43,7 +43,7 @@ fn is_part(part: &str) -> bool {
         && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// What a header says that is of use here. Everything else in it is ignored, as RFC 7515 4 asks.
+/// The members of a header that Hookgate uses. All others are ignored, as RFC 7515 4 requires.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) algorithm: Algorithm,
@@ -53,12 +53,12 @@ pub(super) struct Header {
 }
 
 impl Header {
-    fn read(members: &Members<'_>) -> Result<Self, &'static str> {
-        // Extensions that must be understood, of which none is (RFC 7515 4.1.11).
+    fn read(members: &JsonMembers<'_>) -> Result<Self, &'static str> {
+        // `crit` lists extensions that must be supported (RFC 7515 4.1.11). Hookgate supports none.
         if members.has("crit") {
             return Err("its header has crit");
         }
-        // A payload that is not in base64url (RFC 7797).
+        // `b64: false` means a payload that is not base64url (RFC 7797).
         if !matches!(members.get("b64"), Ok(None | Some(Value::Bool(true)))) {
             return Err("its header has b64");
         }
@@ -79,8 +79,8 @@ impl Header {
         Ok(Self { algorithm, key_id, kind })
     }
 
-    /// Whether the token is of one of these types. Media types are compared without regard to case, and may be given
-    /// without `application/` (RFC 7515 4.1.9).
+    /// Whether `typ` is one of these types. Media types are compared ignoring case, and may omit
+    /// `application/` (RFC 7515 4.1.9).
     pub(super) fn is_one_of(&self, types: &[String]) -> bool {
         let is_same = |kind: &str, other: &str| short(kind).eq_ignore_ascii_case(short(other));
         self.kind.as_ref().is_some_and(|kind| types.iter().any(|each| is_same(kind, each)))
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_and_the_header_of_a_credential_tell_its_kind() {
+    fn shape_and_header_tell_a_token_from_an_api_key() {
         for header in [r#"{"alg":1}"#, r#"{"alg":"HS256","alg":1}"#, r#"{"x":"\ud800","alg":null}"#]
         {
             assert!(Token::read(&credential(header)).is_some(), "{header}");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_compared_as_they_should() {
+    fn types_match_ignoring_case_and_the_application_prefix() {
         let is = |kind: &str, types: &[&str]| {
             let types: Vec<String> = types.iter().map(|each| (*each).to_owned()).collect();
             let header = format!(r#"{{"alg":"HS256","typ":"{kind}"}}"#);

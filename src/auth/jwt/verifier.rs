@@ -1,24 +1,26 @@
-//! Verifies tokens: the signature by the configured algorithms only, and then what the claims say.
+//! Verifies tokens: first the signature, by the configured algorithms only, then the claims.
 
-use super::keys::Key;
-use super::members::{Members, Unreadable};
-use super::token::{Header, Token};
-use super::{JwtSettings, Refused};
+use crate::auth::jwt::keys::VerificationKey;
+use crate::auth::jwt::members::{JsonMembers, Unreadable};
+use crate::auth::jwt::settings::JwtSettings;
+use crate::auth::jwt::token::{Header, Token};
+use crate::auth::refusal::AuthRefusal;
 use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// What a verified token says. User and organization are looked up with it at every request.
+/// The identity in a verified token. Every request looks it up among the users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::auth) struct Claims {
     pub(in crate::auth) user: UserId,
-    /// Whether documents may spell the user's id in another way.
+    /// Whether the id has upper-case hex digits, so that its document may spell it differently.
     pub(in crate::auth) has_upper_case_hex: bool,
     pub(in crate::auth) organization: Option<OrganizationId>,
 }
 
-/// A token that is good, and when. Both in seconds since 1970, `auth.jwt.leeway` included.
+/// A verified token and its validity. Both times are in seconds since 1970 and include
+/// `auth.jwt.leeway`.
 #[derive(Debug, Clone)]
 pub(in crate::auth) struct Verified {
     pub(in crate::auth) claims: Claims,
@@ -26,16 +28,18 @@ pub(in crate::auth) struct Verified {
     pub(in crate::auth) expires_at: u64,
 }
 
-/// Keys of a JWK set that a token is tried with. Those that it names come first. A bad token that names none would
-/// otherwise be verified with every key of the set, which takes up to a millisecond.
-const MOST_KEYS_OF_SET: usize = 4;
+/// Keys of a JWK set that are tried on a token at most, those with its `kid` first. Without this
+/// bound an invalid token without a `kid` would be tried with every key of the set, which takes up
+/// to a millisecond.
+const MAX_KEYS_OF_SET: usize = 4;
 
+/// Verifies tokens by fixed settings.
 #[derive(Debug)]
 pub(in crate::auth) struct Verifier {
     pub(in crate::auth) settings: Arc<JwtSettings>,
-    /// From secrets and PEM files.
-    keys: Vec<Key>,
-    keys_of_set: Vec<Key>,
+    /// The keys from secrets and PEM files.
+    keys: Vec<VerificationKey>,
+    keys_of_set: Vec<VerificationKey>,
 }
 
 impl Verifier {
@@ -46,92 +50,99 @@ impl Verifier {
     }
 
     /// The keys that a token may have been signed with.
-    fn keys_for(&self, header: &Header) -> impl Iterator<Item = &Key> {
-        let is_named = |key: &&Key| key.id.is_some() && key.id == header.key_id;
+    fn keys_for(&self, header: &Header) -> impl Iterator<Item = &VerificationKey> {
+        let is_named = |key: &&VerificationKey| key.id.is_some() && key.id == header.key_id;
         let named = self.keys_of_set.iter().filter(is_named);
         let others = self.keys_of_set.iter().filter(move |key| !is_named(key));
-        let of_set = named.chain(others).filter(|key| key.is_for(header)).take(MOST_KEYS_OF_SET);
+        let of_set = named.chain(others).filter(|key| key.is_for(header)).take(MAX_KEYS_OF_SET);
         self.keys.iter().filter(|key| key.is_for(header)).chain(of_set)
     }
 
-    /// Verifies a token at a time in seconds since 1970.
-    pub(in crate::auth) fn verify(&self, token: &Token<'_>, now: u64) -> Result<Verified, Refused> {
+    /// Verifies a token. `now` is in seconds since 1970.
+    pub(in crate::auth) fn verify(
+        &self,
+        token: &Token<'_>,
+        now: u64,
+    ) -> Result<Verified, AuthRefusal> {
         self.verify_signature(token)?;
         let json = token.claims();
-        let claims = json.as_deref().and_then(Members::read);
-        let claims = claims.ok_or(Refused::token("its claims are not a JSON object"))?;
+        let claims = json.as_deref().and_then(JsonMembers::read);
+        let claims = claims.ok_or(AuthRefusal::token("its claims are not a JSON object"))?;
         let (not_before, expires_at) = self.times(&claims, now)?;
         self.verify_origin(&claims)?;
         Ok(Verified { claims: self.claims(&claims)?, not_before, expires_at })
     }
 
-    fn verify_signature(&self, token: &Token<'_>) -> Result<(), Refused> {
-        let header = token.header.as_ref().map_err(|reason| Refused::token(reason))?;
+    fn verify_signature(&self, token: &Token<'_>) -> Result<(), AuthRefusal> {
+        let header = token.header.as_ref().map_err(|reason| AuthRefusal::token(reason))?;
         if !self.settings.algorithms.contains(&header.algorithm) {
-            return Err(Refused::token("its alg is not in auth.jwt.algorithms"));
+            return Err(AuthRefusal::token("its alg is not in auth.jwt.algorithms"));
         }
         if !self.settings.types.is_empty() && !header.is_one_of(&self.settings.types) {
-            return Err(Refused::token("its typ is not in auth.jwt.types"));
+            return Err(AuthRefusal::token("its typ is not in auth.jwt.types"));
         }
         let mut keys = self.keys_for(header).peekable();
         if keys.peek().is_none() {
-            return Err(Refused::token("there is no key for its alg and kid"));
+            return Err(AuthRefusal::token("there is no key for its alg and kid"));
         }
         if !keys.any(|key| key.has_signed(token, header.algorithm)) {
-            return Err(Refused::token("its signature fits no key"));
+            return Err(AuthRefusal::token("its signature matches no key"));
         }
         Ok(())
     }
 
-    /// The library's own validation reads claims that nobody asks for, and refuses a token for what it cannot read there.
-    fn times(&self, claims: &Members<'_>, now: u64) -> Result<(u64, u64), Refused> {
+    /// Verifies `exp` and `nbf`, and returns the validity. The validation of jsonwebtoken is not
+    /// used: it also parses unused claims, and rejects a token if it cannot.
+    fn times(&self, claims: &JsonMembers<'_>, now: u64) -> Result<(u64, u64), AuthRefusal> {
         let leeway = self.settings.leeway.as_secs();
         let time = |name| claims.get(name).map(|value| value.map(|value| seconds(&value)));
         let Ok(Some(Some(expires_at))) = time("exp") else {
-            return Err(Refused::token("exp is missing, or not a time"));
+            return Err(AuthRefusal::token("exp is missing or not a time"));
         };
         let not_before = match time("nbf") {
             Ok(None) => 0,
             Ok(Some(Some(not_before))) => not_before.saturating_sub(leeway),
-            _ => return Err(Refused::token("nbf is not a time")),
+            _ => return Err(AuthRefusal::token("nbf is not a time")),
         };
         let expires_at = expires_at.saturating_add(leeway);
         if now > expires_at {
-            return Err(Refused::expired("exp has passed"));
+            return Err(AuthRefusal::expired("exp has passed"));
         }
         if now < not_before {
-            return Err(Refused::expired("nbf is not reached"));
+            return Err(AuthRefusal::expired("nbf is in the future"));
         }
         Ok((not_before, expires_at))
     }
 
-    fn verify_origin(&self, claims: &Members<'_>) -> Result<(), Refused> {
-        let is_one_of =
-            |name, wanted: &[String]| wanted.is_empty() || names_one_of(claims.get(name), wanted);
+    fn verify_origin(&self, claims: &JsonMembers<'_>) -> Result<(), AuthRefusal> {
+        let is_one_of = |name, accepted: &[String]| {
+            accepted.is_empty() || is_any_of(claims.get(name), accepted)
+        };
         if !is_one_of("iss", &self.settings.issuer) {
-            return Err(Refused::token("iss is not one of auth.jwt.issuer"));
+            return Err(AuthRefusal::token("iss is not one of auth.jwt.issuer"));
         }
         if !is_one_of("aud", &self.settings.audience) {
-            return Err(Refused::token("aud is not one of auth.jwt.audience"));
+            return Err(AuthRefusal::token("aud is not one of auth.jwt.audience"));
         }
         Ok(())
     }
 
-    fn claims(&self, claims: &Members<'_>) -> Result<Claims, Refused> {
+    fn claims(&self, claims: &JsonMembers<'_>) -> Result<Claims, AuthRefusal> {
         let present = |name: &str| match claims.get(name) {
             Ok(None | Some(Value::Null)) => None,
-            Ok(Some(value)) => Some(text_of(&value)),
+            Ok(Some(value)) => Some(id_string(&value)),
             Err(Unreadable) => Some(None),
         };
         let user = self.settings.user_claims.iter().find_map(|name| present(name)).flatten();
-        let user = user.and_then(|text| UserId::new(&text).ok());
-        let user = user.ok_or(Refused::token("it has none of auth.jwt.user_claims"))?;
+        let user = user.and_then(|id| UserId::new(&id).ok());
+        let user = user.ok_or(AuthRefusal::token("it has none of auth.jwt.user_claims"))?;
         let organization = match present(&self.settings.organization_claim) {
             None => None,
-            Some(text) => {
-                let organization = text.and_then(|text| OrganizationId::new(&text).ok());
-                let refused = Refused::token("its auth.jwt.organization_claim is not an id");
-                Some(organization.ok_or(refused)?)
+            Some(id) => {
+                let organization = id.and_then(|id| OrganizationId::new(&id).ok());
+                let refusal =
+                    AuthRefusal::token("its auth.jwt.organization_claim is not a valid id");
+                Some(organization.ok_or(refusal)?)
             }
         };
         let has_upper_case_hex = matches!(hex_in_lower_case(user.as_str()), Cow::Owned(_));
@@ -139,19 +150,19 @@ impl Verifier {
     }
 }
 
-/// Whether a claim is one of these, or a list of strings with one of them.
-fn names_one_of(claim: Result<Option<Value>, Unreadable>, wanted: &[String]) -> bool {
-    let is_wanted = |value: &Value| wanted.iter().any(|each| value == each);
+/// Whether a claim is one of the accepted strings, or a list of strings that has one of them.
+fn is_any_of(claim: Result<Option<Value>, Unreadable>, accepted: &[String]) -> bool {
+    let is_accepted = |value: &Value| accepted.iter().any(|each| value == each);
     match claim {
         Ok(Some(Value::Array(values))) => {
-            values.iter().all(Value::is_string) && values.iter().any(is_wanted)
+            values.iter().all(Value::is_string) && values.iter().any(is_accepted)
         }
-        Ok(Some(value)) => is_wanted(&value),
+        Ok(Some(value)) => is_accepted(&value),
         Ok(None) | Err(Unreadable) => false,
     }
 }
 
-/// A point in time in a claim, which may have a fraction.
+/// The time in a claim, in seconds since 1970. A fraction is rounded.
 fn seconds(value: &Value) -> Option<u64> {
     let rounded = |seconds: f64| {
         #[expect(
@@ -164,10 +175,10 @@ fn seconds(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(rounded))
 }
 
-/// An identifier in a claim: a text, or an integer as its digits.
-fn text_of(value: &Value) -> Option<String> {
+/// The id in a claim: a string, or the digits of an integer.
+fn id_string(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        Value::String(id) => Some(id.clone()),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         _ => None,
     }

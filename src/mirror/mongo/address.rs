@@ -1,12 +1,14 @@
-//! What stands in `mongodb.uri`: what the driver is given of it, what is left out with a warning, and what is wrong with it.
+//! Reading `mongodb.uri`: the address for the driver, warnings about ignored options, and faults.
 //!
-//! Addresses are written for MongoDB's drivers of other languages, and shared with them. The driver here refuses a whole
-//! address for one option that it does not know, or accepts it and refuses it when it connects. Nothing of an address is
-//! repeated but names of options: it may hold a password.
+//! An address is often shared with programs that use MongoDB's drivers for other languages. The
+//! Rust driver refuses a whole address because of one unknown option, or accepts an option and
+//! fails when it connects. Messages repeat only the names of options, because an address may hold a
+//! password.
 
-use super::options::{self, Use};
+use crate::mirror::mongo::options;
+use crate::mirror::mongo::options::OptionUse;
+use crate::process::tls_roots;
 use crate::settings::Secret;
-use crate::trust;
 use futures_util::FutureExt;
 use mongodb::error::ErrorKind;
 use mongodb::options::{ClientOptions, ConnectionString, Tls};
@@ -14,29 +16,29 @@ use std::collections::BTreeSet;
 
 /// An address that the driver accepts.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(super) struct MongoUri {
     pub(super) uri: Secret,
-    /// What of it is ignored.
+    /// The options that are ignored.
     pub(super) warnings: Vec<String>,
 }
 
-impl Address {
-    /// Reads an address, or says everything that is wrong with it.
+impl MongoUri {
+    /// Reads an address, or returns all its faults.
     pub(super) fn read(uri: &Secret) -> Result<Self, Vec<String>> {
-        let parts = Parts::split(uri.reveal()).map_err(|fault| vec![fault.to_owned()])?;
+        let parts = UriParts::split(uri.reveal()).map_err(|fault| vec![fault.to_owned()])?;
         let mut kept = Vec::new();
         let (mut warnings, mut faults) = (Vec::new(), Vec::new());
         for read in options::read(parts.options, parts.is_srv()) {
             match read {
-                Use::Keep(option) => kept.push(option),
-                Use::Ignore(Some(warning)) => warnings.push(warning),
-                Use::Ignore(None) => {}
-                Use::Refuse(fault) => faults.push(fault),
+                OptionUse::Keep(option) => kept.push(option),
+                OptionUse::Ignore(Some(warning)) => warnings.push(warning),
+                OptionUse::Ignore(None) => {}
+                OptionUse::Refuse(fault) => faults.push(fault),
             }
         }
-        faults.extend(twice(&kept));
+        faults.extend(repeated_option(&kept));
         if faults.is_empty() {
-            faults.extend(parts.fault_of_driver(&kept));
+            faults.extend(parts.driver_fault(&kept));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -45,16 +47,16 @@ impl Address {
     }
 }
 
-/// Options that are given twice, of which the driver would take neither.
-fn twice(kept: &[String]) -> Option<String> {
+/// The fault of an option that is given twice. The driver refuses it too, without its name.
+fn repeated_option(kept: &[String]) -> Option<String> {
     let mut names = BTreeSet::new();
-    let mut names_of = kept.iter().map(|option| option.split('=').next().unwrap_or_default());
-    let again = names_of.find(|name| !names.insert(name.to_ascii_lowercase()))?;
-    Some(format!("has {again} more than once"))
+    let mut given = kept.iter().map(|option| option.split('=').next().unwrap_or_default());
+    let repeated = given.find(|name| !names.insert(name.to_ascii_lowercase()))?;
+    Some(format!("has {repeated} more than once"))
 }
 
 /// The parts of an address.
-struct Parts<'a> {
+struct UriParts<'a> {
     scheme: &'a str,
     user: Option<&'a str>,
     hosts: &'a str,
@@ -62,21 +64,21 @@ struct Parts<'a> {
     options: &'a str,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UriParts<'a> {
     fn split(uri: &'a str) -> Result<Self, &'static str> {
         let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
         if !["mongodb", "mongodb+srv"].contains(&scheme) {
-            return Err("not an address that begins with mongodb:// or mongodb+srv://");
+            return Err("is not an address that begins with mongodb:// or mongodb+srv://");
         }
         let (before, options) = rest.split_once('?').unwrap_or((rest, ""));
         if !before.contains('@') && options.contains('@') {
-            return Err("has a ? before its @: in a user or password it is written %3F");
+            return Err("has a ? before its @: in a user or password, write %3F");
         }
-        let (user, place) = match before.rsplit_once('@') {
-            Some((user, place)) => (Some(user), place),
+        let (user, location) = match before.rsplit_once('@') {
+            Some((user, location)) => (Some(user), location),
             None => (None, before),
         };
-        let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, database) = location.split_once('/').unwrap_or((location, ""));
         Ok(Self { scheme, user, hosts, database, options })
     }
 
@@ -92,45 +94,47 @@ impl<'a> Parts<'a> {
         format!("{scheme}://{user}{at}{hosts}/{database}{mark}{}", options.join("&"))
     }
 
-    /// What the driver would not accept. Its own messages repeat what they are about; so each part is shown to it alone.
-    fn fault_of_driver(&self, options: &[String]) -> Option<String> {
+    /// The part that the driver does not accept. The driver's own message may repeat a password, so
+    /// the faulty part is found by parsing each part alone.
+    fn driver_fault(&self, options: &[String]) -> Option<String> {
         let Self { scheme, user, hosts, database, .. } = self;
         let refuses = |uri: String| ConnectionString::parse(uri).is_err();
         if user.is_some_and(|user| refuses(format!("mongodb://{user}@host"))) {
-            return Some("has a user or password in which a character of :/?#[]@% is not percent-encoded, or no user".to_owned());
+            return Some("has no user, or a user or password in which a character of :/?#[]@% is not percent-encoded".to_owned());
         }
         if refuses(format!("{scheme}://{hosts}")) {
             let fault = if self.is_srv() {
-                "mongodb+srv takes one name of a host, without a port"
+                "must have one name of a host, without a port, after mongodb+srv://"
             } else {
                 "has a host that is no name or address with a port from 1 to 65535"
             };
             return Some(fault.to_owned());
         }
         if refuses(format!("mongodb://host/{database}")) {
-            return Some("has a name of a database with a character that none may have".to_owned());
+            return Some("has a database whose name contains a forbidden character".to_owned());
         }
-        let blamed = options.iter().find(|option| {
-            // Some options need a user, some forbid a password, and some belong to mongodb+srv.
+        let unsupported = options.iter().find(|option| {
+            // Some options need a user, some forbid a password, and some need mongodb+srv.
             let probes = ["mongodb://u:p@host", "mongodb://u@host", "mongodb+srv://a.b.c"];
             probes.iter().all(|probe| refuses(format!("{probe}/?{option}")))
         });
-        if let Some(option) = blamed {
+        if let Some(option) = unsupported {
             let name = option.split('=').next().unwrap_or_default();
             return Some(format!("has a value of {name} that is not supported"));
         }
-        self.fault_of_whole(options)
+        self.combination_fault(options)
     }
 
-    fn fault_of_whole(&self, options: &[String]) -> Option<String> {
+    /// The fault of parts that the driver accepts alone but not together.
+    fn combination_fault(&self, options: &[String]) -> Option<String> {
         let Ok(parsed) = ConnectionString::parse(self.with(options)) else {
-            return Some("has options that do not fit together, or not to its user".to_owned());
+            return Some("has options that do not fit together or do not fit its user".to_owned());
         };
-        if let Some(fault) = fault_of_tls(parsed.tls.as_ref()) {
+        if let Some(fault) = tls_fault(parsed.tls.as_ref()) {
             return Some(fault);
         }
         if self.is_srv() {
-            // Its hosts would be looked up.
+            // Parsing the options would look up the hosts.
             return None;
         }
         match ClientOptions::parse(parsed)
@@ -139,7 +143,7 @@ impl<'a> Parts<'a> {
             .err()
             .map(|error| *error.kind)
         {
-            // At this point it speaks of how options go together, and repeats nothing of them.
+            // At this point the message is about a combination of options and repeats no values.
             Some(ErrorKind::InvalidArgument { message, .. }) => {
                 Some(format!("is refused by the driver: {message}"))
             }
@@ -149,19 +153,19 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What is wrong with the files that TLS needs.
-fn fault_of_tls(tls: Option<&Tls>) -> Option<String> {
+/// The fault of a file that TLS needs.
+fn tls_fault(tls: Option<&Tls>) -> Option<String> {
     let Some(Tls::Enabled(tls)) = tls else { return None };
-    let identity = tls.cert_key_file_path.as_ref().map(|file| trust::check_identity(file));
+    let identity = tls.cert_key_file_path.as_ref().map(|file| tls_roots::check_identity(file));
     if let Some(Err(fault)) = identity {
         return Some(format!("tlsCertificateKeyFile: {fault}"));
     }
     match &tls.ca_file_path {
         Some(file) => {
-            trust::check_certificates(file).err().map(|fault| format!("tlsCAFile: {fault}"))
+            tls_roots::check_certificates(file).err().map(|fault| format!("tlsCAFile: {fault}"))
         }
         None if tls.allow_invalid_certificates == Some(true) => None,
-        None => trust::check_authorities().err(),
+        None => tls_roots::check_authorities().err(),
     }
 }
 
@@ -169,12 +173,12 @@ fn fault_of_tls(tls: Option<&Tls>) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(uri: &str) -> Result<Address, Vec<String>> {
-        Address::read(&Secret::new(uri.to_owned()))
+    fn read(uri: &str) -> Result<MongoUri, Vec<String>> {
+        MongoUri::read(&Secret::new(uri.to_owned()))
     }
 
     #[test]
-    fn what_does_not_matter_to_a_reader_does_not_reach_the_driver() {
+    fn options_for_writers_do_not_reach_the_driver() {
         let uri = "mongodb://u:p%40@a:1,b:2/db?w=0&retryWrites=true&replicaSet=rs0&maxPoolSize=0&journal=false&&ssl=false";
         let address = read(uri).unwrap();
         assert_eq!(address.uri.reveal(), "mongodb://u:p%40@a:1,b:2/db?replicaSet=rs0&ssl=false");
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_and_nothing_is_repeated() {
+    fn every_fault_is_reported_and_no_value_is_repeated() {
         for (uri, fault) in [
             ("http://pa55", "begins with mongodb://"),
             ("mongodb://user:pa?55@host", "%3F"),

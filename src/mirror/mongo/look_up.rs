@@ -1,24 +1,25 @@
-//! Which servers an address stands for.
+//! Parsing an address for the driver. A mongodb+srv name is looked up.
 
-use super::reason::reason;
-use crate::file_access;
+use crate::mirror::mongo::reason::reason;
+use crate::process::file_access;
 use crate::settings::Secret;
 use mongodb::options::ClientOptions;
 use std::path::Path;
 use std::time::Duration;
 
-/// What names are looked up by.
+/// The configuration of the resolver. The driver reads it.
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// How long looking up a name may take: all its servers are asked more than once.
+/// How long a look-up may take. The resolver queries each name server more than once.
 const LOOK_UP_LIMIT: Duration = Duration::from_mins(1);
 
-/// What the driver makes of an address. For mongodb+srv it reads the configuration of the resolver on the thread that asks.
+/// Parses an address into the driver's options. For mongodb+srv, the driver reads the resolver's
+/// configuration on the calling thread, so this runs on another thread.
 pub(super) async fn look_up(uri: Secret) -> Result<ClientOptions, String> {
     let parsed = if uri.reveal().starts_with("mongodb+srv://") {
         let parse = move || {
             file_access::enter(Path::new(RESOLVER));
-            // One of its own: that of the service may end before the name is found.
+            // A separate runtime: the runtime of the process may shut down during the look-up.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(async { ClientOptions::parse(uri.reveal()).await }))
         };

@@ -1,211 +1,119 @@
 //! Following a collection of MongoDB without a gap.
 //!
-//! Note the cluster's operation time, open a change stream from there, *then* read the collection,
-//! then apply the stream: nothing between is lost, and applying a change twice does no harm. The
-//! stream carries keys only; changed documents are fetched, found ones replace what there was and
-//! missing ones remove it. Three rules make moves and racing deletions come out right: reads are
-//! majority reads from the primary, in a session that has seen the change; one fetch at a time; the
-//! records are keyed by `_id`, type included.
+//! The follower notes the cluster's operation time, opens a change stream from there, *then* reads
+//! the collection, then applies the stream. So no change in between is lost, and applying a change
+//! twice does no harm.
+//!
+//! The stream carries keys only. Changed documents are fetched: a document that is found replaces
+//! its earlier version, and one that is missing is removed. Three rules make moved documents and
+//! racing deletions correct:
+//!
+//! - Reads are majority reads from the primary, in a session that has seen the change.
+//! - One fetch runs at a time.
+//! - Records are keyed by `_id`, type included.
 
 mod address;
 mod authorities;
+mod client;
 mod look_up;
+mod lost;
 mod options;
+mod probe;
 mod reason;
 mod servers;
+mod settings;
 mod source;
 mod stream;
-mod survey;
 
-use super::document::DocumentKey;
-use super::{Changes, Mirror, View};
-use crate::lifecycle::Condition;
+pub use crate::mirror::mongo::client::Mongo;
+pub use crate::mirror::mongo::settings::MongoSettings;
+
 use crate::metrics::LoadReason;
-use crate::pause::Pause;
-use crate::settings::{Secret, Section};
-use address::Address;
-use authorities::Authorities;
+use crate::mirror::document::DocumentKey;
+use crate::mirror::mongo::client::Connected;
+use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::source::{CollectionSource, Position};
+use crate::mirror::mongo::stream::{StreamReplies, StreamReply, pump};
+use crate::mirror::tables::DocumentChanges;
+use crate::mirror::{Mirror, View};
+use crate::process::backoff::Backoff;
+use crate::process::lifecycle::Condition;
 use bson::{Binary, Bson, RawDocument, Timestamp};
-use look_up::look_up;
-use mongodb::options::{ConnectionString, HostInfo};
-use mongodb::{Client, ClientSession, Database};
-use servers::Servers;
-use source::{Position, Source};
+use mongodb::ClientSession;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use stream::{Lost, Replies, Reply, pump};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Replies of the stream that wait to be applied. Beyond it the stream is not read on.
+/// The number of replies that wait to be applied. The stream is not read while this many wait.
 const WAITING_REPLIES: usize = 4;
 
-/// How often it is looked at whether a stream that says nothing has got too old.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the age of a silent stream is checked.
+const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Changed documents that are enough for one fetch.
+/// The number of changed documents at which no more replies are added to a fetch.
 const FETCHED_DOCUMENTS: usize = 1000;
 
-/// How long a client looks for a server, unless the address says otherwise. Short, since trying
-/// again is our own affair.
-const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The longest that the address may say: less than any reply is waited for, so that why there is no server can be told.
-const LONGEST_SERVER_SELECTION: Duration = Duration::from_secs(7);
-
-/// How long a reply is waited for to begin with. A server that holds one back may answer everybody else: then the driver waits
-/// for ever.
+/// The initial time limit of a reply. The driver itself has none: it waits forever for a server
+/// that holds back a reply and is otherwise healthy.
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The limit grows, since a large collection on a slow disk may take so long.
+/// The time limit of a reply grows up to this, because a large collection on a slow disk may need
+/// it.
 const LONGEST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 
-/// How long a client that gets no further is tried again, where a stream can go on. It knows of more servers than the address
-/// may name.
+/// How long a client without progress is kept while its stream may continue. A client may have
+/// discovered servers that the address does not name.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The section `[mongodb]`.
-#[derive(Debug, Clone)]
-pub struct MongoSettings {
-    uri: Secret,
-    database: String,
-    /// What of the address is ignored.
-    ignored: Vec<String>,
-}
-
-impl MongoSettings {
-    pub fn read(section: &mut Section<'_>) -> Self {
-        let uri = section.secret("uri", Some("mongodb://127.0.0.1:27017/?replicaSet=rs0"));
-        let address = match uri.as_ref().map(Address::read) {
-            Some(Ok(address)) => Some(address),
-            Some(Err(faults)) => {
-                for fault in faults {
-                    section.fault("uri", fault);
-                }
-                None
-            }
-            None => None,
-        };
-        let nothing = || Address { uri: Secret::new(String::new()), warnings: Vec::new() };
-        let Address { uri, warnings: ignored } = address.unwrap_or_else(nothing);
-        let database: String = section.value("database", "tether".to_owned());
-        if database.is_empty() {
-            section.fault("database", "is empty");
-        }
-        Self { uri, database, ignored }
-    }
-
-    /// Says in the log what is worth a look in them.
-    pub fn warn(&self) {
-        for warning in self.warnings() {
-            tracing::warn!("{warning}");
-        }
-    }
-
-    /// What is worth a look in them.
-    pub fn warnings(&self) -> Vec<String> {
-        self.ignored.iter().map(|ignored| format!("mongodb.uri: {ignored}")).collect()
-    }
-}
-
-impl MongoSettings {
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-
-    /// Hosts and ports of the address, or the name under which they are found; nothing else of it.
-    fn servers(&self) -> Option<String> {
-        match ConnectionString::parse(self.uri.reveal()).ok()?.host_info {
-            HostInfo::HostIdentifiers(hosts) => {
-                Some(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-            }
-            HostInfo::DnsRecord(name) => Some(name),
-            _ => None,
-        }
-    }
-}
-
-/// The database by its address.
-#[derive(Debug)]
-pub struct Mongo {
-    settings: MongoSettings,
-}
-
-impl Mongo {
-    pub fn new(settings: MongoSettings) -> Self {
-        Self { settings }
-    }
-
-    /// The database of a new client, which connects when it is used. A client forgets the address over what it has learnt
-    /// of the servers: when all of those are gone, or were of the wrong kind once, it never finds another.
-    async fn connect(&self) -> Result<Connected, Lost> {
-        // It was parsed before; what is left to fail is looking up the name of mongodb+srv.
-        let mut options = look_up(self.settings.uri.clone()).await.map_err(|reason| {
-            Lost::passing(format!("the servers of mongodb.uri cannot be looked up: {reason}"))
-        })?;
-        options.app_name.get_or_insert_with(|| "hookgate".to_owned());
-        let patience = options.server_selection_timeout.unwrap_or(SERVER_SELECTION_TIMEOUT);
-        options.server_selection_timeout = Some(patience.min(LONGEST_SERVER_SELECTION));
-        let servers = Servers::watch(&mut options);
-        let authorities = Authorities::put_into(&mut options).await.map_err(Lost::passing)?;
-        let client = Client::with_options(options).map_err(Lost::from)?;
-        let database = client.database(&self.settings.database);
-        Ok(Connected { database, servers, _authorities: authorities })
-    }
-}
-
-/// A client that is in use, for its database.
-#[derive(Debug)]
-struct Connected {
-    database: Database,
-    servers: Servers,
-    /// The client reads them when it meets another server.
-    _authorities: Option<Authorities>,
-}
-
-/// Keeps a mirror as the collection is. Never ends.
+/// Keeps a mirror equal to a collection. Never returns.
 pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
-    let mut line = Line {
+    let mut follow = Follow {
         mongo,
         collection,
         connected: None,
-        place: None,
+        position: None,
         uuid: None,
         has_advanced: false,
         reason: LoadReason::Start,
         limit: REPLY_LIMIT,
     };
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     let mut advanced_at = Instant::now();
     loop {
-        line.has_advanced = false;
-        let Err(lost) = line.follow(&mut mirror).await;
-        let lost = lost.with_servers(line.connected.as_ref());
-        if !lost.is_passing {
-            line.place = None;
+        follow.has_advanced = false;
+        let Err(lost) = follow.until_lost(&mut mirror).await;
+        let lost = lost.with_servers(follow.connected.as_ref().map(|connected| &connected.servers));
+        if !lost.is_transient {
+            follow.position = None;
         }
-        if line.has_advanced {
+        if follow.has_advanced {
             advanced_at = Instant::now();
-            line.limit = REPLY_LIMIT;
-            pause.reset();
+            follow.limit = REPLY_LIMIT;
+            backoff.reset();
         } else {
-            line.limit = (line.limit * 2).min(LONGEST_REPLY_LIMIT);
+            follow.limit = (follow.limit * 2).min(LONGEST_REPLY_LIMIT);
         }
-        if line.place.is_none() || advanced_at.elapsed() > CLIENT_PATIENCE {
-            line.connected = None;
+        if follow.position.is_none() || advanced_at.elapsed() > CLIENT_PATIENCE {
+            follow.connected = None;
         }
-        if line.has_advanced && line.place.is_some() {
-            // Nobody need know of it, if the next attempt succeeds.
-            tracing::debug!(collection = line.collection, reason = lost.reason, "interrupted");
+        if follow.has_advanced && follow.position.is_some() {
+            // Worth a warning only if the next attempt fails too.
+            tracing::debug!(
+                collection = follow.collection,
+                reason = lost.reason,
+                "change stream interrupted"
+            );
         } else {
             mirror.report(not_followed(&mirror, &lost));
         }
-        pause.wait().await;
+        backoff.wait().await;
     }
 }
 
+/// The condition of a mirror that is not followed at the moment.
 fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
     if mirror.freshness.is_loaded() {
         Condition::Degraded(vec![format!("not followed: {}", lost.reason)])
@@ -214,101 +122,108 @@ fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
     }
 }
 
-/// What outlives a stream.
-struct Line {
+/// The state of a follower that outlives a change stream.
+struct Follow {
     mongo: Arc<Mongo>,
     collection: String,
     connected: Option<Connected>,
-    /// Where the next stream goes on: behind all that has been applied. `None`: everything has to be loaded.
-    place: Option<Position>,
-    /// Of the collection that is followed, if known. A stream can be resumed on a server that has been set up again, whose
-    /// collection of the same name has other documents.
+    /// Where the next stream continues: after everything that has been applied. `None` if the
+    /// collection has to be loaded.
+    position: Option<Position>,
+    /// The UUID of the collection, if known. After a server has been set up again, its stream may
+    /// resume although the collection of the same name is a different one.
     uuid: Option<Binary>,
-    /// Whether the last stream has told anything.
+    /// Whether a reply of the last stream has been applied.
     has_advanced: bool,
-    /// Of the next load.
+    /// The reason of the next load.
     reason: LoadReason,
-    /// How long a reply is waited for.
+    /// The time limit of a reply.
     limit: Duration,
 }
 
-impl Line {
-    /// Loads the collection, unless a stream can go on where the last one was, and follows it until the stream is lost.
-    async fn follow<V: View>(&mut self, mirror: &mut Mirror<V>) -> Result<Infallible, Lost> {
+impl Follow {
+    /// Follows the collection until the stream is lost. Loads it first, unless the stream continues
+    /// at the position of the last one.
+    async fn until_lost<V: View>(&mut self, mirror: &mut Mirror<V>) -> Result<Infallible, Lost> {
         let connected = match &self.connected {
             Some(connected) => connected,
             None => self.connected.insert(self.mongo.connect().await?),
         };
-        let source = Source::new(&connected.database, &self.collection, self.limit);
-        let begun = Instant::now();
+        let source = CollectionSource::new(&connected.database, &self.collection, self.limit);
+        let begun_at = Instant::now();
         let mut session = source.session().await?;
         let now = session.operation_time();
-        let from = self.place.clone().unwrap_or(Position::Time(now));
+        let from = self.position.clone().unwrap_or(Position::Time(now));
         let stream = source.open_stream(&from).await?;
         let (sender, replies) = mpsc::channel(WAITING_REPLIES);
-        // It ends when nobody listens to it any more.
+        // The task ends when the receiver is dropped.
         tokio::spawn(pump(source.clone(), stream, from, sender));
         let (exists, uuid) = source.identity(&mut session).await?;
         let is_missing = !exists;
-        let caught_up = self.place.is_some();
-        // Without a UUID, one that exists may be the same: not every user may ask.
-        let is_another = self.uuid.is_some() && uuid != self.uuid && (is_missing || uuid.is_some());
-        if caught_up && is_another {
-            return Err(Lost::for_good("the collection is not the one that was loaded"));
+        let caught_up = self.position.is_some();
+        // A collection that exists without a known UUID may be the same: not every user may read
+        // it.
+        let is_replaced =
+            self.uuid.is_some() && uuid != self.uuid && (is_missing || uuid.is_some());
+        if caught_up && is_replaced {
+            return Err(Lost::permanent("the collection is not the one that was loaded"));
         }
         self.uuid = uuid;
         if !caught_up {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;
-            mirror.loaded_as_of(begun);
+            mirror.loaded_as_of(begun_at);
         }
         let (loaded_at, loaded_by) = (session.operation_time(), Instant::now());
-        let line = self;
         let follower =
-            Follower { source, session, loaded_at, loaded_by, caught_up, is_missing, line };
+            Follower { source, session, loaded_at, loaded_by, caught_up, is_missing, follow: self };
         follower.run(mirror, replies).await
     }
 }
 
-/// Applies what the stream says to a mirror that has been loaded.
+/// Applies a change stream to a mirror that has been loaded.
 struct Follower<'a> {
-    source: Source,
+    source: CollectionSource,
     session: ClientSession,
-    /// The time of the cluster when the load had ended.
+    /// The cluster time at the end of the load.
     loaded_at: Option<Timestamp>,
-    /// The same by our own clock: what came before may have been said before.
+    /// The end of the load by the local clock.
     loaded_by: Instant,
     /// Whether every change up to the end of the load has been applied.
     caught_up: bool,
+    /// Whether the collection does not exist.
     is_missing: bool,
-    line: &'a mut Line,
+    follow: &'a mut Follow,
 }
 
 impl Follower<'_> {
+    /// Applies replies until the stream is lost.
     async fn run<V: View>(
         mut self,
         mirror: &mut Mirror<V>,
-        mut replies: Replies,
+        mut replies: StreamReplies,
     ) -> Result<Infallible, Lost> {
         loop {
-            match tokio::time::timeout(LOOK_INTERVAL, replies.recv()).await {
-                // A stream that says nothing gets old.
+            match tokio::time::timeout(AGE_CHECK_INTERVAL, replies.recv()).await {
+                // A silent stream may have become stale.
                 Err(_) if self.caught_up => mirror.report(self.condition()),
                 Err(_) => {}
-                Ok(None) => return Err(Lost::for_good("the reader of the stream has ended")),
+                Ok(None) => {
+                    return Err(Lost::permanent("the task that reads the stream has ended"));
+                }
                 Ok(Some(reply)) => self.handle(mirror, reply?, &mut replies).await?,
             }
         }
     }
 
-    /// Handles a reply and those that wait behind it, up to one fetch.
+    /// Applies a reply together with those that wait after it, up to the size of a fetch.
     async fn handle<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
-        mut reply: Reply,
-        replies: &mut Replies,
+        mut reply: StreamReply,
+        replies: &mut StreamReplies,
     ) -> Result<(), Lost> {
-        let mut changed = self.take(&mut reply);
+        let mut changed = self.take_changes(&mut reply);
         let mut lost = None;
         while changed.len() < FETCHED_DOCUMENTS && lost.is_none() {
             match replies.try_recv() {
@@ -316,7 +231,7 @@ impl Follower<'_> {
                 Ok(Err(reason)) => lost = Some(reason),
                 Ok(Ok(next)) => {
                     reply = next;
-                    changed.extend(self.take(&mut reply));
+                    changed.extend(self.take_changes(&mut reply));
                 }
             }
         }
@@ -324,26 +239,27 @@ impl Follower<'_> {
             self.apply(mirror, changed).await?;
         }
         if self.is_missing && self.caught_up {
-            // A collection may come into being without a document, of which the stream says nothing.
+            // The stream does not report the creation of an empty collection.
             let exists = self.source.exists(&mut self.session).await;
             self.is_missing = !exists.unwrap_or_default();
         }
         if self.caught_up {
-            self.line.place = Some(reply.position);
-            self.line.has_advanced = true;
+            self.follow.position = Some(reply.position);
+            self.follow.has_advanced = true;
             mirror.current_as_of(reply.as_of);
             mirror.report(self.condition());
         }
         lost.map_or(Ok(()), Err)
     }
 
-    /// Takes the changes out of a reply.
-    fn take(&mut self, reply: &mut Reply) -> HashMap<DocumentKey, Bson> {
-        let is_behind = match reply.changed_at {
+    /// Takes the changes out of a reply, and records whether the stream has caught up with the
+    /// load.
+    fn take_changes(&mut self, reply: &mut StreamReply) -> HashMap<DocumentKey, Bson> {
+        let is_after_load = match reply.changed_at {
             Some(changed_at) => Some(changed_at) > self.loaded_at,
             None => reply.as_of > self.loaded_by,
         };
-        self.caught_up |= is_behind;
+        self.caught_up |= is_after_load;
         if let Some(time) = reply.changed_at {
             self.session.advance_operation_time(time);
         }
@@ -354,22 +270,23 @@ impl Follower<'_> {
     async fn apply<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
-        mut changed: HashMap<DocumentKey, Bson>,
+        changed: HashMap<DocumentKey, Bson>,
     ) -> mongodb::error::Result<()> {
         self.is_missing = false;
         let ids = changed.values().cloned().collect();
-        let projection = mirror.view().projection();
-        let mut outcome: Changes<V> = Vec::with_capacity(changed.len());
-        let found = |key: DocumentKey, document: &RawDocument| {
-            if changed.remove(&key).is_some() {
-                mirror.put(&mut outcome, key, document);
+        let projection = mirror.projection();
+        let mut missing = changed;
+        let mut updates: DocumentChanges<V> = Vec::with_capacity(missing.len());
+        let visit = |key: DocumentKey, document: &RawDocument| {
+            if missing.remove(&key).is_some() {
+                mirror.upsert(&mut updates, key, document);
             }
         };
-        self.source.fetch(ids, projection, &mut self.session, found).await?;
-        for key in changed.into_keys() {
-            mirror.remove(&mut outcome, key);
+        self.source.fetch(ids, projection, &mut self.session, visit).await?;
+        for key in missing.into_keys() {
+            mirror.remove(&mut updates, key);
         }
-        mirror.apply(outcome);
+        mirror.apply(updates);
         Ok(())
     }
 

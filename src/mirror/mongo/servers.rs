@@ -1,16 +1,18 @@
-//! What the driver last learnt of each server. Its own message, when it finds none, is a dump of all it knows.
+//! The last known state of each server, for the log and `/readyz`. The driver's own message, when
+//! it finds no server, is a dump of everything it knows.
 
-use super::reason::reason;
+use crate::mirror::mongo::reason::reason;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{ClientOptions, Tls};
 use mongodb::{ServerInfo, ServerType};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-/// Servers by their addresses.
+/// The servers of a client by their addresses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
 
@@ -21,24 +23,24 @@ struct Server {
 }
 
 impl Servers {
-    /// Learns what a client with these options learns.
+    /// Subscribes to the events of a client that is made with these options.
     pub(super) fn watch(options: &mut ClientOptions) -> Self {
         let servers = Self::default();
         let speaks_tls = matches!(options.tls, Some(Tls::Enabled(_)));
         let watching = servers.clone();
         options.sdam_event_handler =
-            Some(EventHandler::callback(move |event| watching.note(event, speaks_tls)));
+            Some(EventHandler::callback(move |event| watching.record(event, speaks_tls)));
         servers
     }
 
-    /// Every server with what is known of it.
-    pub(super) fn in_words(&self) -> String {
+    /// Every server with its state.
+    pub(super) fn describe(&self) -> String {
         let servers = self.lock();
         let each = servers.iter().map(|(address, server)| format!("{address}: {}", server.state));
         each.collect::<Vec<_>>().join("; ")
     }
 
-    fn note(&self, event: SdamEvent, speaks_tls: bool) {
+    fn record(&self, event: SdamEvent, speaks_tls: bool) {
         let mut servers = self.lock();
         match event {
             SdamEvent::ServerOpening(event) => {
@@ -50,27 +52,27 @@ impl Servers {
             }
             SdamEvent::ServerDescriptionChanged(event) => {
                 let server = servers.entry(event.address.to_string()).or_default();
-                server.changed(&event.new_description, speaks_tls);
+                server.update(&event.new_description, speaks_tls);
             }
             _ => {}
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
 impl Server {
-    fn changed(&mut self, description: &ServerInfo<'_>, speaks_tls: bool) {
+    fn update(&mut self, description: &ServerInfo<'_>, speaks_tls: bool) {
         if let Some(error) = description.error() {
-            return self.failed(error, speaks_tls);
+            return self.fail(error, speaks_tls);
         }
         self.has_answered |= description.server_type() != ServerType::Unknown;
         kind(description.server_type()).clone_into(&mut self.state);
     }
 
-    fn failed(&mut self, error: &Error, speaks_tls: bool) {
+    fn fail(&mut self, error: &Error, speaks_tls: bool) {
         self.state = reason(error);
         if !self.has_answered && !speaks_tls && is_cut_off(error) {
             self.state.push_str("; a port that expects TLS does so, see tls=true");
@@ -94,7 +96,7 @@ fn kind(server: ServerType) -> &'static str {
     }
 }
 
-/// Whether the server has ended the connection instead of answering.
+/// Whether the server has closed the connection instead of answering.
 fn is_cut_off(error: &Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(&*error.kind, ErrorKind::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))

@@ -1,73 +1,75 @@
-//! When a snapshot is written, by which process, and what is reported of it.
+//! Writing snapshots: when, by which process, and what is reported about them.
 
-use super::{Contents, replaced_file};
-use crate::file_access;
-use crate::lifecycle::{Condition, Reporter};
-use crate::mirror::Freshness;
+use crate::mirror::freshness::Freshness;
+use crate::mirror::snapshot::{Contents, replaced_file};
+use crate::process::file_access;
+use crate::process::lifecycle::{Condition, Reporter};
 use metrics::Gauge;
+use parking_lot::{Mutex, MutexGuard};
 use std::io::{self, BufWriter};
 use std::mem::ManuallyDrop;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// Between two files; the first one is written as soon as everything is loaded.
+/// The time between two snapshots. The first is written as soon as every mirror is current.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often is checked whether everything is loaded, and whether the other process has let go of the lock.
+/// How often the keeper checks whether every mirror is current, whether another process has
+/// released the lock, and how old the last snapshot is.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Beyond this age a snapshot is reported as old.
-const OLD: Duration = Duration::from_secs(300);
+/// A snapshot older than this is reported.
+const LONGEST_AGE: Duration = Duration::from_secs(300);
 
-/// Writes snapshots for as long as the process lives.
+/// Writes snapshots while the process runs.
 #[derive(Debug)]
 pub struct Keeper {
     contents: Contents,
-    /// A snapshot is written while all of these are current.
+    /// The freshness of the mirrors. A snapshot is written only while all of them are current.
     freshness: Vec<Arc<Freshness>>,
     reporter: Reporter,
-    /// Seconds since the last snapshot was taken.
-    age: Gauge,
-    state: Mutex<State>,
+    /// The age of the last snapshot in seconds.
+    age_gauge: Gauge,
+    state: Mutex<KeeperState>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// When the last snapshot was taken, or this process began where there is none.
+struct KeeperState {
+    /// When the last snapshot was taken. The start of this process if there is none.
     taken_at: Instant,
     /// Why the last attempt failed.
     problem: Option<String>,
 }
 
 impl Keeper {
-    /// `taken_at`: of the snapshot that was found at the start.
+    /// `taken_at` is the time of the snapshot that was found at the start.
     pub fn new(
         contents: Contents,
         freshness: Vec<Arc<Freshness>>,
         reporter: Reporter,
-        age: Gauge,
+        age_gauge: Gauge,
         taken_at: Option<SystemTime>,
     ) -> Self {
         reporter.set(Condition::Ready);
-        let found = taken_at.and_then(|taken_at| taken_at.elapsed().ok()).unwrap_or_default();
+        let age = taken_at.and_then(|taken_at| taken_at.elapsed().ok()).unwrap_or_default();
         let now = Instant::now();
-        let taken_at = now.checked_sub(found).unwrap_or(now);
-        let state = Mutex::new(State { taken_at, problem: None });
-        Self { contents, freshness, reporter, age, state }
+        let taken_at = now.checked_sub(age).unwrap_or(now);
+        let state = Mutex::new(KeeperState { taken_at, problem: None });
+        Self { contents, freshness, reporter, age_gauge, state }
     }
 
-    /// Writes a snapshot every minute. Never ends.
+    /// Writes a snapshot every minute. Never returns.
     ///
-    /// A write that hangs, as on a network file system, is reported like one that fails.
+    /// A write that hangs, as it may on a network file system, is reported like one that fails.
     pub async fn keep(self) {
-        tokio::join!(self.write_often(), self.report_often());
+        tokio::join!(self.write_repeatedly(), self.report_repeatedly());
     }
 
-    async fn write_often(&self) {
-        // Never dropped: to close a file may hang as well, and this would be done by the thread that ends the process, which gives
-        // the lock back by its end.
+    async fn write_repeatedly(&self) {
+        // Never dropped. Closing the file may hang too, and the thread that ends the process would
+        // do it. The end of the process releases the lock.
         let _lock = ManuallyDrop::new(self.lock().await);
         loop {
             while !self.freshness.iter().all(|each| each.can_deny()) {
@@ -81,8 +83,8 @@ impl Keeper {
         }
     }
 
-    /// Waits until no other process writes to the same file. One that cannot be locked is written to nevertheless:
-    /// not every file system has locks, and a file is replaced as a whole.
+    /// Waits until no other process writes to the same file. A file that cannot be locked is
+    /// written without a lock: not every file system has locks, and a file is replaced as a whole.
     async fn lock(&self) -> Option<replaced_file::Lock> {
         let mut is_logged = false;
         loop {
@@ -93,7 +95,7 @@ impl Keeper {
                 Ok(Ok(None)) => {
                     let problem = "another process keeps its snapshots in the same file";
                     if !is_logged {
-                        tracing::warn!(file = %self.file().display(), "{problem}; none is written here");
+                        tracing::warn!(file = %self.file().display(), "{problem}; this process writes none");
                     }
                     is_logged = true;
                     self.state().problem = Some(problem.to_owned());
@@ -113,7 +115,7 @@ impl Keeper {
         match written {
             Ok(taken_at) => {
                 tracing::debug!(file = %file.display(), "snapshot written");
-                *state = State { taken_at, problem: None };
+                *state = KeeperState { taken_at, problem: None };
             }
             Err(error) => {
                 let error = format!("{error:#}");
@@ -123,7 +125,7 @@ impl Keeper {
         }
     }
 
-    async fn report_often(&self) {
+    async fn report_repeatedly(&self) {
         loop {
             self.report();
             tokio::time::sleep(CHECK_INTERVAL).await;
@@ -131,12 +133,12 @@ impl Keeper {
     }
 
     fn report(&self) {
-        let State { taken_at, problem } = &*self.state();
+        let KeeperState { taken_at, problem } = &*self.state();
         let age = taken_at.elapsed();
-        self.age.set(age.as_secs_f64());
-        let old = (age > OLD).then(|| {
-            let old = humantime::format_duration(OLD);
-            format!("no snapshot has been written for more than {old}")
+        self.age_gauge.set(age.as_secs_f64());
+        let old = (age > LONGEST_AGE).then(|| {
+            let longest = humantime::format_duration(LONGEST_AGE);
+            format!("no snapshot has been written for more than {longest}")
         });
         let notes: Vec<String> = old.into_iter().chain(problem.clone()).collect();
         self.reporter.set(if notes.is_empty() {
@@ -150,8 +152,8 @@ impl Keeper {
         &self.contents.file
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, KeeperState> {
+        self.state.lock()
     }
 }
 
@@ -161,10 +163,11 @@ fn write(contents: &Contents) -> anyhow::Result<()> {
     })
 }
 
-/// A write to a slow disk may take minutes; when it takes longer, the last snapshot is old.
+/// Runs file work within a limit. A write to a slow disk may take minutes; after the limit, the
+/// last snapshot is old anyway.
 async fn on_file<R: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
-    file_access::run_within(OLD, path, work).await
+    file_access::run_within(LONGEST_AGE, path, work).await
 }

@@ -1,45 +1,47 @@
-//! What is in memory, on disk: so that a restart serves while the database is away.
+//! The index on disk. After a restart it is served while the database is not reachable.
 //!
-//! A file is `magic, source, time, tables, checksum`: what the documents came from, in a digest; milliseconds since 1970;
-//! tables of `name, count, then key, document and data of each posting`; and the SHA-256 of all before it. Numbers are
-//! little-endian, texts have their length in front. A file that is not whole, of another version or of another source is
-//! refused.
+//! A file is `magic, source, time, tables, checksum`. The source is a digest of where the documents
+//! come from. The time is in milliseconds since 1970, little-endian. A table is its name, then the
+//! key, document and data of each posting, then an empty key. Each of these byte strings has its
+//! length in front. The checksum is the SHA-256 of everything before it. A file that is incomplete,
+//! of another version or of another source is refused.
 
-mod keeper;
+pub mod keeper;
 mod replaced_file;
 
-use super::key::Key;
-use super::shard::{Posting, push_bytes, take_bytes};
-use super::sharded::Sharded;
-use super::writer::Entry;
-use crate::file_access;
+use crate::mirror::index::key::IndexKey;
+use crate::mirror::index::shard::Posting;
+use crate::mirror::index::sharded::ShardedIndex;
+use crate::mirror::index::varint::{push_bytes, take_bytes};
+use crate::mirror::index::writer::Entry;
+use crate::process::file_access;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
-pub use keeper::Keeper;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Changes with the layout of the file, of keys or of what is under them.
+/// Changes with the layout of the file, of keys or of postings.
 const MAGIC: &[u8; 16] = b"hookgate-index-1";
 
 const SOURCE_BYTES: usize = 32;
 
-/// How far ahead of ours the clock of the machine may have been that wrote a snapshot.
+/// How far the clock of the machine that wrote a snapshot may have been ahead of ours.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long reading a file may take: five million triggers take some seconds.
-const SLOW: Duration = Duration::from_secs(30);
+/// How long reading a file may take. Five million triggers take some seconds.
+const READ_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where the documents come from and how they are read. A snapshot of another one must not be served.
+/// Identifies where the documents come from and how they are read. A snapshot with another id must
+/// not be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceId([u8; SOURCE_BYTES]);
 
 impl SourceId {
-    /// Of everything that decides on what the maps hold.
-    pub fn of(parts: &[&str]) -> Self {
+    /// `parts` are all settings that determine the contents of the index.
+    pub fn from_parts(parts: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in parts {
             push_bytes(&mut bytes, part.as_bytes());
@@ -50,17 +52,17 @@ impl SourceId {
     }
 }
 
-/// A map of a snapshot, by its name.
+/// An index with its name in a snapshot.
 #[derive(Debug, Clone)]
 pub struct Table {
     pub name: &'static str,
-    pub map: Arc<Sharded>,
-    /// Whether the map's readers can read this posting. A checksum says that a file is whole, not that its contents
-    /// are what this version writes.
+    pub map: Arc<ShardedIndex>,
+    /// Whether the readers of the index can read a posting. The checksum shows that a file is
+    /// complete, not that this version wrote its contents.
     pub is_readable: fn(Posting<'_>) -> bool,
 }
 
-/// Where snapshots are kept, and what is in them.
+/// Where snapshots are kept, and what they contain.
 #[derive(Debug, Clone)]
 pub struct Contents {
     pub file: PathBuf,
@@ -69,25 +71,25 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Writes everything that readers see.
+    /// Writes the tables as readers find them now.
     fn write(&self, out: impl Write, now: SystemTime) -> anyhow::Result<()> {
-        let mut out = Summed { out, sum: Context::new(&SHA256) };
+        let mut out = SummedWriter { out, sum: Context::new(&SHA256) };
         out.write_all(MAGIC)?;
         out.write_all(&self.source.0)?;
         out.write_all(&milliseconds(now).to_le_bytes())?;
         for Table { name, map, .. } in &self.tables {
             write_table(&mut out, name, map)?;
         }
-        let Summed { mut out, sum } = out;
+        let SummedWriter { mut out, sum } = out;
         out.write_all(sum.finish().as_ref())?;
         out.flush()?;
         Ok(())
     }
 
-    /// The snapshot that is there, if it can be believed.
+    /// Reads the snapshot. A file that is refused is logged, and `None` is returned as for no file.
     pub async fn find(&self) -> Option<Snapshot> {
         let contents = self.clone();
-        let reading = file_access::run_within(SLOW, &self.file, move || contents.read());
+        let reading = file_access::run_within(READ_LIMIT, &self.file, move || contents.read());
         let read = reading.await.map_err(anyhow::Error::from).flatten();
         read.unwrap_or_else(|error| {
             let file = self.file.display().to_string();
@@ -99,7 +101,7 @@ impl Contents {
     /// Reads the file; `None` where there is none.
     fn read(&self) -> anyhow::Result<Option<Snapshot>> {
         let Some(bytes) = replaced_file::read(&self.file)? else { return Ok(None) };
-        let snapshot = Snapshot::whole(bytes, self.source)?;
+        let snapshot = Snapshot::from_file(bytes, self.source)?;
         let latest = SystemTime::now() + CLOCK_DIFFERENCE;
         ensure!(snapshot.taken_at <= latest, "its time is in the future");
         ensure!(snapshot.is_readable(&self.tables), "its contents cannot be read");
@@ -107,11 +109,11 @@ impl Contents {
     }
 }
 
-fn write_table(out: &mut impl Write, name: &str, table: &Sharded) -> anyhow::Result<()> {
+fn write_table(out: &mut impl Write, name: &str, index: &ShardedIndex) -> anyhow::Result<()> {
     let mut buffer = Vec::new();
     let mut result = Ok(());
     push_bytes(&mut buffer, name.as_bytes());
-    table.for_each(|key, postings| {
+    index.for_each(|key, postings| {
         let key = &key.to_bytes()[..];
         for Posting { document, data } in postings {
             for bytes in [key, document, data] {
@@ -124,19 +126,19 @@ fn write_table(out: &mut impl Write, name: &str, table: &Sharded) -> anyhow::Res
         }
     });
     result?;
-    // No key is empty: that is the end of the table.
+    // An empty key ends the table; no stored key is empty.
     push_bytes(&mut buffer, b"");
     out.write_all(&buffer)?;
     Ok(())
 }
 
-/// Sums up what is written.
-struct Summed<W> {
+/// Computes the checksum of what is written.
+struct SummedWriter<W> {
     out: W,
     sum: Context,
 }
 
-impl<W: Write> Write for Summed<W> {
+impl<W: Write> Write for SummedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.sum.update(bytes.get(..written).unwrap_or_default());
@@ -148,7 +150,7 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-/// A snapshot that was read and is whole.
+/// A snapshot that is complete and of the right version and source.
 #[derive(Debug)]
 pub struct Snapshot {
     bytes: Vec<u8>,
@@ -157,30 +159,33 @@ pub struct Snapshot {
 
 impl Snapshot {
     #[cfg(test)]
-    pub(super) fn of_nothing() -> Self {
+    pub(super) fn empty() -> Self {
         Self { bytes: Vec::new(), taken_at: SystemTime::now() }
     }
 
-    /// Takes the contents of a file, if it is whole and of this source.
-    fn whole(mut bytes: Vec<u8>, source: SourceId) -> anyhow::Result<Self> {
+    /// Checks the contents of a file: its completeness, version and source.
+    fn from_file(mut bytes: Vec<u8>, source: SourceId) -> anyhow::Result<Self> {
         let Some((content, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
             bail!("it is too short");
         };
         ensure!(digest(&SHA256, content).as_ref() == sum, "its checksum is wrong");
         let head = MAGIC.len() + SOURCE_BYTES + 8;
         let (magic, rest) = content.split_at_checked(MAGIC.len()).context("it is too short")?;
-        ensure!(magic == MAGIC, "it is of another version");
+        ensure!(magic == MAGIC, "it is from another version");
         let (from, rest) = rest.split_at_checked(SOURCE_BYTES).context("it is too short")?;
-        ensure!(from == source.0, "it is of another database, collection or names of fields");
+        ensure!(
+            from == source.0,
+            "it is from another database or collection, or has other field names"
+        );
         let time = rest.first_chunk().context("it is too short")?;
         let taken_at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_le_bytes(*time)));
-        let taken_at = taken_at.context("its time cannot be read")?;
+        let taken_at = taken_at.context("its time is out of range")?;
         bytes.truncate(bytes.len() - SHA256_OUTPUT_LEN);
         bytes.drain(..head);
         Ok(Self { bytes, taken_at })
     }
 
-    /// Whether it holds these tables and nothing else, each of which its readers can read.
+    /// Whether it holds exactly these tables, and their readers can read every posting.
     fn is_readable(&self, tables: &[Table]) -> bool {
         let mut rest = self.bytes.as_slice();
         for table in tables {
@@ -194,7 +199,7 @@ impl Snapshot {
         rest.is_empty()
     }
 
-    /// What each document has in a table; nothing where there is no such table.
+    /// The entries of each document in a table; empty if there is no such table.
     pub fn documents(&self, name: &str) -> HashMap<&[u8], Vec<Entry>> {
         let mut documents: HashMap<&[u8], Vec<Entry>> = HashMap::new();
         for (key, Posting { document, data }) in self.table(name) {
@@ -204,6 +209,7 @@ impl Snapshot {
         documents
     }
 
+    /// The postings of a table, each with the stored form of its key.
     fn table(&self, name: &str) -> impl Iterator<Item = (&[u8], Posting<'_>)> {
         let mut rest = self.bytes.as_slice();
         while let Some((found, after)) = take_bytes(rest) {
@@ -218,15 +224,15 @@ impl Snapshot {
     }
 }
 
-/// Whether all entries of a table can be read, up to its end. The postings of a key stand together, one of each
-/// document, in order.
+/// Whether the table is complete and all its postings are readable. The postings of a key are
+/// adjacent, sorted by document, one of each document.
 fn are_readable(entries: &mut Entries<'_>, table: &Table) -> bool {
     let mut previous: Option<(&[u8], &[u8])> = None;
     for (key, posting) in entries.by_ref() {
         let is_repeated = previous.is_some_and(|(previous_key, document)| {
             previous_key == key && document >= posting.document
         });
-        if is_repeated || !Key::is_stored(key) || !(table.is_readable)(posting) {
+        if is_repeated || !IndexKey::is_stored(key) || !(table.is_readable)(posting) {
             return false;
         }
         previous = Some((key, posting.document));
@@ -234,7 +240,7 @@ fn are_readable(entries: &mut Entries<'_>, table: &Table) -> bool {
     entries.is_at_end
 }
 
-/// The entries of a table, and after its end the rest of the file.
+/// Iterates over a table. After its end, `rest` is the rest of the file.
 struct Entries<'a> {
     rest: &'a [u8],
     /// Whether the end of the table has been read.

@@ -1,7 +1,8 @@
-//! A file that is replaced as a whole: readers find the old or the new contents, also after a loss of power.
+//! A file that is replaced as a whole. Readers find the old or the new contents, even after a power
+//! failure.
 
-use crate::failpoint;
-use crate::file_access;
+use crate::process::failpoint;
+use crate::process::file_access;
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::ffi::OsString;
@@ -10,18 +11,19 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// For nobody else: a snapshot names organizations and holds digests of keys.
+/// Readable by its owner only, because a snapshot holds organization ids and digests of API keys.
 const MODE: u32 = 0o600;
 
-/// Held by the one process that replaces the file, until it is dropped.
+/// The right of one process to replace the file. Dropping it releases the lock.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
 /// Claims the right to replace a file; `None` while another process has it.
 ///
-/// The lock is on a file beside it, `<name>.lock`, which stays. Temporary files that a killed process left are removed.
+/// The lock is on the file `<name>.lock` in the same directory, which is never removed. Temporary
+/// files of a killed process are removed.
 pub(super) fn lock(path: &Path) -> anyhow::Result<Option<Lock>> {
-    let lock = beside(path, ".lock");
+    let lock = with_suffix(path, ".lock");
     file_access::enter(&lock);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(MODE);
@@ -37,13 +39,14 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<Option<Lock>> {
     }
 }
 
-/// Replaces a file by what is written: into a new file beside it, which takes its place when it is on the disk.
+/// Replaces a file. `write` fills a temporary file in the same directory, which is renamed once it
+/// is on the disk.
 pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&File) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     file_access::enter(path);
-    let temporary = beside(path, &format!(".{:016x}{TEMPORARY}", fastrand::u64(..)));
+    let temporary = with_suffix(path, &format!(".{:016x}{TEMPORARY}", fastrand::u64(..)));
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(MODE);
     let file = options.custom_flags(flags(OFlags::NOFOLLOW)).open(&temporary);
@@ -52,18 +55,20 @@ pub(super) fn replace(
         failpoint::hold("written snapshot");
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
-        // The name is on the disk when its directory is.
+        // The new name survives a power failure only once the directory is on the disk.
         File::open(directory(path))?.sync_all()?;
         Ok(())
     });
     if replaced.is_err() {
-        // It may have its new name already; what cannot be removed is removed with the leftovers.
+        // This fails if the file has been renamed already. Anything else that remains is removed
+        // with the leftovers.
         let _ = std::fs::remove_file(&temporary);
     }
     replaced
 }
 
-/// Reads a file; `None` where there is none. Anything but a regular file is refused: reading a FIFO may never end.
+/// Reads a file; `None` if it does not exist. Only a regular file is read: reading a FIFO may never
+/// end.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     file_access::enter(path);
     let mut options = OpenOptions::new();
@@ -80,7 +85,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// How the name of a temporary file ends, after the name of the file and a number.
+/// The end of a temporary file's name, which is `<name>.<16 hex digits>.new`.
 const TEMPORARY: &str = ".new";
 
 fn remove_leftovers(path: &Path) {
@@ -94,13 +99,15 @@ fn remove_leftovers(path: &Path) {
     }
 }
 
+/// Whether `other` is the name of a temporary file for the file `name`.
 fn is_temporary(name: &[u8], other: &[u8]) -> bool {
     let number = other.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"."));
     let number = number.and_then(|rest| rest.strip_suffix(TEMPORARY.as_bytes()));
     number.is_some_and(|number| number.len() == 16 && number.iter().all(u8::is_ascii_hexdigit))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A file in the same directory whose name has this suffix.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
@@ -120,7 +127,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_file_is_replaced_whole_or_not_at_all() {
+    fn a_file_is_replaced_completely_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
         assert_eq!(read(&path).unwrap(), None);
@@ -135,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_has_the_lock_and_removes_what_was_left() {
+    fn one_process_holds_the_lock_and_removes_leftovers() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
         let leftover = directory.path().join("index.0123456789abcdef.new");

@@ -1,14 +1,16 @@
-//! API keys: how they are stored, whose they are, and what is taken for one.
+//! API keys: how they are stored, which organization they belong to, and which credentials are read
+//! as API keys.
 
-use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
+use super::{assert_accepted, assert_refused, identity_of, merged, send, with_exp};
 use aws_lc_rs::digest::{SHA256, digest};
-use hookgate::hex::hex;
+use hex::encode as hex;
 use serde_json::json;
 use testkit::documents::{user, workflow};
 use testkit::tokens::{claims, token};
 use testkit::{App, Config, Documents};
 
-/// API keys that nearly look like a token, or have three parts as one has: the first is no JSON object with `alg`.
+/// API keys that resemble a token or have three parts like one: the first part is no JSON object
+/// with `alg`.
 const KEYS: [&str; 15] = [
     "a.b",
     "a..b",
@@ -28,15 +30,16 @@ const KEYS: [&str; 15] = [
     "eyJBbGciOiJIUzI1NiJ9.e30.AAAA",
 ];
 
-/// ... and some whose first part is one: `{"alg":"x"}`, `{"alg":null}`.
+/// Credentials that are read as tokens, because their first part is `{"alg":"x"}` or
+/// `{"alg":null}`.
 const TOKENS: [&str; 2] = ["eyJhbGciOiJ4In0.e30.AAAA", "eyJhbGciOm51bGx9.b.c"];
 
 #[tokio::test]
-async fn api_keys_are_texts_or_lists_of_texts() {
+async fn api_keys_are_strings_or_lists_of_strings() {
     let app = App::build().documents(users_with_keys(str::to_owned)).start().await;
     assert_keys(&app).await;
     for key in KEYS {
-        assert_taken(&send(&app, key).await, &key);
+        assert_accepted(&send(&app, key).await, &key);
     }
     for key in TOKENS {
         assert_refused(&send(&app, key).await, "invalid_token", &key);
@@ -57,37 +60,38 @@ async fn api_keys_can_be_stored_as_digests() {
         .start()
         .await;
     assert_keys(&app).await;
-    assert_taken(&send(&app, "key_upper").await, &"digits in upper case");
+    assert_accepted(&send(&app, "key_upper").await, &"digits in upper case");
     for key in ["key_plain", &sha256("key_a")] {
         assert_refused(&send(&app, key).await, "invalid_api_key", &key);
     }
     let metrics = app.hookgate.metrics().await;
     let skipped = metrics.value("hookgate_index_skipped_api_keys_total", &[]);
-    assert!((skipped - 1.0).abs() < f64::EPSILON, "{skipped} were skipped");
+    assert!((skipped - 1.0).abs() < f64::EPSILON, "{skipped} keys were skipped");
 }
 
 #[tokio::test]
-async fn api_keys_can_be_switched_off() {
+async fn api_keys_can_be_disabled() {
     let app = App::with(|config| {
         config.set("auth.api_key.enabled", false);
     })
     .await;
     assert_refused(&send(&app, "key_a").await, "invalid_api_key", &"a known key");
-    assert_taken(&send(&app, &token(&claims("org_a", "u"))).await, &"a token");
-    assert_taken(&send(&app, &with_exp(&json!({ "sub": "user_1" }))).await, &"a known user");
+    assert_accepted(&send(&app, &token(&claims("org_a", "u"))).await, &"a token");
+    assert_accepted(&send(&app, &with_exp(&json!({ "sub": "user_1" }))).await, &"a known user");
 }
 
 #[tokio::test]
-async fn without_a_key_for_tokens_api_keys_still_count() {
+async fn api_keys_work_without_a_key_for_tokens() {
     let app = App::with(|config: &mut Config| {
         config.remove("auth.jwt.secrets");
     })
     .await;
-    assert_taken(&send(&app, "key_a").await, &"a key");
+    assert_accepted(&send(&app, "key_a").await, &"a key");
     assert_refused(&send(&app, &token(&claims("org_a", "u"))).await, "invalid_token", &"a token");
 }
 
-/// Users of two organizations: `text` and `list_1`, `list_2` of `org_a`; `shared` of both; empty keys here and there.
+/// Users of two organizations: keys as a string and as the list `list_1`, `list_2` in `org_a`;
+/// `shared` in both; some empty keys.
 fn users_with_keys(stored: impl Fn(&str) -> String) -> Documents {
     let mut documents = Documents { workflows: Vec::new(), users: Vec::new() };
     documents.workflows.push(workflow("wf_1", "org_a", "wh_1"));
@@ -115,7 +119,7 @@ fn users_with_keys(stored: impl Fn(&str) -> String) -> Documents {
     documents
 }
 
-/// What holds of [`users_with_keys`], however the keys are stored.
+/// Asserts the answers for the keys of [`users_with_keys`], in any form of storage.
 async fn assert_keys(app: &App) {
     let rows = [
         ("key_a", "org_a", "text"),
@@ -126,14 +130,18 @@ async fn assert_keys(app: &App) {
         ("team", "org_b", "colleague_1"),
     ];
     for (key, organization, user) in rows {
-        assert_eq!(speaks_for(app, key).await, (organization.to_owned(), user.to_owned()), "{key}");
+        assert_eq!(
+            identity_of(app, key).await,
+            (organization.to_owned(), user.to_owned()),
+            "{key}"
+        );
     }
     for key in ["shared", "unknown", "KEY_A", "key_", "\"\"", "null"] {
         assert_refused(&send(app, key).await, "invalid_api_key", &key);
     }
     let conflicting =
         app.hookgate.metrics().await.value("hookgate_index_conflicting_api_keys", &[]);
-    assert!((conflicting - 1.0).abs() < f64::EPSILON, "{conflicting} keys are in conflict");
+    assert!((conflicting - 1.0).abs() < f64::EPSILON, "{conflicting} keys conflict");
 }
 
 fn sha256(text: &str) -> String {

@@ -1,6 +1,6 @@
-//! Tokens of those who have no key: none of them is taken, whatever it says of how it wants to be verified.
+//! Forged tokens: none is accepted, whatever its header says about verification.
 
-use super::{assert_refused, assert_taken, merged, send};
+use super::{assert_accepted, assert_refused, merged, send};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -47,9 +47,9 @@ async fn a_header_does_not_choose_its_key() {
     unharmed(&app).await;
 }
 
-/// Signed as it should be, and all the same nothing that can be read in one way only.
+/// Tokens with a valid signature that can be read in two ways.
 #[tokio::test]
-async fn what_can_be_read_in_two_ways_is_not_read() {
+async fn an_ambiguous_token_is_refused() {
     let app = App::start().await;
     let ours = hmac(SECRET);
     let good = json!({ "alg": "HS256", "typ": "JWT" });
@@ -80,7 +80,7 @@ async fn what_can_be_read_in_two_ways_is_not_read() {
     for payload in bytes {
         refused(&app, &of_bytes(good.to_string().as_bytes(), payload, &ours), &payload).await;
     }
-    // Of two algorithms one is none.
+    // One of the two algorithms is none.
     for header in [r#"{"alg":"none","alg":"HS256"}"#, r#"{"alg":"HS256","alg":"none"}"#, "[]", ""] {
         let token = of_bytes(header.as_bytes(), claims_text().as_bytes(), &ours);
         refused(&app, &token, &header).await;
@@ -90,16 +90,16 @@ async fn what_can_be_read_in_two_ways_is_not_read() {
 
 /// A token has one spelling.
 #[tokio::test]
-async fn another_spelling_is_another_token() {
+async fn a_token_in_another_spelling_is_refused() {
     let app = App::start().await;
     let good = token(&claims("org_a", "u"));
-    assert_taken(&send(&app, &good).await, &"good");
+    assert_accepted(&send(&app, &good).await, &"good");
     let parts: Vec<&str> = good.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("three parts") };
-    // The last character has bits that count for nothing.
+    // The last character has bits that do not belong to the signature.
     let last = signature.chars().last().expect("a character");
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let at = alphabet.find(last).expect("of the alphabet");
+    let at = alphabet.find(last).expect("a base64url character");
     let twin = &alphabet[at ^ 1..=at ^ 1];
     let cut = &signature[..signature.len() - 1];
     let spellings = [
@@ -127,10 +127,10 @@ async fn another_spelling_is_another_token() {
     unharmed(&app).await;
 }
 
-/// RFC 7515 4.1.11: what a header says is critical must be understood, and of the extensions none is. RFC 7797: a payload that
-/// is not in base64url is one.
+/// RFC 7515 4.1.11: members that a header lists as critical must be understood, and Hookgate
+/// supports no extension. RFC 7797 defines one, an unencoded payload.
 #[tokio::test]
-async fn a_header_that_asks_for_more_than_is_known_here_is_refused() {
+async fn an_unsupported_critical_header_is_refused() {
     let app = App::start().await;
     let ours = hmac(SECRET);
     for more in [
@@ -150,12 +150,12 @@ async fn a_header_that_asks_for_more_than_is_known_here_is_refused() {
         assert_refused(&send(&app, &token).await, "invalid_token", &header);
     }
     let header = json!({ "alg": "HS256", "b64": true });
-    assert_taken(&send(&app, &signed(&header, &claims_text(), &ours)).await, &header);
+    assert_accepted(&send(&app, &signed(&header, &claims_text(), &ours)).await, &header);
     unharmed(&app).await;
 }
 
 #[tokio::test]
-async fn of_two_credentials_none_is_believed() {
+async fn two_credentials_are_refused() {
     let app = App::start().await;
     let token = token(&claims("org_a", "u"));
     for (first, second) in [
@@ -166,7 +166,7 @@ async fn of_two_credentials_none_is_believed() {
         ("Bearer key_a", &format!("Bearer {token}")),
     ] {
         let (head, body) = app.webhook("wh_1").header("authorization", first).to_http1();
-        let head = String::from_utf8(head).expect("text");
+        let head = String::from_utf8(head).expect("a string");
         let two = head.replacen("\r\n\r\n", &format!("\r\nAuthorization: {second}\r\n\r\n"), 1);
         let mut connection = Connection::open(app.hookgate.address()).await;
         connection.send([two.as_bytes(), &body].concat()).await;
@@ -180,7 +180,7 @@ async fn of_two_credentials_none_is_believed() {
 }
 
 #[tokio::test]
-async fn a_signature_of_zeroes_is_none() {
+async fn a_signature_of_zeroes_is_refused() {
     for algorithm in [Algorithm::ES256, Algorithm::EdDSA] {
         let (pair, name) = (KeyPair::for_algorithm(algorithm), format!("{algorithm:?}"));
         let build = App::build();
@@ -217,12 +217,12 @@ pub(super) fn of_bytes(header: &[u8], payload: &[u8], key: &EncodingKey) -> Stri
     sign_bytes(header, payload, key, Algorithm::HS256)
 }
 
-/// Signs whatever they are.
+/// Signs any bytes as header and payload.
 fn sign_bytes(header: &[u8], payload: &[u8], key: &EncodingKey, algorithm: Algorithm) -> String {
     let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = format!("{header}.{payload}");
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm);
-    message + "." + &signature.expect("a key for it")
+    message + "." + &signature.expect("a key for the algorithm")
 }
 
 async fn refused(app: &App, credential: &str, what: &dyn std::fmt::Debug) {
@@ -233,5 +233,5 @@ async fn refused(app: &App, credential: &str, what: &dyn std::fmt::Debug) {
 }
 
 async fn unharmed(app: &App) {
-    assert_taken(&send(app, &token(&claims("org_a", "u"))).await, &"a good token");
+    assert_accepted(&send(app, &token(&claims("org_a", "u"))).await, &"a good token");
 }

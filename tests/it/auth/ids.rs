@@ -1,6 +1,7 @@
-//! Ids of users in a token: hex digits count without regard to case, as in an `ObjectId` or a UUID.
+//! Ids of users in a token: hex digits are compared without regard to case, as in an `ObjectId` or
+//! a UUID.
 
-use super::{assert_refused, assert_taken, merged, send, speaks_for, with_exp};
+use super::{assert_accepted, assert_refused, identity_of, merged, send, with_exp};
 use serde_json::{Value, json};
 use testkit::documents::user;
 use testkit::wait::until;
@@ -24,30 +25,31 @@ fn token(user: &str, more: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_user_is_the_same_in_upper_case() {
+async fn a_users_id_matches_in_upper_case() {
     let app = App::build().documents(documents()).start().await;
     let spellings = [LOWER, UPPER, UUID].into_iter().flat_map(|id| {
         let mixed = id.replacen('e', "E", 1).replacen('A', "a", 1);
         [id.to_owned(), id.to_lowercase(), id.to_uppercase(), mixed].map(|spelling| (id, spelling))
     });
     for (id, spelling) in spellings {
-        let who = speaks_for(&app, &token(&spelling, &json!({}))).await;
-        assert_eq!(who, ("org_b".to_owned(), id.to_owned()), "{spelling}");
+        let identity = identity_of(&app, &token(&spelling, &json!({}))).await;
+        assert_eq!(identity, ("org_b".to_owned(), id.to_owned()), "{spelling}");
     }
-    // The organization in a token is believed; the user is named as the document does if it is the user's.
+    // The organization in a token is trusted. The user is named as in its document if it belongs to
+    // the organization.
     let claimed = json!({ "organizationId": "org_a" });
-    let who = speaks_for(&app, &token(&LOWER.to_uppercase(), &claimed)).await;
-    assert_eq!(who, ("org_a".to_owned(), LOWER.to_owned()));
+    let identity = identity_of(&app, &token(&LOWER.to_uppercase(), &claimed)).await;
+    assert_eq!(identity, ("org_a".to_owned(), LOWER.to_owned()));
     let stranger = "F".repeat(24);
-    let who = speaks_for(&app, &token(&stranger, &claimed)).await;
-    assert_eq!(who, ("org_a".to_owned(), stranger.clone()));
+    let identity = identity_of(&app, &token(&stranger, &claimed)).await;
+    assert_eq!(identity, ("org_a".to_owned(), stranger.clone()));
     for other in ["ABC", "abc", &stranger, &LOWER.replace('c', "C").replace('3', "G")] {
         assert_refused(&send(&app, &token(other, &json!({}))).await, "invalid_token", &other);
     }
 }
 
 #[tokio::test]
-async fn a_user_who_is_switched_off_is_so_in_every_spelling() {
+async fn a_disabled_user_is_refused_in_every_spelling() {
     let mut documents = documents();
     let app = App::build().documents(documents.clone()).start().await;
     let tokens: Vec<String> = [LOWER, UPPER, UUID]
@@ -58,14 +60,14 @@ async fn a_user_who_is_switched_off_is_so_in_every_spelling() {
         })
         .collect();
     for token in &tokens {
-        assert_taken(&send(&app, token).await, token);
+        assert_accepted(&send(&app, token).await, token);
     }
     for user in &mut documents.users {
         user["enabled"] = json!(false);
     }
     app.replace_documents(&documents);
     for token in &tokens {
-        until("the user is off", async || send(&app, token).await.status == 401).await;
+        until("the user is disabled", async || send(&app, token).await.status == 401).await;
         assert_refused(&send(&app, token).await, "invalid_token", token);
     }
 }

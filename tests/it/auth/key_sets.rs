@@ -1,6 +1,6 @@
-//! JWK sets: what one bad entry costs, what an empty set orders, and what a set that cannot be read leaves as it was.
+//! JWK sets: the effect of an invalid entry, of an empty set, and of a set that cannot be read.
 
-use super::{OTHER_SECRET, assert_refused, assert_taken, merged, send};
+use super::{OTHER_SECRET, assert_accepted, assert_refused, merged, send};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -25,8 +25,8 @@ async fn app(set: &str) -> (App, String) {
 
 fn replace(path: &str, text: &str) {
     let new = format!("{path}.new");
-    std::fs::write(&new, text).expect("a file of ours");
-    std::fs::rename(new, path).expect("a file of ours");
+    std::fs::write(&new, text).expect("the test's own file");
+    std::fs::rename(new, path).expect("the test's own file");
 }
 
 fn good() -> Value {
@@ -56,7 +56,7 @@ fn octets(text: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// Entries that cannot be read or used, each beside a good one.
+/// Entries that cannot be read or used, each of which stands next to a valid one.
 fn bad_entries() -> Vec<Value> {
     let rsa = KeyPair::rsa().jwk(Algorithm::RS256, "r");
     let ec = KeyPair::for_algorithm(Algorithm::ES256).jwk(Algorithm::ES256, "e");
@@ -104,36 +104,36 @@ fn bad_entries() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_entry_that_cannot_be_used_is_left_out_alone() {
+async fn an_unusable_entry_is_left_out_alone() {
     let bad = bad_entries();
     let set: Vec<Value> = bad.iter().cloned().chain([good()]).collect();
     let (app, path) = app(&jwk_set(&set)).await;
-    assert_taken(&send_by(&app, SECRET, "good").await, &"at the start");
+    assert_accepted(&send_by(&app, SECRET, "good").await, &"at the start");
     let count = bad.len() as f64;
-    until("they are counted", async || (left_out(&app).await - count).abs() < 0.5).await;
+    until("the entries are counted", async || (left_out(&app).await - count).abs() < 0.5).await;
     let log = app.hookgate.log();
-    for told in ["entry 1 is left out: it is not a JWK", "entry 10", "more entries"] {
-        assert!(log.contains(told), "{told} in {log}");
+    for expected in ["entry 1 is left out: it is not a JWK", "entry 10", "more entries"] {
+        assert!(log.contains(expected), "{expected} in {log}");
     }
-    // In operation each of them comes with a rotation, which happens all the same.
+    // In operation each of them comes with a rotation, which succeeds.
     for (serial, bad) in bad.iter().enumerate() {
         let secret = format!("{OTHER_SECRET}{serial}");
         let id = format!("id-{serial}");
         replace(&path, &jwk_set(&[bad.clone(), octet_jwk(&secret, "HS256", &id)]));
-        until(&format!("{bad} costs nothing"), async || {
+        until(&format!("the rotation with {bad} succeeds"), async || {
             send_by(&app, &secret, &id).await.status == 202
         })
         .await;
     }
     let all = 2.0 * count;
-    until("all are counted", async || (left_out(&app).await - all).abs() < 0.5).await;
+    until("all requests are counted", async || (left_out(&app).await - all).abs() < 0.5).await;
     assert_refused(&send_by(&app, SECRET, "good").await, "invalid_token", &"rotated away");
     assert!(!is_degraded(&app).await);
 }
 
-/// An empty key verifies what anybody signs with nothing.
+/// A signature with an empty key can be made without knowing any secret.
 #[tokio::test]
-async fn a_key_that_anybody_can_guess_verifies_nothing() {
+async fn an_empty_key_verifies_nothing() {
     let short = [b'k'; 31];
     let keys = [("none", &b""[..]), ("one", b"k"), ("short", &short[..]), ("enough", &[b'k'; 32])];
     let set = keys.map(|(id, key)| json!({ "kty": "oct", "kid": id, "k": octets(key) }));
@@ -148,7 +148,7 @@ async fn a_key_that_anybody_can_guess_verifies_nothing() {
         for token in [token(id), without_id] {
             let reply = send(&app, &token).await;
             if id == "enough" {
-                assert_taken(&reply, &id);
+                assert_accepted(&reply, &id);
             } else {
                 assert_refused(&reply, "invalid_token", &id);
             }
@@ -156,12 +156,12 @@ async fn a_key_that_anybody_can_guess_verifies_nothing() {
     }
 }
 
-/// As others write it: with members that nobody here knows, and a zero before the modulus.
+/// A key as other programs write it: with unknown members, and a zero before the modulus.
 #[tokio::test]
-async fn a_key_in_an_unusual_spelling_is_used() {
+async fn an_unusually_encoded_key_is_used() {
     let pair = KeyPair::rsa();
     let mut jwk = pair.jwk(Algorithm::RS256, "r");
-    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().expect("text")).expect("base64url");
+    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().expect("a string")).expect("base64url");
     jwk["n"] = json!(octets(&[&[0], modulus.as_slice()].concat()));
     jwk["key_ops"] = json!(["verify", "something-else"]);
     jwk["x-more"] = json!({ "deep": [null] });
@@ -169,38 +169,38 @@ async fn a_key_in_an_unusual_spelling_is_used() {
     let (app, _) = app(&format!("\u{feff}{set}\n")).await;
     let key = pair.encoding_key(Algorithm::RS256);
     let token = sign_with_id(&claims("org_a", "u"), Algorithm::RS256, &key, "r");
-    assert_taken(&send(&app, &token).await, &"RS256");
+    assert_accepted(&send(&app, &token).await, &"RS256");
     assert!(left_out(&app).await < 0.5);
 }
 
 #[tokio::test]
-async fn a_set_without_keys_is_an_order() {
+async fn an_empty_set_revokes_all_keys() {
     let (app, path) = app(&jwk_set(&[good()])).await;
-    assert_taken(&send_by(&app, SECRET, "good").await, &"before");
+    assert_accepted(&send_by(&app, SECRET, "good").await, &"before");
     replace(&path, r#"{"keys":[]}"#);
     until("no key is left", async || send_by(&app, SECRET, "good").await.status == 401).await;
     assert_refused(&send_by(&app, SECRET, "good").await, "invalid_token", &"revoked");
     assert!(app.hookgate.log().contains("has no keys"), "{}", app.hookgate.log());
     assert!(!is_degraded(&app).await);
-    assert_taken(&send(&app, "key_a").await, &"API keys are not concerned");
+    assert_accepted(&send(&app, "key_a").await, &"API keys are not affected");
 
     replace(&path, &jwk_set(&[good()]));
     until("the key is back", async || send_by(&app, SECRET, "good").await.status == 202).await;
 }
 
 #[tokio::test]
-async fn a_service_starts_with_a_set_without_keys() {
+async fn a_service_starts_with_an_empty_set() {
     let (app, path) = app(r#"{"keys":[]}"#).await;
     assert_refused(&send_by(&app, SECRET, "good").await, "invalid_token", &"no key");
     assert!(app.hookgate.log().contains("has no keys"));
     replace(&path, &jwk_set(&[good()]));
-    until("a key has come", async || send_by(&app, SECRET, "good").await.status == 202).await;
+    until("a key is added", async || send_by(&app, SECRET, "good").await.status == 202).await;
 }
 
 #[tokio::test]
-async fn a_set_that_cannot_be_read_leaves_the_last_good_one() {
+async fn an_unreadable_set_keeps_the_last_good_one_in_use() {
     let (app, path) = app(&jwk_set(&[good()])).await;
-    until("the set is known to be current", async || (0.0..1.0).contains(&age(&app).await)).await;
+    until("the set is current", async || (0.0..1.0).contains(&age(&app).await)).await;
     for broken in [
         Some("{"),
         Some(""),
@@ -215,25 +215,25 @@ async fn a_set_that_cannot_be_read_leaves_the_last_good_one() {
     ] {
         match broken {
             Some(text) => replace(&path, text),
-            None => std::fs::remove_file(&path).expect("a file of ours"),
+            None => std::fs::remove_file(&path).expect("the test's own file"),
         }
         until(&format!("{broken:?} is reported"), async || is_degraded(&app).await).await;
         if broken.is_none() {
             until("the set gets older", async || age(&app).await > 1.0).await;
         }
         let before = age(&app).await;
-        until("it is looked at again", async || age(&app).await > before).await;
-        assert!(is_degraded(&app).await, "{broken:?}, for as long as it is so");
-        assert_taken(&send_by(&app, SECRET, "good").await, &broken);
+        until("the set is read again", async || age(&app).await > before).await;
+        assert!(is_degraded(&app).await, "{broken:?} while it lasts");
+        assert_accepted(&send_by(&app, SECRET, "good").await, &broken);
         replace(&path, &jwk_set(&[good()]));
-        until("all is well again", async || !is_degraded(&app).await && age(&app).await < 1.0)
+        until("the fault is gone", async || !is_degraded(&app).await && age(&app).await < 1.0)
             .await;
     }
-    assert!(app.hookgate.log().contains("JWK set not readable"));
+    assert!(app.hookgate.log().contains("JWK set is unreadable"));
 }
 
 #[tokio::test]
-async fn without_a_set_there_is_no_age() {
+async fn without_a_set_there_is_no_age_metric() {
     let app = App::start().await;
     until("the gauge is set", async || (age(&app).await + 1.0).abs() < f64::EPSILON).await;
 }

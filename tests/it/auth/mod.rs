@@ -1,4 +1,5 @@
-//! Who may call: every kind of token and key that is taken, and for whom it speaks; and what is refused.
+//! Authentication: every kind of credential that is accepted, its organization and user, and what
+//! is refused.
 
 mod api_keys;
 
@@ -43,9 +44,10 @@ async fn every_algorithm_is_verified_with_secret_or_pem() {
 
     let strangers = KeyRing::new();
     for algorithm in ALGORITHMS {
-        let good = sign(&claims("org_a", "u"), algorithm, &keys.of(algorithm, SECRET));
-        assert_taken(&send(&app, &good).await, &algorithm);
-        let bad = sign(&claims("org_a", "u"), algorithm, &strangers.of(algorithm, OTHER_SECRET));
+        let good = sign(&claims("org_a", "u"), algorithm, &keys.signing_key(algorithm, SECRET));
+        assert_accepted(&send(&app, &good).await, &algorithm);
+        let bad =
+            sign(&claims("org_a", "u"), algorithm, &strangers.signing_key(algorithm, OTHER_SECRET));
         assert_refused(&send(&app, &bad).await, "invalid_token", &("stranger", algorithm));
     }
     app.assert_accounting().await;
@@ -66,9 +68,9 @@ async fn every_algorithm_is_verified_with_a_jwk_set() {
         .await;
 
     for algorithm in ALGORITHMS {
-        let (claims, key) = (claims("org_a", "u"), keys.of(algorithm, SECRET));
+        let (claims, key) = (claims("org_a", "u"), keys.signing_key(algorithm, SECRET));
         let good = sign_with_id(&claims, algorithm, &key, &name(algorithm));
-        assert_taken(&send(&app, &good).await, &algorithm);
+        assert_accepted(&send(&app, &good).await, &algorithm);
         let other_id = if algorithm == Algorithm::HS256 { "HS384" } else { "HS256" };
         for id in [other_id, "nobody"] {
             let bad = sign_with_id(&claims, algorithm, &key, id);
@@ -90,21 +92,23 @@ async fn a_jwk_set_is_followed() {
         })
         .start()
         .await;
-    assert_taken(&send(&app, &old).await, &"old");
+    assert_accepted(&send(&app, &old).await, &"old");
     assert_refused(&send(&app, &new).await, "invalid_token", &"new");
 
     let replace = |text: &str| {
         let new = format!("{path}.new");
-        std::fs::write(&new, text).expect("a file of ours");
-        std::fs::rename(new, &path).expect("a file of ours");
+        std::fs::write(&new, text).expect("the test's own file");
+        std::fs::rename(new, &path).expect("the test's own file");
     };
     replace("{");
-    until("the log tells of the broken file", async || app.hookgate.log().contains("JWK set not"))
-        .await;
-    assert_taken(&send(&app, &old).await, &"old, while the file is broken");
+    until("the log reports the broken file", async || {
+        app.hookgate.log().contains("JWK set is unreadable")
+    })
+    .await;
+    assert_accepted(&send(&app, &old).await, &"old, while the file is broken");
 
     replace(&jwk_set(&[octet_jwk(OTHER_SECRET, "HS256", "new")]));
-    until("the new key counts", async || send(&app, &new).await.status == 202).await;
+    until("the new key verifies", async || send(&app, &new).await.status == 202).await;
     assert_refused(&send(&app, &old).await, "invalid_token", &"old");
 }
 
@@ -121,14 +125,14 @@ async fn every_secret_verifies_from_the_configuration_and_from_files() {
         .await;
     for secret in [SECRET, OTHER_SECRET, "from-a-file-0123456789abcdefghijklmnopqrstuvwxyz"] {
         let good = sign(&claims("org_a", "u"), Algorithm::HS256, &hmac(secret));
-        assert_taken(&send(&app, &good).await, &secret);
+        assert_accepted(&send(&app, &good).await, &secret);
     }
     let bad = sign(&claims("org_a", "u"), Algorithm::HS256, &hmac("not-a-secret-of-this-service"));
     assert_refused(&send(&app, &bad).await, "invalid_token", &"another secret");
 }
 
 #[tokio::test]
-async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
+async fn a_token_is_verified_only_by_configured_algorithms() {
     let pair = KeyPair::rsa();
     let build = App::build();
     let file = build.file("rsa.pem", &pair.public_pem);
@@ -141,7 +145,7 @@ async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
         .await;
     let claims = claims("org_a", "u");
     let rsa = |algorithm| sign(&claims, algorithm, &pair.encoding_key(algorithm));
-    assert_taken(&send(&app, &rsa(Algorithm::RS256)).await, &"RS256");
+    assert_accepted(&send(&app, &rsa(Algorithm::RS256)).await, &"RS256");
 
     let good = token(&claims);
     let (signed, signature) = good.rsplit_once('.').expect("three parts");
@@ -159,12 +163,13 @@ async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
         ("PS256", rsa(Algorithm::PS256)),
         ("signature of another token", format!("{}.{signature}", swap_claims(signed))),
         ("a shorter signature", good[..good.len() - 4].to_owned()),
-        ("claims no object", forge(&json!({ "alg": "HS256" }), &json!("u"), b"x")),
+        ("claims are no object", forge(&json!({ "alg": "HS256" }), &json!("u"), b"x")),
     ];
     for (what, bad) in bad {
         assert_refused(&send(&app, &bad).await, "invalid_token", &what);
     }
-    // Without a signature it has not the three parts of a token, and without alg not its header.
+    // Without a signature it does not have the three parts of a token; without alg it does not have
+    // a token's header.
     let unsigned = forge(&json!({ "alg": "none" }), &claims, b"");
     let without_alg = forge(&json!({ "typ": "JWT" }), &claims, b"x");
     for key in [unsigned, without_alg] {
@@ -174,30 +179,30 @@ async fn a_token_is_never_verified_by_another_algorithm_than_configured() {
 }
 
 #[tokio::test]
-async fn the_times_in_a_token_count() {
+async fn the_times_in_a_token_are_checked() {
     let app = App::with(|config| {
         config.set("auth.jwt.leeway", "10m");
     })
     .await;
     let (past, future) = (now() - 7200, now() + 7200);
-    let taken = [
+    let accepted = [
         ("nbf passed", json!({ "nbf": past })),
         ("expired within the leeway", json!({ "exp": now() - 60 })),
         ("nbf within the leeway", json!({ "nbf": now() + 60 })),
-        ("iat is no condition", json!({ "iat": future })),
+        ("iat is not checked", json!({ "iat": future })),
     ];
-    for (what, change) in taken {
-        assert_taken(&send(&app, &changed(&change)).await, &what);
+    for (what, change) in accepted {
+        assert_accepted(&send(&app, &changed(&change)).await, &what);
     }
     let refused = [
         ("expired", json!({ "exp": past }), "expired_token"),
         ("exp 0", json!({ "exp": 0 }), "expired_token"),
         ("nbf not reached", json!({ "nbf": future }), "expired_token"),
         ("no exp", json!({ "exp": null }), "invalid_token"),
-        ("exp a text", json!({ "exp": future.to_string() }), "invalid_token"),
+        ("exp is a string", json!({ "exp": future.to_string() }), "invalid_token"),
         ("exp a flag", json!({ "exp": true }), "invalid_token"),
         ("exp a list", json!({ "exp": [future] }), "invalid_token"),
-        ("nbf a text", json!({ "nbf": "soon" }), "invalid_token"),
+        ("nbf is a string", json!({ "nbf": "soon" }), "invalid_token"),
     ];
     for (what, change, code) in refused {
         assert_refused(&send(&app, &changed(&change)).await, code, &what);
@@ -216,7 +221,7 @@ async fn a_configured_issuer_and_audience_are_required() {
     .await;
     let good = json!({ "iss": "https://id", "aud": "one" });
     for aud in [json!("one"), json!("two"), json!(["other", "two"])] {
-        assert_taken(&send(&app, &changed(&merged(&good, &json!({ "aud": aud })))).await, &aud);
+        assert_accepted(&send(&app, &changed(&merged(&good, &json!({ "aud": aud })))).await, &aud);
     }
     let wrong = ["", "https://id/", "three", "ONE", "on"].map(Value::from);
     let types = [json!(null), json!(1), json!(true), json!({ "one": 1 }), json!([]), json!([1])];
@@ -243,13 +248,13 @@ async fn a_configured_type_is_required() {
         attacks::signed(&header, &claims("org_a", "u").to_string(), &hmac(SECRET))
     };
     for kind in ["at+jwt", "AT+JWT", "application/at+jwt", "hook+jwt"] {
-        assert_taken(&send(&app, &of(&json!({ "typ": kind }))).await, &kind);
+        assert_accepted(&send(&app, &of(&json!({ "typ": kind }))).await, &kind);
     }
     for header in [json!({}), json!({ "typ": "JWT" }), json!({ "typ": null }), json!({ "typ": 1 })]
     {
         assert_refused(&send(&app, &of(&header)).await, "invalid_token", &header);
     }
-    // `hookgate token` makes what is accepted.
+    // The output of `hookgate token` is accepted.
     let config = app.hookgate.config.to_string();
     let files = testkit::scratch::Scratch::new("types");
     let file = files.write("hookgate.toml", config);
@@ -257,22 +262,22 @@ async fn a_configured_type_is_required() {
         .arg("--config")
         .arg(file)
         .output()
-        .expect("it runs");
-    let minted = String::from_utf8(minted.stdout).expect("text");
-    assert_taken(&send(&app, minted.trim()).await, &"minted");
+        .expect("the command runs");
+    let minted = String::from_utf8(minted.stdout).expect("a string");
+    assert_accepted(&send(&app, minted.trim()).await, &"minted");
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_ignored_where_none_is_configured() {
+async fn issuer_and_audience_are_ignored_unless_configured() {
     let app = App::start().await;
     for aud in [json!("anything"), json!(["a", "b"])] {
         let good = changed(&json!({ "aud": aud, "iss": "https://anybody" }));
-        assert_taken(&send(&app, &good).await, &aud);
+        assert_accepted(&send(&app, &good).await, &aud);
     }
 }
 
 #[tokio::test]
-async fn a_token_speaks_for_the_organization_that_it_names_else_for_its_users() {
+async fn a_token_without_an_organization_uses_that_of_its_user() {
     let mut documents = Documents::two_organizations();
     documents.users.push(user("42", "org_b", ""));
     let app = App::build().documents(documents).start().await;
@@ -290,8 +295,8 @@ async fn a_token_speaks_for_the_organization_that_it_names_else_for_its_users() 
         (json!({ "sub": "user_1", "userId": "user_b", "id": 42 }), ("org_b", "42")),
     ];
     for (claims, (organization, user)) in rows {
-        let who = speaks_for(&app, &with_exp(&claims)).await;
-        assert_eq!(who, (organization.to_owned(), user.to_owned()), "{claims}");
+        let identity = identity_of(&app, &with_exp(&claims)).await;
+        assert_eq!(identity, (organization.to_owned(), user.to_owned()), "{claims}");
     }
     let refused = [
         json!({ "sub": "stranger" }),
@@ -313,20 +318,20 @@ async fn a_token_speaks_for_the_organization_that_it_names_else_for_its_users() 
 }
 
 #[tokio::test]
-async fn the_claims_can_have_other_names() {
+async fn the_claim_names_are_configurable() {
     let app = App::with(|config| {
         config.set("auth.jwt.user_claims", vec!["https://id/user"]);
         config.set("auth.jwt.organization_claim", "tenant");
     })
     .await;
     let good = with_exp(&json!({ "https://id/user": "u", "tenant": "org_b" }));
-    assert_eq!(speaks_for(&app, &good).await, ("org_b".to_owned(), "u".to_owned()));
+    assert_eq!(identity_of(&app, &good).await, ("org_b".to_owned(), "u".to_owned()));
     let bad = with_exp(&json!({ "sub": "user_1", "organizationId": "org_a" }));
     assert_refused(&send(&app, &bad).await, "invalid_token", &"the usual names");
 }
 
 #[tokio::test]
-async fn a_user_who_is_switched_off_is_refused_with_either_credential() {
+async fn a_disabled_user_is_refused_with_either_credential() {
     let mut documents = Documents::two_organizations();
     documents.users[0]["enabled"] = json!(false);
     let app = App::build().documents(documents.clone()).start().await;
@@ -337,12 +342,12 @@ async fn a_user_who_is_switched_off_is_refused_with_either_credential() {
     {
         assert_refused(&send(&app, &with_exp(&claims)).await, "invalid_token", &claims);
     }
-    assert_taken(&send(&app, "key_b").await, &"somebody else");
+    assert_accepted(&send(&app, "key_b").await, &"another user");
 
     documents.users[0]["enabled"] = json!(true);
     app.replace_documents(&documents);
-    until("the user is on again", async || send(&app, "key_a").await.status == 202).await;
-    assert_taken(&send(&app, &with_exp(&json!({ "sub": "user_1" }))).await, &"token");
+    until("the user is enabled again", async || send(&app, "key_a").await.status == 202).await;
+    assert_accepted(&send(&app, &with_exp(&json!({ "sub": "user_1" }))).await, &"token");
 }
 
 #[tokio::test]
@@ -352,7 +357,7 @@ async fn the_scheme_is_read_in_any_case() {
         for credential in ["key_a", &token(&claims("org_a", "u"))] {
             let header = format!("{scheme} {credential}");
             let reply = app.webhook("wh_1").header("authorization", header).send().await;
-            assert_taken(&reply, &(scheme, credential));
+            assert_accepted(&reply, &(scheme, credential));
         }
     }
 }
@@ -365,12 +370,12 @@ fn names(algorithms: &[Algorithm]) -> Vec<String> {
     algorithms.iter().copied().map(name).collect()
 }
 
-/// A good token of `org_a`, with other claims set.
+/// A valid token of `org_a` with changed claims.
 fn changed(change: &Value) -> String {
     token(&merged(&claims("org_a", "u"), change))
 }
 
-/// A token of these claims and an hour.
+/// A token of these claims that expires in an hour.
 fn with_exp(claims: &Value) -> String {
     token(&merged(claims, &json!({ "exp": now() + 3600 })))
 }
@@ -394,17 +399,17 @@ async fn send(app: &App, credential: &str) -> Reply {
 }
 
 /// Organization and user of the job that a credential starts.
-async fn speaks_for(app: &App, credential: &str) -> (String, String) {
-    assert_taken(&send(app, credential).await, &credential);
+async fn identity_of(app: &App, credential: &str) -> (String, String) {
+    assert_accepted(&send(app, credential).await, &credential);
     let jobs = app.redis.queue().waiting().await;
-    let job = jobs.last().expect("the job that was told");
+    let job = jobs.last().expect("the accepted job");
     let workflow = if job.at("/organizationId") == "org_a" { "wf_1" } else { "wf_b" };
     assert_eq!(job.at("/workflowId"), workflow);
     (job.at("/organizationId"), job.at("/userId"))
 }
 
 #[track_caller]
-fn assert_taken(reply: &Reply, what: &dyn std::fmt::Debug) {
+fn assert_accepted(reply: &Reply, what: &dyn std::fmt::Debug) {
     assert_eq!(reply.status, 202, "{what:?}: {}", reply.text());
     assert_eq!(reply.matched(), 1, "{what:?}");
 }

@@ -1,5 +1,5 @@
-//! What the log says of a refused credential, where it is asked: one line with the request's id and the reason, and nothing of
-//! the credential.
+//! The log lines of refused credentials: one line with the request's id and the reason, and nothing
+//! of the credential.
 
 use super::{changed, merged, with_exp};
 use jsonwebtoken::Algorithm;
@@ -11,7 +11,7 @@ use testkit::wait::until_some;
 use testkit::{App, Documents};
 
 #[tokio::test]
-async fn every_refused_credential_has_a_line_with_the_id_of_its_request() {
+async fn every_refused_credential_is_logged_with_its_request_id() {
     let mut documents = Documents::two_organizations();
     documents.users.push(merged(&user("off", "org_a", "key_off"), &json!({ "enabled": false })));
     let app = App::build().documents(documents).config(|config| {
@@ -40,7 +40,7 @@ async fn every_refused_credential_has_a_line_with_the_id_of_its_request() {
             "signature",
         ),
         (of(json!({ "exp": now() - 3600 })), "exp has passed"),
-        (of(json!({ "nbf": now() + 3600 })), "nbf is not reached"),
+        (of(json!({ "nbf": now() + 3600 })), "nbf is in the future"),
         (of(json!({ "exp": "soon" })), "exp is missing"),
         (of(json!({ "iss": "https://other" })), "iss"),
         (of(json!({ "sub": true })), "user_claims"),
@@ -60,7 +60,7 @@ async fn every_refused_credential_has_a_line_with_the_id_of_its_request() {
     let call = app.webhook("wh_1").without("authorization").header("x-request-id", "none");
     assert_eq!(call.send().await.status, 401);
     assert_logged(&app, "none", "no Authorization").await;
-    // An accepted one has none.
+    // An accepted credential has no line.
     let good = app.webhook("wh_1").header("x-request-id", "accepted").send().await;
     assert_eq!(good.matched(), 1);
     assert!(!app.hookgate.log().contains("\"accepted\""));

@@ -1,4 +1,4 @@
-//! What is accepted, what the caller is told, and what the job says.
+//! Accepted requests: what is accepted, the answer, and the job.
 
 use std::collections::BTreeSet;
 
@@ -65,7 +65,7 @@ async fn every_matching_workflow_gets_one_job() {
 }
 
 #[tokio::test]
-async fn a_workflow_with_several_matching_nodes_counts_once_and_its_job_names_them_all() {
+async fn a_workflow_with_several_matching_nodes_gets_one_job_with_all_of_them() {
     let nodes = json!([
         trigger("n1", "wh_1"),
         { "id": "n2", "type": "SendMessage", "data": { "webhookId": "wh_1" } },
@@ -88,7 +88,7 @@ async fn a_workflow_with_several_matching_nodes_counts_once_and_its_job_names_th
 }
 
 #[tokio::test]
-async fn the_same_webhook_id_in_two_organizations_starts_only_the_callers() {
+async fn a_webhook_id_of_two_organizations_starts_only_the_callers() {
     let app = App::start().await;
     let credentials = [
         ("key_a".to_owned(), "wf_1", "org_a"),
@@ -126,7 +126,7 @@ async fn an_organization_cannot_be_chosen_in_the_body() {
 }
 
 #[tokio::test]
-async fn members_of_the_data_are_always_in_the_same_order() {
+async fn members_of_the_data_have_a_fixed_order() {
     let app = App::start().await;
     let before = now_ms();
     let reply = app
@@ -168,7 +168,7 @@ async fn content_types_that_mean_json_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_over_or_made() {
+async fn a_request_id_is_adopted_or_generated() {
     let app = App::start().await;
     let longest = "r".repeat(128);
     for id in ["a", "3f2a-77 x~!", longest.as_str()] {
@@ -183,7 +183,7 @@ async fn a_request_id_is_taken_over_or_made() {
         let call = app.webhook("wh_1");
         let call = if let Some(id) = id { call.header("x-request-id", id) } else { call };
         let reply = call.send().await;
-        let answered = reply.header("x-request-id").expect("a made one").to_owned();
+        let answered = reply.header("x-request-id").expect("a generated id").to_owned();
         assert_ne!(Some(answered.as_str()), id);
         assert!(!answered.is_empty() && answered.bytes().all(|byte| byte.is_ascii_graphic()));
         assert_eq!(
@@ -192,19 +192,19 @@ async fn a_request_id_is_taken_over_or_made() {
         );
         made.insert(answered);
     }
-    assert_eq!(made.len(), 5, "each is another: {made:?}");
+    assert_eq!(made.len(), 5, "each id is different: {made:?}");
 }
 
 #[tokio::test]
-async fn a_trace_context_travels_as_a_map_and_a_broken_one_is_left_out() {
+async fn a_valid_trace_context_is_in_the_job_as_a_map() {
     let app = App::start().await;
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     assert_eq!(app.webhook("wh_1").header("traceparent", good).send().await.matched(), 1);
     let opts = app.redis.queue().only_job().await.opts();
     let map: Value =
-        serde_json::from_str(opts["tm"].as_str().expect("text")).expect("JSON in text");
+        serde_json::from_str(opts["tm"].as_str().expect("a string")).expect("JSON in a string");
     assert_eq!(map["traceparent"], good);
-    assert_eq!(opts["attempts"], 3, "beside the configured options");
+    assert_eq!(opts["attempts"], 3, "next to the configured options");
 
     let broken = [
         "nonsense",
@@ -227,7 +227,7 @@ async fn a_trace_context_travels_as_a_map_and_a_broken_one_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_trace_context_is_read_by_the_letter() {
+async fn a_trace_context_is_parsed_strictly() {
     const IDS: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
     let app = App::start().await;
     let member = |key: usize| format!("k{key:02}={}", "v".repeat(36));
@@ -263,14 +263,15 @@ async fn a_trace_context_is_read_by_the_letter() {
     let mut connection = Connection::open(app.hookgate.address()).await;
     for (lines, parent, state) in rows {
         let (head, body) = app.webhook("wh_1").to_http1();
-        let head = String::from_utf8(head).expect("text");
+        let head = String::from_utf8(head).expect("a string");
         let head = head.replacen("\r\n\r\n", &format!("\r\n{}\r\n\r\n", lines.join("\r\n")), 1);
         connection.send([head.as_bytes(), &body].concat()).await;
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1, "{lines:?}");
         let job = app.redis.queue().waiting().await.pop().expect("a job");
         let options = job.opts();
         let context = options.get("tm").map(|map| {
-            serde_json::from_str::<Value>(map.as_str().expect("text")).expect("JSON in text")
+            serde_json::from_str::<Value>(map.as_str().expect("a string"))
+                .expect("JSON in a string")
         });
         let context = context.unwrap_or_default();
         assert_eq!(context["traceparent"].as_str(), parent.as_deref(), "{lines:?}");
@@ -279,7 +280,7 @@ async fn a_trace_context_is_read_by_the_letter() {
 }
 
 #[tokio::test]
-async fn a_webhook_id_of_any_characters_is_matched_decoded_and_answered_escaped() {
+async fn a_webhook_id_is_matched_decoded_and_answered_escaped() {
     let longest = "w".repeat(256);
     let ids = [
         r#"quote " and \ backslash"#,
@@ -322,7 +323,7 @@ async fn one_connection_carries_many_requests() {
         connection.send(request).await;
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
     }
-    // And without waiting for the answers.
+    // The requests are pipelined.
     connection.send(whole.repeat(5)).await;
     for _ in 0..5 {
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
@@ -331,7 +332,7 @@ async fn one_connection_carries_many_requests() {
 }
 
 #[tokio::test]
-async fn requests_at_the_same_time_all_get_their_jobs() {
+async fn concurrent_requests_all_get_their_jobs() {
     let mut documents = Documents::two_organizations();
     documents
         .workflows
@@ -354,7 +355,7 @@ async fn requests_at_the_same_time_all_get_their_jobs() {
         .collect();
     let mut matched = 0;
     for task in tasks {
-        matched += task.await.expect("no panic");
+        matched += task.await.expect("the task does not panic");
     }
     assert_eq!(matched, 40 * (4 + 3 * 3));
 
@@ -368,5 +369,5 @@ async fn requests_at_the_same_time_all_get_their_jobs() {
 fn now_ms() -> u64 {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("this millennium")
+    u64::try_from(since.as_millis()).expect("milliseconds fit 64 bits")
 }

@@ -1,4 +1,5 @@
-//! What fuzzing has begun with and has found, replayed: `fuzz/` holds the checks and the corpus, and says how to go on.
+//! Replays the seeds and findings of fuzzing. `fuzz/` has the checks, the corpus and the
+//! instructions.
 
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a check panics")]
 #![expect(unreachable_pub, reason = "the checks are a library for fuzzing")]
@@ -31,5 +32,5 @@ fn every_file_of_the_corpus_passes_its_check() {
     let directories = fs::read_dir(&corpus).expect("the corpus");
     let directories: BTreeSet<_> =
         directories.map(|entry| entry.expect("a readable entry").file_name()).collect();
-    assert_eq!(directories.len(), targets::TARGETS.len(), "a corpus that nobody checks");
+    assert_eq!(directories.len(), targets::TARGETS.len(), "every corpus has a check");
 }

@@ -1,7 +1,8 @@
-//! What is promised outside: the API, its document, deployment files, the rules of the code.
+//! Promises to others: the API and its document, deployment files, and the rules of the code.
 
 mod accept;
 mod architecture;
 mod deployment;
 mod fuzz_corpus;
 mod openapi;
+mod reference;

@@ -1,4 +1,4 @@
-//! The chaos proxy itself: what it says goes wrong does go wrong, and nothing else.
+//! Tests of the chaos proxy: each fault happens as requested, and no other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -28,9 +28,9 @@ async fn without_faults_everything_passes_and_is_counted() {
     let mut client = Client::to(proxy.port()).await;
     let large = "x".repeat(3 << 20);
     client.ask(&["SET", "large", &large]).await;
-    client.hears("+OK\r\n").await;
+    client.expect_bytes("+OK\r\n").await;
     client.ask(&["GET", "large"]).await;
-    client.hears(resp_bulk(&large)).await;
+    client.expect_bytes(resp_bulk(&large)).await;
     let counts = proxy.counts();
     assert_eq!((counts.accepted, counts.open, counts.cuts), (1, 1, 0));
     let sent =
@@ -39,7 +39,7 @@ async fn without_faults_everything_passes_and_is_counted() {
     assert_eq!(counts.bytes.to_client, (5 + resp_bulk(&large).len()) as u64);
     assert_eq!(proxy.held(), Held::default());
     drop(client);
-    until("the connection is gone", async || proxy.counts().open == 0).await;
+    until("the connection has ended", async || proxy.counts().open == 0).await;
     drop(proxy);
     assert_eq!(redis.query::<String>(cmd("GET").arg("large")).await, large);
 }
@@ -49,13 +49,13 @@ fn resp_bulk(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_reply_is_cut_behind_the_byte_that_was_named() {
+async fn a_reply_is_cut_after_the_requested_byte() {
     let (_redis, proxy) = proxied().await;
     for (how, is_reset) in [(Cut::Fin, false), (Cut::Reset, true)] {
         for bytes in 1..=6 {
             let mut client = Client::to(proxy.port()).await;
             client.ask(&["PING"]).await;
-            client.hears("+PONG\r\n").await;
+            client.expect_bytes("+PONG\r\n").await;
             proxy.open().cut_after(ToClient, bytes, how);
             client.ask(&["PING"]).await;
             let length = usize::try_from(bytes).expect("a small number");
@@ -66,7 +66,7 @@ async fn a_reply_is_cut_behind_the_byte_that_was_named() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_cut_short_is_not_carried_out_and_a_whole_one_is() {
+async fn a_truncated_request_is_not_executed_and_a_complete_one_is() {
     let (redis, proxy) = proxied().await;
     let length = resp::encode(COUNT).len() as u64;
     for how in [Cut::Fin, Cut::Reset] {
@@ -75,30 +75,30 @@ async fn a_request_that_is_cut_short_is_not_carried_out_and_a_whole_one_is() {
         client.ask(COUNT).await;
         assert_eq!(client.rest().await, (Vec::new(), how == Cut::Reset));
     }
-    until("redis has closed both", async || clients(&redis).await == 1).await;
+    until("redis has closed both connections", async || clients(&redis).await == 1).await;
     assert_eq!(runs(&redis).await, 0);
 
     proxy.future().cut_after(ToRedis, length, Cut::Fin);
     let mut client = Client::to(proxy.port()).await;
     client.ask(COUNT).await;
     client.rest().await;
-    until("redis has run it", async || runs(&redis).await == 1).await;
+    until("redis has run the script", async || runs(&redis).await == 1).await;
 }
 
 #[tokio::test]
-async fn one_cut_is_for_whichever_connection_comes_to_it() {
+async fn a_cut_applies_to_the_first_connection_that_reaches_it() {
     let (_redis, proxy) = proxied().await;
     let mut one = Client::to(proxy.port()).await;
     let mut other = Client::to(proxy.port()).await;
     proxy.cut_one_after(ToClient, 17, Cut::Reset);
     for client in [&mut one, &mut other] {
         client.ask(&["PING"]).await;
-        client.hears("+PONG\r\n").await;
+        client.expect_bytes("+PONG\r\n").await;
     }
     one.ask(&["PING"]).await;
     assert_eq!(one.rest().await, (b"+PO".to_vec(), true));
     other.ask(&["PING"]).await;
-    other.hears("+PONG\r\n").await;
+    other.expect_bytes("+PONG\r\n").await;
     assert_eq!(proxy.counts().cuts, 1);
     proxy.all().cut(Cut::Fin);
     assert_eq!(other.rest().await, (Vec::new(), false));
@@ -106,12 +106,12 @@ async fn one_cut_is_for_whichever_connection_comes_to_it() {
 }
 
 #[tokio::test]
-async fn a_lost_request_has_not_run_and_a_lost_reply_has() {
+async fn a_lost_request_is_not_executed_and_one_with_a_lost_reply_is() {
     let (redis, proxy) = proxied().await;
     proxy.lose_requests(1, Cut::Reset);
     let mut client = Client::to(proxy.port()).await;
     client.ask(&["PING"]).await;
-    client.hears("+PONG\r\n").await;
+    client.expect_bytes("+PONG\r\n").await;
     client.ask(COUNT).await;
     assert_eq!(client.rest().await, (Vec::new(), true));
     assert_eq!(runs(&redis).await, 0);
@@ -120,23 +120,23 @@ async fn a_lost_request_has_not_run_and_a_lost_reply_has() {
     for run in [1, 2] {
         let mut client = Client::to(proxy.port()).await;
         client.ask(&["PING"]).await;
-        client.hears("+PONG\r\n").await;
+        client.expect_bytes("+PONG\r\n").await;
         client.ask(COUNT).await;
         assert_eq!(client.rest().await, (Vec::new(), false));
         assert_eq!(runs(&redis).await, run);
     }
     let mut client = Client::to(proxy.port()).await;
     client.ask(COUNT).await;
-    client.hears(":3\r\n").await;
+    client.expect_bytes(":3\r\n").await;
     assert_eq!(proxy.counts().cuts, 3);
 }
 
 #[tokio::test]
-async fn a_black_hole_says_nothing_and_loses_nothing() {
+async fn a_black_hole_is_silent_and_loses_nothing() {
     let (redis, proxy) = proxied().await;
     let mut client = Client::to(proxy.port()).await;
     client.ask(&["PING"]).await;
-    client.hears("+PONG\r\n").await;
+    client.expect_bytes("+PONG\r\n").await;
     proxy.all().black_hole();
     client.ask(COUNT).await;
     let mut new = Client::to(proxy.port()).await;
@@ -145,43 +145,43 @@ async fn a_black_hole_says_nothing_and_loses_nothing() {
     new.hears_nothing().await;
     assert_eq!(runs(&redis).await, 0);
     proxy.open().release();
-    client.hears(":").await;
-    new.hears(":").await;
+    client.expect_bytes(":").await;
+    new.expect_bytes(":").await;
     assert_eq!(runs(&redis).await, 2);
 
-    // One way only: carried out, and not answered.
+    // One direction only: the call is executed and not answered.
     proxy.all().heal();
     proxy.all().stall(ToClient);
     let mut client = Client::to(proxy.port()).await;
     client.ask(COUNT).await;
-    until("redis has run it", async || runs(&redis).await == 3).await;
+    until("redis has run the script", async || runs(&redis).await == 3).await;
     client.hears_nothing().await;
     proxy.all().release();
-    client.hears(":3\r\n").await;
+    client.expect_bytes(":3\r\n").await;
 }
 
 #[tokio::test]
-async fn requests_that_are_held_arrive_after_their_client_has_gone_and_come_again() {
+async fn held_requests_are_delivered_after_their_client_has_gone() {
     let (redis, proxy) = proxied().await;
     let length = resp::encode(COUNT).len();
     let mut closes = Client::to(proxy.port()).await;
     let mut is_cut = Client::to(proxy.port()).await;
     let mut stays = Client::to(proxy.port()).await;
-    until("all are there", async || proxy.counts().open == 3).await;
+    until("all clients are connected", async || proxy.counts().open == 3).await;
     proxy.open().hold_requests();
     for client in [&mut closes, &mut is_cut, &mut stays] {
         client.ask(COUNT).await;
     }
     closes.ask(COUNT).await;
     drop(closes);
-    until("one is late", async || proxy.held().late == 1).await;
+    until("one connection is late", async || proxy.held().late == 1).await;
     assert_eq!(proxy.counts().open, 2);
-    until("all is held", async || proxy.held().bytes == 4 * length).await;
+    until("all requests are held", async || proxy.held().bytes == 4 * length).await;
 
-    // What is sent again comes through before it.
+    // A new connection passes before the held request.
     let mut again = Client::to(proxy.port()).await;
     again.ask(COUNT).await;
-    again.hears(":1\r\n").await;
+    again.expect_bytes(":1\r\n").await;
     assert_eq!(proxy.deliver_late().await, [b":2\r\n:3\r\n"]);
     assert_eq!(proxy.deliver_late().await, Vec::<Vec<u8>>::new());
     assert_eq!(proxy.held(), Held { connections: 2, bytes: 2 * length, late: 0 });
@@ -189,7 +189,7 @@ async fn requests_that_are_held_arrive_after_their_client_has_gone_and_come_agai
     proxy.open().cut(Cut::Reset);
     assert_eq!(is_cut.rest().await, (Vec::new(), true));
     assert_eq!(stays.rest().await, (Vec::new(), true));
-    until("the rest is late", async || proxy.held().late == 2).await;
+    until("the other connections are late", async || proxy.held().late == 2).await;
     let mut answers = proxy.deliver_late().await;
     answers.sort();
     assert_eq!(answers, [b":4\r\n", b":5\r\n"]);
@@ -198,7 +198,7 @@ async fn requests_that_are_held_arrive_after_their_client_has_gone_and_come_agai
 }
 
 #[tokio::test]
-async fn held_requests_go_on_when_they_are_released() {
+async fn released_requests_continue() {
     let (redis, proxy) = proxied().await;
     proxy.future().hold_requests();
     let mut client = Client::to(proxy.port()).await;
@@ -206,27 +206,27 @@ async fn held_requests_go_on_when_they_are_released() {
     client.hears_nothing().await;
     assert_eq!(runs(&redis).await, 0);
     proxy.all().release();
-    client.hears(":1\r\n").await;
+    client.expect_bytes(":1\r\n").await;
     assert_eq!(proxy.held(), Held::default());
 }
 
 #[tokio::test]
-async fn a_late_copy_waits_for_a_frozen_redis_and_ends_with_a_dead_one() {
+async fn a_late_attempt_waits_for_a_frozen_redis_and_ends_with_a_dead_one() {
     let (redis, proxy) = proxied().await;
     for _ in 0..2 {
         proxy.future().hold_requests();
         let mut client = Client::to(proxy.port()).await;
         client.ask(COUNT).await;
-        until("it is held", async || proxy.held().bytes > 0).await;
+        until("the request is held", async || proxy.held().bytes > 0).await;
         drop(client);
-        until("it is late", async || proxy.held().late == 1).await;
+        until("the connection is late", async || proxy.held().late == 1).await;
         if runs(&redis).await == 0 {
             redis.freeze();
             let delivering = async {
                 assert_eq!(proxy.deliver_late().await, [b":1\r\n"]);
             };
             let thawing = async {
-                until("it is delivered", async || proxy.held().late == 0).await;
+                until("the request is delivered", async || proxy.held().late == 0).await;
                 redis.thaw();
             };
             tokio::join!(delivering, thawing);
@@ -245,7 +245,7 @@ async fn bytes_are_split_and_gathered() {
     proxy.all().split(ToRedis);
     proxy.all().split(ToClient);
     client.ask(&["PING"]).await;
-    client.hears("+PONG\r\n").await;
+    client.expect_bytes("+PONG\r\n").await;
     let writes = proxy.counts().writes;
     assert_eq!((writes.to_redis, writes.to_client), (resp::encode(&["PING"]).len() as u64, 7));
 
@@ -261,25 +261,25 @@ async fn bytes_are_split_and_gathered() {
         }
         let writes = proxy.counts().writes;
         proxy.all().release();
-        client.hears("+PONG\r\n").await;
+        client.expect_bytes("+PONG\r\n").await;
         assert_eq!(proxy.counts().writes.to_redis, writes.to_redis + expected);
     }
 }
 
 #[tokio::test]
-async fn garbage_comes_once_and_before_a_reply() {
+async fn inserted_bytes_come_once_before_a_reply() {
     let (_redis, proxy) = proxied().await;
     let mut client = Client::to(proxy.port()).await;
-    until("it is there", async || proxy.counts().open == 1).await;
+    until("it exists", async || proxy.counts().open == 1).await;
     proxy.open().insert_before_reply(b"\0?\r\n");
     client.ask(&["PING"]).await;
-    client.hears("\0?\r\n+PONG\r\n").await;
+    client.expect_bytes("\0?\r\n+PONG\r\n").await;
     client.ask(&["PING"]).await;
-    client.hears("+PONG\r\n").await;
+    client.expect_bytes("+PONG\r\n").await;
 }
 
 #[tokio::test]
-async fn latency_is_at_least_what_was_said_and_keeps_the_order() {
+async fn latency_is_at_least_the_requested_time_and_keeps_the_order() {
     let (_redis, proxy) = proxied().await;
     let mut client = Client::to(proxy.port()).await;
     let (least, most) = (Duration::from_millis(30), Duration::from_millis(60));
@@ -290,12 +290,12 @@ async fn latency_is_at_least_what_was_said_and_keeps_the_order() {
         client.ask(&["ECHO", text]).await;
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-    client.hears("$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n").await;
+    client.expect_bytes("$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n").await;
     assert!(begun.elapsed() >= 2 * least, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn connections_are_refused_and_led_to_another_redis() {
+async fn connections_are_refused_and_redirected() {
     let (redis, proxy) = proxied().await;
     proxy.refuse_connections();
     assert!(is_reset_at_once(proxy.port()).await);
@@ -303,16 +303,16 @@ async fn connections_are_refused_and_led_to_another_redis() {
     proxy.accept_connections();
     let mut client = Client::to(proxy.port()).await;
     client.ask(COUNT).await;
-    client.hears(":1\r\n").await;
+    client.expect_bytes(":1\r\n").await;
 
     let other = Redis::start().await;
     proxy.redirect(&other);
     assert_eq!(client.rest().await, (Vec::new(), true));
     let mut client = Client::to(proxy.port()).await;
     client.ask(COUNT).await;
-    client.hears(":1\r\n").await;
+    client.expect_bytes(":1\r\n").await;
     client.ask(COUNT).await;
-    client.hears(":2\r\n").await;
+    client.expect_bytes(":2\r\n").await;
     assert_eq!(runs(&redis).await, 1);
     assert_eq!(runs(&other).await, 2);
 
@@ -322,10 +322,10 @@ async fn connections_are_refused_and_led_to_another_redis() {
 }
 
 #[tokio::test]
-async fn random_cuts_are_as_many_as_were_asked_for_and_each_costs_one_call_at_most() {
+async fn each_random_cut_costs_at_most_one_call() {
     const CUTS: u64 = 60;
     let (redis, proxy) = proxied().await;
-    let heard = AtomicU64::new(0);
+    let replies = AtomicU64::new(0);
     let load = async {
         loop {
             let mut client = BufReader::new(Client::to(proxy.port()).await.0);
@@ -336,7 +336,7 @@ async fn random_cuts_are_as_many_as_were_asked_for_and_each_costs_one_call_at_mo
                 if read.is_err() || !reply.ends_with('\n') {
                     break;
                 }
-                heard.fetch_add(1, Relaxed);
+                replies.fetch_add(1, Relaxed);
             }
         }
     };
@@ -346,12 +346,12 @@ async fn random_cuts_are_as_many_as_were_asked_for_and_each_costs_one_call_at_mo
     }
     assert_eq!(proxy.counts().cuts, CUTS);
     proxy.open().cut(Cut::Fin);
-    until("redis has closed all", async || clients(&redis).await == 1).await;
+    until("redis has closed all connections", async || clients(&redis).await == 1).await;
     let runs = runs(&redis).await;
-    let heard = heard.load(Relaxed);
-    // One more was under way when the load was dropped.
-    assert!((heard..=heard + CUTS + 1).contains(&runs), "{runs} runs, {heard} replies");
-    assert!(runs > heard, "some cut must have hit a reply");
+    let replies = replies.load(Relaxed);
+    // One more call was in flight when the load was dropped.
+    assert!((replies..=replies + CUTS + 1).contains(&runs), "{runs} runs, {replies} replies");
+    assert!(runs > replies, "some cut must have hit a reply");
 }
 
 #[tokio::test]
@@ -370,15 +370,15 @@ async fn hookgate_works_through_a_proxy_that_cuts_at_random() {
 }
 
 #[tokio::test]
-async fn what_hookgate_has_sent_on_dead_connections_arrives_late() {
+async fn requests_of_hookgate_on_dead_connections_arrive_late() {
     let (redis, proxy) = proxied().await;
     let app = App::build().documents(ledger::documents()).redis(redis).redis_address(&proxy.url());
     let app = app.start().await;
     let load = Load::start(&app.caller);
     load.more_accepted(20).await;
     proxy.open().hold_requests();
-    // One of them asks for the health; a worker without callers has sent nothing.
-    until("hookgate has given up every connection on which it has sent something", async || {
+    // One of them is the connection of the health check; a worker without callers has sent nothing.
+    until("hookgate has closed every connection on which it has sent bytes", async || {
         let held = proxy.held();
         held.late >= 2 && held.late == held.connections
     })

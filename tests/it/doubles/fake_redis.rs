@@ -1,4 +1,4 @@
-//! The fake Redis itself: it answers as it is told, and as a real one otherwise.
+//! Tests of the fake Redis: it gives the answers that are set, and otherwise those of the real one.
 
 use redis::cmd;
 use testkit::fake_redis::{Answer, Call};
@@ -8,7 +8,7 @@ use testkit::wait::until;
 use testkit::{App, FakeRedis, Redis};
 
 #[test]
-fn requests_and_replies_end_where_they_end() {
+fn the_ends_of_requests_and_replies_are_found() {
     let request = resp::encode(&[&b"SET"[..], b"", b"\r\n$"]);
     assert_eq!(request, b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$3\r\n\r\n$\r\n");
     let replies: [&[u8]; 7] =
@@ -32,24 +32,24 @@ fn requests_and_replies_end_where_they_end() {
 }
 
 #[tokio::test]
-async fn the_fake_answers_as_it_is_told_and_the_real_one_otherwise() {
+async fn the_fake_gives_its_set_answers_and_otherwise_the_real_ones() {
     let redis = Redis::start().await;
     let fake = FakeRedis::before(&redis).await;
     let mut client = Client::to(fake.port()).await;
     client.ask(&["SET", "key", "value"]).await;
-    client.hears("+OK\r\n").await;
-    for (answer, heard, expected) in [
+    client.expect_bytes("+OK\r\n").await;
+    for (answer, replies, expected) in [
         (Answer::Real, ":1\r\n", 1),
         (Answer::instead("-OOM full\r\n"), "-OOM full\r\n", 1),
         (Answer::after_running("*-1\r\n"), "*-1\r\n", 2),
         (Answer::before("?!"), "?!:3\r\n", 3),
-        (Answer::behind("+more\r\n"), ":4\r\n+more\r\n", 4),
+        (Answer::after("+more\r\n"), ":4\r\n+more\r\n", 4),
     ] {
         fake.answer_next("eval", answer);
         client.ask(&["GET", "key"]).await;
-        client.hears("$5\r\nvalue\r\n").await;
+        client.expect_bytes("$5\r\nvalue\r\n").await;
         client.ask(COUNT).await;
-        client.hears(heard).await;
+        client.expect_bytes(replies).await;
         assert_eq!(runs(&redis).await, expected);
         assert_eq!(fake.answers_left(), 0);
     }
@@ -60,21 +60,21 @@ async fn the_fake_answers_as_it_is_told_and_the_real_one_otherwise() {
     fake.answer_always("PING", Answer::instead("-LOADING\r\n"));
     for _ in 0..2 {
         client.ask(&["PING"]).await;
-        client.hears("-LOADING\r\n").await;
+        client.expect_bytes("-LOADING\r\n").await;
     }
-    fake.answer_truly();
+    fake.answer_normally();
     client.ask(&["PING"]).await;
-    client.hears("+PONG\r\n").await;
+    client.expect_bytes("+PONG\r\n").await;
 }
 
 #[tokio::test]
-async fn the_fake_swaps_tears_and_withholds_replies() {
+async fn the_fake_swaps_truncates_and_withholds_replies() {
     let redis = Redis::start().await;
     let fake = FakeRedis::before(&redis).await;
     let mut client = Client::to(fake.port()).await;
     fake.answer_next("EVAL", Answer::Swapped);
     client.send([resp::encode(COUNT), resp::encode(COUNT), resp::encode(&["PING"])].concat()).await;
-    client.hears(":2\r\n:1\r\n+PONG\r\n").await;
+    client.expect_bytes(":2\r\n:1\r\n+PONG\r\n").await;
 
     fake.answer_next("ECHO", Answer::HalfThenClose);
     client.ask(&["ECHO", "12345678"]).await;
@@ -89,27 +89,27 @@ async fn the_fake_swaps_tears_and_withholds_replies() {
     let mut client = Client::to(fake.port()).await;
     fake.answer_next("EVAL", Answer::Silence);
     client.send([resp::encode(COUNT), resp::encode(&["PING"])].concat()).await;
-    until("redis has run it", async || runs(&redis).await == 3).await;
+    until("redis has run the script", async || runs(&redis).await == 3).await;
     client.hears_nothing().await;
 
     let client = Client::to(fake.port()).await;
-    until("redis has both", async || clients(&redis).await >= 2).await;
+    until("redis has both connections", async || clients(&redis).await >= 2).await;
     let _: u64 = redis.query(cmd("CLIENT").arg(&["KILL", "TYPE", "normal"])).await;
     assert_eq!(client.rest().await, (Vec::new(), false));
 }
 
 #[tokio::test]
-async fn hookgate_works_through_the_fake_and_its_calls_are_seen() {
+async fn hookgate_works_through_the_fake_which_records_its_calls() {
     let redis = Redis::start().await;
     let fake = FakeRedis::before(&redis).await;
     let app = App::build().redis(redis).redis_address(&fake.url()).start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let job = app.redis.queue().only_job().await;
-    assert!(!fake.calls_of("INFO").is_empty(), "the health asks through it as well");
+    assert!(!fake.calls_of("INFO").is_empty(), "the health check uses the proxy as well");
     let calls = fake.calls_of("EVAL");
     let names: Vec<_> = calls.iter().map(Call::name).collect();
     let was_loaded = names.windows(2).any(|pair| pair == ["EVALSHA", "EVAL"]);
-    assert!(was_loaded, "the script was not loaded: {names:?}");
+    assert!(was_loaded, "the script was loaded: {names:?}");
     let data = job.data_text().as_bytes();
     assert!(
         calls

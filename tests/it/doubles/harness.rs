@@ -1,4 +1,4 @@
-//! The harness itself: without these the other tests prove nothing.
+//! Tests of the harness, on which all other tests rely.
 
 
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ use redis::cmd;
 use socket2::{Domain, Socket, Type};
 
 #[tokio::test]
-async fn a_durable_redis_keeps_its_data_over_kill_and_restart() {
+async fn a_durable_redis_keeps_its_data_across_a_kill() {
     let mut redis = Redis::start_durable().await;
     let () = redis
         .query(cmd("HSET").arg("bull:workflow-runner:7").arg("data").arg(&b"{\"a\":1}"[..]))
@@ -56,11 +56,12 @@ fn a_port_belongs_to_one_server_until_the_process_ends() {
         let refused = std::net::TcpStream::connect(address).expect_err("nothing listens");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         let other = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let taken = other.bind(&address.into()).expect_err("the port is held");
-        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
-        // As servers bind, with SO_REUSEADDR; the second time the first has closed it.
-        let server = TcpListener::bind(address).expect("it is held for a server");
-        let second = TcpListener::bind(address).expect_err("one server at a time");
+        let in_use = other.bind(&address.into()).expect_err("the port is held");
+        assert_eq!(in_use.kind(), ErrorKind::AddrInUse);
+        // Servers bind with SO_REUSEADDR; the first one has closed the port before the second binds
+        // it.
+        let server = TcpListener::bind(address).expect("the port is held for a server");
+        let second = TcpListener::bind(address).expect_err("the port is in use");
         assert_eq!(second.kind(), ErrorKind::AddrInUse);
         drop(server);
     }
@@ -78,7 +79,7 @@ async fn mongodb_has_change_streams_and_a_database_per_test() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_dropped_is_killed() {
+async fn a_dropped_process_is_killed() {
     let scratch = Scratch::new("sleep");
     let mut command = Command::new("sleep");
     command.arg("600");
@@ -86,11 +87,11 @@ async fn a_process_that_is_dropped_is_killed() {
     let pid = process.pid();
     assert!(lives(pid));
     drop(process);
-    until("the process is gone", async || !lives(pid)).await;
+    until("the process has ended", async || !lives(pid)).await;
 }
 
 #[tokio::test]
-async fn the_exit_code_is_that_of_the_process_itself() {
+async fn the_exit_code_is_that_of_the_process() {
     let scratch = Scratch::new("sh");
     let mut command = Command::new("sh");
     command.args(["-c", "echo $GREETING; echo twice >&2; exit 7"]).env("GREETING", "hello");
@@ -100,7 +101,7 @@ async fn the_exit_code_is_that_of_the_process_itself() {
 }
 
 #[test]
-fn configuration_keys_are_set_by_their_path() {
+fn configuration_keys_are_set_by_path() {
     let mut config = Config::parse("[queue]\nname = \"a\"");
     config.set("queue.job.attempts", 5).set("queue.name", "b").remove("queue.absent.key");
     assert_eq!(config.text("queue.name"), "b");

@@ -1,4 +1,4 @@
-//! The testkit's own proxies and fakes, held against real servers.
+//! Tests of the testkit's proxies and fakes against real servers.
 
 mod chaos;
 mod fake_redis;

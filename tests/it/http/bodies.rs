@@ -1,4 +1,5 @@
-//! Reading bodies: who is asked for one, what is held for it, and for how long.
+//! Reading bodies: which callers are asked for one, how many bytes are reserved for it, and for how
+//! long.
 
 #![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
 
@@ -11,7 +12,7 @@ use testkit::wait::{until, until_some};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// The head of a webhook of the caller `key_a`, with more headers.
+/// The head of a webhook of the caller `key_a`, with further headers.
 fn head(more: &str) -> String {
     format!(
         "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n{more}\r\n"
@@ -22,7 +23,7 @@ fn announcing(length: usize) -> String {
     head(&format!("Content-Length: {length}\r\n"))
 }
 
-/// A connection that has sent so much of a request, and waits.
+/// A connection that has sent this part of a request and waits.
 async fn waiting(app: &App, sent: impl AsRef<[u8]>) -> Connection {
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(sent).await;
@@ -30,7 +31,7 @@ async fn waiting(app: &App, sent: impl AsRef<[u8]>) -> Connection {
 }
 
 #[tokio::test]
-async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
+async fn a_request_refused_by_its_head_is_not_asked_for_its_body() {
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 1).set("server.workers", 1);
     })
@@ -67,7 +68,7 @@ async fn nobody_who_is_refused_by_the_head_is_asked_for_the_body() {
 }
 
 #[tokio::test]
-async fn what_is_announced_takes_neither_memory_nor_room_until_it_comes() {
+async fn an_announced_body_reserves_nothing_until_it_arrives() {
     let app = App::with(|config| {
         config.set("limits.in_flight_bytes", "8MiB").set("server.workers", 1);
         config.set("limits.organization.in_flight_share", 1.0);
@@ -84,26 +85,27 @@ async fn what_is_announced_takes_neither_memory_nor_room_until_it_comes() {
     }
     app.in_flight(200).await;
     let more = (resident().await - before) / MIB;
-    println!("{more:.1} MiB more for 200 bodies of which nothing has come");
+    println!("{more:.1} MiB more for 200 bodies that have not begun");
     assert!(more < 40.0, "{more:.1} MiB more");
     let large = json!({ "webhookId": "wh_1", "a": "x".repeat(1_000_000) }).to_string();
     assert_eq!(app.post(large.as_str()).send().await.matched(), 1);
-    // What has come is held: then there is no room for another, and that is said before it is read.
+    // Received bytes are reserved, so there is no room for another body. That is answered before it
+    // is read.
     for caller in callers.iter_mut().take(8) {
         caller.send(" ".repeat(1_000_000)).await;
     }
-    let refused = until_some("the room is full", async || {
+    let refused = until_some("all bytes are reserved", async || {
         let reply = app.post(large.as_str()).send().await;
         (reply.status != 202).then_some(reply)
     });
     refused.await.assert_rejected(503, "overloaded");
     app.raw(announcing(1 << 20)).await.assert_rejected(503, "overloaded");
     drop(callers);
-    until("the room is free again", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("the bytes are released", async || app.webhook("wh_1").send().await.status == 202).await;
 }
 
 #[tokio::test]
-async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
+async fn a_body_refused_while_it_arrives_closes_the_connection() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
         config.set("server.workers", 1);
@@ -113,14 +115,15 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
     let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
     let mut connection = waiting(&app, head("Transfer-Encoding: chunked\r\n") + &chunk).await;
     app.in_flight(1).await;
-    // No end of the body follows, so that what comes next could only be taken for more of it.
+    // The body never ends, so anything that follows could only be more of it.
     connection.send(chunk.repeat(4)).await;
     let reply = connection.reply().await.expect("an answer");
     assert!(matches!(reply.status, 413 | 503), "{}", reply.text());
     assert_eq!(connection.closed().await, b"");
 
-    // Whichever of the two is read first has the room, so both are sent again until it is the first.
-    let (_holder, mut connection) = until_some("there is no room", async || {
+    // The body that is read first gets the room, so both are sent again until the holder's is the
+    // first.
+    let (_holder, mut connection) = until_some("no bytes are left", async || {
         let holder = waiting(&app, announcing(60_000) + &" ".repeat(59_000)).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         let request = head("Transfer-Encoding: chunked\r\n") + &chunk;
@@ -135,7 +138,7 @@ async fn a_body_that_is_refused_while_it_comes_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_has_no_more_time_than_one_that_does_not_come() {
+async fn a_trickling_body_has_the_same_timeout_as_a_missing_one() {
     let app = App::with(|config| {
         config.set("server.body_timeout", "500ms");
     })
@@ -143,7 +146,7 @@ async fn a_body_that_trickles_has_no_more_time_than_one_that_does_not_come() {
     let mut connection = waiting(&app, announcing(100_000)).await;
     let reply = loop {
         connection.send(" ").await;
-        // A read that is given up loses nothing: what has come stays with the connection.
+        // A read that times out loses nothing: received bytes stay with the connection.
         let reply = tokio::time::timeout(Duration::from_millis(20), connection.reply()).await;
         if let Ok(reply) = reply {
             break reply;
@@ -153,7 +156,7 @@ async fn a_body_that_trickles_has_no_more_time_than_one_that_does_not_come() {
 }
 
 #[tokio::test]
-async fn bytes_of_a_caller_who_has_gone_are_given_back() {
+async fn a_disconnected_caller_has_its_bytes_released() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
     })
@@ -163,6 +166,6 @@ async fn bytes_of_a_caller_who_has_gone_are_given_back() {
         drop(caller);
     }
     let body = json!({ "webhookId": "wh_1", "a": "x".repeat(60_000) }).to_string();
-    until("all of the room is free", async || app.post(body.as_str()).send().await.status == 202)
+    until("all bytes are released", async || app.post(body.as_str()).send().await.status == 202)
         .await;
 }

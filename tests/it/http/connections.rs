@@ -1,4 +1,4 @@
-//! Connections: kept as long as they may be, and not longer.
+//! How long connections are kept, and when they are closed.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -13,7 +13,7 @@ const WEBHOOK: &str = "POST /api/webhook/workflow HTTP/1.1\r\nHost: h\r\nAuthori
     Content-Length: 20\r\n\r\n{\"webhookId\":\"wh_1\"}";
 
 #[tokio::test]
-async fn a_connection_serves_many_requests_one_after_another_or_at_once() {
+async fn a_connection_serves_sequential_and_pipelined_requests() {
     let app = App::start().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
     for _ in 0..3 {
@@ -27,7 +27,7 @@ async fn a_connection_serves_many_requests_one_after_another_or_at_once() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_cut_off() {
+async fn an_unfinished_head_is_timed_out() {
     let app = App::with(|config| {
         config.set("server.header_timeout", "300ms");
     })
@@ -45,7 +45,7 @@ async fn a_head_that_does_not_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_in_its_time() {
+async fn an_idle_connection_is_closed_after_its_timeout() {
     let app = App::with(|config| {
         config.set("server.idle_timeout", "300ms");
     })
@@ -70,7 +70,7 @@ async fn an_old_connection_is_asked_to_close_and_loses_nothing() {
     let mut served = 0;
     loop {
         connection.send(WEBHOOK).await;
-        let reply = connection.reply().await.expect("each is answered");
+        let reply = connection.reply().await.expect("each request is answered");
         assert_eq!(reply.matched(), 1);
         served += 1;
         if reply.header("connection") == Some("close") {
@@ -83,7 +83,7 @@ async fn an_old_connection_is_asked_to_close_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn callers_beyond_the_bound_wait_for_a_place() {
+async fn callers_beyond_the_bound_wait_for_a_slot() {
     let app = App::with(|config| {
         config.set("server.max_connections", 1).set("server.workers", 2);
     })
@@ -94,8 +94,8 @@ async fn callers_beyond_the_bound_wait_for_a_place() {
         connection.send(WEBHOOK).await;
         connections.push(connection);
     }
-    // One of them has the place; each is answered when those before it have left. The kernel
-    // shares the callers out over the workers, so that nobody knows the order.
+    // One caller has the slot. Each is answered when those before it have left. The kernel
+    // distributes the callers over the workers, so the order is arbitrary.
     let mut waiting: tokio::task::JoinSet<u64> = tokio::task::JoinSet::new();
     for mut connection in connections {
         waiting.spawn(async move { connection.reply().await.expect("an answer").matched() });
@@ -103,11 +103,11 @@ async fn callers_beyond_the_bound_wait_for_a_place() {
     assert_eq!(waiting.join_all().await, [1; 8]);
 }
 
-/// Patient in everything, so that only a place that is needed ends a connection.
-async fn with_places(count: usize) -> App {
+/// Timeouts are long, so that only the need for a slot ends a connection.
+async fn with_slots(count: usize) -> App {
     App::with(|config| {
         patient(config);
-        config.set("server.max_connections", u32::try_from(count).expect("a few"));
+        config.set("server.max_connections", u32::try_from(count).expect("a small number"));
     })
     .await
 }
@@ -117,35 +117,35 @@ async fn evicted(app: &App) -> f64 {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_nothing_makes_room_for_whoever_does() {
-    const PLACES: usize = 20;
+async fn a_connection_without_a_request_is_evicted_for_a_new_one() {
+    const SLOTS: usize = 20;
     let refused = WEBHOOK.replace("key_a", "nobody").replace(": 20", ": 1000000");
     let kinds = ["", "POST /api", "POST / HTTP/1.1\r\nX: ", WEBHOOK, refused.as_str()];
-    let app = with_places(PLACES).await;
+    let app = with_slots(SLOTS).await;
     let mut silent = Vec::new();
-    for kind in kinds.iter().cycle().take(3 * PLACES) {
+    for kind in kinds.iter().cycle().take(3 * SLOTS) {
         let mut connection = Connection::open(app.hookgate.address()).await;
         connection.send(kind).await;
         silent.push(connection);
     }
-    for _ in 0..PLACES {
+    for _ in 0..SLOTS {
         let mut honest = Connection::open(app.hookgate.address()).await;
         honest.send(WEBHOOK).await;
         assert_eq!(honest.reply().await.expect("an answer").matched(), 1);
         silent.push(honest);
     }
-    assert!(evicted(&app).await >= (2 * PLACES) as f64);
+    assert!(evicted(&app).await >= (2 * SLOTS) as f64);
     let open = app.hookgate.metrics().await.sum("hookgate_connections");
-    assert!(open <= PLACES as f64, "{open}");
-    // Closed at the other end, and not only forgotten.
-    for mut connection in silent.into_iter().take(PLACES) {
+    assert!(open <= SLOTS as f64, "{open}");
+    // The other end has closed, and the service has not only forgotten the connection.
+    for mut connection in silent.into_iter().take(SLOTS) {
         connection.closed().await;
     }
 }
 
 #[tokio::test]
-async fn the_connection_without_a_request_for_longest_is_closed_first() {
-    let app = with_places(3).await;
+async fn the_longest_idle_connection_is_evicted_first() {
+    let app = with_slots(3).await;
     let mut connections = Vec::new();
     for _ in 0..3 {
         let mut connection = Connection::open(app.hookgate.address()).await;
@@ -153,12 +153,12 @@ async fn the_connection_without_a_request_for_longest_is_closed_first() {
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
         connections.push(connection);
     }
-    // The second one waits for the rest of its request, the first one has just been answered again.
+    // The second one waits for the rest of its request; the first one was answered last.
     let (head, rest) = WEBHOOK.split_at(WEBHOOK.len() - 5);
     connections[1].send(head).await;
     connections[0].send(WEBHOOK).await;
     assert_eq!(connections[0].reply().await.expect("an answer").matched(), 1);
-    until("the second one is being read", async || {
+    until("the second body is being read", async || {
         app.hookgate.metrics().await.sum("hookgate_requests_in_flight") == 1.0
     })
     .await;
@@ -178,8 +178,8 @@ async fn the_connection_without_a_request_for_longest_is_closed_first() {
 }
 
 #[tokio::test]
-async fn whoever_is_being_answered_keeps_its_place() {
-    let app = with_places(4).await;
+async fn a_connection_being_answered_is_not_evicted() {
+    let app = with_slots(4).await;
     let (head, rest) = WEBHOOK.split_at(WEBHOOK.len() - 5);
     let mut busy = Vec::new();
     for _ in 0..4 {
@@ -187,7 +187,7 @@ async fn whoever_is_being_answered_keeps_its_place() {
         connection.send(head).await;
         busy.push(connection);
     }
-    until("all are being read", async || {
+    until("all bodies are being read", async || {
         app.hookgate.metrics().await.sum("hookgate_requests_in_flight") == 4.0
     })
     .await;
@@ -202,7 +202,7 @@ async fn whoever_is_being_answered_keeps_its_place() {
 }
 
 #[tokio::test]
-async fn over_tls_silence_makes_room_too() {
+async fn a_silent_tls_connection_is_evicted_too() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).config(|config| {
         patient(config);
@@ -224,7 +224,7 @@ async fn over_tls_silence_makes_room_too() {
 }
 
 #[tokio::test]
-async fn an_address_has_no_more_connections_than_it_may() {
+async fn connections_of_an_address_are_bounded() {
     let app = App::with(|config| {
         patient(config);
         let address = config.text("server.listen").replace("127.0.0.1", "[::]");
@@ -232,10 +232,10 @@ async fn an_address_has_no_more_connections_than_it_may() {
     })
     .await;
     let port = app.hookgate.address().port();
-    // All of them are in one network of IPv6, but not when they are taken for what they are.
+    // These addresses are in one IPv6 network, but are counted as the IPv4 addresses that they map.
     let from = async |last: u8| {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(([127, 0, 0, last], 0).into()).expect("an address of the loopback");
+        socket.bind(([127, 0, 0, last], 0).into()).expect("a loopback address");
         socket.connect(([127, 0, 0, 1], port).into()).await.expect("hookgate listens").into()
     };
     let mut of_one = Vec::new();
@@ -255,7 +255,7 @@ async fn an_address_has_no_more_connections_than_it_may() {
     let mut other: Connection = from(3).await;
     other.send(WEBHOOK).await;
     assert_eq!(other.reply().await.expect("an answer").matched(), 1);
-    // Where one is closed there is room for another.
+    // A closed connection makes room for another.
     drop(of_one.pop());
     until("another one is served", async || {
         let mut next: Connection = from(2).await;
@@ -266,7 +266,7 @@ async fn an_address_has_no_more_connections_than_it_may() {
 }
 
 #[tokio::test]
-async fn running_out_of_descriptors_is_survived() {
+async fn the_service_survives_running_out_of_descriptors() {
     const ROOM: usize = 12;
     let app = App::with(countable).await;
     // One connection for operators and those to Redis are open by then.
@@ -289,16 +289,23 @@ async fn running_out_of_descriptors_is_survived() {
     until("connections could not be accepted, several times", async || errors().await >= 10.0)
         .await;
     first.send(WEBHOOK).await;
-    assert_eq!(first.reply().await.expect("an answer").matched(), 1, "who is in is served");
-    // Two workers, each with a pause of 50 ms and a line a second.
+    assert_eq!(
+        first.reply().await.expect("an answer").matched(),
+        1,
+        "a connected caller is served"
+    );
+    // Each of the two workers pauses for 50 ms after an error and logs one line a second.
     let (errors, elapsed) = (errors().await, begun.elapsed());
     let pauses = elapsed.as_secs_f64() / 0.05;
-    assert!(errors <= 2.0 * (pauses + 2.0), "{errors} in {elapsed:?}: no pause between them");
+    assert!(
+        errors <= 2.0 * (pauses + 2.0),
+        "{errors} errors in {elapsed:?}: no pause between them"
+    );
     let log = app.hookgate.log();
     let lines = log.matches("connection could not be accepted").count() as u64;
     assert!((1..=2 * (elapsed.as_secs() + 2)).contains(&lines), "{lines} lines in {elapsed:?}");
 
-    // Whoever has been answered leaves, and makes room for another.
+    // A caller that has been answered leaves and makes room for another.
     let mut waiting: tokio::task::JoinSet<u64> = tokio::task::JoinSet::new();
     for mut caller in callers {
         waiting.spawn(async move { caller.reply().await.expect("an answer").matched() });
@@ -308,10 +315,10 @@ async fn running_out_of_descriptors_is_survived() {
     let last = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let later = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
-    assert_eq!(later, last, "with room again nothing is wrong");
+    assert_eq!(later, last, "there are no errors once there is room");
 }
 
-/// Another limit for a process that runs; it has asked for its own at the start.
+/// Sets another limit for a running process, which has raised its own at the start.
 fn limit_open_files(pid: u32, files: usize) {
     let status = std::process::Command::new("prlimit")
         .args([format!("--pid={pid}"), format!("--nofile={files}:{files}")])
@@ -320,7 +327,7 @@ fn limit_open_files(pid: u32, files: usize) {
 }
 
 #[tokio::test]
-async fn connections_leave_descriptors_for_others() {
+async fn connections_of_callers_leave_descriptors_for_redis() {
     const WORKERS: u32 = 40;
     const FILES: usize = 1200;
     let app = App::build().limit(&format!("--nofile={FILES}:{FILES}")).config(|config| {
@@ -329,38 +336,39 @@ async fn connections_leave_descriptors_for_others() {
     });
     let app = app.start().await;
     let log = app.hookgate.log();
-    let told = log.lines().find(|line| line.contains("leaves no room for server.max_connections"));
-    let (_, places) = told.expect("a warning").rsplit_once("connections=").expect("a number");
-    let places: usize = places.parse().expect("a number");
-    // All places are taken, and each worker has one more connection in its hand.
+    let warning =
+        log.lines().find(|line| line.contains("leaves no room for server.max_connections"));
+    let (_, slots) = warning.expect("a warning").rsplit_once("connections=").expect("a number");
+    let slots: usize = slots.parse().expect("a number");
+    // All slots are in use, and each worker has accepted one more connection.
     let mut callers = Vec::new();
-    for _ in 0..places + 2 * WORKERS as usize {
+    for _ in 0..slots + 2 * WORKERS as usize {
         callers.push(Connection::open(app.hookgate.address()).await);
     }
-    until("all places are taken", async || {
-        app.hookgate.metrics().await.sum("hookgate_connections") == places as f64
+    until("all slots are in use", async || {
+        app.hookgate.metrics().await.sum("hookgate_connections") == slots as f64
     })
     .await;
-    // There are descriptors for all connections to Redis to be made anew at once.
+    // There are descriptors to make all connections to Redis again at once.
     app.redis.freeze();
     app.hookgate.unready().await;
     app.redis.thaw();
     app.hookgate.ready().await;
-    callers.truncate(places / 2);
+    callers.truncate(slots / 2);
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let errors = app.hookgate.metrics().await.sum("hookgate_accept_errors_total");
     assert_eq!(errors, 0.0);
 }
 
 #[tokio::test]
-async fn a_caller_who_does_not_read_is_closed_in_its_time() {
+async fn a_caller_that_reads_no_answers_is_closed_after_its_timeout() {
     let app = App::with(|config| {
         config.set("server.header_timeout", "1s").set("server.idle_timeout", "1s");
     })
     .await;
     let before = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
     let mut connection = Connection::open(app.hookgate.address()).await;
-    // Refusals are longer than these requests; more than all buffers on the way hold.
+    // Refusals are longer than these requests, and do not fit into all buffers on the way.
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
     let writing = async { while connection.try_send(&requests).await {} };
     let closing = until("the connection is closed", async || {
@@ -371,6 +379,6 @@ async fn a_caller_who_does_not_read_is_closed_in_its_time() {
     tokio::join!(writing, closing);
     let metrics = app.hookgate.metrics().await;
     let grown = metrics.value("process_resident_memory_bytes", &[]) - before;
-    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for answers that nobody reads");
+    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for unread answers");
     assert_eq!(metrics.sum("hookgate_requests_in_flight"), 0.0);
 }

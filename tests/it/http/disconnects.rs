@@ -1,4 +1,4 @@
-//! Callers who do not wait for their answer.
+//! Callers that do not wait for their answer.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -12,7 +12,7 @@ const HEAD: &str =
 const BODY: &str = r#"{"webhookId":"wh_1"}"#;
 
 #[tokio::test]
-async fn a_request_is_carried_out_whether_or_not_the_caller_is_still_there() {
+async fn a_complete_request_is_processed_after_its_caller_disconnects() {
     let app = App::with(|config| {
         config.set("queue.enqueue_timeout", "30s");
     })
@@ -20,12 +20,12 @@ async fn a_request_is_carried_out_whether_or_not_the_caller_is_still_there() {
     app.redis.freeze();
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len())).await;
-    until("the batch is on its way", async || {
+    until("the batch is in flight", async || {
         app.hookgate.metrics().await.value("hookgate_batch_jobs_count", &[]) >= 1.0
     })
     .await;
     drop(connection);
-    until("the service has seen that the caller is gone", async || {
+    until("the service has noticed the caller's disconnect", async || {
         app.hookgate.metrics().await.value("hookgate_connections", &[]) < 1.0
     })
     .await;
@@ -40,7 +40,7 @@ async fn a_request_is_carried_out_whether_or_not_the_caller_is_still_there() {
 }
 
 #[tokio::test]
-async fn half_a_request_adds_nothing() {
+async fn an_incomplete_request_adds_nothing() {
     let app = App::start().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len() + 1)).await;
@@ -54,7 +54,7 @@ async fn half_a_request_adds_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_caller_leaves_behind_is_given_free() {
+async fn a_disconnected_caller_has_its_permit_released() {
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 1).set("server.max_connections", 1);
     })
@@ -76,11 +76,11 @@ async fn what_a_caller_leaves_behind_is_given_free() {
 }
 
 #[tokio::test]
-async fn a_whole_request_is_carried_out_though_its_end_is_the_end_of_all() {
+async fn a_request_followed_by_a_close_is_processed() {
     const CALLERS: usize = 200;
     let app = App::start().await;
     let request = format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len());
-    // Stopped meanwhile, so that requests and ends are there together when it looks.
+    // Hookgate is stopped, so that it finds requests and the ends of their connections together.
     app.hookgate.process().signal("STOP");
     for caller in 0..CALLERS {
         let mut connection = Connection::open(app.hookgate.address()).await;
@@ -95,10 +95,11 @@ async fn a_whole_request_is_carried_out_though_its_end_is_the_end_of_all() {
     assert_eq!(metrics.sum("hookgate_requests_total"), requests as f64);
 }
 
-/// A caller that closes after any byte of its request.
+/// A caller closes after any byte of its request.
 #[tokio::test]
-async fn a_caller_may_go_at_every_point() {
-    // Fewer than there are requests here: a place that was not given back would show.
+async fn a_caller_may_disconnect_at_any_byte() {
+    // The bound is lower than the number of requests, so that a permit that is not released would
+    // show.
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 30);
     })
@@ -109,7 +110,8 @@ async fn a_caller_may_go_at_every_point() {
         let mut connection = Connection::open(app.hookgate.address()).await;
         connection.send(&request[..sent]).await;
         connection.finish().await;
-        // It may still read, and then learns that its body has not come; half a head gets no answer.
+        // The caller may still read, and is then answered that its body has not arrived. Half a
+        // head gets no answer.
         let answer = connection.reply().await;
         let status = answer.as_ref().map(|answer| answer.status);
         match sent.checked_sub(head.len()) {
@@ -121,7 +123,7 @@ async fn a_caller_may_go_at_every_point() {
         }
         assert_eq!(connection.closed().await, b"");
     }
-    // A head makes a request, and a body a webhook.
+    // A complete head counts as a request, and a complete body adds a job.
     let requests = 1.0 + BODY.len() as f64;
     let metrics = settled(&app).await;
     assert_eq!(metrics.sum("hookgate_requests_total"), requests);
@@ -129,7 +131,7 @@ async fn a_caller_may_go_at_every_point() {
     assert!(metrics.requests("accepted") <= 1.0);
     assert_eq!(app.redis.queue().waiting_exactly(1).await.len(), 1);
 
-    // Likewise with a reset, which may overtake what was sent before it.
+    // The same with a reset, which may overtake what was sent before it.
     for sent in 0..=request.len() {
         let mut connection = Connection::open(app.hookgate.address()).await;
         connection.send(&request[..sent]).await;
@@ -141,11 +143,11 @@ async fn a_caller_may_go_at_every_point() {
     assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), counted);
     let jobs = app.redis.queue().waiting_ids().await.len();
     assert!(jobs <= 2, "{jobs}");
-    until("the place is free", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("the permit is released", async || app.webhook("wh_1").send().await.status == 202).await;
 }
 
 #[tokio::test]
-async fn who_sends_much_at_once_and_goes_is_served_all_the_same() {
+async fn pipelined_requests_before_a_disconnect_are_processed() {
     let app = App::with(|config| {
         config.set("queue.enqueue_timeout", "30s").set("server.workers", 1);
     })
@@ -154,35 +156,36 @@ async fn who_sends_much_at_once_and_goes_is_served_all_the_same() {
     let request = format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len());
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(request.repeat(2)).await;
-    until("the first is on its way", async || {
+    until("the first request is in flight", async || {
         app.hookgate.metrics().await.value("hookgate_batch_jobs_count", &[]) >= 1.0
     })
     .await;
     drop(connection);
     app.redis.thaw();
-    // The second was received, but not begun: it may be carried out or not, and is counted if it is.
+    // The second request was received but not begun. It may be processed or not, and is counted if
+    // it is.
     let metrics = settled(&app).await;
     let counted = metrics.sum("hookgate_requests_total");
     assert!((1.0..=2.0).contains(&counted), "{counted}");
     assert_eq!(metrics.requests("client_closed") + metrics.requests("accepted"), counted);
-    until("what was begun is carried out", async || {
+    until("every request that was begun is done", async || {
         app.redis.queue().waiting_ids().await.len() as f64 == counted
     })
     .await;
 }
 
-/// The metrics when nobody is connected any more and nothing is in flight.
+/// The metrics once no caller is connected and nothing is in flight.
 async fn settled(app: &App) -> Metrics {
     until("nothing is in flight", async || {
         let metrics = app.hookgate.metrics().await;
         metrics.sum("hookgate_connections") + metrics.sum("hookgate_requests_in_flight") == 0.0
     })
     .await;
-    // Another look, since counters are read before gauges.
+    // Reads again, because counters are read before gauges.
     app.hookgate.metrics().await
 }
 
-/// One request was received: it is counted under this code and under no other.
+/// Waits until the one request is counted under this code and under no other.
 async fn counted_once_as(app: &App, code: &str) {
     until(&format!("the request is counted as {code}"), async || {
         let metrics = app.hookgate.metrics().await;

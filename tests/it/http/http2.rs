@@ -1,4 +1,4 @@
-//! HTTP/2: many requests over one connection, none of which is held up or lost by another.
+//! HTTP/2: many requests share a connection, and none delays or loses another.
 
 use bytes::Bytes;
 use hyper::Version;
@@ -20,7 +20,7 @@ async fn one_connection_serves_many_requests_at_once() {
         let call = app.webhook("wh_1");
         waiting.spawn(async move { call.send().await.matched() });
     }
-    until("all of them are in flight", async || in_flight(&app).await >= 80.0).await;
+    until("all requests are in flight", async || in_flight(&app).await >= 80.0).await;
     let connections = app.hookgate.metrics().await.value("hookgate_connections", &[]);
     assert!((connections - 1.0).abs() < 0.1, "{connections}");
     app.redis.thaw();
@@ -30,7 +30,7 @@ async fn one_connection_serves_many_requests_at_once() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_answer_and_leaves_the_connection() {
+async fn every_refusal_is_answered_and_keeps_the_connection() {
     let authority = Authority::new();
     let app = small_app_from(App::build().tls(&authority)).await;
     let in_pieces = |count: usize| {
@@ -51,17 +51,20 @@ async fn every_refusal_has_its_answer_and_leaves_the_connection() {
         assert_eq!(reply.header("connection"), None);
     }
     app.redis.queue().assert_empty().await;
-    // In pieces, and still within the bound.
+    // The body comes in pieces and stays within the bound.
     app.post("").pieces(in_pieces(4)).send().await.assert_rejected(400, "invalid_json");
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let metrics = app.hookgate.metrics().await;
-    assert!((metrics.value("hookgate_connections", &[]) - 1.0).abs() < 0.1, "one for all");
+    assert!(
+        (metrics.value("hookgate_connections", &[]) - 1.0).abs() < 0.1,
+        "one connection for all requests"
+    );
     assert!(metrics.sum("hookgate_requests_total") >= count as f64);
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_body_that_comes_too_late_costs_its_own_stream_alone() {
+async fn a_late_body_ends_only_its_own_stream() {
     let authority = Authority::new();
     let app = App::build()
         .tls(&authority)
@@ -85,21 +88,21 @@ async fn a_body_that_comes_too_late_costs_its_own_stream_alone() {
 }
 
 #[tokio::test]
-async fn what_a_caller_resets_behind_the_body_is_carried_out() {
+async fn a_stream_reset_after_its_body_is_processed() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).config(patient).start().await;
     app.redis.freeze();
     let mut streams = Streams::open(&authority, app.hookgate.address()).await;
     let mut stream = streams.begin().await.expect("a stream");
     stream.finish("{\"webhookId\":\"wh_1\",\"reset\":1}").expect("an open stream");
-    until("the batch is on its way", async || {
+    until("the batch is in flight", async || {
         app.hookgate.metrics().await.value("hookgate_batch_jobs_count", &[]) >= 1.0
     })
     .await;
     let mut other = streams.begin().await.expect("a stream");
     other.finish("{\"webhookId\":\"wh_1\",\"other\":1}").expect("an open stream");
     stream.body.send_reset(h2::Reason::CANCEL);
-    until("the service has seen it", async || {
+    until("the service has received it", async || {
         app.hookgate.metrics().await.requests("client_closed") >= 1.0
     })
     .await;
@@ -114,17 +117,21 @@ async fn what_a_caller_resets_behind_the_body_is_carried_out() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_before_its_end_adds_nothing() {
+async fn a_stream_reset_before_its_end_adds_nothing() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).start().await;
     let mut streams = Streams::open(&authority, app.hookgate.address()).await;
     let mut half = streams.begin().await.expect("a stream");
-    half.body.send_data(Bytes::from_static(b"{\"webhookId\":\"wh_1\"}"), false).expect("open");
-    until("it is in flight", async || in_flight(&app).await >= 1.0).await;
+    half.body
+        .send_data(Bytes::from_static(b"{\"webhookId\":\"wh_1\"}"), false)
+        .expect("an open stream");
+    until("the request is in flight", async || in_flight(&app).await >= 1.0).await;
     half.body.send_reset(h2::Reason::CANCEL);
-    until("it is counted", async || app.hookgate.metrics().await.requests("client_closed") >= 1.0)
-        .await;
-    // One whose length is not what it said.
+    until("the request is counted", async || {
+        app.hookgate.metrics().await.requests("client_closed") >= 1.0
+    })
+    .await;
+    // A body whose length differs from its content-length.
     let headers = [("authorization", "Bearer key_a"), ("content-length", "21")];
     let mut short = streams.begin_with(&headers).await.expect("a stream");
     short.finish("{\"webhookId\":\"wh_1\"}").expect("an open stream");
@@ -135,7 +142,7 @@ async fn a_stream_that_is_reset_before_its_end_adds_nothing() {
 }
 
 #[tokio::test]
-async fn a_connection_without_requests_is_closed_in_its_time() {
+async fn a_connection_without_requests_is_closed_after_its_timeout() {
     let authority = Authority::new();
     let app = App::build()
         .tls(&authority)
@@ -145,15 +152,15 @@ async fn a_connection_without_requests_is_closed_in_its_time() {
         .start()
         .await;
     let address = app.hookgate.address();
-    // No first request.
+    // A connection without a first request.
     let unused = Frames::open(&authority, address).await;
-    // A head that does not end, the first one and a later one.
+    // A head that does not end, as the first one and as a later one.
     let mut half = Frames::open(&authority, address).await;
     half.send(&[Frame::head(0, 1, &[])]).await;
     let mut half_later = Frames::open(&authority, address).await;
     let body = Frame::new(kind::DATA, 1, 1, b"{\"webhookId\":\"wh_1\"}".to_vec());
     half_later.send(&[Frame::head(4, 1, &[]), body, Frame::head(0, 3, &[])]).await;
-    // A request, and then nothing but answers to pings.
+    // A connection with one request, and then only answers to pings.
     let mut idle = Streams::open(&authority, address).await;
     assert_eq!(idle.webhook("wh_1").await.expect("an answer").matched(), 1);
     unused.closed().await;

@@ -1,4 +1,5 @@
-//! HTTP/2 against those who mean harm: the connection is given up or held within its bounds, and everybody else is served.
+//! HTTP/2 attacks: the connection is closed or held within its bounds, and other callers are
+//! served.
 
 use testkit::App;
 use testkit::http2::{ACK, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Frames};
@@ -7,7 +8,7 @@ use testkit::tls::Authority;
 use testkit::wait::until;
 use tokio::io::AsyncWriteExt;
 
-/// What a flood may cost; a connection holds 12 MiB at the worst, the rest is the allocator's.
+/// Bound on the memory of a flood: a connection holds 12 MiB at worst, the rest is the allocator's.
 const MEMORY: f64 = 32.0 * 1024.0 * 1024.0;
 
 struct Target {
@@ -31,7 +32,7 @@ impl Target {
         Frames::open(&self.authority, self.app.hookgate.address()).await
     }
 
-    /// Sends flocks of frames until the other side has had enough; gives its reason.
+    /// Sends groups of frames until the other side closes; returns its error codes.
     async fn flood(&self, mut flock: impl FnMut(u32) -> Vec<Frame>) -> Vec<u32> {
         let mut frames = self.frames().await;
         for number in 0..2000 {
@@ -63,7 +64,7 @@ async fn memory(app: &App) -> f64 {
 }
 
 #[tokio::test]
-async fn streams_that_are_opened_and_reset_end_the_connection() {
+async fn opening_and_resetting_streams_ends_the_connection() {
     let target = Target::start().await;
     let codes = target
         .flood(|number| {
@@ -76,7 +77,7 @@ async fn streams_that_are_opened_and_reset_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_head_in_endless_pieces_ends_the_connection() {
+async fn an_endless_head_ends_the_connection() {
     let target = Target::start().await;
     for piece in [vec![], vec![0; 1], Frame::head(0, 1, &[("a", &"x".repeat(9000))]).payload] {
         let codes = target
@@ -90,7 +91,7 @@ async fn a_head_in_endless_pieces_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn empty_pieces_of_a_body_end_the_connection() {
+async fn empty_data_frames_end_the_connection() {
     let target = Target::start().await;
     let codes = target
         .flood(|number| match number {
@@ -102,11 +103,11 @@ async fn empty_pieces_of_a_body_end_the_connection() {
 }
 
 #[tokio::test]
-async fn streams_with_faults_end_the_connection() {
+async fn malformed_streams_end_the_connection() {
     let target = Target::start().await;
     let codes = target
         .flood(|number| {
-            // The body is not there that the head announces.
+            // The body that the head announces never comes.
             let streams = (0..50).map(|stream| (number * 50 + stream) * 2 + 1);
             let faulty =
                 |stream| Frame::head(END_HEADERS | END_STREAM, stream, &[("content-length", "9")]);
@@ -117,14 +118,14 @@ async fn streams_with_faults_end_the_connection() {
 }
 
 #[tokio::test]
-async fn pings_and_settings_are_answered_and_held_within_bounds() {
+async fn pings_and_settings_are_answered_in_bounded_memory() {
     let target = Target::start().await;
     for (kind, payload) in [(kind::PING, vec![0; 8]), (kind::SETTINGS, vec![])] {
         let mut frames = target.frames().await;
         for _ in 0..200 {
             assert!(frames.send(&vec![Frame::new(kind, 0, 0, payload.clone()); 100]).await);
         }
-        until("all of them are answered", async || {
+        until("all frames are answered", async || {
             frames.count(kind, |frame| frame.flags == ACK) >= 20_000
         })
         .await;
@@ -133,7 +134,7 @@ async fn pings_and_settings_are_answered_and_held_within_bounds() {
 }
 
 #[tokio::test]
-async fn pings_whose_answers_nobody_reads_are_held_within_bounds() {
+async fn pings_with_unread_answers_use_bounded_memory() {
     let target = Target::start().await;
     let address = target.app.hookgate.address();
     let mut stream = target.authority.connect(address, &["h2"]).await.expect("a handshake");
@@ -141,7 +142,7 @@ async fn pings_whose_answers_nobody_reads_are_held_within_bounds() {
         vec![Frame::new(kind::PING, 0, 0, [0; 8]); 1000].iter().flat_map(Frame::bytes).collect();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     stream.write_all(preface).await.expect("an open connection");
-    // The answers fill both sides' buffers; then nothing more is read of us, whatever we send.
+    // The answers fill the buffers of both sides; then the service stops reading, whatever is sent.
     let stuck = async {
         loop {
             stream.write_all(&flood).await.expect("an open connection");
@@ -153,7 +154,7 @@ async fn pings_whose_answers_nobody_reads_are_held_within_bounds() {
 }
 
 #[tokio::test]
-async fn streams_beyond_the_bound_are_refused_and_the_rest_end_in_their_time() {
+async fn streams_beyond_the_bound_are_refused_and_the_others_time_out() {
     let authority = Authority::new();
     let app = App::build()
         .tls(&authority)
@@ -171,7 +172,8 @@ async fn streams_beyond_the_bound_are_refused_and_the_rest_end_in_their_time() {
     })
     .await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    until("the others are answered", async || frames.count(kind::HEADERS, |_| true) == 100).await;
+    until("the other streams are answered", async || frames.count(kind::HEADERS, |_| true) == 100)
+        .await;
     let metrics = app.hookgate.metrics().await;
     assert!((metrics.requests("request_timeout") - 100.0).abs() < 0.1, "once each");
     assert_eq!(frames.count(kind::GOAWAY, |_| true), 0);
@@ -184,7 +186,7 @@ async fn streams_beyond_the_bound_are_refused_and_the_rest_end_in_their_time() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused_on_its_own_stream() {
+async fn a_large_head_is_refused_on_its_own_stream() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).start().await;
     let value = "x".repeat(8000);
@@ -194,8 +196,10 @@ async fn a_head_that_is_too_large_is_refused_on_its_own_stream() {
     let large = Frame::head(0, 1, &[("a", &value)]);
     let rest = |flags| Frame::new(kind::CONTINUATION, flags, 1, block(&[("b", &value)]));
     assert!(frames.send(&[large, rest(0), rest(0), rest(0), rest(END_HEADERS)]).await);
-    until("it is refused", async || frames.count(kind::HEADERS, |frame| frame.stream == 1) == 1)
-        .await;
+    until("the request is refused", async || {
+        frames.count(kind::HEADERS, |frame| frame.stream == 1) == 1
+    })
+    .await;
     assert_eq!(frames.count(kind::GOAWAY, |_| true), 0);
     let body = Frame::new(kind::DATA, END_STREAM, 3, b"{\"webhookId\":\"wh_1\"}".to_vec());
     assert!(frames.send(&[Frame::head(END_HEADERS, 3, &[]), body]).await);

@@ -1,5 +1,6 @@
-//! The `JSONTestSuite`, as bodies and as payloads: what must be accepted is, what must be refused is, and a table
-//! tells what becomes of the rest and what a worker in Node sees of it.
+//! The `JSONTestSuite`, as bodies and as payloads. Inputs that must be accepted are accepted, and
+//! inputs that must be refused are refused. A table holds the outcome of all others and what a
+//! BullMQ worker in Node reads.
 
 #![expect(clippy::panic, reason = "a test panics")]
 
@@ -23,8 +24,9 @@ struct Case {
     input: String,
 }
 
-/// The package holds texts; these files are none, and are given here as the suite has them.
-const NOT_TEXT: &[(&str, &[u8])] = &[
+/// The package holds only UTF-8 strings. These files are not UTF-8 and are copied here from the
+/// suite.
+const NOT_UTF_8: &[(&str, &[u8])] = &[
     ("i_string_UTF-16LE_with_BOM", b"\xff\xfe[\0\"\0\xe9\0\"\0]\0"),
     ("i_string_UTF-8_invalid_sequence", b"[\"\xe6\x97\xa5\xd1\x88\xfa\"]"),
     ("i_string_UTF8_surrogate_U+D800", b"[\"\xed\xa0\x80\"]"),
@@ -61,9 +63,9 @@ impl Case {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        match NOT_TEXT.iter().find(|(name, _)| *name == self.stem()) {
+        match NOT_UTF_8.iter().find(|(name, _)| *name == self.stem()) {
             Some((_, bytes)) => bytes.to_vec(),
-            None if self.input.contains('\u{fffd}') => panic!("{} is not text either", self.name),
+            None if self.input.contains('\u{fffd}') => panic!("{} is not UTF-8 either", self.name),
             None => self.input.clone().into_bytes(),
         }
     }
@@ -73,12 +75,12 @@ fn suite() -> Suite {
     let output = node::script("json-suite.mjs").arg("list").output().expect("node runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let suite: Suite = serde_json::from_slice(&output.stdout).expect("the suite");
-    assert_eq!((suite.parsing.len(), suite.transform.len()), (318, 22), "the suite is in full");
+    assert_eq!((suite.parsing.len(), suite.transform.len()), (318, 22), "the suite is complete");
     suite
 }
 
-/// What the payloads of all jobs are in Node, in order.
-async fn seen_by_node(app: &App) -> Vec<String> {
+/// The payloads of all jobs as Node parses them, in order.
+async fn parsed_by_node(app: &App) -> Vec<String> {
     let mut node = node::script("json-suite.mjs")
         .arg("payloads")
         .stdin(Stdio::piped())
@@ -99,7 +101,7 @@ async fn seen_by_node(app: &App) -> Vec<String> {
 
 const ACCEPTED: &str = "accepted";
 
-/// The input as a member before and behind the `webhookId`.
+/// The input as a member before and after the `webhookId`.
 fn as_payload(input: &[u8]) -> [Vec<u8>; 2] {
     [
         [br#"{"webhookId":"wh_1","v":"#, input, b"}"].concat(),
@@ -114,7 +116,8 @@ fn outcome(reply: &Reply) -> String {
     }
 }
 
-/// Sends an input as a body, and as a member of one; gives the codes of both, and adds the payloads that are due.
+/// Sends an input as a body and as a member of one. Returns the codes of both, and adds the
+/// expected payloads.
 async fn send(app: &App, input: &[u8], due: &mut Vec<Vec<u8>>) -> [String; 2] {
     let body = outcome(&app.post(input).send().await);
     let mut member = None;
@@ -124,9 +127,9 @@ async fn send(app: &App, input: &[u8], due: &mut Vec<Vec<u8>>) -> [String; 2] {
             due.push([br#"{"v":"#, input, b"}"].concat());
         }
         let first = member.get_or_insert_with(|| outcome.clone());
-        assert_eq!(*first, outcome, "it depends on where the member stands");
+        assert_eq!(*first, outcome, "the outcome depends on the position of the member");
     }
-    [body, member.expect("two were sent")]
+    [body, member.expect("two bodies were sent")]
 }
 
 async fn assert_payloads(app: &App, due: &[Vec<u8>]) {
@@ -139,7 +142,7 @@ async fn assert_payloads(app: &App, due: &[Vec<u8>]) {
 }
 
 #[tokio::test]
-async fn what_must_be_accepted_is_and_what_must_be_refused_is() {
+async fn the_suites_verdicts_are_followed() {
     let app = App::start().await;
     let (mut good, mut bad, mut due) = (0, 0, Vec::new());
     for case in suite().parsing {
@@ -154,13 +157,14 @@ async fn what_must_be_accepted_is_and_what_must_be_refused_is() {
     }
     assert_eq!((good, bad), (95, 188));
     assert_payloads(&app, &due).await;
-    assert_eq!(seen_by_node(&app).await.len(), due.len(), "Node reads all of them");
+    assert_eq!(parsed_by_node(&app).await.len(), due.len(), "Node reads all payloads");
 }
 
-/// What is up to a parser: the outcome as a body and as a member, and how Node shows the payload.
+/// Inputs that a parser may accept or refuse: the outcome as a body and as a member, and how Node
+/// shows the payload.
 ///
-/// Whatever is accepted is in Redis as it was sent; what Node shows is what its parser makes of that.
-const UP_TO_US: &[(&str, [&str; 2], &str)] = &[
+/// An accepted payload is in Redis as it was sent; Node shows what its own parser makes of it.
+const LEFT_TO_PARSER: &[(&str, [&str; 2], &str)] = &[
     ("i_number_double_huge_neg_exp", [NOT_OBJECT, ACCEPTED], r#"{"v":[0]}"#),
     ("i_number_huge_exp", [NOT_OBJECT, ACCEPTED], r#"{"v":["Infinity"]}"#),
     ("i_number_neg_int_huge_exp", [NOT_OBJECT, ACCEPTED], r#"{"v":["-Infinity"]}"#),
@@ -237,7 +241,7 @@ const NO_ID: &str = "missing_webhook_id";
 const NOT_OBJECT: &str = "body_not_object";
 
 #[tokio::test]
-async fn what_is_up_to_a_parser_is_in_a_table() {
+async fn the_cases_left_to_a_parser_are_in_a_table() {
     let suite = suite();
     let cases: Vec<_> = suite.parsing.iter().filter(|case| case.name.starts_with("i_")).collect();
     let app = App::start().await;
@@ -248,7 +252,7 @@ async fn what_is_up_to_a_parser_is_in_a_table() {
     }
     assert_payloads(&app, &due).await;
     // Each accepted case is there twice.
-    let mut seen = seen_by_node(&app).await.into_iter().step_by(2);
+    let mut seen = parsed_by_node(&app).await.into_iter().step_by(2);
     let rows: Vec<_> = rows
         .into_iter()
         .map(|(name, outcomes)| {
@@ -260,11 +264,11 @@ async fn what_is_up_to_a_parser_is_in_a_table() {
             (name, outcomes, shown)
         })
         .collect();
-    let table = UP_TO_US.iter().map(|(name, outcomes, shown)| {
+    let table = LEFT_TO_PARSER.iter().map(|(name, outcomes, shown)| {
         ((*name).to_owned(), outcomes.map(str::to_owned), (*shown).to_owned())
     });
     for (row, expected) in rows.iter().zip(table) {
         assert_eq!(*row, expected);
     }
-    assert_eq!(rows.len(), UP_TO_US.len(), "{rows:#?}");
+    assert_eq!(rows.len(), LEFT_TO_PARSER.len(), "{rows:#?}");
 }

@@ -1,4 +1,4 @@
-//! What one organization may take, and that the others have theirs all the same.
+//! Limits of one organization, and the share that is left to the others.
 
 use futures_util::stream;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testkit::{App, Config, Documents, Reply};
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn an_organization_over_its_rate_is_told_when_to_come_back() {
+async fn an_organization_over_its_rate_gets_a_retry_after() {
     let app = App::with(|config| slow_rate(config, 3)).await;
     let refused = refused(&app).await;
     assert_eq!(refused.json()["retryable"], true);
@@ -26,25 +26,27 @@ async fn an_organization_over_its_rate_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn no_request_is_read_for_an_organization_over_its_rate() {
+async fn no_body_is_read_for_an_organization_over_its_rate() {
     let app = App::with(|config| slow_rate(config, 1)).await;
     refused(&app).await;
-    // Its media type is looked at before, what is in it is not.
+    // The media type is checked before the rate; the content is not read.
     let strange = app.post("{").header("content-type", "text/plain").send().await;
     strange.assert_rejected(415, "unsupported_media_type");
-    until("it is refused unread", async || app.post("{").send().await.code() == "rate_limited")
-        .await;
+    until("the request is refused unread", async || {
+        app.post("{").send().await.code() == "rate_limited"
+    })
+    .await;
     app.webhook("wh_1").bearer("nobody").send().await.assert_rejected(401, "invalid_api_key");
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_and_refuses_nobody() {
+async fn a_dry_run_counts_and_refuses_no_request() {
     let app = App::with(|config| {
         slow_rate(config, 2);
         config.set("limits.organization.dry_run", true);
     })
     .await;
-    until("some are over the limit", async || {
+    until("some requests are over the limit", async || {
         assert_eq!(of_a(&app).await.status, 202);
         let metrics = app.hookgate.metrics().await;
         metrics.value("hookgate_over_limit_dry_run_total", &[("limit", "rate")]) >= 3.0
@@ -54,7 +56,7 @@ async fn a_dry_run_counts_and_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn one_organization_cannot_hold_all_there_is() {
+async fn one_organization_cannot_use_all_permits() {
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 10);
         config.set("limits.organization.in_flight_share", 0.3);
@@ -80,12 +82,12 @@ async fn one_organization_cannot_hold_all_there_is() {
     while let Some(reply) = held.join_next().await {
         assert_eq!(reply.expect("an answer").status, 202);
     }
-    assert_eq!(of_a(&app).await.status, 202, "what was held has been given back");
+    assert_eq!(of_a(&app).await.status, 202, "everything reserved is released");
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn one_organization_cannot_hold_all_the_bytes_there_are() {
+async fn one_organization_cannot_reserve_all_bytes() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "1MiB");
         config.set("limits.organization.in_flight_share", 0.25);
@@ -113,13 +115,14 @@ async fn one_organization_cannot_hold_all_the_bytes_there_are() {
     while let Some(reply) = held.join_next().await {
         assert_eq!(reply.expect("an answer").status, 202);
     }
-    assert_eq!(app.post(large).send().await.status, 202, "what was held has been given back");
+    assert_eq!(app.post(large).send().await.status, 202, "everything reserved is released");
     app.assert_accounting().await;
 }
 
-/// Announcing costs nothing: 260 callers of one organization announce more than all there is, and send nothing.
+/// Announcing a body costs nothing: 260 callers of one organization announce more bytes than the
+/// limit and send none.
 #[tokio::test]
-async fn bodies_that_are_announced_and_do_not_come_are_in_nobodys_way() {
+async fn announced_bodies_that_never_arrive_block_no_other_request() {
     let app = App::start().await;
     let address = app.hookgate.address();
     let mut silent = Vec::new();
@@ -128,18 +131,18 @@ async fn bodies_that_are_announced_and_do_not_come_are_in_nobodys_way() {
         connection.send(head("key_a", 1 << 20, "")).await;
         silent.push(connection);
     }
-    until("all of them wait", async || requests_in_flight(&app).await >= 260.0).await;
+    until("all callers wait", async || requests_in_flight(&app).await >= 260.0).await;
     let large = large(1_000_000);
     for key in ["key_b", "key_a"] {
         assert_eq!(app.post(&*large).bearer(key).send().await.matched(), 1, "{key}");
     }
     drop(silent);
-    until("they have gone", async || requests_in_flight(&app).await < 1.0).await;
+    until("all callers have disconnected", async || requests_in_flight(&app).await < 1.0).await;
 }
 
-/// What has come takes room, step by step; the share of the organization ends that, as shipped.
+/// Received bytes are reserved step by step; as shipped, the share of the organization bounds them.
 #[tokio::test]
-async fn by_default_one_organization_has_half_of_what_there_is() {
+async fn the_default_share_of_an_organization_is_half() {
     let app = App::with(|config| {
         config.set("limits.in_flight_bytes", "5MiB").set("limits.in_flight_requests", 20);
     })
@@ -151,8 +154,8 @@ async fn by_default_one_organization_has_half_of_what_there_is() {
         connection.send(head("key_a", 1 << 20, "") + &" ".repeat(1_000_000)).await;
         held.push(connection);
     }
-    // So much fits beside all of one body and half of the other, and no longer beside both.
-    let refused = until_some("its half of the bytes is taken", async || {
+    // These bytes fit next to all of one body and half of the other, but not next to both.
+    let refused = until_some("the organization's half of the bytes is reserved", async || {
         let mut connection = Connection::open(address).await;
         connection.send(head("key_a", 600_000, "")).await;
         let reply = tokio::time::timeout(Duration::from_millis(100), connection.reply()).await;
@@ -165,7 +168,7 @@ async fn by_default_one_organization_has_half_of_what_there_is() {
     let large = large(1_000_000);
     app.post(&*large).send().await.assert_rejected(429, "rate_limited");
     assert_eq!(app.post(&*large).bearer("key_b").send().await.matched(), 1);
-    // Said before anything of it is sent, as is what fits nobody.
+    // A request over its share, or over every limit, is refused before any of its body is sent.
     for (length, status, code) in
         [(1 << 20, 429, "rate_limited"), (2 << 20, 413, "payload_too_large")]
     {
@@ -176,14 +179,16 @@ async fn by_default_one_organization_has_half_of_what_there_is() {
         connection.send(head("key_a", 20, "")).await;
         held.push(connection);
     }
-    until("its half of the requests is taken", async || requests_in_flight(&app).await >= 10.0)
-        .await;
+    until("the organization's half of the requests is in flight", async || {
+        requests_in_flight(&app).await >= 10.0
+    })
+    .await;
     let refused = of_a(&app).await;
     refused.assert_rejected(429, "rate_limited");
     assert!(header(&refused, "ratelimit-policy").starts_with("\"in_flight\";q=10;"));
     assert_eq!(of_b(&app).await.status, 202);
     drop(held);
-    until("what was held has been given back", async || of_a(&app).await.status == 202).await;
+    until("everything reserved is released", async || of_a(&app).await.status == 202).await;
 }
 
 /// Requests whose bodies do not come keep their heads in memory.
@@ -196,8 +201,8 @@ async fn heads_of_admitted_requests_count_as_in_flight() {
     let address = app.hookgate.address();
     let fields = format!("X-Filler: {}\r\n", "x".repeat(30_000));
     let mut held = Vec::new();
-    // Half of a mebibyte holds sixteen of them, with little for their bodies.
-    let refused = until_some("the heads have taken what there is", async || {
+    // Half a mebibyte holds sixteen of them, with little room for their bodies.
+    let refused = until_some("the heads have filled the limit", async || {
         let mut connection = Connection::open(address).await;
         connection.send(head("key_a", 100, &fields)).await;
         let reply = tokio::time::timeout(Duration::from_millis(50), connection.reply()).await;
@@ -206,22 +211,24 @@ async fn heads_of_admitted_requests_count_as_in_flight() {
     })
     .await;
     refused.assert_rejected(429, "rate_limited");
-    assert!((10..40).contains(&held.len()), "{} heads were held", held.len());
-    // Those without a credential are answered at once, whatever their size, and keep nothing.
+    assert!((10..40).contains(&held.len()), "{} heads are in memory", held.len());
+    // Requests without a valid credential are answered at once, whatever their size, and reserve
+    // nothing.
     app.raw(head("nobody", 100, &fields)).await.assert_rejected(401, "invalid_api_key");
     assert_eq!(of_b(&app).await.status, 202);
     drop(held);
-    until("what was held has been given back", async || of_a(&app).await.status == 202).await;
+    until("everything reserved is released", async || of_a(&app).await.status == 202).await;
 }
 
 #[tokio::test]
-async fn jobs_are_counted_and_not_only_requests() {
+async fn the_rate_limit_counts_jobs_as_well_as_requests() {
     let app = many_workflows(|config| {
         config.set("limits.organization.jobs_per_second", 1);
         config.set("limits.organization.jobs_burst", 10);
     })
     .await;
-    // More than a burst: let through once, since it could not be sent later either.
+    // The request has more jobs than a burst. It is admitted once, because it could not be sent
+    // later either.
     assert_eq!(app.webhook("wh_many").send().await.matched(), 50);
     for webhook in ["wh_many", "wh_1"] {
         let refused = app.webhook(webhook).send().await;
@@ -231,7 +238,7 @@ async fn jobs_are_counted_and_not_only_requests() {
         assert!((10..=50).contains(&wait), "{wait} s");
         assert_eq!(header(&refused, "ratelimit"), format!("\"jobs\";r=0;t={wait}"));
     }
-    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "it starts nothing");
+    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "the request starts nothing");
     assert_eq!(of_b(&app).await.matched(), 1, "another organization");
     assert_eq!(app.redis.queue().waiting_exactly(51).await.len(), 51);
     app.assert_accounting().await;
@@ -253,7 +260,7 @@ async fn a_dry_run_counts_jobs_over_the_limit() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_alone_may_be_larger_than_its_share() {
+async fn a_lone_request_may_exceed_the_share_of_its_organization() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "1MiB");
         config.set("limits.organization.in_flight_share", 0.01);
@@ -266,7 +273,7 @@ async fn a_request_that_is_alone_may_be_larger_than_its_share() {
 }
 
 #[tokio::test]
-async fn limits_are_changed_without_a_restart() {
+async fn limits_change_without_a_restart() {
     let mut app = App::with(|config| slow_rate(config, 1)).await;
     refused(&app).await;
     app.hookgate.config.set("limits.organization.requests_per_second", 0);
@@ -277,9 +284,10 @@ async fn limits_are_changed_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_flood_of_one_organization_leaves_the_others_alone() {
+async fn a_flood_of_one_organization_does_not_affect_the_others() {
     let app = App::with(|config| {
-        // Fewer than the flood would hold, and room for what is refused at the same moment.
+        // The bound is lower than the flood would reach, with room for requests that are refused at
+        // the same moment.
         config.set("limits.in_flight_requests", 10);
         config.set("limits.organization.in_flight_share", 0.2);
         config.set("limits.organization.requests_per_second", 50);
@@ -301,19 +309,19 @@ async fn a_flood_of_one_organization_leaves_the_others_alone() {
             (accepted, refused)
         });
     }
-    let mut taken = 0;
+    let mut served = 0;
     while !flood.is_empty() {
-        // Far below its limit.
+        // This is far below its limit.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(of_b(&app).await.status, 202);
-        taken += 1;
+        served += 1;
         while let Some(ended) = flood.try_join_next() {
-            let (accepted, refused) = ended.expect("the flood goes on to its end");
+            let (accepted, refused) = ended.expect("the flood ends without a panic");
             assert_eq!(accepted + refused, 250);
             assert!(refused > 0);
         }
     }
-    assert!(taken > 0);
+    assert!(served > 0);
     app.assert_accounting().await;
 }
 
@@ -325,12 +333,12 @@ fn head(key: &str, length: usize, fields: &str) -> String {
     )
 }
 
-/// A webhook of about so many bytes.
+/// A webhook of about `bytes` bytes.
 fn large(bytes: usize) -> String {
     format!("{{\"webhookId\":\"wh_1\",\"pad\":\"{}\"}}", "x".repeat(bytes))
 }
 
-/// With fifty workflows of `org_a` on `wh_many`.
+/// An app with fifty workflows of `org_a` on `wh_many`.
 async fn many_workflows(change: impl FnOnce(&mut Config)) -> App {
     let mut documents = Documents::two_organizations();
     let many = (0..50).map(|serial| workflow(&format!("wf_many_{serial}"), "org_a", "wh_many"));
@@ -338,13 +346,13 @@ async fn many_workflows(change: impl FnOnce(&mut Config)) -> App {
     App::build().documents(documents).config(change).start().await
 }
 
-/// One request a second, and so many at first.
+/// Sets a rate of one request a second with this burst.
 fn slow_rate(config: &mut Config, burst: i64) {
     config.set("limits.organization.requests_per_second", 1);
     config.set("limits.organization.burst", burst);
 }
 
-/// Sends until that is too much.
+/// Sends until a request is over the limit.
 async fn refused(app: &App) -> Reply {
     let refused = until_some("the limit is reached", async || {
         let reply = of_a(app).await;

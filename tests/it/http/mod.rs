@@ -1,4 +1,4 @@
-//! What arrives over HTTP: connections, heads, bodies, and what is refused.
+//! Everything that arrives over HTTP: connections, heads, bodies, and refusals.
 
 mod bodies;
 mod compressed;

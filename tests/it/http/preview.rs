@@ -1,4 +1,4 @@
-//! What a webhook would start, without starting it.
+//! The preview: what a webhook would start, without starting it.
 
 #![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
 
@@ -19,7 +19,7 @@ use testkit::{App, Documents, ports};
 const PATH: &str = "/api/webhook/workflow/preview";
 
 #[tokio::test]
-async fn it_names_workflows_and_nodes_and_those_that_are_switched_off() {
+async fn a_preview_names_enabled_and_disabled_workflows_and_nodes() {
     let mut documents = Documents::two_organizations();
     let nodes = json!([trigger("n1", "wh_p"), trigger("n\"2", "wh_p"), trigger("n3", "wh_q")]);
     let mut off = workflow("wf_off", "org_a", "wh_p");
@@ -45,13 +45,13 @@ async fn it_names_workflows_and_nodes_and_those_that_are_switched_off() {
     assert_eq!(nothing["matchedCount"], 0);
     assert_eq!((&nothing["workflows"], &nothing["inactive"]), (&json!([]), &json!([])));
 
-    // What is switched on or off moves from one list to the other.
+    // Enabled and disabled workflows swap.
     for workflow in &mut documents.workflows {
         let is_off = workflow["enabled"] == json!(false);
         workflow["enabled"] = json!(is_off);
     }
     app.replace_documents(&documents);
-    until("the workflows have changed places", async || {
+    until("the enabled and disabled workflows have swapped", async || {
         let found = preview(&app, "wh_p").await;
         found["inactive"] == json!([{ "workflowId": "wf_p" }])
             && found["workflows"] == json!([{ "workflowId": "wf_off", "nodeIds": ["n1"] }])
@@ -64,7 +64,7 @@ async fn it_names_workflows_and_nodes_and_those_that_are_switched_off() {
 }
 
 #[tokio::test]
-async fn it_names_nodes_that_start_nothing() {
+async fn a_preview_names_nodes_that_start_nothing() {
     let mut documents = Documents::two_organizations();
     let half_made = json!([
         { "id": "new", "type": "WebhookTrigger", "data": {} },
@@ -79,7 +79,8 @@ async fn it_names_nodes_that_start_nothing() {
     let app = App::build().documents(documents.clone()).start().await;
     let found = preview(&app, "wh_p").await;
     assert_eq!(found["workflows"], json!([{ "workflowId": "wf_p", "nodeIds": ["n5"] }]));
-    // Those of the webhook come first; nodes of other webhooks are asked for by these.
+    // Nodes of the webhook come first; nodes of other webhooks are listed only where the query asks
+    // for them.
     let skipped = |node: Value, reason: &str| json!({ "workflowId": "wf_p", "nodeId": node, "reason": reason });
     let expected = json!([
         skipped(Value::Null, "id is missing"),
@@ -97,7 +98,7 @@ async fn it_names_nodes_that_start_nothing() {
 }
 
 #[tokio::test]
-async fn it_asks_for_the_same_credentials_and_body() {
+async fn a_preview_needs_the_same_credential_and_body_as_a_webhook() {
     let app = App::start().await;
     ask(&app, "wh_1")
         .without("authorization")
@@ -117,7 +118,7 @@ async fn it_asks_for_the_same_credentials_and_body() {
 }
 
 #[tokio::test]
-async fn it_needs_no_redis_and_denies_nothing_that_it_does_not_know() {
+async fn a_preview_needs_no_redis_and_rejects_a_stale_miss() {
     let app = App::start().await;
     app.redis.freeze();
     assert_eq!(preview(&app, "wh_1").await["matchedCount"], 1);
@@ -134,11 +135,11 @@ async fn it_needs_no_redis_and_denies_nothing_that_it_does_not_know() {
 }
 
 #[tokio::test]
-async fn it_comes_in_pages_of_a_thousand() {
+async fn a_preview_has_pages_of_a_thousand_rows() {
     let mut documents = Documents::two_organizations();
     let mut expected = BTreeMap::new();
     for number in 0..2500 {
-        // Ids that a query has to spell otherwise, and of several lengths.
+        // The ids differ in length and must be percent-encoded in a query.
         let id = format!("wf+{}&ü {number}", number % 7);
         let mut each = workflow(&id, "org_a", "wh_many");
         let is_off = number % 5 == 0;
@@ -150,7 +151,7 @@ async fn it_comes_in_pages_of_a_thousand() {
     let (mut found, mut pages, mut query) = (BTreeMap::new(), Vec::new(), String::new());
     loop {
         let page = page(&app, "wh_many", &query).await;
-        assert_eq!(page["matchedCount"], 2000, "all of them, whatever is on the page");
+        assert_eq!(page["matchedCount"], 2000, "all matches, not only those on the page");
         let mut count = 0;
         for (list, is_off) in [("workflows", false), ("inactive", true)] {
             let ids: Vec<&str> = page[list].as_array().expect("a list").iter().map(id_of).collect();
@@ -166,16 +167,16 @@ async fn it_comes_in_pages_of_a_thousand() {
     }
     assert_eq!(pages, [1000, 1000, 500]);
     assert_eq!(found, expected);
-    // A place is one in the order of ids, whether a workflow has it or not.
+    // The cursor is a position in the order of ids, whether a workflow has that id or not.
     let behind = page(&app, "wh_many", "?after=wf%2B6%26").await;
     assert!(behind["workflows"].as_array().is_some_and(|rows| rows.len() > 200));
     let end = page(&app, "wh_many", "?after=z").await;
     assert_eq!((&end["workflows"], end.get("next")), (&json!([]), None));
 }
 
-/// Names of nodes may be of any length.
+/// Names of nodes may have any length.
 #[tokio::test]
-async fn a_page_ends_early_where_its_rows_are_long() {
+async fn a_page_with_long_rows_is_shorter() {
     let nodes: Vec<Value> =
         (0..300).map(|node| trigger(&format!("{node}-{}", "n".repeat(200)), "wh_long")).collect();
     let mut documents = Documents::two_organizations();
@@ -196,7 +197,7 @@ async fn a_page_ends_early_where_its_rows_are_long() {
 }
 
 #[tokio::test]
-async fn what_would_never_fit_is_refused_as_the_webhook_is() {
+async fn a_preview_of_a_webhook_that_never_fits_is_refused_alike() {
     let mut documents = Documents::two_organizations();
     let many = (0..800).map(|number| workflow(&format!("wf_{number}"), "org_a", "wh_many"));
     documents.workflows.extend(many);
@@ -210,10 +211,10 @@ async fn what_would_never_fit_is_refused_as_the_webhook_is() {
 
 /// 300 callers of one organization ask for previews and read nothing of them.
 #[tokio::test]
-async fn what_nobody_reads_is_held_by_the_bounds() {
+async fn unread_previews_stay_within_the_limits() {
     let app = large_previews(App::build(), 4).await;
     let (head, body) = ask(&app, "wh_long").to_http1();
-    // The kernel's buffers may take a whole answer; they never take eight.
+    // The kernel's buffers may hold a whole answer, but never eight.
     let request = [head, body].concat().repeat(8);
     let mut unread = Vec::new();
     for _ in 0..300 {
@@ -224,11 +225,13 @@ async fn what_nobody_reads_is_held_by_the_bounds() {
     assert_refused_and_others_served(&app).await;
     assert_few_bytes(&app).await;
     drop(unread);
-    until("what was held is given back", async || ask(&app, "wh_long").send().await.status == 200)
-        .await;
+    until("everything reserved is released", async || {
+        ask(&app, "wh_long").send().await.status == 200
+    })
+    .await;
 }
 
-/// One that reads gets all of it, however large.
+/// A caller that reads gets the whole answer, however large.
 #[tokio::test]
 async fn a_large_preview_arrives_in_full_and_keeps_its_connection() {
     let app = large_previews(App::build(), 64).await;
@@ -245,7 +248,7 @@ async fn a_large_preview_arrives_in_full_and_keeps_its_connection() {
 
 /// Three connections of a hundred streams, whose callers open no window for any answer.
 #[tokio::test]
-async fn over_http2_likewise() {
+async fn unread_http2_previews_stay_within_the_limits() {
     let authority = Authority::new();
     let app = large_previews(App::build().tls(&authority), 4).await;
     let mut unread = Vec::new();
@@ -257,11 +260,13 @@ async fn over_http2_likewise() {
     assert_refused_and_others_served(&app).await;
     assert_few_bytes(&app).await;
     unread.into_iter().for_each(Frames::close);
-    until("what was held is given back", async || ask(&app, "wh_long").send().await.status == 200)
-        .await;
+    until("everything reserved is released", async || {
+        ask(&app, "wh_long").send().await.status == 200
+    })
+    .await;
 }
 
-/// A hundred streams on which the server may send the head of an answer and no body.
+/// Opens a hundred streams on which the server may send the head of an answer but no body.
 async fn ask_without_window(frames: &mut Frames) {
     // SETTINGS_INITIAL_WINDOW_SIZE is 0.
     let no_window = Frame::new(kind::SETTINGS, 0, 0, [0, 4, 0, 0, 0, 0]);
@@ -276,7 +281,8 @@ async fn ask_without_window(frames: &mut Frames) {
     }
 }
 
-/// Forty workflows whose preview has a mebibyte and more, and little room for such.
+/// An app with forty workflows whose preview is larger than a mebibyte, and little room for
+/// previews.
 async fn large_previews(build: Builder, mebibytes: u32) -> App {
     let nodes: Vec<Value> =
         (0..130).map(|node| trigger(&format!("{node}-{}", "n".repeat(220)), "wh_long")).collect();
@@ -293,7 +299,7 @@ async fn large_previews(build: Builder, mebibytes: u32) -> App {
 }
 
 async fn assert_refused_and_others_served(app: &App) {
-    let refused = until_some("the organization has its share", async || {
+    let refused = until_some("the organization has used its share", async || {
         let reply = ask(app, "wh_long").send().await;
         (reply.status != 200).then_some(reply)
     })
@@ -302,7 +308,7 @@ async fn assert_refused_and_others_served(app: &App) {
     assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
 }
 
-/// A debug build has some 40 MiB when idle; all unread previews would be over 300.
+/// A debug build has some 40 MiB when idle; all unread previews would need over 300.
 async fn assert_few_bytes(app: &App) {
     let resident = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
     let mebibytes = resident / f64::from(1 << 20);
@@ -310,7 +316,7 @@ async fn assert_few_bytes(app: &App) {
     assert!(mebibytes < 200.0, "{mebibytes:.0} MiB are resident");
 }
 
-/// The page behind `query`.
+/// The page that `query` selects.
 async fn page(app: &App, webhook: &str, query: &str) -> Value {
     let reply = ask_at(app, webhook, &format!("{PATH}{query}")).send().await;
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -321,7 +327,7 @@ fn id_of(row: &Value) -> &str {
     row["workflowId"].as_str().expect("an id")
 }
 
-/// As a query spells it.
+/// The percent-encoded string.
 fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

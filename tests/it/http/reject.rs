@@ -1,4 +1,4 @@
-//! What is refused: the contract's table of errors, row by row, and the order in which they are found.
+//! Refusals: the contract's table of errors, row by row, and the order of the checks.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
@@ -18,7 +18,7 @@ use testkit::wait::until;
 use testkit::{App, Documents};
 
 #[tokio::test]
-async fn the_table_of_errors() {
+async fn every_row_of_the_error_table_is_answered() {
     let app = small_app().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
     let mut codes = BTreeSet::new();
@@ -35,13 +35,13 @@ async fn the_table_of_errors() {
     assert!(!app.hookgate.log().contains(MARK), "a log line repeats what a caller sent");
 }
 
-/// Libraries send a body after its head, and large ones while the answer is already there.
+/// Client libraries send a body after its head, and large bodies while the answer is already there.
 #[tokio::test]
-async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
+async fn a_body_sent_after_its_refusal_keeps_the_connection() {
     let app = small_app().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
-    let is_told_by_the_head = |row: &Row| [401, 404, 405, 415].contains(&row.status);
-    for row in refusals::rows(&app).into_iter().filter(is_told_by_the_head) {
+    let depends_on_the_head = |row: &Row| [401, 404, 405, 415].contains(&row.status);
+    for row in refusals::rows(&app).into_iter().filter(depends_on_the_head) {
         let (head, body) = row.call.to_http1();
         connection.send(head).await;
         let reply = connection.reply().await.expect(row.what);
@@ -64,24 +64,24 @@ async fn a_body_that_comes_after_its_refusal_costs_no_connection() {
     }
 }
 
-/// That a body in chunks has been read to its end does not show in its length.
+/// The length of a chunked body does not show whether it was read to its end.
 #[tokio::test]
-async fn a_refusal_behind_a_body_in_chunks_costs_no_connection() {
+async fn a_refusal_after_a_chunked_body_keeps_the_connection() {
     let app = small_app().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
-    let is_told_by_the_body = |row: &Row| [400, 413, 422].contains(&row.status);
+    let depends_on_the_body = |row: &Row| [400, 413, 422].contains(&row.status);
     let mut rows: Vec<(Row, bool)> = Vec::new();
     for asks_first in [false, true] {
-        let told = refusals::rows(&app).into_iter().filter(is_told_by_the_body);
-        rows.extend(told.map(|row| (row, asks_first)));
+        let refused = refusals::rows(&app).into_iter().filter(depends_on_the_body);
+        rows.extend(refused.map(|row| (row, asks_first)));
     }
     rows.push((decoded_too_large(&app), false));
     assert!(rows.len() > 70, "{}", rows.len());
     for (row, asks_first) in rows {
         let (head, body) = row.call.to_http1();
-        let head = String::from_utf8(head).expect("text");
+        let head = String::from_utf8(head).expect("a string");
         let (before, after) = head.split_once("Content-Length: ").expect("a length");
-        let (_, after) = after.split_once("\r\n").expect("an end of it");
+        let (_, after) = after.split_once("\r\n").expect("the rest of the head");
         let expect = if asks_first { "Expect: 100-continue\r\n" } else { "" };
         connection.send(format!("{before}Transfer-Encoding: chunked\r\n{expect}{after}")).await;
         if asks_first {
@@ -99,9 +99,9 @@ async fn a_refusal_behind_a_body_in_chunks_costs_no_connection() {
     }
 }
 
-/// The end of a body may come behind the chunk that was one too many.
+/// The end of a body may follow the chunk that exceeds the limit.
 #[tokio::test]
-async fn a_last_chunk_that_is_one_too_many_costs_no_connection() {
+async fn a_last_chunk_over_the_limit_keeps_the_connection() {
     let app = small_app().await;
     let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
@@ -109,10 +109,10 @@ async fn a_last_chunk_that_is_one_too_many_costs_no_connection() {
     let mut connection = Connection::open(app.hookgate.address()).await;
     for (what, pieces) in [
         ("all at once", vec![format!("{}{}0\r\n\r\n", chunk(1000), chunk(25))]),
-        ("its end by itself", vec![chunk(1000), chunk(25), "0\r\n\r\n".to_owned()]),
+        ("the end by itself", vec![chunk(1000), chunk(25), "0\r\n\r\n".to_owned()]),
         ("in one chunk", vec![chunk(1025), "0\r\n\r\n".to_owned()]),
         ("with a trailer", vec![chunk(1025), "0\r\nA: b\r\n\r\n".to_owned()]),
-        ("one more behind it", vec![chunk(1025), chunk(60 << 10), "0\r\n\r\n".to_owned()]),
+        ("one more after it", vec![chunk(1025), chunk(60 << 10), "0\r\n\r\n".to_owned()]),
     ] {
         connection.send(head).await;
         for piece in pieces {
@@ -122,7 +122,7 @@ async fn a_last_chunk_that_is_one_too_many_costs_no_connection() {
         assert_envelope(&reply, 413, "payload_too_large", what);
         assert_is_kept(&app, &mut connection, &reply, what).await;
     }
-    // Who does not end it is not waited for, and told.
+    // The service does not wait for a missing end, and says so in its answer.
     connection.send(format!("{head}{}", chunk(1025))).await;
     let reply = connection.reply().await.expect("an answer");
     assert_envelope(&reply, 413, "payload_too_large", "no end");
@@ -132,7 +132,7 @@ async fn a_last_chunk_that_is_one_too_many_costs_no_connection() {
 
 /// Bytes in flight are counted as they come, too.
 #[tokio::test]
-async fn a_last_chunk_for_which_there_is_no_room_costs_no_connection() {
+async fn a_last_chunk_without_room_keeps_the_connection() {
     const LENGTH: usize = 40 << 10;
     for (bytes, share, status, code) in
         [("64KiB", 1.0, 503, "overloaded"), ("128KiB", 0.5, 429, "rate_limited")]
@@ -145,10 +145,10 @@ async fn a_last_chunk_for_which_there_is_no_room_costs_no_connection() {
         let mut connection = Connection::open(app.hookgate.address()).await;
         let head =
             "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
-        // What another one holds.
+        // The bytes that another request holds.
         let mut other = Connection::open(app.hookgate.address()).await;
         other.send(format!("{head}Content-Length: {LENGTH}\r\n\r\n{{")).await;
-        until("it is in flight", async || {
+        until("the request is in flight", async || {
             app.hookgate.metrics().await.sum("hookgate_requests_in_flight") >= 1.0
         })
         .await;
@@ -167,7 +167,7 @@ async fn a_last_chunk_for_which_there_is_no_room_costs_no_connection() {
     }
 }
 
-/// Small as it is sent, and larger than the limit as it is decoded.
+/// A body that is small as it is sent, and larger than the limit when decoded.
 fn decoded_too_large(app: &App) -> Row {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(padded(1025).as_bytes()).expect("memory");
@@ -177,7 +177,7 @@ fn decoded_too_large(app: &App) -> Row {
 }
 
 #[tokio::test]
-async fn who_is_still_sending_reads_why_it_is_refused() {
+async fn a_caller_that_is_still_sending_can_read_its_refusal() {
     let app = small_app().await;
     let before = memory(&app).await;
     let start = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer";
@@ -193,8 +193,8 @@ async fn who_is_still_sending_reads_why_it_is_refused() {
     ] {
         let mut connection = Connection::open(app.hookgate.address()).await;
         connection.send(&head).await;
-        // Reads nothing until all has been sent, as many a library does. A reset would cost it the answer, though
-        // not on every system.
+        // The caller reads nothing until everything has been sent, as many libraries do. A reset
+        // would cost it the answer on some systems.
         let mebibyte = vec![b' '; 1 << 20];
         for _ in 0..32 {
             assert!(connection.try_send(&mebibyte).await, "{head:?}: a reset");
@@ -207,7 +207,7 @@ async fn who_is_still_sending_reads_why_it_is_refused() {
         assert_eq!(connection.closed().await, b"");
     }
     let grown = memory(&app).await - before;
-    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for bodies that are not taken");
+    assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown} bytes for refused bodies");
     app.redis.queue().assert_empty().await;
 }
 
@@ -215,7 +215,7 @@ async fn memory(app: &App) -> f64 {
     app.hookgate.metrics().await.value("process_resident_memory_bytes", &[])
 }
 
-/// A connection that was not asked to close serves the next request.
+/// Asserts that a connection that was not asked to close serves the next request.
 async fn assert_is_kept(app: &App, connection: &mut Connection, reply: &Reply, what: &str) {
     assert_eq!(reply.header("connection"), None, "{what}");
     let (head, body) = app.webhook("wh_1").to_http1();
@@ -237,18 +237,18 @@ async fn head_is_refused_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_size_over_the_limit_is_told_with_the_limit() {
+async fn an_oversized_body_is_refused_with_the_limit() {
     let app = small_app().await;
     let reply = app.post(padded(1025)).send().await;
     assert!(figures(&reply).contains(&1024), "{}", reply.text());
     assert_eq!(app.post(padded(1024)).send().await.status, 202, "exactly the limit");
 
-    // Announced, and not even sent.
+    // The length is announced, and the body is never sent.
     let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n";
     app.raw(format!("{head}Content-Length: 1025\r\n\r\n"))
         .await
         .assert_rejected(413, "payload_too_large");
-    // Not announced.
+    // The length is not announced.
     let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n");
     app.raw(chunked).await.assert_rejected(413, "payload_too_large");
@@ -256,7 +256,7 @@ async fn a_size_over_the_limit_is_told_with_the_limit() {
 }
 
 #[tokio::test]
-async fn invalid_json_is_told_with_its_place_and_kind() {
+async fn invalid_json_is_refused_with_its_position_and_kind() {
     let app = App::start().await;
     let open = |levels: usize| format!(r#"{{"webhookId":"wh_1","a":{}"#, "[".repeat(levels));
     let deep = open(128) + &"]".repeat(128) + "}";
@@ -271,7 +271,7 @@ async fn invalid_json_is_told_with_its_place_and_kind() {
         (b"{\"webhookId\":\"wh_1\",\"a\":\"\xc3\xbc\xff\"}", "utf8", 27),
         (b"{\"webhookId\":\"wh_1\",\"a\":\"\xe2\x82", "utf8", 25),
         (deep.as_bytes(), "depth", 151),
-        // What comes first is told.
+        // The first fault is the one that is reported.
         (br#"{"webhookId":,"a":"\xff"}"#, "syntax", 13),
     ] {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -313,7 +313,7 @@ async fn an_empty_webhook_id_matches_nothing() {
 }
 
 #[tokio::test]
-async fn a_fan_out_over_the_limit_is_told_with_both_figures() {
+async fn an_oversized_fan_out_is_refused_with_its_size_and_the_limit() {
     let app = small_app().await;
     let reply = app.webhook("wh_4").send().await;
     reply.assert_rejected(413, "fanout_too_large");
@@ -329,7 +329,7 @@ async fn a_fan_out_over_the_limit_is_told_with_both_figures() {
 }
 
 #[tokio::test]
-async fn the_first_reason_in_the_contracts_order_is_told() {
+async fn the_first_reason_in_the_contracts_order_is_answered() {
     let app = small_app().await;
     let too_large = || app.post(format!("[{MARK}{}", " ".repeat(2000)));
     let bad = || too_large().header("content-type", "text/plain");
@@ -353,7 +353,7 @@ async fn the_first_reason_in_the_contracts_order_is_told() {
 }
 
 #[tokio::test]
-async fn a_caller_is_refused_before_the_body_is_asked_for() {
+async fn a_caller_is_refused_before_its_body_is_requested() {
     let app = App::start().await;
     let head = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n";
     app.raw(format!("{head}\r\n")).await.assert_rejected(401, "missing_credentials");
@@ -371,7 +371,7 @@ async fn a_caller_is_refused_before_the_body_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_refused_unread_is_not_taken_for_the_next_request() {
+async fn an_unread_body_is_not_read_as_the_next_request() {
     let app = App::start().await;
     let inner = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n\
                  Content-Length: 20\r\n\r\n{\"webhookId\":\"wh_1\"}";
@@ -383,12 +383,12 @@ async fn a_body_that_was_refused_unread_is_not_taken_for_the_next_request() {
     connection.send(&outer).await;
     connection.reply().await.expect("an answer").assert_rejected(404, "not_found");
     connection.finish().await;
-    assert_eq!(connection.closed().await, b"", "nothing more is answered");
+    assert_eq!(connection.closed().await, b"", "there is no further answer");
     app.redis.queue().assert_empty().await;
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_arrive_in_time_is_given_up() {
+async fn a_body_that_does_not_arrive_in_time_is_refused() {
     let app = App::with(|config| {
         config.set("server.body_timeout", "300ms");
     })

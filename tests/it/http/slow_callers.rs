@@ -1,7 +1,7 @@
-//! Callers who take their time, by the thousand, harm nobody else.
+//! Thousands of slow callers do not affect the others.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
-#![expect(clippy::print_stdout, reason = "what a slow caller costs is worth reading")]
+#![expect(clippy::print_stdout, reason = "the test prints the cost of a slow caller")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +13,18 @@ use testkit::slow::SlowCallers;
 use testkit::wait::until;
 use tokio::task::JoinSet;
 
-/// `SLOW_CALLERS=10000` for more of them.
+/// Set `SLOW_CALLERS=10000` for more of them.
 const COUNT: usize = 2000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
+async fn thousands_of_slow_callers_do_not_delay_an_honest_load() {
     let count = from_environment("SLOW_CALLERS", COUNT);
-    // As many bytes and new connections a second, however many callers there are.
+    // The rate of bytes and new connections is the same for any number of callers.
     let pause = Duration::from_millis(count as u64 / 2);
     let app = App::with(|config| {
         let limit = format!("{}ms", 3 * pause.as_millis());
         config.set("server.header_timeout", limit.as_str()).set("server.body_timeout", limit);
-        // However busy the machine is, honest requests are carried out.
+        // The timeout is long, so that honest requests succeed on a busy machine.
         config.set("telemetry.log", "info").set("queue.enqueue_timeout", "1m");
     })
     .await;
@@ -44,13 +44,13 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     while let Some(ended) = honest.join_next().await {
         ended.expect("every honest request is accepted");
     }
-    until("every slow connection has been closed, by the average", async || {
+    until("every slow connection has been closed once on average", async || {
         slow.fates.closed() >= count as u64
     })
     .await;
     let grown = memory().await - before;
     println!("{} slow callers: {:.1} KiB each", count, grown / 1024.0 / count as f64);
-    // The buffer of a head or a body, and what hyper and we need besides.
+    // The buffer of a head or a body, and what hyper and Hookgate need besides.
     assert!(grown < count as f64 * 64.0 * 1024.0 + 32e6, "{grown} bytes");
 
     let fates = Arc::clone(&slow.fates);
@@ -62,10 +62,10 @@ async fn an_honest_load_is_served_beside_thousands_of_slow_callers() {
     })
     .await;
     let metrics = app.hookgate.metrics().await;
-    let [accepted, timed_out, gone] =
+    let [accepted, timed_out, disconnected] =
         ["accepted", "request_timeout", "client_closed"].map(|code| metrics.requests(code));
     assert_eq!(accepted, 1000.0);
     assert!(timed_out >= of(&fates.timed_out) as f64, "{timed_out} {fates:?}");
-    assert_eq!(metrics.sum("hookgate_requests_total"), accepted + timed_out + gone);
+    assert_eq!(metrics.sum("hookgate_requests_total"), accepted + timed_out + disconnected);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 1000);
 }

@@ -1,4 +1,4 @@
-//! TLS: who is let in, by which certificate, and what a handshake that fails costs.
+//! TLS: which clients and certificates are accepted, and the effects of a failed handshake.
 
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use reqwest::Version;
@@ -33,7 +33,7 @@ async fn every_version_of_tls_and_of_http_is_served() {
 }
 
 #[tokio::test]
-async fn the_protocol_is_what_both_sides_know() {
+async fn the_protocol_is_one_that_both_sides_offer() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).start().await;
     let offers: [(&[&str], Option<&[u8]>); 4] = [
@@ -55,7 +55,7 @@ async fn the_protocol_is_what_both_sides_know() {
 }
 
 #[tokio::test]
-async fn keys_of_every_kind_and_in_every_form_are_taken() {
+async fn keys_of_every_kind_and_format_are_accepted() {
     let authority = Authority::new();
     let elliptic = authority.issue();
     let rsa = authority.issue_for(&PKCS_RSA_SHA256);
@@ -67,7 +67,7 @@ async fn keys_of_every_kind_and_in_every_form_are_taken() {
         rsa,
     ];
     for identity in identities {
-        authority.put(&identity);
+        authority.replace(&identity);
         let app = App::build().tls(&authority).start().await;
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         assert_eq!(shown(&app, &authority).await, identity.certificate.as_ref());
@@ -94,16 +94,16 @@ fn client_hello_of_tls_1_1() -> Vec<u8> {
     hello.extend([0, 0, 2, 0xc0, 0x13, 1, 0]);
     // supported_groups: x25519 and secp256r1; signature_algorithms: RSA and ECDSA with SHA-256.
     let extensions = [0, 10, 0, 6, 0, 4, 0, 29, 0, 23, 0, 13, 0, 6, 0, 4, 4, 1, 4, 3];
-    hello.extend([0, u8::try_from(extensions.len()).expect("few")]);
+    hello.extend([0, u8::try_from(extensions.len()).expect("a small number")]);
     hello.extend(extensions);
-    let length = u8::try_from(hello.len()).expect("a short one");
+    let length = u8::try_from(hello.len()).expect("a short message");
     let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
     record.extend(hello);
     record
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_ends_its_connection_and_nothing_else() {
+async fn an_invalid_handshake_ends_only_its_connection() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).start().await;
     let attempts: [&[u8]; 5] = [
@@ -118,7 +118,7 @@ async fn what_is_no_handshake_ends_its_connection_and_nothing_else() {
         connection.send(bytes).await;
         connection.finish().await;
         let answer = connection.closed().await;
-        assert!(answer.len() < 16, "an alert at the most: {answer:?}");
+        assert!(answer.len() < 16, "at most an alert: {answer:?}");
     }
     until("every failed handshake is counted", async || failed(&app).await >= 5.0).await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -132,7 +132,7 @@ async fn what_is_no_handshake_ends_its_connection_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_is_cut_off_or_makes_room() {
+async fn an_unfinished_handshake_is_timed_out_or_evicted() {
     let authority = Authority::new();
     let app = App::build()
         .tls(&authority)
@@ -144,24 +144,26 @@ async fn a_handshake_that_does_not_end_is_cut_off_or_makes_room() {
     let mut silent = Connection::open(app.hookgate.address()).await;
     let mut half = Connection::open(app.hookgate.address()).await;
     half.send(&client_hello_of_tls_1_1()[..20]).await;
-    // Both places are taken; the third connection is served in the place of the one that is silent for longest.
+    // Both slots are in use; the third connection gets the slot of the one that is silent for
+    // longest.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(silent.closed().await.is_empty());
     assert!(half.closed().await.is_empty());
     let evicted = async || app.hookgate.metrics().await.sum("hookgate_connections_evicted_total");
-    until("both are counted", async || failed(&app).await + evicted().await >= 2.0).await;
+    until("both handshakes are counted", async || failed(&app).await + evicted().await >= 2.0)
+        .await;
     assert!(evicted().await >= 1.0);
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_shown_without_a_request_failing() {
+async fn a_new_certificate_is_used_without_a_failed_request() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).start().await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..6 {
         let (address, client) = (app.hookgate.address(), authority.client());
-        // Half of them stay on their connection, half make a new one for each request.
+        // Half of them keep their connection; the others make a new one for each request.
         let client = if number % 2 == 0 { client } else { client.pool_max_idle_per_host(0) };
         let client = if number < 3 { client } else { client.http1_only() };
         let caller = Caller::over_tls(address, client);
@@ -178,8 +180,8 @@ async fn a_new_certificate_is_shown_without_a_request_failing() {
     let mut old = authority.connect(app.hookgate.address(), &["http/1.1"]).await.expect("TLS");
     for _ in 0..3 {
         let new = authority.issue();
-        authority.put(&new);
-        until("the new certificate is shown", async || {
+        authority.replace(&new);
+        until("the new certificate is in use", async || {
             shown(&app, &authority).await == new.certificate.as_ref()
         })
         .await;
@@ -194,16 +196,16 @@ async fn a_new_certificate_is_shown_without_a_request_failing() {
 }
 
 #[tokio::test]
-async fn a_faulty_new_certificate_leaves_the_old_one() {
+async fn a_faulty_new_certificate_keeps_the_old_one_in_use() {
     let authority = Authority::new();
     let good = authority.issue();
-    authority.put(&good);
+    authority.replace(&good);
     let app = App::build().tls(&authority).start().await;
     let other = authority.issue();
     let faults: [(&dyn Fn(), &str); 4] = [
-        (&|| authority.put_key(&other.key_pem), "server.tls.key_file"),
-        (&|| authority.put_key("no key"), "server.tls.key_file"),
-        (&|| authority.put_certificate("no certificate"), "server.tls.certificate_file"),
+        (&|| authority.replace_key(&other.key_pem), "server.tls.key_file"),
+        (&|| authority.replace_key("no key"), "server.tls.key_file"),
+        (&|| authority.replace_certificate("no certificate"), "server.tls.certificate_file"),
         (
             &|| std::fs::remove_file(authority.certificate_file()).expect("a file"),
             "server.tls.certificate_file",
@@ -211,14 +213,14 @@ async fn a_faulty_new_certificate_leaves_the_old_one() {
     ];
     for (spoil, key) in faults {
         spoil();
-        until("the fault is told", async || {
+        until("the fault is reported", async || {
             app.hookgate.readiness().await.1["degraded"].to_string().contains(key)
         })
         .await;
         assert!(app.hookgate.readiness().await.0.is_success(), "degraded is ready");
         assert_eq!(shown(&app, &authority).await, good.certificate.as_ref());
-        authority.put(&good);
-        until("all is well", async || {
+        authority.replace(&good);
+        until("the fault is gone", async || {
             app.hookgate.readiness().await.1["degraded"].to_string().matches("tls").count() == 0
         })
         .await;
@@ -228,11 +230,11 @@ async fn a_faulty_new_certificate_leaves_the_old_one() {
     assert_eq!(warnings.count(), 4, "{log}");
 }
 
-/// The certificate that a new caller sees.
+/// The certificate that a new caller gets.
 async fn shown(app: &App, authority: &Authority) -> Vec<u8> {
     let stream = authority.connect(app.hookgate.address(), &[]).await.expect("a handshake");
     let chain = stream.get_ref().1.peer_certificates().expect("a certificate");
-    assert_eq!(chain.len(), 2, "with the authority's own behind it");
+    assert_eq!(chain.len(), 2, "the authority's certificate follows");
     chain.first().expect("a certificate").as_ref().to_vec()
 }
 

@@ -1,14 +1,15 @@
-//! The payload in Redis is the caller's bytes without the one member.
+//! The payload in Redis is the caller's bytes without the `webhookId` member.
 
 use std::fmt::Write as _;
 
 use testkit::documents::workflow;
 use testkit::{App, Documents};
 
-/// Makes a body take the second look: numbers that a fast parser refuses although JSON allows them.
+/// Makes the second parser read the body: the fast parser refuses these numbers, although JSON
+/// allows them.
 const BEYOND_FAST: &str = r#","far":[1e400,123456789012345678901234567890]"#;
 
-/// Sends each body, in this order, and compares what stands in Redis with the expected payload.
+/// Sends each body, in this order, and compares the jobs in Redis with the expected payloads.
 async fn assert_payloads(cases: &[(String, String)]) {
     let app = App::start().await;
     for (body, _) in cases {
@@ -42,7 +43,7 @@ fn both_ways(cases: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_member_is_cut_wherever_it_stands() {
+async fn the_member_is_removed_at_any_position() {
     assert_payloads(&both_ways(&[
         (r#"{"webhookId":"wh_1","a":1,"b":2}"#, r#"{"a":1,"b":2}"#),
         (r#"{"a":1,"webhookId":"wh_1","b":2}"#, r#"{"a":1,"b":2}"#),
@@ -62,7 +63,7 @@ async fn the_member_is_cut_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn the_member_is_cut_at_the_end_with_the_comma_before_it() {
+async fn the_last_member_is_removed_with_the_comma_before_it() {
     let far = BEYOND_FAST.trim_start_matches(',');
     let mut cases = owned(&[
         (r#"{"a":1,"webhookId":"wh_1"}"#, r#"{"a":1}"#),
@@ -77,7 +78,7 @@ async fn the_member_is_cut_at_the_end_with_the_comma_before_it() {
 }
 
 #[tokio::test]
-async fn white_space_outside_the_object_goes_and_inside_it_stays() {
+async fn white_space_is_kept_inside_the_object_only() {
     assert_payloads(&both_ways(&[
         ("\r\n\t {\"webhookId\":\"wh_1\",\"a\":1} \n\t\r ", "{\"a\":1}"),
         ("{\n  \"webhookId\": \"wh_1\",\n  \"a\": [ 1 ,\t2 ]\n}\n", "{\n  \"a\": [ 1 ,\t2 ]\n}"),
@@ -90,7 +91,7 @@ async fn white_space_outside_the_object_goes_and_inside_it_stays() {
 }
 
 #[tokio::test]
-async fn values_come_out_as_they_went_in() {
+async fn values_are_verbatim() {
     let values = [
         "0",
         "-0",
@@ -139,7 +140,7 @@ async fn values_come_out_as_they_went_in() {
 }
 
 #[tokio::test]
-async fn large_bodies_come_out_as_they_went_in() {
+async fn large_bodies_are_verbatim() {
     let text = "0123456789\u{fc}\\u00fc\\\"".repeat(50_000);
     let members = |range: std::ops::Range<u32>| {
         range.fold(String::new(), |mut text, serial| {
@@ -162,7 +163,8 @@ async fn large_bodies_come_out_as_they_went_in() {
     .await;
 }
 
-/// Arrays and objects nested `levels` deep around a zero, the outermost object of the body not counted.
+/// Arrays and objects nested `levels` deep around a zero, not counting the outermost object of the
+/// body.
 fn nested(levels: usize, opening: &str, closing: &str) -> String {
     format!("{}0{}", opening.repeat(levels), closing.repeat(levels))
 }
@@ -181,7 +183,7 @@ async fn nesting_is_accepted_down_to_level_128() {
             cases.push((body, format!(r#"{{"a":{value}{far}}}"#)));
         }
     }
-    // Brackets in text and beside each other are no nesting.
+    // Brackets in strings and next to each other are not nesting.
     let flat = format!(r#""{}",[{}]"#, "[{".repeat(500), vec!["[[]]"; 500].join(","));
     cases.push((format!(r#"{{"a":[{flat}],"webhookId":"wh_1"}}"#), format!(r#"{{"a":[{flat}]}}"#)));
     assert_payloads(&cases).await;
@@ -212,7 +214,7 @@ async fn nesting_below_level_128_is_refused() {
 }
 
 #[tokio::test]
-async fn two_webhook_ids_are_refused_however_they_are_written_and_wherever_they_stand() {
+async fn two_webhook_ids_are_refused_in_any_spelling_and_position() {
     let app = App::start().await;
     let many = (0..40).fold(String::new(), |mut text, serial| {
         write!(text, r#""k{serial}":{serial},"#).expect("into a string");
@@ -234,7 +236,7 @@ async fn two_webhook_ids_are_refused_however_they_are_written_and_wherever_they_
 }
 
 #[tokio::test]
-async fn a_body_in_small_pieces_is_the_same_body() {
+async fn a_body_in_small_pieces_has_the_same_payload() {
     let app = App::start().await;
     let body = "{\"a\":\"gr\u{fc}n \u{1f600}\",\"webhookId\":\"wh_1\",\"b\":1e400}";
     let mut request =
@@ -265,13 +267,13 @@ async fn every_job_of_a_request_has_the_same_payload() {
 }
 
 #[tokio::test]
-async fn bodies_put_together_at_random_are_cut_by_the_rule() {
+async fn random_bodies_lose_only_the_member() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let cases: Vec<_> = (0..400).map(|_| random.body()).collect();
     assert_payloads(&cases).await;
 }
 
-/// A xorshift generator, so that a failure repeats.
+/// A xorshift generator, so that a failure is reproducible.
 struct Random(u64);
 
 impl Random {
@@ -290,7 +292,7 @@ impl Random {
         self.pick(&["", "", "", " ", "\n", "\t ", "\r\n  "])
     }
 
-    /// A body of two to seven members and its payload, put together by the contract's rule for the cut.
+    /// A body of two to seven members and its payload by the contract's rule.
     fn body(&mut self) -> (String, String) {
         let count = 2 + self.below(6);
         let webhook = self.below(count);
@@ -308,7 +310,8 @@ impl Random {
 
             let last = webhook + 1 == count;
             let kept_comma = if last && at + 1 == webhook { "" } else { comma };
-            // The white space before the member stays, that before the next key goes with the member.
+            // White space before the member stays; white space before the next key is removed with
+            // the member.
             if at != webhook {
                 let before_key = if at == webhook + 1 { "" } else { before_key };
                 write!(payload, "{before_key}{member}{after_value}{kept_comma}")

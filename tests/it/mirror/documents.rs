@@ -1,4 +1,4 @@
-//! What a document may look like: malformed ones beside good ones, and other names for everything.
+//! Shapes of documents: malformed ones next to valid ones, and other names for every field.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -11,7 +11,7 @@ use testkit::wait::until;
 use testkit::{App, Documents, Mongo};
 
 #[tokio::test]
-async fn malformed_workflows_are_left_out_and_counted_and_do_not_stop_the_others() {
+async fn malformed_workflows_are_left_out_and_counted() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
     let malformed = malformed_workflows("early");
@@ -25,12 +25,12 @@ async fn malformed_workflows_are_left_out_and_counted_and_do_not_stop_the_others
     assert_eq!(skipped(&app, "users").await, 0.0);
     matched(&app, "wh_1", 1).await;
     for workflow in unusual_workflows() {
-        let id = workflow["_id"].as_str().expect("a text");
+        let id = workflow["_id"].as_str().expect("a string");
         matched(&app, &format!("wh_{id}"), 1).await;
     }
     matched(&app, "wh_bad", 0).await;
 
-    // The same once more, as changes.
+    // The same documents again, as changes.
     let mut late: Vec<_> = malformed_workflows("late").into_iter().map(document).collect();
     late.push(document(workflow("wf_last", "org_a", "wh_last")));
     database.workflows().insert_many(late).await.expect("inserted");
@@ -43,13 +43,13 @@ async fn malformed_workflows_are_left_out_and_counted_and_do_not_stop_the_others
 }
 
 #[tokio::test]
-async fn malformed_users_are_left_out_and_counted_and_do_not_stop_the_others() {
+async fn malformed_users_are_left_out_and_counted() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
     let malformed = malformed_users("early");
     let count = malformed.len();
     documents.users.splice(0..0, malformed);
-    // Users without a key are no fault.
+    // A user without a key is not malformed.
     documents.users.push(json!({ "_id": "keyless", "organizationId": "org_a" }));
     documents.users.push(json!({ "_id": "null", "organizationId": "org_a", "apiKey": null }));
     documents.users.push(json!({ "_id": "empty", "organizationId": "org_a", "apiKey": "" }));
@@ -65,7 +65,7 @@ async fn malformed_users_are_left_out_and_counted_and_do_not_stop_the_others() {
     let mut late: Vec<_> = malformed_users("late").into_iter().map(document).collect();
     late.push(document(user("user_last", "org_a", "key_last")));
     database.users().insert_many(late).await.expect("inserted");
-    until("the last key is known", async || {
+    until("the last key is accepted", async || {
         app.webhook("wh_1").bearer("key_last").send().await.status == 202
     })
     .await;
@@ -74,7 +74,7 @@ async fn malformed_users_are_left_out_and_counted_and_do_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_malformed_document_is_logged_once_and_served_when_it_is_mended() {
+async fn a_malformed_document_is_logged_once_and_served_when_fixed() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow_of("wf_broken", "org_a", json!("no nodes")));
@@ -86,7 +86,7 @@ async fn a_malformed_document_is_logged_once_and_served_when_it_is_mended() {
     for round in 1..=3 {
         let change = doc! { "$set": { "nodes": round } };
         workflows.update_one(wf_broken(), change).await.expect("updated");
-        until("it is read again", async || {
+        until("the document is read again", async || {
             skipped(&app, "workflows").await >= f64::from(round) + 1.0
         })
         .await;
@@ -103,19 +103,19 @@ async fn a_malformed_document_is_logged_once_and_served_when_it_is_mended() {
     matches(&app, "wh_mended", 1).await;
     let change = doc! { "$set": { "organizationId": "org_a" } };
     database.users().update_one(doc! { "_id": "user_broken" }, change).await.expect("updated");
-    until("the user is known", async || {
+    until("the user is accepted", async || {
         app.webhook("wh_mended").bearer("key_m").send().await.status == 202
     })
     .await;
 
-    // And one that was good and is broken is no longer served.
+    // A valid workflow that becomes malformed is no longer served.
     let change = doc! { "$unset": { "organizationId": "" } };
     workflows.update_one(doc! { "_id": "wf_1" }, change).await.expect("updated");
     matches(&app, "wh_1", 0).await;
 }
 
 #[tokio::test]
-async fn half_made_and_malformed_nodes_leave_the_rest_of_their_workflow_alone() {
+async fn unfinished_and_malformed_nodes_do_not_affect_their_workflow() {
     let node = |fields: Value| {
         let mut node = json!({ "type": "WebhookTrigger" });
         node.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -156,7 +156,7 @@ async fn half_made_and_malformed_nodes_leave_the_rest_of_their_workflow_alone() 
         assert_eq!(skipped(&app, "workflows").await, 0.0);
         let count = app.hookgate.metrics().await.sum("hookgate_index_skipped_nodes_total");
         assert_eq!(count, malformed.len() as f64);
-        // Those that are not configured yet are worth no line.
+        // Nodes that are not configured yet are not logged.
         let named = |part: &str| app.hookgate.log().matches(part).count();
         let parts = ["node number", "node list", "node document", "node long", "node data_list"];
         for part in parts.into_iter().chain(["no. 14", "no. 15", "no. 16"]) {
@@ -174,12 +174,16 @@ async fn half_made_and_malformed_nodes_leave_the_rest_of_their_workflow_alone() 
     matches(&app, "wh_mended", 1).await;
     matched(&app, "wh_good", 1).await;
     let again = app.hookgate.metrics().await.sum("hookgate_index_skipped_nodes_total") - before;
-    assert_eq!(again, malformed.len() as f64 - 1.0, "counted whenever they are read");
+    assert_eq!(
+        again,
+        malformed.len() as f64 - 1.0,
+        "every read of a malformed document is counted"
+    );
     assert_eq!(app.hookgate.log().matches("node list").count(), 1, "named once");
 }
 
 #[tokio::test]
-async fn a_malformed_api_key_leaves_out_the_key_and_not_its_user() {
+async fn a_malformed_api_key_does_not_affect_its_user() {
     let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     let member =
         |id: &str, key: Value| json!({ "_id": id, "organizationId": "org_a", "apiKey": key });
@@ -191,7 +195,7 @@ async fn a_malformed_api_key_leaves_out_the_key_and_not_its_user() {
         let mut documents = Documents::two_organizations();
         documents.users = vec![member("listed", keys), member("alone", json!(5))];
         documents.users.push(member("deep", json!({ "key": "x" })));
-        // What was written last may be read twice.
+        // The last document written may be read twice.
         documents.users.push(member("good", json!(null)));
         database.insert(&documents).await;
         let app = App::build().mongo(&database).config(|config| {
@@ -212,7 +216,7 @@ async fn a_malformed_api_key_leaves_out_the_key_and_not_its_user() {
 }
 
 #[tokio::test]
-async fn every_name_can_be_another() {
+async fn every_field_name_is_configurable() {
     let database = Mongo::shared().await.database().await;
     let flow = |id: &str, tenant: &str, webhook: &str, on: bool| {
         let graph = json!({ "nodes": [trigger("n1", webhook)] });
@@ -278,7 +282,7 @@ async fn every_name_can_be_another() {
 }
 
 #[tokio::test]
-async fn without_a_field_for_it_everything_is_switched_on() {
+async fn documents_without_an_enabled_field_are_enabled() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
     documents.workflows[0]["enabled"] = json!(false);
@@ -297,7 +301,7 @@ async fn without_a_field_for_it_everything_is_switched_on() {
     matched_by(&app, "key_b", "wh_1", 1).await;
 }
 
-/// Each is malformed in its own way and would match `wh_bad` if it were not.
+/// Workflows that are malformed in different ways and would otherwise match `wh_bad`.
 fn malformed_workflows(prefix: &str) -> Vec<Value> {
     let good_nodes = || json!([trigger("n1", "wh_bad")]);
     let mut all = Vec::new();
@@ -336,7 +340,7 @@ fn malformed_workflows(prefix: &str) -> Vec<Value> {
     all
 }
 
-/// Odd, but each has a trigger on `wh_` and its id.
+/// Unusual but valid workflows, each with a trigger on `wh_` and its id.
 fn unusual_workflows() -> Vec<Value> {
     let own = |id: &str| trigger("n1", &format!("wh_{id}"));
     let many: Vec<Value> = (0..9_999)
@@ -366,7 +370,7 @@ fn unusual_workflows() -> Vec<Value> {
     ]
 }
 
-/// Each is malformed in its own way and would make `key_bad` known if it were not.
+/// Users that are malformed in different ways and would otherwise have the key `key_bad`.
 fn malformed_users(prefix: &str) -> Vec<Value> {
     let mut all = Vec::new();
     let mut add = |organization: Value, key: Value, enabled: Value| {
@@ -396,18 +400,18 @@ async fn skipped(app: &App, collection: &str) -> f64 {
     app.hookgate.metrics().await.value(name, &[("collection", collection)])
 }
 
-/// Now, with `key_a`.
+/// Asserts the number of matches with `key_a`.
 async fn matched(app: &App, webhook: &str, count: u64) {
     matched_by(app, "key_a", webhook, count).await;
 }
 
-/// Now.
+/// Asserts the number of matches with this key.
 async fn matched_by(app: &App, key: &str, webhook: &str, count: u64) {
     let reply = app.webhook(webhook).bearer(key).send().await;
     assert_eq!(reply.matched(), count, "{webhook}");
 }
 
-/// Sooner or later, with `key_a`.
+/// Waits for this number of matches with `key_a`.
 async fn matches(app: &App, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
         app.webhook(webhook).send().await.has_matched(count)

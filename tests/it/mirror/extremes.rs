@@ -1,4 +1,4 @@
-//! The largest, deepest and oddest documents that MongoDB takes, beside ordinary ones.
+//! The largest, deepest and oddest documents that MongoDB accepts, next to ordinary ones.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -6,7 +6,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Decimal128, Document, Timestamp, doc};
 use serde_json::{Value, json};
-use testkit::agreement::comes_to;
+use testkit::agreement::reaches;
 use testkit::documents::{trigger, user, workflow, workflow_of};
 use testkit::mongo::{TestDatabase, document};
 use testkit::wait::until;
@@ -15,7 +15,7 @@ use testkit::{App, Documents, Mongo};
 const MANY_NODES: usize = 100_000;
 
 #[tokio::test]
-async fn a_hundred_thousand_nodes_are_read_as_few_are() {
+async fn a_workflow_with_a_hundred_thousand_nodes_is_read() {
     let (app, database) = serve(&[]).await;
     let own = |serial: usize| format!("wh_own_{serial}");
     let silent = json!({ "id": "s", "type": "SendMessage" });
@@ -26,11 +26,11 @@ async fn a_hundred_thousand_nodes_are_read_as_few_are() {
         let workflow = document(workflow_of(id, "org_a", Value::Array(nodes)));
         database.workflows().insert_one(workflow).await.expect("inserted");
     }
-    comes_to(&app, "key_a", "wh_last", 1).await;
+    reaches(&app, "key_a", "wh_last", 1).await;
     let some = [0, 1, MANY_NODES / 2, MANY_NODES - 1].map(own);
     for webhook in &some {
-        comes_to(&app, "key_a", webhook, 1).await;
-        comes_to(&app, "key_b", webhook, 0).await;
+        reaches(&app, "key_a", webhook, 1).await;
+        reaches(&app, "key_b", webhook, 0).await;
     }
     index_has(&app, "hookgate_index_triggers", 3.0 + MANY_NODES as f64).await;
 
@@ -38,14 +38,14 @@ async fn a_hundred_thousand_nodes_are_read_as_few_are() {
     let by_id = doc! { "_id": "wf_triggers" };
     database.workflows().update_one(by_id, emptied).await.expect("updated");
     for webhook in &some {
-        comes_to(&app, "key_a", webhook, 0).await;
+        reaches(&app, "key_a", webhook, 0).await;
     }
     index_has(&app, "hookgate_index_triggers", 3.0).await;
-    comes_to(&app, "key_a", "wh_1", 1).await;
+    reaches(&app, "key_a", "wh_1", 1).await;
 }
 
 #[tokio::test]
-async fn depth_and_width_that_nobody_asks_for_stop_nothing() {
+async fn deep_and_wide_unread_fields_are_harmless() {
     let deep = |levels: usize| {
         (0..levels).fold(json!("bottom"), |inner, level| {
             if level % 2 == 0 { json!({ "d": inner }) } else { json!([inner]) }
@@ -64,14 +64,14 @@ async fn depth_and_width_that_nobody_asks_for_stop_nothing() {
         json!({ "_id": "wf_org", "organizationId": deep(150), "nodes": [trigger("n", "wh_bad")] }),
     ];
     let (app, database) = serve(&early).await;
-    comes_to(&app, "key_a", "wh_deep", 1).await;
-    comes_to(&app, "key_a", "wh_1", 1).await;
+    reaches(&app, "key_a", "wh_deep", 1).await;
+    reaches(&app, "key_a", "wh_1", 1).await;
     assert_eq!((skipped(&app, "workflows").await, skipped_nodes(&app).await), (2.0, 2.0));
     let change =
         doc! { "$set": document(json!({ "nodes": with_data(json!({ "webhookId": deep(150) })) })) };
     let workflows = database.workflows();
     workflows.update_one(doc! { "_id": "wf_deep" }, change).await.expect("updated");
-    comes_to(&app, "key_a", "wh_deep", 0).await;
+    reaches(&app, "key_a", "wh_deep", 0).await;
     assert_eq!((skipped(&app, "workflows").await, skipped_nodes(&app).await), (2.0, 3.0));
     let named = app.hookgate.log().lines().filter(|line| line.contains("wf_huge")).count();
     assert_eq!(named, 1);
@@ -79,9 +79,9 @@ async fn depth_and_width_that_nobody_asks_for_stop_nothing() {
     assert!(longest < 4096, "a line of {longest} bytes");
 }
 
-/// Keys are made of organization and webhook: no NUL byte in either lets one be taken for the other.
+/// Keys consist of organization and webhook: a NUL byte in either must not make two keys equal.
 #[tokio::test]
-async fn nul_bytes_are_bytes_as_all_others() {
+async fn nul_bytes_are_ordinary_bytes() {
     let early = [
         workflow("wf_nul", "org_a", "wh\0x"),
         workflow("wf_only", "org_a", "\0"),
@@ -119,12 +119,12 @@ async fn nul_bytes_are_bytes_as_all_others() {
     let change = doc! { "$set": { "nodes.0.data.webhookId": "y\0" } };
     let workflows = database.workflows();
     workflows.update_one(doc! { "_id": "wf_nul" }, change).await.expect("updated");
-    comes_to(&app, "key_a", "y\0", 1).await;
-    comes_to(&app, "key_a", "wh\0x", 0).await;
+    reaches(&app, "key_a", "y\0", 1).await;
+    reaches(&app, "key_a", "wh\0x", 0).await;
 }
 
 #[tokio::test]
-async fn nodes_of_one_workflow_with_the_same_webhook_make_one_job() {
+async fn nodes_of_one_workflow_with_one_webhook_start_one_job() {
     let twice =
         json!([trigger("n1", "wh_twice"), trigger("n2", "wh_twice"), trigger("n1", "wh_twice")]);
     let (app, database) = serve(&[workflow_of("wf_twice", "org_a", twice)]).await;
@@ -134,16 +134,17 @@ async fn nodes_of_one_workflow_with_the_same_webhook_make_one_job() {
     let pull = doc! { "$set": { "nodes.0.data.webhookId": "wh_once" } };
     let workflows = database.workflows();
     workflows.update_one(doc! { "_id": "wf_twice" }, pull).await.expect("updated");
-    comes_to(&app, "key_a", "wh_once", 1).await;
-    comes_to(&app, "key_a", "wh_twice", 1).await;
+    reaches(&app, "key_a", "wh_once", 1).await;
+    reaches(&app, "key_a", "wh_twice", 1).await;
     workflows.delete_one(doc! { "_id": "wf_twice" }).await.expect("deleted");
-    comes_to(&app, "key_a", "wh_once", 0).await;
-    comes_to(&app, "key_a", "wh_twice", 0).await;
+    reaches(&app, "key_a", "wh_once", 0).await;
+    reaches(&app, "key_a", "wh_twice", 0).await;
 }
 
-/// One caller reaches both, whichever way the caller's own organization is written; as they are written anew, too.
+/// One caller reaches both spellings of its organization, whichever it uses itself, also after the
+/// workflows are written again.
 #[tokio::test]
-async fn an_organization_is_the_same_as_an_object_id_and_as_its_digits() {
+async fn an_organization_equals_its_object_id_in_digits() {
     let organization = ObjectId::parse_str("65f0a1b2c3d4e5f6a7b8c9d0").expect("an id");
     let with = |id: &str, organization: Bson| {
         let mut workflow = document(workflow(id, "", "wh_org"));
@@ -169,19 +170,19 @@ async fn an_organization_is_the_same_as_an_object_id_and_as_its_digits() {
         .await;
     }
     for key in ["key_u_oid", "key_u_text"] {
-        comes_to(&app, key, "wh_org", 2).await;
+        reaches(&app, key, "wh_org", 2).await;
     }
     let rewritten = with("wf_oid", digits);
     let workflows = database.workflows();
     workflows.replace_one(doc! { "_id": "wf_oid" }, rewritten).await.expect("replaced");
     workflows.delete_one(doc! { "_id": "wf_text" }).await.expect("deleted");
     for key in ["key_u_oid", "key_u_text"] {
-        comes_to(&app, key, "wh_org", 1).await;
+        reaches(&app, key, "wh_org", 1).await;
     }
 }
 
 #[tokio::test]
-async fn ids_of_every_type_are_left_out_and_counted_and_may_come_and_go() {
+async fn ids_of_unsupported_types_are_left_out_and_counted() {
     let (app, database) = serve(&[]).await;
     let ids = || {
         [
@@ -219,7 +220,7 @@ async fn ids_of_every_type_are_left_out_and_counted_and_may_come_and_go() {
         })
         .await;
     }
-    comes_to(&app, "key_a", "wh_odd", 0).await;
+    reaches(&app, "key_a", "wh_odd", 0).await;
     app.webhook("wh_1").bearer("key_odd").send().await.assert_rejected(401, "invalid_api_key");
     for id in ids() {
         let deleted = database.workflows().delete_one(doc! { "_id": id }).await.expect("deleted");
@@ -227,14 +228,14 @@ async fn ids_of_every_type_are_left_out_and_counted_and_may_come_and_go() {
     }
     let last = document(workflow("wf_last", "org_a", "wh_last"));
     database.workflows().insert_one(last).await.expect("inserted");
-    comes_to(&app, "key_a", "wh_last", 1).await;
-    comes_to(&app, "key_a", "wh_1", 1).await;
+    reaches(&app, "key_a", "wh_last", 1).await;
+    reaches(&app, "key_a", "wh_1", 1).await;
     let metrics = app.hookgate.metrics().await;
     let labels = [("collection", "workflows"), ("reason", "stream_lost")];
     assert_eq!(metrics.value("hookgate_index_loads_total", &labels), 0.0);
 }
 
-/// The two organizations and these workflows.
+/// An app with the two organizations and these workflows.
 async fn serve(workflows: &[Value]) -> (App, TestDatabase) {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();

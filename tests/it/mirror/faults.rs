@@ -1,42 +1,43 @@
-//! Whatever fails between MongoDB and the index, the last good index serves meanwhile, and in the end it is what the database
-//! holds, without a restart.
+//! Faults between MongoDB and the index: the last good index serves meanwhile, and afterwards the
+//! index equals the database without a restart.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use testkit::agreement::{agrees, comes_to};
+use testkit::agreement::{agrees, reaches};
 use testkit::documents::{trigger, workflow};
 use testkit::edits::Edits;
 use testkit::mongo::{TestDatabase, document};
 use testkit::wait::until;
 use testkit::{App, ChaosProxy, Documents, Mongo};
 
-/// What a change stream or a read may be refused with: history lost, fatal, position lost, invalid token, too large, time limit,
-/// cursor not found.
+/// Errors for a change stream or a read: history lost, fatal, position lost, invalid token, too
+/// large, time limit, cursor not found.
 const CODES: [i32; 7] = [286, 280, 136, 260, 10334, 50, 43];
 
-/// More than the first batch of a load.
+/// More documents than the first batch of a load has.
 const TWO_BATCHES: usize = 12_000;
 
 #[tokio::test]
-async fn a_stream_that_is_refused_with_any_error_is_taken_up_again() {
-    each_refusal_heals(&["getMore"]).await;
+async fn a_stream_is_resumed_after_any_error() {
+    follow_through_each_error(&["getMore"]).await;
 }
 
 #[tokio::test]
-async fn a_read_that_is_refused_with_any_error_is_tried_again() {
-    each_refusal_heals(&["aggregate"]).await;
+async fn a_read_is_retried_after_any_error() {
+    follow_through_each_error(&["aggregate"]).await;
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_everything_with_any_error_is_asked_again() {
-    each_refusal_heals(&["aggregate", "getMore", "ping", "listCollections"]).await;
+async fn a_server_that_refuses_every_command_is_retried() {
+    follow_through_each_error(&["aggregate", "getMore", "ping", "listCollections"]).await;
 }
 
-/// For every error, with and without the label that lets the driver resume: both collections are changed while it lasts.
-async fn each_refusal_heals(commands: &[&str]) {
+/// Changes both collections during each error, with and without the label that lets the driver
+/// resume.
+async fn follow_through_each_error(commands: &[&str]) {
     let (mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     for code in CODES {
@@ -45,21 +46,21 @@ async fn each_refusal_heals(commands: &[&str]) {
             let fault = mongo.fail(commands, how).await;
             edits.make(&database).await;
             fault.hit(2).await;
-            comes_to_now(&app, "wh_steady", 1).await;
+            assert_matches(&app, "wh_steady", 1).await;
             edits.make(&database).await;
-            comes_to_now(&app, "wh_steady", 1).await;
+            assert_matches(&app, "wh_steady", 1).await;
             fault.end().await;
             edits.arrive(&app, &database).await;
         }
     }
-    undegraded(&app).await;
+    wait_until_not_degraded(&app).await;
     app.assert_accounting().await;
 }
 
-/// The driver takes a stream up again by opening another cursor. Where that fails too, the old one is at its end, which looks
-/// like a collection in which nothing happens.
+/// The driver resumes a stream by opening another cursor. If that fails too, the old cursor is at
+/// its end, which looks like a collection without changes.
 #[tokio::test]
-async fn a_cursor_that_is_gone_and_cannot_be_replaced_is_not_taken_for_a_quiet_one() {
+async fn a_lost_cursor_is_not_read_as_a_quiet_stream() {
     let (mut mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     for _ in 0..2 {
@@ -71,28 +72,28 @@ async fn a_cursor_that_is_gone_and_cannot_be_replaced_is_not_taken_for_a_quiet_o
         // Two attempts of each of the two streams.
         fault.hit(8).await;
         edits.make(&database).await;
-        comes_to_now(&app, "wh_steady", 1).await;
+        assert_matches(&app, "wh_steady", 1).await;
         fault.end().await;
         edits.arrive(&app, &database).await;
-        undegraded(&app).await;
+        wait_until_not_degraded(&app).await;
     }
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_frozen_server_delays_changes_and_stops_no_request() {
+async fn a_frozen_server_delays_changes_and_no_request() {
     let (mongo, database, app) = followed().await;
     mongo.freeze();
     let mut edits = Edits::default();
     let thaw = async {
-        // Longer than a heartbeat and its timeout apart: the driver gives the server up.
+        // Longer than a heartbeat and its timeout: the driver marks the server as unknown.
         tokio::time::sleep(Duration::from_secs(12)).await;
         mongo.thaw();
     };
     let thawed = AtomicBool::new(false);
     let calls = async {
         while !thawed.load(Ordering::Relaxed) {
-            comes_to_now(&app, "wh_steady", 1).await;
+            assert_matches(&app, "wh_steady", 1).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -102,35 +103,35 @@ async fn a_frozen_server_delays_changes_and_stops_no_request() {
     };
     tokio::join!(thaw, calls, writes);
     edits.arrive(&app, &database).await;
-    undegraded(&app).await;
+    wait_until_not_degraded(&app).await;
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_stream_without_an_answer_is_not_waited_for() {
-    lost_answers_heal("getMore").await;
+async fn an_unanswered_stream_read_is_abandoned() {
+    follow_through_lost_answers("getMore").await;
 }
 
 #[tokio::test]
-async fn a_read_without_an_answer_is_not_waited_for() {
-    lost_answers_heal("aggregate").await;
+async fn an_unanswered_read_is_abandoned() {
+    follow_through_lost_answers("aggregate").await;
 }
 
-/// Heartbeats are answered, so that the driver sees nothing wrong.
-async fn lost_answers_heal(command: &str) {
+/// Heartbeats are answered, so the driver sees no fault.
+async fn follow_through_lost_answers(command: &str) {
     let (mongo, database, app) = followed().await;
     let mut edits = Edits::default();
     let an_hour = doc! { "blockConnection": true, "blockTimeMS": 3_600_000 };
     let fault = mongo.fail_times(2, &[command], an_hour).await;
     edits.make(&database).await;
     fault.hit(2).await;
-    comes_to_now(&app, "wh_steady", 1).await;
+    assert_matches(&app, "wh_steady", 1).await;
     edits.arrive(&app, &database).await;
-    undegraded(&app).await;
+    wait_until_not_degraded(&app).await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_replaced_by_an_older_one_is_followed() {
+async fn a_server_replaced_by_an_older_one_is_followed() {
     let mongo = Mongo::start().await;
     let port = mongo.port();
     let database = mongo.database().await;
@@ -139,7 +140,8 @@ async fn a_server_that_is_replaced_by_an_older_one_is_followed() {
     let mut edits = Edits::default();
     edits.make(&database).await;
     edits.arrive(&app, &database).await;
-    // So that the stream goes on from a time at which nothing changed, which the other server takes as well.
+    // The stream then continues from a time without changes, which the other server accepts as
+    // well.
     tokio::time::sleep(Duration::from_secs(5)).await;
     drop(mongo);
 
@@ -150,11 +152,11 @@ async fn a_server_that_is_replaced_by_an_older_one_is_followed() {
     let mut edits = Edits::default();
     edits.make(&restored).await;
     edits.arrive(&app, &restored).await;
-    undegraded(&app).await;
+    wait_until_not_degraded(&app).await;
 }
 
 #[tokio::test]
-async fn connections_that_fall_silent_are_replaced() {
+async fn silent_connections_are_replaced() {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&with_steady()).await;
@@ -173,9 +175,9 @@ async fn connections_that_fall_silent_are_replaced() {
 
     proxy.open().black_hole();
     edits.make(&database).await;
-    comes_to_now(&app, "wh_steady", 1).await;
+    assert_matches(&app, "wh_steady", 1).await;
     edits.arrive(&app, &database).await;
-    undegraded(&app).await;
+    wait_until_not_degraded(&app).await;
 
     for _ in 0..5 {
         proxy.cut_at_random(2, 4096).await;
@@ -186,7 +188,7 @@ async fn connections_that_fall_silent_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_load_that_breaks_off_half_way_is_never_seen() {
+async fn an_aborted_load_is_never_visible() {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&with_steady()).await;
@@ -195,7 +197,7 @@ async fn a_load_that_breaks_off_half_way_is_never_seen() {
     let app = App::build().mongo(&database).start_unready().await;
     fault.hit(4).await;
     app.hookgate.unready().await;
-    until("the reason is told", async || {
+    until("the reason is reported", async || {
         let (_, report) = app.hookgate.readiness().await;
         report["reasons"].to_string().contains("workflows: not loaded")
     })
@@ -205,10 +207,10 @@ async fn a_load_that_breaks_off_half_way_is_never_seen() {
     app.hookgate.ready().await;
     let samples = [0, TWO_BATCHES / 2, TWO_BATCHES - 1].map(|serial| format!("wh_many_{serial}"));
     for webhook in &samples {
-        comes_to_now(&app, webhook, 1).await;
+        assert_matches(&app, webhook, 1).await;
     }
 
-    // The same for a reload: what there was is seen whole, and nothing else.
+    // The same for a reload: callers see the previous state as a whole, and nothing else.
     let mut edits = Edits::default();
     let fault = mongo.fail(&["getMore"], doc! { "errorCode": 286 }).await;
     edits.make(&database).await;
@@ -216,14 +218,14 @@ async fn a_load_that_breaks_off_half_way_is_never_seen() {
     let calls = async {
         while !ended.load(Ordering::Relaxed) {
             for webhook in &samples {
-                comes_to_now(&app, webhook, 1).await;
+                assert_matches(&app, webhook, 1).await;
             }
         }
     };
     let faults = async {
         fault.hit(8).await;
         fault.end().await;
-        holds(&app, &database).await;
+        wait_until_complete(&app, &database).await;
         ended.store(true, Ordering::Relaxed);
     };
     tokio::join!(calls, faults);
@@ -232,7 +234,7 @@ async fn a_load_that_breaks_off_half_way_is_never_seen() {
 }
 
 #[tokio::test]
-async fn what_changes_during_the_first_load_is_in_the_index() {
+async fn changes_during_the_first_load_are_in_the_index() {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&with_steady()).await;
@@ -245,7 +247,7 @@ async fn what_changes_during_the_first_load_is_in_the_index() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            // Each id once, all over the collection.
+            // The serial numbers visit each id once, all over the collection.
             let serial = (round * 7919) % TWO_BATCHES;
             let id = format!("many_{serial}");
             let (old, new) = (format!("wh_many_{serial}"), format!("wh_new_{serial}"));
@@ -267,15 +269,15 @@ async fn what_changes_during_the_first_load_is_in_the_index() {
     };
     let (changed, app) = tokio::join!(writer, boot);
     assert!(changed.len() > 20, "{} changes", changed.len());
-    holds(&app, &database).await;
+    wait_until_complete(&app, &database).await;
     for (webhook, count) in &changed {
-        comes_to(&app, "key_a", webhook, *count).await;
+        reaches(&app, "key_a", webhook, *count).await;
     }
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_change_of_nine_megabytes_is_followed_as_any_other() {
+async fn a_change_of_nine_megabytes_is_followed() {
     let database = Mongo::shared().await.database().await;
     database.insert(&with_steady()).await;
     let app = App::build().mongo(&database).start().await;
@@ -283,15 +285,16 @@ async fn a_change_of_nine_megabytes_is_followed_as_any_other() {
     let mut huge = document(workflow("wf_huge", "org_a", "wh_huge"));
     huge.insert("notes", nine_megabytes("a"));
     database.workflows().insert_one(huge).await.expect("inserted");
-    comes_to(&app, "key_a", "wh_huge", 1).await;
+    reaches(&app, "key_a", "wh_huge", 1).await;
     for (round, fill) in ["b", "c"].into_iter().enumerate() {
-        // The event would hold the document and the change, which is more than a reply may have.
+        // The event would hold the document and the change, which together exceed the bound of a
+        // reply.
         let webhook = format!("wh_huge_{round}");
         let change = doc! { "$set": {
             "notes": nine_megabytes(fill), "nodes.0.data.webhookId": &webhook,
         } };
         database.workflows().update_one(doc! { "_id": "wf_huge" }, change).await.expect("updated");
-        comes_to(&app, "key_a", &webhook, 1).await;
+        reaches(&app, "key_a", &webhook, 1).await;
     }
     let mut edits = Edits::default();
     edits.make(&database).await;
@@ -304,7 +307,7 @@ async fn a_change_of_nine_megabytes_is_followed_as_any_other() {
     assert_eq!(reloads.unwrap_or_default().to_string(), "0", "no reload was needed");
 }
 
-/// A MongoDB with [`with_steady`], and who follows it.
+/// A MongoDB with [`with_steady`], and an app that follows it.
 async fn followed() -> (Mongo, TestDatabase, App) {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
@@ -313,7 +316,7 @@ async fn followed() -> (Mongo, TestDatabase, App) {
     (mongo, database, app)
 }
 
-/// The two organizations, and a workflow on `wh_steady` that no test touches.
+/// The two organizations, and a workflow on `wh_steady` that no test changes.
 fn with_steady() -> Documents {
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow("wf_steady", "org_a", "wh_steady"));
@@ -329,13 +332,13 @@ async fn insert_many(database: &TestDatabase, count: usize) {
     database.workflows().insert_many(many).await.expect("inserted");
 }
 
-/// Now.
-async fn comes_to_now(app: &App, webhook: &str, count: u64) {
+/// Asserts the number of matches.
+async fn assert_matches(app: &App, webhook: &str, count: u64) {
     assert_eq!(app.webhook(webhook).send().await.matched(), count, "{webhook}");
 }
 
 /// Waits until the index has as many workflows as the collection.
-async fn holds(app: &App, database: &TestDatabase) {
+async fn wait_until_complete(app: &App, database: &TestDatabase) {
     let count = database.workflows().count_documents(Document::new()).await.expect("counted");
     until(&format!("the index holds {count} workflows"), async || {
         app.hookgate.metrics().await.get("hookgate_index_workflows", &[]) == Some(count as f64)
@@ -343,8 +346,8 @@ async fn holds(app: &App, database: &TestDatabase) {
     .await;
 }
 
-/// Waits until nothing is said of the two collections.
-async fn undegraded(app: &App) {
+/// Waits until the two collections are not degraded.
+async fn wait_until_not_degraded(app: &App) {
     until("nothing is degraded", async || {
         let (status, report) = app.hookgate.readiness().await;
         let notes = report.get("degraded").and_then(Value::as_array).expect("a list");

@@ -1,4 +1,4 @@
-//! What MongoDB holds is what requests meet: every kind of change is followed.
+//! Requests are answered by what MongoDB holds: every kind of change is followed.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -11,7 +11,7 @@ use testkit::wait::until;
 use testkit::{App, Documents, Mongo};
 
 #[tokio::test]
-async fn a_workflow_is_followed_from_its_creation_to_its_deletion() {
+async fn a_workflow_is_followed_from_creation_to_deletion() {
     let (app, database) = serve(&only_users()).await;
     let workflows = database.workflows();
     let wf_1 = || doc! { "_id": "wf_1" };
@@ -105,7 +105,7 @@ async fn a_token_without_an_organization_follows_its_user() {
 }
 
 #[tokio::test]
-async fn ids_are_object_ids_or_texts() {
+async fn ids_are_object_ids_or_strings() {
     let (organization, caller, flow) = (ObjectId::new(), ObjectId::new(), ObjectId::new());
     let documents = Documents {
         workflows: vec![
@@ -128,7 +128,7 @@ async fn ids_are_object_ids_or_texts() {
         assert_eq!(job.at("/userId"), caller.to_hex());
     }
 
-    // The same digits, once as an id and once as text, are two documents to MongoDB.
+    // The same digits as an ObjectId and as a string are two documents to MongoDB.
     let twin = document(workflow(&flow.to_hex(), &organization.to_hex(), "wh_twin"));
     database.workflows().insert_one(twin).await.expect("inserted");
     matches(&app, "key_oid", "wh_twin", 1).await;
@@ -171,7 +171,7 @@ async fn three_hundred_quick_edits_end_in_the_right_state() {
         });
     }
     while let Some(ended) = edits.join_next().await {
-        ended.expect("every edit is carried out");
+        ended.expect("every edit succeeds");
     }
     matches(&app, "key_a", "wh_29", 6).await;
     for round in 0..29 {
@@ -184,29 +184,29 @@ async fn three_hundred_quick_edits_end_in_the_right_state() {
 }
 
 #[tokio::test]
-async fn a_missing_collection_is_empty_until_it_comes_into_being() {
+async fn a_missing_collection_is_empty_until_it_is_created() {
     let database = Mongo::shared().await.database().await;
     let app = App::build().mongo(&database).start().await;
     for part in ["workflows", "users"] {
-        until("its absence is told", async || is_degraded(&app, part).await).await;
+        until("its absence is reported", async || is_degraded(&app, part).await).await;
     }
     app.webhook("wh_1").send().await.assert_rejected(401, "invalid_api_key");
 
     let users = Documents::two_organizations().users.into_iter().map(document);
     database.users().insert_many(users).await.expect("inserted");
     answers(&app, "key_a", 202).await;
-    until("the users are whole", async || !is_degraded(&app, "users").await).await;
+    until("the users are complete", async || !is_degraded(&app, "users").await).await;
     matched(&app, "key_a", "wh_1", 0).await;
     assert!(is_degraded(&app, "workflows").await, "still missing");
 
     let wf_1 = document(workflow("wf_1", "org_a", "wh_1"));
     database.workflows().insert_one(wf_1).await.expect("inserted");
     matches(&app, "key_a", "wh_1", 1).await;
-    until("the workflows are whole", async || !is_degraded(&app, "workflows").await).await;
+    until("the workflows are complete", async || !is_degraded(&app, "workflows").await).await;
 }
 
 #[tokio::test]
-async fn a_collection_that_is_dropped_and_made_again_is_followed() {
+async fn a_dropped_and_recreated_collection_is_followed() {
     let (app, database) = serve(&Documents::two_organizations()).await;
     for round in 1..=3 {
         database.workflows().drop().await.expect("dropped");
@@ -231,7 +231,7 @@ async fn a_collection_that_is_dropped_and_made_again_is_followed() {
 }
 
 #[tokio::test]
-async fn a_collection_that_is_renamed_or_dropped_with_its_database_is_followed() {
+async fn a_collection_renamed_or_dropped_with_its_database_is_followed() {
     let (app, database) = serve(&Documents::two_organizations()).await;
     database.rename("workflows", "elsewhere").await;
     matches(&app, "key_a", "wh_1", 0).await;
@@ -253,7 +253,7 @@ async fn a_collection_that_is_renamed_or_dropped_with_its_database_is_followed()
 async fn another_organization_never_reaches_a_workflow() {
     let (app, database) = serve(&Documents::two_organizations()).await;
     for round in 0..20 {
-        // Whatever else is being changed.
+        // Other documents change at the same time.
         set(&database, "workflows", "wf_b", doc! { "round": round, "enabled": true }).await;
         matched(&app, "key_a", "wh_1", 1).await;
         matched(&app, "key_b", "wh_1", 1).await;
@@ -297,13 +297,13 @@ async fn set(database: &TestDatabase, collection: &str, id: &str, fields: Docume
     assert_eq!(updated.expect("updated").matched_count, 1);
 }
 
-/// Now.
+/// Asserts the number of matches.
 async fn matched(app: &App, credential: &str, webhook: &str, count: u64) {
     let reply = app.webhook(webhook).bearer(credential).send().await;
     assert_eq!(reply.matched(), count, "{webhook}");
 }
 
-/// Sooner or later.
+/// Waits for this number of matches.
 async fn matches(app: &App, credential: &str, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
         app.webhook(webhook).bearer(credential).send().await.has_matched(count)
@@ -311,11 +311,11 @@ async fn matches(app: &App, credential: &str, webhook: &str, count: u64) {
     .await;
 }
 
-/// Sooner or later.
+/// Waits for this status.
 async fn answers(app: &App, credential: &str, status: u16) {
     until(&format!("{credential} is answered {status}"), async || {
         let reply = app.webhook("wh_any").bearer(credential).send().await;
-        // 503: a load that has not caught up denies nothing.
+        // An index that is not fresh answers 503 and denies nothing.
         assert!([202, 401, 503].contains(&reply.status), "{}", reply.text());
         reply.status == status
     })

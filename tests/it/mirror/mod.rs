@@ -1,4 +1,4 @@
-//! Documents of MongoDB and of files, and the index of them.
+//! Documents of MongoDB and of files, and their index.
 
 mod documents;
 mod extremes;

@@ -1,10 +1,10 @@
-//! Random histories: whatever is done to workflows and to the way to MongoDB, the index comes to what the collection holds, and
-//! meanwhile no caller reaches what was not its organization's.
+//! Random histories of workflows and of the connection to MongoDB. The index always ends up equal
+//! to the collection, and meanwhile no caller starts a workflow of another organization.
 //!
-//! The nodes of a workflow bear the name of the organization, and change it together with the workflow: a job that has an
-//! organization and nodes of another is one that was shown to the wrong caller.
+//! The nodes of a workflow carry the name of its organization and change together with it. A job
+//! whose organization differs from that of its nodes was started by the wrong caller.
 
-#![expect(clippy::print_stdout, reason = "a history that goes wrong is to be seen")]
+#![expect(clippy::print_stdout, reason = "a failed history must be visible")]
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 use std::collections::BTreeSet;
@@ -24,18 +24,18 @@ use testkit::mongo::{TestDatabase, document};
 use testkit::{App, ChaosProxy, Documents, Mongo, chaos};
 use tokio::time::Instant;
 
-/// No history is begun any more after this time; one takes some seconds.
+/// No history begins after this time; one takes some seconds.
 const TIME: Duration = Duration::from_secs(45);
 const HISTORIES: u8 = 8;
 const STEPS: usize = 48;
-/// A complete load would cover up what has gone wrong before.
-const STEPS_BETWEEN_LOOKS: usize = 6;
+/// Few, because a complete load would hide earlier faults.
+const STEPS_BETWEEN_CHECKS: usize = 6;
 
 const ORGANIZATIONS: [&str; 2] = ["org_a", "org_b"];
 const WEBHOOKS: usize = 5;
 const IDS: usize = 8;
 
-/// Of the callers, so that what they leave in Redis stays small.
+/// Pause of the callers, so that Redis stays small.
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ enum Step {
     Put(usize, usize, Vec<usize>),
     Delete(usize),
     Move(usize, usize),
-    /// All workflows are replaced by a copy of the collection, less one.
+    /// All workflows are replaced by a copy of the collection without one of them.
     Swap(usize),
     Drop,
     Restart,
@@ -72,9 +72,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Seeds are counted up, so that a history that goes wrong can be run again.
+/// Seeds are consecutive, so that a failed history can be run again.
 #[tokio::test]
-async fn the_index_comes_to_what_the_collection_holds() {
+async fn random_histories_end_with_the_index_equal_to_the_collection() {
     let started = Instant::now();
     let mut seen = BTreeSet::new();
     for seed in 0..HISTORIES {
@@ -87,10 +87,10 @@ async fn the_index_comes_to_what_the_collection_holds() {
         println!("history {seed}: {steps:?}");
         seen.extend(run(steps).await);
     }
-    assert_eq!(seen.len(), ORGANIZATIONS.len(), "both organizations were called for");
+    assert_eq!(seen.len(), ORGANIZATIONS.len(), "both organizations have started workflows");
 }
 
-/// Gives the organizations for which anything was started.
+/// Returns the organizations for which a workflow was started.
 async fn run(steps: Vec<Step>) -> BTreeSet<String> {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
@@ -106,12 +106,12 @@ async fn run(steps: Vec<Step>) -> BTreeSet<String> {
     let is_over = AtomicBool::new(false);
     let history = async {
         let mut world = World { mongo, database, proxy };
-        let gone: Vec<String> = (0..WEBHOOKS).map(webhook).collect();
-        for some in steps.chunks(STEPS_BETWEEN_LOOKS) {
+        let removed: Vec<String> = (0..WEBHOOKS).map(webhook).collect();
+        for some in steps.chunks(STEPS_BETWEEN_CHECKS) {
             for step in some {
-                world.take(step.clone()).await;
+                world.apply(step.clone()).await;
             }
-            agrees(&app, &world.database, &gone).await;
+            agrees(&app, &world.database, &removed).await;
         }
         is_over.store(true, Ordering::Relaxed);
     };
@@ -120,7 +120,7 @@ async fn run(steps: Vec<Step>) -> BTreeSet<String> {
     started_in_their_organization(&app).await
 }
 
-/// What workflows and the way to them are changed by.
+/// The database and the faults that change the workflows and the connection to them.
 struct World {
     mongo: Mongo,
     database: TestDatabase,
@@ -128,7 +128,7 @@ struct World {
 }
 
 impl World {
-    async fn take(&mut self, step: Step) {
+    async fn apply(&mut self, step: Step) {
         let workflows = self.database.workflows();
         match step {
             Step::Put(id, organization, webhooks) => {
@@ -172,7 +172,7 @@ impl World {
 
     async fn admin(&self, command: Document) {
         let admin = self.mongo.client().await.database("admin");
-        admin.run_command(command).await.expect("mongod does it");
+        admin.run_command(command).await.expect("mongod runs the command");
     }
 
     async fn kill_cursors(&self) {
@@ -190,13 +190,13 @@ impl World {
     }
 }
 
-/// Calls for both organizations all the time.
+/// Calls for both organizations until the history is over.
 async fn watch(app: &App, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         for key in ["key_a", "key_b"] {
             for number in 0..WEBHOOKS {
                 let reply = app.webhook(&webhook(number)).bearer(key).send().await;
-                // Nothing is denied by a load that has not caught up.
+                // An index that is not fresh denies nothing.
                 if reply.status != 202 {
                     reply.assert_rejected(503, "index_unavailable");
                 }
@@ -222,7 +222,7 @@ fn webhook(number: usize) -> String {
     format!("wh_{number}")
 }
 
-/// Some of which only differ in their type, and some of which no workflow may have.
+/// Some ids differ only in their type, and some are invalid for a workflow.
 fn bson_id(number: usize) -> Bson {
     const DIGITS: &str = "65f0a1b2c3d4e5f6a7b8c9d0";
     match number {

@@ -1,4 +1,4 @@
-//! How little MongoDB has to allow.
+//! The rights that Hookgate needs in MongoDB.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -18,7 +18,7 @@ use testkit::{App, Documents, ports};
 const DATABASE: &str = "engine";
 
 #[tokio::test]
-async fn find_and_change_stream_on_two_collections_are_enough() {
+async fn find_and_change_stream_on_two_collections_suffice() {
     let server = Guarded::start().await;
     let database = server.with_documents().await;
     let secret = database.collection::<Document>("secret");
@@ -28,27 +28,27 @@ async fn find_and_change_stream_on_two_collections_are_enough() {
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let new = document(workflow("wf_new", "org_a", "wh_new"));
     database.collection("workflows").insert_one(new).await.expect("inserted");
-    until("the new workflow is known", async || app.webhook("wh_new").send().await.has_matched(1))
+    until("the new workflow matches", async || app.webhook("wh_new").send().await.has_matched(1))
         .await;
     let new = document(user("user_new", "org_a", "key_new"));
     database.collection("users").insert_one(new).await.expect("inserted");
-    until("the new key is known", async || {
+    until("the new key is accepted", async || {
         app.webhook("wh_1").bearer("key_new").send().await.status == 202
     })
     .await;
     let (_, report) = app.hookgate.readiness().await;
     assert!(!report.to_string().contains("workflows"), "{report}");
-    assert!(!app.hookgate.log().contains("reader@"), "no password in the log");
+    assert!(!app.hookgate.log().contains("reader@"), "the log contains no password");
 }
 
 #[tokio::test]
-async fn a_user_without_rights_is_told_until_they_are_given() {
+async fn missing_rights_are_reported_until_they_are_granted() {
     let server = Guarded::start().await;
     let database = server.with_documents().await;
     server.create_user(&database, &[]).await;
     let app = server.app().start_unready().await;
     app.hookgate.unready().await;
-    until("the reason is told", async || {
+    until("the reason is reported", async || {
         let (_, report) = app.hookgate.readiness().await;
         let reasons = report["reasons"].to_string();
         reasons.contains("workflows: not loaded") && reasons.contains("not authorized")
@@ -62,7 +62,7 @@ async fn a_user_without_rights_is_told_until_they_are_given() {
         ["changeStream", "find"].map(|right| format!("collection {collection} ({right}): "))
     });
     for (fault, expected) in faults.iter().zip(expected) {
-        let fault = fault.as_str().expect("a text");
+        let fault = fault.as_str().expect("a string");
         assert!(fault.starts_with(&expected), "{expected}: {fault}");
         assert!(fault.ends_with("not authorized on engine"), "{fault}");
     }
@@ -76,7 +76,7 @@ async fn a_user_without_rights_is_told_until_they_are_given() {
 }
 
 #[tokio::test]
-async fn rights_that_are_taken_away_and_given_back_cost_no_change() {
+async fn revoked_and_restored_rights_lose_no_change() {
     let server = Guarded::start().await;
     let database = server.with_documents().await;
     server.create_user(&database, &["reader"]).await;
@@ -87,7 +87,7 @@ async fn rights_that_are_taken_away_and_given_back_cost_no_change() {
     let drop_user = doc! { "dropUser": "hookgate" };
     let create = doc! { "createUser": "hookgate", "pwd": "reader", "roles": ["reader"] };
     for (round, (take, give)) in [(revoke, grant), (drop_user, create)].into_iter().enumerate() {
-        database.run_command(take).await.expect("taken away");
+        database.run_command(take).await.expect("revoked");
         degraded(&app, true).await;
         let id = format!("wf_new_{round}");
         let new = document(workflow(&id, "org_a", &format!("wh_new_{round}")));
@@ -97,7 +97,7 @@ async fn rights_that_are_taken_away_and_given_back_cost_no_change() {
         app.hookgate.ready().await;
 
         database.run_command(give).await.expect("given back");
-        until("the change is seen", async || {
+        until("the change is followed", async || {
             app.webhook(&format!("wh_new_{round}")).send().await.has_matched(1)
         })
         .await;
@@ -108,11 +108,11 @@ async fn rights_that_are_taken_away_and_given_back_cost_no_change() {
         })
         .await;
     }
-    assert!(!app.hookgate.log().contains("reader@"), "no password in the log");
+    assert!(!app.hookgate.log().contains("reader@"), "the log contains no password");
     app.assert_accounting().await;
 }
 
-/// Waits until something is said of both collections, or of none.
+/// Waits until both collections are degraded, or neither is.
 async fn degraded(app: &App, expected: bool) {
     for part in ["workflows", "users"] {
         until(&format!("{part} are degraded: {expected}"), async || {
@@ -125,7 +125,7 @@ async fn degraded(app: &App, expected: bool) {
     }
 }
 
-/// `mongod` that asks who one is.
+/// A `mongod` with authentication.
 struct Guarded {
     port: u16,
     _process: Process,
@@ -137,7 +137,7 @@ impl Guarded {
         let (port, directory) = (ports::free(), Scratch::new("guarded"));
         let key = directory.write("key", "c29tZSBrZXkgb2YgdGhlIG1lbWJlcnM=");
         let private = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&key, private).expect("our own file");
+        std::fs::set_permissions(&key, private).expect("the test's own file");
         let mut command = Command::new(program());
         command.args(["--replSet", "rs0", "--bind_ip", "127.0.0.1", "--nounixsocket"]);
         command.args(["--port", &port.to_string(), "--wiredTigerCacheSizeGB", "0.25"]);
@@ -150,7 +150,7 @@ impl Guarded {
         server
     }
 
-    /// The two collections, and a role that may follow them.
+    /// Creates the two collections, and a role that may follow them.
     async fn with_documents(&self) -> Database {
         let documents = Documents::two_organizations();
         let database = self.owner().await.database(DATABASE);
@@ -181,7 +181,7 @@ impl Guarded {
         })
     }
 
-    /// As the first of all, who needs no name yet.
+    /// Connects before the first user exists, when no credentials are needed.
     async fn initiate(&self) {
         let admin = self.admin("").await;
         let member = doc! { "_id": 0, "host": format!("127.0.0.1:{}", self.port) };
@@ -191,7 +191,7 @@ impl Guarded {
         })
         .await;
         let owner = doc! { "createUser": "owner", "pwd": "owner", "roles": ["root"] };
-        until_some("mongod takes its first user", async || {
+        until_some("mongod accepts its first user", async || {
             admin.run_command(owner.clone()).await.ok()
         })
         .await;
@@ -201,12 +201,12 @@ impl Guarded {
         self.admin("owner:owner@").await.client().clone()
     }
 
-    async fn admin(&self, who: &str) -> Database {
-        let uri = self.uri(who, "directConnection=true");
+    async fn admin(&self, user: &str) -> Database {
+        let uri = self.uri(user, "directConnection=true");
         Client::with_uri_str(uri).await.expect("a valid uri").database("admin")
     }
 
-    fn uri(&self, who: &str, options: &str) -> String {
-        format!("mongodb://{who}127.0.0.1:{}/?{options}", self.port)
+    fn uri(&self, user: &str, options: &str) -> String {
+        format!("mongodb://{user}127.0.0.1:{}/?{options}", self.port)
     }
 }

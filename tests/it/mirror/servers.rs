@@ -1,17 +1,17 @@
-//! Servers that are no replica set, not yet one, or one whose primary changes.
+//! Servers that are standalone, not yet in a replica set, or in a set whose primary changes.
 
 use mongodb::Client;
 use mongodb::bson::doc;
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use serde_json::Value;
-use testkit::agreement::{agrees, comes_to};
+use testkit::agreement::{agrees, reaches};
 use testkit::documents::workflow;
 use testkit::mongo::{TestDatabase, document};
 use testkit::wait::{until, until_some};
 use testkit::{App, Documents, Mongo, ports};
 
 #[tokio::test]
-async fn a_replica_set_that_is_made_after_the_start_is_followed() {
+async fn a_replica_set_initiated_after_the_start_is_followed() {
     let mongo = Mongo::start_uninitiated(ports::free());
     let database = mongo.database().await;
     let app = App::build().mongo(&database).start_unready().await;
@@ -21,12 +21,12 @@ async fn a_replica_set_that_is_made_after_the_start_is_followed() {
     mongo.writable().await;
     database.insert(&Documents::two_organizations()).await;
     app.hookgate.ready().await;
-    comes_to_from_users(&app).await;
+    wait_for_users(&app).await;
     agrees(&app, &database, &[]).await;
 }
 
 #[tokio::test]
-async fn a_server_without_change_streams_is_told_and_followed_when_it_has_become_a_replica_set() {
+async fn a_standalone_server_is_reported_until_it_joins_a_replica_set() {
     for options in ["directConnection=true", "replicaSet=rs0"] {
         let mut mongo = Mongo::start_standalone(ports::free()).await;
         let database = mongo.database().await;
@@ -41,7 +41,7 @@ async fn a_server_without_change_streams_is_told_and_followed_when_it_has_become
             .await;
         not_ready(&app, "replica set").await;
 
-        // Not by force: alone, a server acknowledges what is not on its disk yet.
+        // Not SIGKILL: a single server acknowledges writes that are not on its disk yet.
         mongo.process().signal("TERM");
         mongo.process().wait().await;
         mongo.restart_as_member(&[]).await;
@@ -51,12 +51,12 @@ async fn a_server_without_change_streams_is_told_and_followed_when_it_has_become
         agrees(&app, &database, &[]).await;
         let new = document(workflow("wf_new", "org_a", "wh_new"));
         database.workflows().insert_one(new).await.expect("inserted");
-        comes_to(&app, "key_a", "wh_new", 1).await;
+        reaches(&app, "key_a", "wh_new", 1).await;
     }
 }
 
 #[tokio::test]
-async fn nothing_is_missed_when_the_primary_steps_down_or_dies_under_writes() {
+async fn no_change_is_lost_when_the_primary_steps_down_or_dies() {
     let mut members: Vec<Mongo> = Vec::new();
     for _ in 0..3 {
         members.push(Mongo::start_uninitiated(ports::free()));
@@ -66,18 +66,18 @@ async fn nothing_is_missed_when_the_primary_steps_down_or_dies_under_writes() {
     let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let uri = format!("mongodb://{}/?replicaSet=rs0", hosts.join(","));
     let mut options = ClientOptions::parse(&uri).await.expect("a valid uri");
-    // What is acknowledged stays, whoever is primary next.
+    // Acknowledged writes survive a change of the primary.
     options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).build());
     let client = Client::with_options(options).expect("valid options");
-    let database = TestDatabase::of(&uri, client.database("stepdown"));
-    until("a primary takes writes", async || {
+    let database = TestDatabase::new(&uri, client.database("stepdown"));
+    until("a primary accepts writes", async || {
         database.database().create_collection("workflows").await.is_ok()
     })
     .await;
     database.insert(&Documents::two_organizations()).await;
     let app = App::build().mongo(&database).start().await;
 
-    let mut gone = Vec::new();
+    let mut removed = Vec::new();
     let mut serial = 0;
     for fault in 0..3 {
         let (_, before) = primary(&members).await;
@@ -86,16 +86,16 @@ async fn nothing_is_missed_when_the_primary_steps_down_or_dies_under_writes() {
             let step_down = doc! { "replSetStepDown": 20, "secondaryCatchUpPeriodSecs": 5 };
             let (stepped_down, ()) = tokio::join!(
                 admin.run_command(step_down),
-                write(&database, &mut serial, &mut gone)
+                write(&database, &mut serial, &mut removed)
             );
-            stepped_down.expect("another is electable");
+            stepped_down.expect("another member is electable");
         } else {
             members[before].kill9().await;
-            write(&database, &mut serial, &mut gone).await;
+            write(&database, &mut serial, &mut removed).await;
         }
-        agrees(&app, &database, &gone).await;
+        agrees(&app, &database, &removed).await;
         let (_, after) = primary(&members).await;
-        assert_ne!(before, after, "another is primary");
+        assert_ne!(before, after, "another member is primary");
     }
     app.hookgate.ready().await;
     app.assert_accounting().await;
@@ -104,11 +104,11 @@ async fn nothing_is_missed_when_the_primary_steps_down_or_dies_under_writes() {
         "hookgate_index_loads_total",
         &[("collection", "workflows"), ("reason", "stream_lost")],
     );
-    assert_eq!(reloads, Some(0.0), "the stream was taken up from where it was");
+    assert_eq!(reloads, Some(0.0), "the stream continues from its position");
 }
 
 #[tokio::test]
-async fn an_address_that_is_shared_with_other_drivers_is_followed() {
+async fn an_address_with_options_of_other_drivers_is_followed() {
     let mongo = Mongo::shared().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
@@ -157,26 +157,27 @@ async fn an_address_that_is_shared_with_other_drivers_is_followed() {
     }
 }
 
-/// Twenty workflows that come, change and partly go, whoever is primary.
-async fn write(database: &TestDatabase, serial: &mut u32, gone: &mut Vec<String>) {
+/// Writes twenty workflows, some of which change or are deleted, under any primary.
+async fn write(database: &TestDatabase, serial: &mut u32, removed: &mut Vec<String>) {
     let workflows = database.workflows();
     for _ in 0..20 {
         *serial += 1;
         let (id, webhook) = (format!("wf_{serial}_new"), format!("wh_{serial}_new"));
         let new = document(workflow(&id, "org_a", &webhook));
         let by_id = || doc! { "_id": &id };
-        until("it is inserted", async || {
+        until("the workflow is inserted", async || {
             let replaced = workflows.replace_one(by_id(), new.clone()).upsert(true);
             replaced.await.is_ok()
         })
         .await;
-        gone.push(webhook);
+        removed.push(webhook);
         if serial.is_multiple_of(3) {
-            until("it is deleted", async || workflows.delete_one(by_id()).await.is_ok()).await;
+            until("the workflow is deleted", async || workflows.delete_one(by_id()).await.is_ok())
+                .await;
         } else {
             let next = format!("wh_{serial}_next");
             let change = doc! { "$set": { "nodes.0.data.webhookId": next } };
-            until("it is updated", async || {
+            until("the workflow is updated", async || {
                 workflows.update_one(by_id(), change.clone()).await.is_ok()
             })
             .await;
@@ -184,7 +185,7 @@ async fn write(database: &TestDatabase, serial: &mut u32, gone: &mut Vec<String>
     }
 }
 
-/// The member that says that it is primary, and its place.
+/// The member that reports to be primary, and its index.
 async fn primary(members: &[Mongo]) -> (&Mongo, usize) {
     until_some("there is a primary", async || {
         for (at, member) in members.iter().enumerate() {
@@ -197,11 +198,11 @@ async fn primary(members: &[Mongo]) -> (&Mongo, usize) {
     .await
 }
 
-/// Waits until both collections give a reason with this in it.
+/// Waits until both collections give a reason that contains this.
 async fn not_ready(app: &App, reason: &str) {
     app.hookgate.unready().await;
     for part in ["workflows", "users"] {
-        until(&format!("{part} says why"), async || {
+        until(&format!("{part} gives its reason"), async || {
             let (_, report) = app.hookgate.readiness().await;
             let reasons = report.get("reasons").and_then(Value::as_array).expect("a list");
             reasons.iter().filter_map(Value::as_str).any(|each| {
@@ -213,6 +214,6 @@ async fn not_ready(app: &App, reason: &str) {
     app.webhook("wh_1").send().await.assert_rejected(503, "index_unavailable");
 }
 
-async fn comes_to_from_users(app: &App) {
-    until("the key is known", async || app.webhook("wh_1").send().await.status == 202).await;
+async fn wait_for_users(app: &App) {
+    until("the key is accepted", async || app.webhook("wh_1").send().await.status == 202).await;
 }

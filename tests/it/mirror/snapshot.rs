@@ -1,4 +1,5 @@
-//! `triggers.snapshot_file`: a restart serves while MongoDB is away, and a file that cannot be trusted is refused.
+//! `triggers.snapshot_file`: after a restart the service works during an outage of MongoDB, and a
+//! file that cannot be trusted is refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use testkit::wait::until;
 use testkit::{App, Documents, Mongo};
 
 #[tokio::test]
-async fn a_restart_without_mongodb_serves_what_was_there() {
+async fn a_restart_without_mongodb_serves_the_snapshot() {
     let (mut mongo, database) = filled().await;
     let mut app = app(&database).await;
     let file = snapshot_file(&app);
@@ -24,7 +25,7 @@ async fn a_restart_without_mongodb_serves_what_was_there() {
     for (key, organization) in [("key_a", "org_a"), ("key_b", "org_b")] {
         assert_eq!(app.webhook("wh_1").bearer(key).send().await.matched(), 1, "{organization}");
     }
-    // It may have been taken in the middle of a change: what is not in it is not denied.
+    // The snapshot may be from the middle of a change, so a miss is answered 503.
     app.webhook("wh_none").send().await.assert_rejected(503, "index_unavailable");
     app.webhook("wh_1").bearer("unknown").send().await.assert_rejected(503, "index_unavailable");
     let (status, report) = app.hookgate.readiness().await;
@@ -32,11 +33,13 @@ async fn a_restart_without_mongodb_serves_what_was_there() {
     let degraded = report["degraded"].to_string();
     assert!(degraded.contains("workflows: served from a snapshot of"), "{report}");
     assert!(degraded.contains("workflows: not known to be complete"), "{report}");
-    assert!(!degraded.contains("for more than"), "it is seconds old: {report}");
+    assert!(!degraded.contains("for more than"), "the snapshot is only seconds old: {report}");
 
     mongo.restart().await;
-    until("misses are believed again", async || app.webhook("wh_none").send().await.status == 202)
-        .await;
+    until("misses are answered 202 again", async || {
+        app.webhook("wh_none").send().await.status == 202
+    })
+    .await;
     until("nothing is degraded", async || {
         let (_, report) = app.hookgate.readiness().await;
         !report["degraded"].to_string().contains("workflows: ")
@@ -45,7 +48,7 @@ async fn a_restart_without_mongodb_serves_what_was_there() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_cannot_be_trusted_is_refused() {
+async fn an_untrusted_snapshot_is_refused() {
     let (mut app, file) = stopped().await;
     let good = fs::read(&file).expect("a snapshot");
     let flipped = |at: usize| {
@@ -61,20 +64,20 @@ async fn a_snapshot_that_cannot_be_trusted_is_refused() {
         ("it is too short", Vec::new()),
     ];
     for (reason, bytes) in cases {
-        fs::write(&file, bytes).expect("our own file");
+        fs::write(&file, bytes).expect("the test's own file");
         refused(&mut app, reason).await;
     }
-    // A good one of another source.
-    fs::write(&file, &good).expect("our own file");
+    // A valid snapshot of another source.
+    fs::write(&file, &good).expect("the test's own file");
     app.hookgate.config.set("mongodb.database", "another");
-    refused(&mut app, "it is of another database").await;
+    refused(&mut app, "it is from another database").await;
 }
 
-/// Magic and digest of the source, before the time.
+/// The time follows the magic and the digest of the source.
 const TIME_AT: usize = 16 + 32;
 
 #[tokio::test]
-async fn right_checksums_over_wrong_contents_are_refused() {
+async fn invalid_contents_with_a_valid_checksum_are_refused() {
     let (mut app, file) = stopped().await;
     let good = fs::read(&file).expect("a snapshot");
     let content = &good[..good.len() - SHA256_OUTPUT_LEN];
@@ -97,10 +100,10 @@ async fn right_checksums_over_wrong_contents_are_refused() {
         (unreadable, content[..tables].to_vec()),
         (unreadable, [content, b"more"].concat()),
     ] {
-        fs::write(&file, with_checksum(&content)).expect("our own file");
+        fs::write(&file, with_checksum(&content)).expect("the test's own file");
         refused(&mut app, reason).await;
     }
-    fs::remove_file(&file).expect("our own file");
+    fs::remove_file(&file).expect("the test's own file");
     let made = Command::new("mkfifo").arg(&file).status().expect("mkfifo");
     assert!(made.success());
     refused(&mut app, "it is not a regular file").await;
@@ -114,12 +117,12 @@ async fn an_old_snapshot_is_reported() {
     content.truncate(content.len() - SHA256_OUTPUT_LEN);
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     let hour_ago = hour_ago.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    let hour_ago = u64::try_from(hour_ago).expect("for some time yet").to_le_bytes();
+    let hour_ago = u64::try_from(hour_ago).expect("milliseconds fit 64 bits").to_le_bytes();
     content[TIME_AT..TIME_AT + 8].copy_from_slice(&hour_ago);
-    fs::write(&file, with_checksum(&content)).expect("our own file");
+    fs::write(&file, with_checksum(&content)).expect("the test's own file");
     app.hookgate.restart().await;
     let old = "snapshot: no snapshot has been written for more than 5m";
-    until("it is reported", async || degraded(&app).await.contains(old)).await;
+    until("the fault is reported", async || degraded(&app).await.contains(old)).await;
     let age = app.hookgate.metrics().await.value("hookgate_snapshot_age_seconds", &[]);
     assert!((3600.0..7200.0).contains(&age), "{age}");
 }
@@ -131,26 +134,26 @@ async fn two_processes_with_one_file_take_turns() {
     let file = snapshot_file(&one);
     until("there is a snapshot", async || file.exists()).await;
     assert_eq!(fs::metadata(&file).expect("a snapshot").permissions().mode() & 0o777, 0o600);
-    let shared = file.to_str().expect("a path of text").to_owned();
+    let shared = file.to_str().expect("a path in UTF-8").to_owned();
     let build = App::build().mongo(&database).config(|config| {
         config.set("triggers.snapshot_file", shared);
     });
     let other = build.start().await;
     let problem = "another process keeps its snapshots in the same file";
-    until("it is reported", async || degraded(&other).await.contains(problem)).await;
+    until("the fault is reported", async || degraded(&other).await.contains(problem)).await;
     assert!(!degraded(&one).await.contains(problem));
-    // What a killed process has left is removed by the next one.
+    // The next process removes what a killed one has left.
     one.hookgate.kill9().await;
     let leftover = PathBuf::from(format!("{}.0123456789abcdef.new", file.display()));
-    fs::write(&leftover, "half a snapshot").expect("our own file");
-    fs::remove_file(&file).expect("our own file");
-    until("the other one writes", async || file.exists()).await;
-    until("nothing is left", async || !leftover.exists()).await;
-    until("it is well", async || !degraded(&other).await.contains("snapshot: ")).await;
+    fs::write(&leftover, "half a snapshot").expect("the test's own file");
+    fs::remove_file(&file).expect("the test's own file");
+    until("the other process writes", async || file.exists()).await;
+    until("no file is left", async || !leftover.exists()).await;
+    until("the fault is gone", async || !degraded(&other).await.contains("snapshot: ")).await;
     assert_eq!(other.hookgate.terminate().await, 0);
 }
 
-/// A service that has left a snapshot; it is stopped, and so is its MongoDB.
+/// An app that has written a snapshot; it is stopped, and so is its MongoDB.
 async fn stopped() -> (App, PathBuf) {
     let (mongo, database) = filled().await;
     let app = app(&database).await;
@@ -174,11 +177,11 @@ async fn degraded(app: &App) -> String {
     report.get("degraded").expect("a list").to_string()
 }
 
-/// Starts, and finds that nothing is served and the log says why.
+/// Starts the app; asserts that nothing is served and that the log gives the reason.
 async fn refused(app: &mut App, reason: &str) {
     let before = app.hookgate.log().len();
     app.hookgate.restart_unready().await;
-    until("the log says why", async || app.hookgate.log()[before..].contains(reason)).await;
+    until("the log gives the reason", async || app.hookgate.log()[before..].contains(reason)).await;
     app.webhook("wh_1").send().await.assert_rejected(503, "index_unavailable");
     assert_eq!(app.hookgate.readiness().await.0, 503);
 }
@@ -193,7 +196,7 @@ async fn filled() -> (Mongo, TestDatabase) {
 async fn app(database: &TestDatabase) -> App {
     let app = App::build().mongo(database);
     let file = app.file("index.snapshot", "");
-    fs::remove_file(&file).expect("it was just made");
+    fs::remove_file(&file).expect("it was just created");
     app.config(|config| {
         config.set("triggers.snapshot_file", file).set("triggers.max_staleness", "1h");
     })

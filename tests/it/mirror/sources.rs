@@ -1,4 +1,4 @@
-//! Where documents come from: a MongoDB that is late or dies, a file that is edited and broken.
+//! Sources of documents: a MongoDB that starts late or dies, a file that is edited and broken.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -11,7 +11,7 @@ use testkit::wait::until;
 use testkit::{App, Documents, Mongo, mongo, ports};
 
 #[tokio::test]
-async fn a_mongodb_that_comes_late_is_waited_for() {
+async fn a_late_mongodb_is_waited_for() {
     let port = ports::free();
     let app = App::build()
         .config(|config| {
@@ -39,13 +39,13 @@ async fn a_mongodb_that_comes_late_is_waited_for() {
     let database = mongo.database_named("late").await;
     database.insert(&Documents::two_organizations()).await;
     app.hookgate.ready().await;
-    until("the key is known", async || app.webhook("wh_1").send().await.status == 202).await;
-    comes_to(&app, "wh_1", 1).await;
+    until("the key is accepted", async || app.webhook("wh_1").send().await.status == 202).await;
+    reaches(&app, "wh_1", 1).await;
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn what_changes_after_mongodb_has_died_and_come_back_is_seen() {
+async fn changes_after_a_restart_of_mongodb_are_followed() {
     let mut mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
@@ -53,14 +53,14 @@ async fn what_changes_after_mongodb_has_died_and_come_back_is_seen() {
     for round in 1..=2 {
         mongo.kill9().await;
         let reply = app.webhook("wh_1").send().await;
-        assert_eq!(reply.matched(), 1, "known before, and still so");
+        assert_eq!(reply.matched(), 1, "a user that was known before still is");
         app.hookgate.ready().await;
 
         mongo.restart().await;
         let webhook = format!("wh_{round}_again");
         let new = document(workflow(&format!("wf_{round}_again"), "org_a", &webhook));
         database.workflows().insert_one(new).await.expect("inserted");
-        comes_to(&app, &webhook, 1).await;
+        reaches(&app, &webhook, 1).await;
         let key = format!("key_{round}_again");
         let new = document(user(&format!("user_{round}_again"), "org_a", &key));
         database.users().insert_one(new).await.expect("inserted");
@@ -70,7 +70,7 @@ async fn what_changes_after_mongodb_has_died_and_come_back_is_seen() {
         .await;
         let workflows = database.workflows();
         workflows.delete_one(doc! { "nodes.data.webhookId": &webhook }).await.expect("deleted");
-        comes_to(&app, &webhook, 0).await;
+        reaches(&app, &webhook, 0).await;
         until("nothing is degraded", async || {
             let (_, report) = app.hookgate.readiness().await;
             !names(&report["degraded"], "workflows") && !names(&report["degraded"], "users")
@@ -88,19 +88,19 @@ async fn an_edited_file_is_followed() {
     documents.workflows.push(workflow("wf_2", "org_a", "wh_2"));
     documents.users.push(user("user_2", "org_a", "key_2"));
     app.replace_documents(&documents);
-    comes_to(&app, "wh_2", 2).await;
-    comes_to(&app, "wh_1", 0).await;
+    reaches(&app, "wh_2", 2).await;
+    reaches(&app, "wh_1", 0).await;
     until("the new key works", async || {
         app.webhook("wh_2").bearer("key_2").send().await.status == 202
     })
     .await;
 
-    // Written in place, as editors do.
+    // The file is written in place, as editors do.
     documents.workflows[1]["enabled"] = json!(false);
     documents.workflows[2]["organizationId"] = json!("org_b");
     documents.users.pop();
-    std::fs::write(app.documents_file(), documents.to_json()).expect("our own file");
-    comes_to(&app, "wh_2", 1).await;
+    std::fs::write(app.documents_file(), documents.to_json()).expect("the test's own file");
+    reaches(&app, "wh_2", 1).await;
     until("the key is revoked", async || {
         app.webhook("wh_2").bearer("key_2").send().await.status == 401
     })
@@ -111,24 +111,24 @@ async fn an_edited_file_is_followed() {
     })
     .await;
 
-    // The users stay in the file, the workflows are gone.
+    // The users stay in the file; the workflows are removed.
     documents.workflows.clear();
     app.replace_documents(&documents);
-    comes_to(&app, "wh_2", 0).await;
+    reaches(&app, "wh_2", 0).await;
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_broken_file_leaves_the_last_good_one_in_force() {
+async fn a_broken_file_keeps_the_last_good_one_in_use() {
     let app = App::start().await;
-    // The good half of a broken file is not taken either: here it would leave nobody to call.
+    // The valid half of a broken file is not used either: here it would leave no user.
     let half_broken = |workflows| json!({ "workflows": workflows, "users": [] }).to_string();
     let texts = ["", "{", "[]", "5"].map(str::to_owned);
     let half_broken = [json!({}), json!(null)].map(half_broken);
     for broken in texts.iter().chain(&half_broken) {
         app.replace_documents_text(broken);
-        until(&format!("{broken:?} is told"), async || {
-            // On a busy machine there may be a reason of Redis.
+        until(&format!("{broken:?} is reported"), async || {
+            // On a busy machine Redis may be degraded too.
             let (_, report) = app.hookgate.readiness().await;
             assert!(!names(&report["reasons"], "workflows"), "{report}");
             names(&report["degraded"], "workflows")
@@ -137,14 +137,14 @@ async fn a_broken_file_leaves_the_last_good_one_in_force() {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "{broken:?}");
 
         app.replace_documents(&Documents::two_organizations());
-        until("it is mended", async || {
+        until("the file is fixed", async || {
             let (_, report) = app.hookgate.readiness().await;
             !names(&report["degraded"], "workflows") && !names(&report["degraded"], "users")
         })
         .await;
     }
-    std::fs::remove_file(app.documents_file()).expect("our own file");
-    until("its absence is told", async || {
+    std::fs::remove_file(app.documents_file()).expect("the test's own file");
+    until("its absence is reported", async || {
         names(&app.hookgate.readiness().await.1["degraded"], "workflows")
     })
     .await;
@@ -153,12 +153,12 @@ async fn a_broken_file_leaves_the_last_good_one_in_force() {
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow("wf_2", "org_a", "wh_1"));
     app.replace_documents(&documents);
-    comes_to(&app, "wh_1", 2).await;
+    reaches(&app, "wh_1", 2).await;
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn what_is_no_document_in_a_file_stops_no_other() {
+async fn an_invalid_document_in_a_file_affects_no_other() {
     let app = App::start().await;
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow("wf_2", "org_a", "wh_1"));
@@ -168,14 +168,14 @@ async fn what_is_no_document_in_a_file_stops_no_other() {
         json!({ "_id": { "$oid": "no" }, "organizationId": "org_a", "nodes": [] }),
     ]);
     app.replace_documents(&documents);
-    comes_to(&app, "wh_1", 2).await;
+    reaches(&app, "wh_1", 2).await;
     let skipped = app.hookgate.metrics().await;
     let of_workflows = [("collection", "workflows")];
     assert_eq!(skipped.value("hookgate_index_skipped_documents_total", &of_workflows), 3.0);
 }
 
 #[tokio::test]
-async fn of_a_document_that_comes_twice_the_last_counts() {
+async fn the_last_of_two_documents_with_one_id_counts() {
     let app = App::start().await;
     let good = workflow("wf_1", "org_a", "wh_twice");
     let malformed = json!({ "_id": "wf_1", "organizationId": "org_a", "nodes": "none" });
@@ -183,21 +183,21 @@ async fn of_a_document_that_comes_twice_the_last_counts() {
     let mut documents = Documents::two_organizations();
     documents.workflows = vec![malformed.clone(), good.clone(), mark("wh_good_last")];
     app.replace_documents(&documents);
-    comes_to(&app, "wh_good_last", 1).await;
-    // The load is swapped in piece by piece.
-    comes_to(&app, "wh_twice", 1).await;
+    reaches(&app, "wh_good_last", 1).await;
+    // A load is swapped in shard by shard.
+    reaches(&app, "wh_twice", 1).await;
     documents.workflows = vec![good, malformed, mark("wh_malformed_last")];
     app.replace_documents(&documents);
-    comes_to(&app, "wh_malformed_last", 1).await;
-    comes_to(&app, "wh_twice", 0).await;
+    reaches(&app, "wh_malformed_last", 1).await;
+    reaches(&app, "wh_twice", 0).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_broken_at_the_start_is_waited_for() {
+async fn a_file_broken_at_the_start_is_waited_for() {
     let app = App::start().await;
     let mut config = app.hookgate.config.clone();
     let file = app.documents_file();
-    std::fs::write(&file, "{").expect("our own file");
+    std::fs::write(&file, "{").expect("the test's own file");
     config.set("server.listen", format!("127.0.0.1:{}", ports::free()));
     config.set("admin.listen", format!("127.0.0.1:{}", ports::free()));
     let other = testkit::Hookgate::start_unready(config).await;
@@ -240,7 +240,7 @@ async fn a_file_may_hold_object_ids_and_malformed_documents() {
             metrics.value("hookgate_index_skipped_documents_total", &[("collection", collection)]);
         assert_eq!(skipped, count, "{collection}");
     }
-    // Of a user only the malformed key is left out.
+    // Only the malformed key is left out, not its user.
     assert_eq!(metrics.value("hookgate_index_skipped_api_keys_total", &[]), 1.0);
     let log = app.hookgate.log();
     for id in ["bad_1", "bad_2", "bad_3"] {
@@ -249,7 +249,7 @@ async fn a_file_may_hold_object_ids_and_malformed_documents() {
 }
 
 #[tokio::test]
-async fn the_names_of_fields_hold_for_a_file_too() {
+async fn the_field_names_apply_to_a_file_too() {
     let workflows = json!([
         { "_id": "wf_1", "tenant": "org_a", "graph": { "nodes": [trigger("n1", "wh_1")] }, "enabled": false },
         { "_id": "wf_2", "tenant": "org_a", "graph": "text" },
@@ -265,19 +265,19 @@ async fn the_names_of_fields_hold_for_a_file_too() {
     })
     .await;
     app.replace_documents_text(&json!({ "workflows": workflows, "users": users }).to_string());
-    until("the key is known", async || app.webhook("wh_1").send().await.status == 202).await;
-    comes_to(&app, "wh_1", 1).await;
+    until("the key is accepted", async || app.webhook("wh_1").send().await.status == 202).await;
+    reaches(&app, "wh_1", 1).await;
 }
 
-/// Sooner or later, with `key_a`.
-async fn comes_to(app: &App, webhook: &str, count: u64) {
+/// Waits for this number of matches with `key_a`.
+async fn reaches(app: &App, webhook: &str, count: u64) {
     until(&format!("{webhook} matches {count}"), async || {
         app.webhook(webhook).send().await.has_matched(count)
     })
     .await;
 }
 
-/// Whether a list of `/readyz` says something of this part.
+/// Whether a list of `/readyz` names this part.
 fn names(list: &serde_json::Value, part: &str) -> bool {
     let notes = list.as_array().expect("a list").iter();
     notes.filter_map(serde_json::Value::as_str).any(|note| note.starts_with(part))

@@ -1,4 +1,4 @@
-//! An index that is not current serves what it has and denies nothing.
+//! A stale index serves its hits and denies nothing.
 
 use serde_json::json;
 use testkit::documents::{user, workflow};
@@ -8,7 +8,7 @@ use testkit::wait::until;
 use testkit::{App, Documents, Mongo};
 
 #[tokio::test]
-async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
+async fn a_stale_index_serves_hits_and_answers_503_to_misses() {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&Documents::two_organizations()).await;
@@ -23,12 +23,12 @@ async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
         ("user", "wh_1", without_organization.as_str(), 401),
     ];
     let send = async |webhook, credential| app.webhook(webhook).bearer(credential).send().await;
-    // On a busy machine the index may be older than a second now and then.
-    are_answered(&app, misses).await;
+    // On a busy machine the index may be older than a second at times.
+    wait_for_answers(&app, misses).await;
 
     mongo.process().signal("STOP");
     for (what, webhook, credential, _) in misses {
-        until(&format!("an unknown {what} is not denied any more"), async || {
+        until(&format!("an unknown {what} is no longer denied"), async || {
             let reply = send(webhook, credential).await;
             reply.status == 503 && reply.code() == "index_unavailable"
         })
@@ -36,7 +36,7 @@ async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
     }
     let reply = app.webhook("wh_none").send().await;
     assert_eq!(reply.header("retry-after"), Some("5"));
-    // What is known is served however old it is.
+    // A hit is served, however old the index is.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let jwt = token(&claims("org_a", "user_1"));
     assert_eq!(app.webhook("wh_1").bearer(&jwt).send().await.matched(), 1);
@@ -51,7 +51,7 @@ async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
     assert!(app.hookgate.metrics().await.value("hookgate_index_age_seconds", &[]) > 1.0);
 
     mongo.process().signal("CONT");
-    are_answered(&app, misses).await;
+    wait_for_answers(&app, misses).await;
     until("nothing is degraded", async || {
         !app.hookgate.readiness().await.1["degraded"]
             .to_string()
@@ -76,8 +76,9 @@ async fn while_mongodb_is_silent_hits_are_served_and_misses_are_not_believed() {
     app.assert_accounting().await;
 }
 
-/// Waits until each of these is answered with its status: what is missing, webhook, credential, status.
-async fn are_answered(app: &App, misses: [(&str, &str, &str, u16); 3]) {
+/// Waits until each miss is answered with its status. A miss is its description, webhook,
+/// credential and status.
+async fn wait_for_answers(app: &App, misses: [(&str, &str, &str, u16); 3]) {
     for (what, webhook, credential, status) in misses {
         until(&format!("an unknown {what} is answered {status}"), async || {
             app.webhook(webhook).bearer(credential).send().await.status == status
@@ -87,16 +88,18 @@ async fn are_answered(app: &App, misses: [(&str, &str, &str, u16); 3]) {
 }
 
 #[tokio::test]
-async fn a_file_that_stays_broken_is_not_believed_for_ever() {
+async fn a_file_that_stays_broken_becomes_stale() {
     let app = App::with(|config| {
         config.set("triggers.max_staleness", "1s");
     })
     .await;
-    until("a miss is believed", async || app.webhook("wh_none").send().await.status == 202).await;
+    until("a miss is answered 202", async || app.webhook("wh_none").send().await.status == 202)
+        .await;
     app.replace_documents_text("{");
-    until("a miss is not believed", async || app.webhook("wh_none").send().await.status == 503)
+    until("a miss is answered 503", async || app.webhook("wh_none").send().await.status == 503)
         .await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     app.replace_documents(&Documents::two_organizations());
-    until("a miss is believed", async || app.webhook("wh_none").send().await.status == 202).await;
+    until("a miss is answered 202", async || app.webhook("wh_none").send().await.status == 202)
+        .await;
 }

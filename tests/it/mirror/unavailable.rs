@@ -1,4 +1,5 @@
-//! 503: before the index is there, when the queue does not take jobs, and when our own bounds are reached.
+//! Answers 503: before the index is loaded, while the queue accepts no jobs, and at Hookgate's own
+//! limits.
 
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
@@ -16,7 +17,7 @@ use testkit::{App, Config};
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
+async fn before_the_index_is_loaded_requests_get_503() {
     let app = App::build().config(without_mongodb).start_unready().await;
     let without_organization = token(&json!({ "sub": "user_1", "exp": now() + 60 }));
     for credential in
@@ -25,7 +26,7 @@ async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
         let reply = app.webhook("wh_1").bearer(credential).send().await;
         assert_unavailable(&reply, "index_unavailable", "5", "none");
     }
-    // What can be said without the index is said.
+    // Refusals that do not need the index are still answered.
     let jwt = token(&claims("org_a", "user_1"));
     app.webhook("wh_1")
         .without("authorization")
@@ -47,7 +48,7 @@ async fn before_the_index_is_loaded_nothing_is_claimed_about_it() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_is_told_and_one_that_is_back_is_used() {
+async fn a_lost_redis_is_reported_and_used_again_when_it_returns() {
     let mut app = App::with(quick).await;
     app.redis.kill9().await;
     let reply = app.webhook("wh_1").send().await;
@@ -55,7 +56,11 @@ async fn a_redis_that_is_gone_is_told_and_one_that_is_back_is_used() {
     let enqueued = &reply.json()["details"]["enqueued"];
     assert!(enqueued == "none" || enqueued == "unknown", "{enqueued}");
     assert_eq!(reply.header("retry-after"), Some("1"));
-    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "no job, no need of Redis");
+    assert_eq!(
+        app.webhook("wh_none").send().await.matched(),
+        0,
+        "a request without jobs does not need Redis"
+    );
 
     app.redis.restart().await;
     until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
@@ -65,9 +70,10 @@ async fn a_redis_that_is_gone_is_told_and_one_that_is_back_is_used() {
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer_leaves_open_what_it_did() {
+async fn a_redis_that_does_not_answer_leaves_jobs_in_doubt() {
     let app = App::with(quick).await;
-    // On one connection, so that the second request goes where the first has been: over a connection to Redis that stands.
+    // Both requests use one caller's connection, so that the second one uses a connection to Redis
+    // that exists.
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(request()).await;
     assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
@@ -81,7 +87,7 @@ async fn a_redis_that_does_not_answer_leaves_open_what_it_did() {
 }
 
 #[tokio::test]
-async fn a_redis_without_memory_takes_nothing() {
+async fn a_redis_without_memory_gets_no_jobs() {
     let app = App::with(|config| {
         config.set("queue.memory_watermark", 0.0);
     })
@@ -97,12 +103,12 @@ async fn a_redis_without_memory_takes_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_near_its_memory_is_spared() {
+async fn a_redis_near_its_memory_limit_gets_no_jobs() {
     let app = App::start().await;
     let memory: String = app.redis.query(cmd("INFO").arg("memory")).await;
     let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line");
     let used: u64 = used.trim().parse().expect("a number");
-    // Over nine tenths of it, but not over it.
+    // Memory is over nine tenths of the maximum, but not over it.
     let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(used + used / 20)).await;
     let refused = until_some("a webhook is refused", async || {
         let reply = app.webhook("wh_1").send().await;
@@ -116,9 +122,10 @@ async fn a_redis_near_its_memory_is_spared() {
         .await;
 }
 
-/// A little below the watermark whoever starts most is refused, and the others are not.
+/// Slightly below the watermark, the organization that starts most is refused and the others are
+/// not.
 #[tokio::test]
-async fn a_redis_that_fills_up_is_kept_for_those_who_start_little() {
+async fn a_redis_that_fills_up_refuses_the_largest_organization_first() {
     let app = App::start().await;
     for _ in 0..40 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -126,14 +133,14 @@ async fn a_redis_that_fills_up_is_kept_for_those_who_start_little() {
     for _ in 0..3 {
         assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
     }
-    // So much that what the test itself takes does not matter.
+    // Large enough that the memory of the test itself does not matter.
     let filler = vec![0_u8; 20 << 20];
     let () = app.redis.query(cmd("SET").arg("filler").arg(filler)).await;
     let used: u64 = app.redis.info("memory", "used_memory").await.parse().expect("a number");
-    // Between 0.85 and 0.9 of it, with room for what comes meanwhile.
+    // Between 0.85 and 0.9 of the maximum, with room for what is added meanwhile.
     let maxmemory = used * 1000 / 865;
     let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(maxmemory)).await;
-    let refused = until_some("whoever starts most is refused", async || {
+    let refused = until_some("the organization that starts most is refused", async || {
         let reply = app.webhook("wh_1").send().await;
         (reply.status != 202).then_some(reply)
     })
@@ -145,7 +152,7 @@ async fn a_redis_that_fills_up_is_kept_for_those_who_start_little() {
         assert_eq!(app.webhook("wh_1").bearer("key_b").send().await.matched(), 1);
         assert_unavailable(&app.webhook("wh_1").send().await, "queue_unavailable", "1", "none");
     }
-    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "it starts nothing");
+    assert_eq!(app.webhook("wh_none").send().await.matched(), 0, "the request starts nothing");
     assert_eq!(app.hookgate.metrics().await.value("hookgate_over_watermark_total", &[]), 4.0);
     let () = app.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory").arg(used * 4)).await;
     until("there is room again", async || app.webhook("wh_1").send().await.status == 202).await;
@@ -153,10 +160,10 @@ async fn a_redis_that_fills_up_is_kept_for_those_who_start_little() {
 }
 
 #[tokio::test]
-async fn a_read_only_redis_takes_nothing() {
+async fn a_read_only_redis_gets_no_jobs() {
     let app = App::with(quick).await;
-    let nobody = testkit::ports::free();
-    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(nobody)).await;
+    let unused_port = testkit::ports::free();
+    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(unused_port)).await;
     app.webhook("wh_1").send().await.assert_rejected(503, "queue_unavailable");
     app.hookgate.unready().await;
 
@@ -167,12 +174,12 @@ async fn a_read_only_redis_takes_nothing() {
 }
 
 #[tokio::test]
-async fn over_the_bound_of_requests_the_answer_is_immediate() {
+async fn a_request_over_the_in_flight_limit_is_answered_at_once() {
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", 1).set("server.workers", 1);
     })
     .await;
-    // One request holds the only place as long as its body does not come.
+    // One request holds the only permit while its body does not come.
     let mut holder = Connection::open(app.hookgate.address()).await;
     holder.send(head_of(20)).await;
     app.in_flight(1).await;
@@ -181,7 +188,7 @@ async fn over_the_bound_of_requests_the_answer_is_immediate() {
     assert_unavailable(&reply, "overloaded", "1", "none");
     let anonymous = app.webhook("wh_1").without("authorization").send().await;
     anonymous.assert_rejected(503, "overloaded");
-    // Without a look at the body, and for the price of a request, not of a connection.
+    // The refusal does not read the body and keeps the connection.
     let mut refused = Connection::open(app.hookgate.address()).await;
     for _ in 0..3 {
         refused.send(head_of(20)).await;
@@ -198,11 +205,11 @@ async fn over_the_bound_of_requests_the_answer_is_immediate() {
     assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
     refused.send(request()).await;
     assert_eq!(refused.reply().await.expect("an answer").matched(), 1);
-    until("the place is free again", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("the permit is released", async || app.webhook("wh_1").send().await.status == 202).await;
 }
 
 #[tokio::test]
-async fn over_the_bound_of_bytes_the_answer_is_immediate() {
+async fn a_request_over_the_byte_limit_is_answered_at_once() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
         config.set("server.workers", 1);
@@ -216,19 +223,19 @@ async fn over_the_bound_of_bytes_the_answer_is_immediate() {
     holder.send(&body).await;
 
     let other = json!({ "webhookId": "wh_1", "a": "y".repeat(60_000) }).to_string();
-    // By the metrics: a request that asks could take the room before the other one comes.
+    // Waits by the metrics, because a test request could take the permit before the other one.
     app.in_flight(1).await;
     let refused = app.post(other.as_str()).send().await;
     assert_unavailable(&refused, "overloaded", "1", "none");
 
     holder.send(last.to_string()).await;
     assert_eq!(holder.reply().await.expect("an answer").matched(), 1);
-    until("the room is free again", async || app.post(other.as_str()).send().await.status == 202)
+    until("the bytes are released", async || app.post(other.as_str()).send().await.status == 202)
         .await;
 }
 
 #[tokio::test]
-async fn connections_over_the_bound_do_not_take_the_place_of_others() {
+async fn connections_over_the_bound_do_not_displace_others() {
     let app = App::with(|config| {
         config.set("server.max_connections", 4);
     })
@@ -251,7 +258,7 @@ async fn connections_over_the_bound_do_not_take_the_place_of_others() {
 }
 
 #[tokio::test]
-async fn under_a_flood_an_honest_share_gets_through() {
+async fn honest_requests_succeed_during_a_flood() {
     const BOUND: i64 = 8;
     let app = App::with(|config| {
         config.set("limits.in_flight_requests", BOUND);
@@ -275,8 +282,8 @@ async fn under_a_flood_an_honest_share_gets_through() {
         });
     }
     let metrics = async || app.hookgate.metrics().await;
-    until("the bound is felt", async || metrics().await.requests("overloaded") >= 100.0).await;
-    // Nobody is kept out: who asks again is let in.
+    until("the limit is reached", async || metrics().await.requests("overloaded") >= 100.0).await;
+    // No caller is locked out: a caller that tries again is accepted.
     for _ in 0..20 {
         until("an honest caller is accepted", async || {
             app.webhook("wh_1").send().await.status == 202

@@ -1,4 +1,4 @@
-//! The operators' port: health, readiness, the page for people.
+//! The operators' port: health, readiness, and the page for people.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use tokio::task::JoinSet;
 const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
-async fn the_process_lives_whatever_else_is_away() {
+async fn livez_answers_without_redis_and_documents() {
     let hookgate = Hookgate::start_unready(alone()).await;
     hookgate.unready().await;
     for path in ["/livez", "/healthz", "/health"] {
         let response = hookgate.admin_get(path).await;
         assert_eq!(response.status(), 200, "{path}");
-        assert_eq!(hookgate.admin_get(path).await.text().await.expect("text"), "ok\n");
+        assert_eq!(hookgate.admin_get(path).await.text().await.expect("a string"), "ok\n");
     }
     assert_eq!(hookgate.admin_get("/readyz").await.status(), 503);
 }
 
 #[tokio::test]
-async fn readiness_gives_its_reasons() {
+async fn readyz_gives_the_reasons() {
     let hookgate = Hookgate::start_unready(alone()).await;
     let report = until_some("all three reasons are given", async || {
         let (status, report) = hookgate.readiness().await;
@@ -50,7 +50,7 @@ async fn readiness_gives_its_reasons() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_set_up_for_a_queue_is_told() {
+async fn a_redis_unsuited_for_a_queue_is_reported() {
     let good = App::build().redis(Redis::start_durable().await).start().await;
     let (status, report) = good.hookgate.readiness().await;
     assert_eq!(status, 200);
@@ -58,41 +58,43 @@ async fn a_redis_that_is_not_set_up_for_a_queue_is_told() {
 
     let _: () =
         good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("allkeys-lru")).await;
-    until("the policy is told", async || degraded(&good, "maxmemory-policy").await).await;
+    until("the policy is reported", async || degraded(&good, "maxmemory-policy").await).await;
     let _: () =
         good.redis.query(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction")).await;
-    until("it is no longer told", async || !degraded(&good, "maxmemory-policy").await).await;
+    until("the policy is no longer reported", async || !degraded(&good, "maxmemory-policy").await)
+        .await;
 
     let volatile = App::start().await;
-    until("missing persistence is told", async || degraded(&volatile, "append-only").await).await;
+    until("missing persistence is reported", async || degraded(&volatile, "append-only").await)
+        .await;
     let _: () = volatile.redis.query(cmd("CONFIG").arg("SET").arg("save").arg("3600 1")).await;
-    until("snapshots will do", async || !degraded(&volatile, "append-only").await).await;
+    until("snapshots suffice", async || !degraded(&volatile, "append-only").await).await;
 }
 
 #[tokio::test]
-async fn the_page_for_people_says_how_it_is() {
+async fn the_page_for_people_shows_the_readiness() {
     let app = App::build().redis(Redis::start_durable().await).start().await;
     let response = app.hookgate.admin_get("/").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
-    let page = response.text().await.expect("text");
+    let page = response.text().await.expect("a string");
     assert!(page.contains("ready") && !page.contains("not ready"), "{page}");
 
-    let nobody = ports::free();
-    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(nobody)).await;
+    let unused_port = ports::free();
+    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(unused_port)).await;
     app.hookgate.unready().await;
-    let page = app.hookgate.admin_get("/").await.text().await.expect("text");
+    let page = app.hookgate.admin_get("/").await.text().await.expect("a string");
     assert!(page.contains("not ready") && page.contains("redis: "), "{page}");
 }
 
 #[tokio::test]
-async fn the_page_for_people_shows_text_as_text() {
+async fn the_page_for_people_escapes_markup() {
     let mut config = alone();
-    // A file that is not there, with a name that would be markup.
+    // A missing file, with a name that would be markup.
     config.set("triggers.file", "/nowhere/<b>&amp;<script>alert(1)</script>.json");
     let hookgate = Hookgate::start_unready(config).await;
     let page = until_some("the file is named", async || {
-        let page = hookgate.admin_get("/").await.text().await.expect("text");
+        let page = hookgate.admin_get("/").await.text().await.expect("a string");
         page.contains("nowhere").then_some(page)
     })
     .await;
@@ -115,7 +117,7 @@ async fn other_paths_and_methods_are_refused() {
         let response = client.head(app.hookgate.admin_url(path)).send().await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");
     }
-    // What operators see is not for callers.
+    // Operators' paths do not exist on the ingress port.
     for path in ["/metrics", "/readyz", "/"] {
         app.caller.call(Method::GET, path).send().await.assert_rejected(404, "not_found");
     }
@@ -134,56 +136,57 @@ async fn operators_are_answered_while_redis_is_frozen() {
     stuck.await.expect("an answer").assert_rejected(503, "queue_unavailable");
     app.redis.thaw();
     app.hookgate.ready().await;
-    // As a timeout or as a lost connection, whichever is noticed first.
+    // Either a timeout or a lost connection, whichever is noticed first.
     let errors = app.hookgate.metrics().await.sum("hookgate_redis_errors_total");
     assert!((errors - 1.0).abs() < f64::EPSILON, "{errors}");
 }
 
-/// More connections than it takes at a time, and none of them says anything.
+/// More connections than the port accepts at a time, all of them silent.
 #[tokio::test]
-async fn operators_are_answered_beside_connections_that_say_nothing() {
+async fn operators_are_answered_during_a_flood_of_silent_connections() {
     let app = App::with(countable).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(Connection::open(app.hookgate.admin_address()).await);
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", app.hookgate.process().pid()));
-    assert!(open.expect("its descriptors").count() < 100, "not all of them are taken");
-    // A new one gets the place of the one that has been silent for longest.
+    assert!(open.expect("its descriptors").count() < 100, "not all connections are accepted");
+    // A new connection gets the slot of the one that has been silent for longest.
     let answer =
         raw(app.hookgate.admin_address(), "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(answer.status, 200);
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
 }
 
-/// More connections than it serves at a time, each of which asks again as soon as it is answered, and opens another
-/// when it is closed.
+/// More connections than the port serves at a time. Each asks again as soon as it is answered, and
+/// opens another when it is closed.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_answered_beside_connections_that_ask_all_the_time() {
+async fn health_is_answered_during_a_flood_of_requests() {
     let app = App::start().await;
     let address = app.hookgate.admin_address();
-    let asked = Arc::new(AtomicU64::new(0));
+    let answered = Arc::new(AtomicU64::new(0));
     let mut floods = JoinSet::new();
     for _ in 0..100 {
-        let asked = Arc::clone(&asked);
+        let answered = Arc::clone(&answered);
         floods.spawn(async move {
             loop {
                 let mut connection = Connection::open(address).await;
                 while connection.try_send(METRICS).await && connection.reply().await.is_some() {
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
     }
-    until("the flood is under way", async || asked.load(Ordering::Relaxed) > 200).await;
+    until("the flood is under way", async || answered.load(Ordering::Relaxed) > 200).await;
     assert_alive(&app).await;
     let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(raw(address, request).await.status, 200);
 }
 
-/// More connections than it serves at a time, each of which asks for more than it ever reads.
+/// More connections than the port serves at a time, each of which sends more requests than it reads
+/// answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_answered_beside_connections_that_read_no_answers() {
+async fn health_is_answered_during_a_flood_of_unread_answers() {
     let app = App::start().await;
     let before = resident(&app);
     let address = app.hookgate.admin_address();
@@ -203,22 +206,23 @@ async fn health_is_answered_beside_connections_that_read_no_answers() {
     until("the flood is under way", async || is_full.load(Ordering::Relaxed) >= 100).await;
     assert_alive(&app).await;
     let grown = resident(&app).saturating_sub(before);
-    assert!(grown < 32 << 10, "{grown} KiB for answers that nobody reads");
+    assert!(grown < 32 << 10, "{grown} KiB for unread answers");
 }
 
-/// Alone it could keep its place for ever.
+/// A single such connection could otherwise keep its slot for ever.
 #[tokio::test]
-async fn a_connection_that_reads_no_answers_is_closed_in_its_time() {
+async fn a_connection_that_reads_no_answers_is_closed_after_its_timeout() {
     let app = App::start().await;
     let mut connection = Connection::open(app.hookgate.admin_address()).await;
-    // Blocks while nothing is read on the other side, and fails when that has closed.
+    // Blocks while the other side reads nothing, and fails when it has closed.
     while connection.try_send(METRICS.repeat(1000)).await {}
     assert_alive(&app).await;
 }
 
-/// A page that an operator looks at may have its own name point to this port, and read what is answered (DNS rebinding).
+/// A page in an operator's browser may resolve its own name to this port and read the answers (DNS
+/// rebinding).
 #[tokio::test]
-async fn a_host_that_is_not_known_is_misdirected() {
+async fn an_unknown_host_gets_421() {
     let app = App::with(|config| {
         config.set("admin.hosts", vec!["hookgate", "Metrics.Example.com"]);
     })
@@ -256,37 +260,38 @@ async fn a_host_that_is_not_known_is_misdirected() {
     assert_eq!(status("/livez", &["localhost", "evil.example"]).await, 421);
     assert_eq!(status("http://evil.example/livez", &["localhost"]).await, 421);
     assert_eq!(status("http://localhost/livez", &["localhost"]).await, 200);
-    // HTTP/1.0 has no Host, and neither has a health check that speaks it; a browser always sends one.
+    // HTTP/1.0 has no Host, and a health check may use it; a browser always sends one.
     assert_eq!(raw(address, "GET /livez HTTP/1.0\r\n\r\n").await.status, 200);
 }
 
 #[tokio::test]
-async fn answers_are_neither_kept_nor_guessed_at_nor_framed() {
+async fn answers_forbid_caching_sniffing_and_framing() {
     let app = App::start().await;
     for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/nothing"] {
         let response = app.hookgate.admin_get(path).await;
         assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
-        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        let policy = response.headers()["content-security-policy"].to_str().expect("a string");
         for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
     }
-    // The one style of the page is allowed by its digest.
+    // The page's only style is allowed by its digest.
     let response = app.hookgate.admin_get("/").await;
-    let policy = response.headers()["content-security-policy"].to_str().expect("text").to_owned();
-    let page = response.text().await.expect("text");
+    let policy =
+        response.headers()["content-security-policy"].to_str().expect("a string").to_owned();
+    let page = response.text().await.expect("a string");
     let (_, rest) = page.split_once("<style>").expect("a style");
-    let (style, _) = rest.split_once("</style>").expect("its end");
+    let (style, _) = rest.split_once("</style>").expect("the end of the style");
     let digest =
         STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes()));
     assert!(policy.contains(&format!("style-src 'sha256-{digest}'")), "{policy}");
 }
 
-/// As fast as eight callers can, while jobs come in and Redis goes and comes back.
+/// Eight callers ask as fast as they can, while jobs arrive and Redis stops and starts.
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
+async fn constant_scrapes_are_answered_truthfully_and_delay_no_request() {
     let mut app = App::build().documents(ledger::documents()).start().await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut operators = JoinSet::new();
@@ -297,25 +302,25 @@ async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
         );
         operators.spawn(async move {
             let client = reqwest::Client::new();
-            let (mut asked, mut requests, mut answers) = (0, 0.0, BTreeSet::new());
+            let (mut answered, mut requests, mut answers) = (0, 0.0, BTreeSet::new());
             while !is_over.load(Ordering::Relaxed) {
                 let [ready, metrics] = &urls;
                 let answer = client.get(ready).send().await.expect("an answer");
                 answers.insert(answer.status().as_u16());
                 let page = client.get(metrics).send().await.expect("an answer");
-                let page = Metrics::parse(&page.text().await.expect("text"));
+                let page = Metrics::parse(&page.text().await.expect("a string"));
                 let counted = page.sum("hookgate_requests_total");
                 assert!(counted >= requests, "{counted} after {requests}");
                 requests = counted;
-                asked += 1;
+                answered += 1;
             }
-            (asked, answers)
+            (answered, answers)
         });
     }
     let load = Load::start(&app.caller);
     load.more_accepted(100).await;
     let refused = |answer: &Answer| !matches!(answer, Answer::Accepted { .. });
-    assert_eq!(load.ledger().count(refused), 0, "nobody is refused for their sake");
+    assert_eq!(load.ledger().count(refused), 0, "no caller is refused");
     app.redis.kill9().await;
     app.hookgate.unready().await;
     load.more_refused(50).await;
@@ -323,14 +328,15 @@ async fn operators_who_ask_all_the_time_are_told_the_truth_and_harm_nobody() {
     app.hookgate.ready().await;
     load.more_accepted(100).await;
     is_over.store(true, Ordering::Relaxed);
-    for (asked, answers) in operators.join_all().await {
-        assert!(asked > 10 && answers == BTreeSet::from([200, 503]), "{asked} {answers:?}");
+    for (answered, answers) in operators.join_all().await {
+        assert!(answered > 10 && answers == BTreeSet::from([200, 503]), "{answered} {answers:?}");
     }
     load.stop().await;
     app.assert_accounting().await;
 }
 
-/// `/livez` answers a new connection within the patience of `hookgate health`, time and again.
+/// Asserts that `/livez` repeatedly answers a new connection within the timeout of `hookgate
+/// health`.
 async fn assert_alive(app: &App) {
     let address = app.hookgate.admin_address().to_string();
     for _ in 0..10 {
@@ -341,7 +347,7 @@ async fn assert_alive(app: &App) {
     }
 }
 
-/// KiB of memory; the system tells them, since the flood is on the port that tells them otherwise.
+/// Resident KiB, read from the system, because the flood is on the port that has the metrics.
 fn resident(app: &App) -> u64 {
     let status = format!("/proc/{}/status", app.hookgate.process().pid());
     let status = std::fs::read_to_string(status).expect("a running process");
@@ -349,7 +355,7 @@ fn resident(app: &App) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Nobody listens where it looks for Redis, and its file is not there.
+/// A configuration without a Redis at its address and without its file.
 fn alone() -> Config {
     let mut config = Config::new();
     config.set("queue.redis", testkit::redis::url(ports::free()));

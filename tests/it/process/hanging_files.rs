@@ -1,7 +1,7 @@
-//! Files that do not answer, as on a network file system whose server is away: nothing else stands still for them.
+//! Files that hang, as on a network file system whose server is down: nothing else stops for them.
 //!
-//! A file hangs for as long as a test asks Hookgate for it (`src/failpoint.rs`), which is what such a file system does. A
-//! FIFO to which nobody writes hangs every program that just opens it.
+//! A failpoint makes a file hang for as long as a test wants (`src/process/failpoint.rs`), like
+//! such a file system. A FIFO without a writer hangs every program that simply opens it.
 
 use jsonwebtoken::Algorithm;
 use rustix::fs::{CWD, FileType, mknodat};
@@ -22,7 +22,7 @@ use testkit::{App, Config, Documents, Mongo};
 const NEW_SECRET: &str = "another-secret-which-is-long-enough-for-the-digest-of-hs256";
 
 #[tokio::test]
-async fn a_jwk_set_that_hangs_stops_nothing_else() {
+async fn a_hanging_jwk_set_delays_nothing_else() {
     let set = |secret| jwk_set(&[octet_jwk(secret, "HS256", "key")]);
     let build = App::build().failpoints();
     let file = build.file("jwks.json", set(SECRET));
@@ -31,28 +31,28 @@ async fn a_jwk_set_that_hangs_stops_nothing_else() {
         config.remove("auth.jwt.secrets").set("auth.jwt.jwks_file", name);
     });
     let (app, database) = on_mongo(build).await;
-    let is_taken = async |secret| {
+    let is_accepted = async |secret| {
         let token =
             sign_with_id(&claims("org_a", "user_1"), Algorithm::HS256, &hmac(secret), "key");
         app.webhook("wh_1").bearer(&token).send().await.status == 202
     };
-    assert!(is_taken(SECRET).await);
+    assert!(is_accepted(SECRET).await);
 
     let held = Held::new(&app, "jwks.json");
     is_degraded(&app, "jwks_file").await;
-    all_else_goes_on(&app, &database, "held").await;
-    assert!(is_taken(SECRET).await, "the last good set stays");
+    assert_everything_else_works(&app, &database, "held").await;
+    assert!(is_accepted(SECRET).await, "the last good set stays in use");
     replace(&file, &set(NEW_SECRET));
     drop(held);
-    until("the new set is read", async || is_taken(NEW_SECRET).await).await;
+    until("the new set is read", async || is_accepted(NEW_SECRET).await).await;
     is_not_degraded(&app, "jwks_file").await;
     assert_eq!(log_lines(&app, "file does not answer"), 1);
 
-    put_fifo(&file);
+    replace_by_fifo(&file);
     is_degraded(&app, "jwks_file").await;
-    all_else_goes_on(&app, &database, "fifo").await;
+    assert_everything_else_works(&app, &database, "fifo").await;
     replace(&file, &set(SECRET));
-    until("the set is read again", async || is_taken(SECRET).await).await;
+    until("the set is read again", async || is_accepted(SECRET).await).await;
 
     let _held = Held::new(&app, "jwks.json");
     is_degraded(&app, "jwks_file").await;
@@ -60,21 +60,21 @@ async fn a_jwk_set_that_hangs_stops_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_hangs_stops_nothing_else() {
+async fn a_hanging_certificate_delays_nothing_else() {
     let authority = Authority::new();
     let (app, database) = on_mongo(App::build().tls(&authority).failpoints()).await;
     let certificate = authority.certificate_file();
-    let text = std::fs::read_to_string(&certificate).expect("it is there");
+    let text = std::fs::read_to_string(&certificate).expect("it exists");
 
     let held = Held::new(&app, file_name(&certificate));
     is_degraded(&app, "tls").await;
-    all_else_goes_on(&app, &database, "held").await;
+    assert_everything_else_works(&app, &database, "held").await;
     drop(held);
     is_not_degraded(&app, "tls").await;
 
-    put_fifo(&certificate);
+    replace_by_fifo(&certificate);
     is_degraded(&app, "tls").await;
-    all_else_goes_on(&app, &database, "fifo").await;
+    assert_everything_else_works(&app, &database, "fifo").await;
     replace(&certificate, &text);
     is_not_degraded(&app, "tls").await;
 
@@ -84,7 +84,7 @@ async fn a_certificate_that_hangs_stops_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_hangs_is_refused_and_named() {
+async fn a_hanging_configuration_is_refused_and_named() {
     let build = App::build().failpoints();
     let secret = build.file("secret", SECRET);
     let path = secret.clone();
@@ -97,26 +97,26 @@ async fn a_configuration_that_hangs_is_refused_and_named() {
         let held = Held::new(&app, name);
         let before = reloads(&app, "refused").await;
         app.hookgate.process().signal("HUP");
-        all_else_goes_on(&app, &database, name).await;
-        until("it is refused", async || reloads(&app, "refused").await > before).await;
-        // What hangs still is not waited for.
+        assert_everything_else_works(&app, &database, name).await;
+        until("the reload is refused", async || reloads(&app, "refused").await > before).await;
+        // A file that still hangs is not waited for.
         app.hookgate.reload().await;
-        let told = format!("{name} does not answer");
-        assert!(app.hookgate.log().contains(&told), "{told}: {}", app.hookgate.log());
+        let expected = format!("{name} does not answer");
+        assert!(app.hookgate.log().contains(&expected), "{expected}: {}", app.hookgate.log());
         drop(held);
         let before = reloads(&app, "applied").await;
-        until("it is read again", async || {
+        until("the document is read again", async || {
             app.hookgate.reload().await;
             reloads(&app, "applied").await > before
         })
         .await;
     }
 
-    put_fifo(&secret);
+    replace_by_fifo(&secret);
     let before = reloads(&app, "refused").await;
     app.hookgate.process().signal("HUP");
-    all_else_goes_on(&app, &database, "fifo").await;
-    until("it is refused", async || reloads(&app, "refused").await > before).await;
+    assert_everything_else_works(&app, &database, "fifo").await;
+    until("the reload is refused", async || reloads(&app, "refused").await > before).await;
     replace(&secret, SECRET);
     let before = reloads(&app, "applied").await;
     app.hookgate.reload().await;
@@ -128,14 +128,14 @@ async fn a_configuration_that_hangs_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_file_of_workflows_that_hangs_stops_nothing_else() {
+async fn a_hanging_file_of_workflows_delays_nothing_else() {
     let app = App::build().failpoints().start().await;
     let mut documents = Documents::two_organizations();
 
     let held = Held::new(&app, "workflows.json");
     is_degraded(&app, "workflows: ").await;
     is_degraded(&app, "users: ").await;
-    health_of_redis_turns(&app).await;
+    health_of_redis_is_checked(&app).await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "the last good file is served");
     documents.workflows.push(workflow("wf_held", "org_a", "wh_held"));
     app.replace_documents(&documents);
@@ -143,9 +143,9 @@ async fn a_file_of_workflows_that_hangs_stops_nothing_else() {
     until("the file is read", async || app.webhook("wh_held").send().await.has_matched(1)).await;
     is_not_degraded(&app, "workflows: ").await;
 
-    put_fifo(app.documents_file());
+    replace_by_fifo(app.documents_file());
     is_degraded(&app, "workflows: ").await;
-    health_of_redis_turns(&app).await;
+    health_of_redis_is_checked(&app).await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     documents.workflows.push(workflow("wf_fifo", "org_a", "wh_fifo"));
     app.replace_documents(&documents);
@@ -157,32 +157,32 @@ async fn a_file_of_workflows_that_hangs_stops_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_hangs_stops_nothing_else() {
+async fn a_hanging_snapshot_delays_nothing_else() {
     let build = App::build().failpoints();
     let file = build.file("snapshot", "");
-    std::fs::remove_file(&file).expect("our own file");
+    std::fs::remove_file(&file).expect("the test's own file");
     let failpoints = Path::new(&file).with_file_name("failpoints");
     let name = file.clone();
     let build = build.config(|config| {
         config.set("triggers.snapshot_file", name).set("server.start_timeout", "1s");
     });
-    // From the start, and without an end.
+    // The file hangs from the start and without an end.
     let held = Held::in_directory(failpoints, "snapshot");
     let (build, database) = with_mongo(build).await;
     let app = build.start().await;
-    all_else_goes_on(&app, &database, "held").await;
+    assert_everything_else_works(&app, &database, "held").await;
     assert_eq!(log_lines(&app, "file does not answer"), 1);
     assert!(!Path::new(&file).exists());
     drop(held);
-    until("it is written", async || Path::new(&file).exists()).await;
+    until("the file is written", async || Path::new(&file).exists()).await;
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
 #[tokio::test]
-async fn a_process_that_hangs_in_writing_a_snapshot_can_be_stopped() {
+async fn a_process_that_hangs_writing_a_snapshot_can_be_stopped() {
     let build = App::build().failpoints();
     let file = build.file("snapshot", "");
-    std::fs::remove_file(&file).expect("our own file");
+    std::fs::remove_file(&file).expect("the test's own file");
     let name = file.clone();
     let build = build.config(|config| {
         config.set("triggers.snapshot_file", name);
@@ -197,17 +197,17 @@ async fn a_process_that_hangs_in_writing_a_snapshot_can_be_stopped() {
         names.any(|name| name.to_string_lossy().ends_with(".new"))
     };
     until("the snapshot is being written", is_being_written).await;
-    // What the kernel says may hang as well: a container has files of its own in place of it.
-    until("the memory is not known", async || {
+    // Files of the kernel may hang as well: a container can have other files in their place.
+    until("the memory is unknown", async || {
         app.hookgate.log().contains("/proc/meminfo does not answer")
     })
     .await;
     assert_eq!(app.hookgate.terminate().await, 0);
-    assert!(is_being_written().await, "it has not gone on");
+    assert!(is_being_written().await, "the process still hangs");
 }
 
 #[tokio::test]
-async fn a_process_whose_configuration_hangs_at_the_start_can_be_stopped() {
+async fn a_process_that_hangs_reading_its_configuration_can_be_stopped() {
     let directory = Scratch::new("start");
     let config = directory.write("hookgate.toml", Config::new().to_string());
     let start = || {
@@ -217,7 +217,7 @@ async fn a_process_whose_configuration_hangs_at_the_start_can_be_stopped() {
     };
     let held = Held::in_directory(directory.path(), "hookgate.toml");
     let process = start();
-    until("it has taken its signals over", async || catches_sigterm(&process)).await;
+    until("the process handles its signals", async || catches_sigterm(&process)).await;
     process.signal("TERM");
     assert_eq!(process.wait().await, 0);
 
@@ -226,14 +226,14 @@ async fn a_process_whose_configuration_hangs_at_the_start_can_be_stopped() {
     assert!(process.log_text().contains("hookgate.toml does not answer"), "{process:?}");
     drop(held);
 
-    put_fifo(&config);
+    replace_by_fifo(&config);
     let process = start();
     assert_eq!(process.wait().await, 2);
-    assert!(process.log_text().contains("a FIFO to which nobody writes"), "{process:?}");
+    assert!(process.log_text().contains("a FIFO without a writer"), "{process:?}");
 }
 
 #[tokio::test]
-async fn a_control_thread_that_stands_still_fails_livez() {
+async fn a_hung_control_thread_fails_livez() {
     let app = App::build().failpoints().start().await;
     let status = async || app.hookgate.admin_get("/livez").await.status().as_u16();
     let health = || {
@@ -243,17 +243,17 @@ async fn a_control_thread_that_stands_still_fails_livez() {
     assert_eq!((status().await, health()), (200, Some(0)));
     let held = Held::new(&app, "control thread");
     until("/livez fails", async || status().await == 503).await;
-    let answer = app.hookgate.admin_get("/livez").await.text().await.expect("a text");
-    assert_eq!(answer, "the control thread has not turned for 30 s\n");
+    let answer = app.hookgate.admin_get("/livez").await.text().await.expect("a string");
+    assert_eq!(answer, "control thread has been unresponsive for 30 s\n");
     assert_eq!(health(), Some(1));
-    // Requests are served all the same.
+    // Requests are still served.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     drop(held);
     until("/livez answers", async || status().await == 200).await;
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// A place of Hookgate, mostly a file, that hangs until this is dropped.
+/// A failpoint of Hookgate, mostly a file, that hangs until this is dropped.
 pub(super) struct Held(PathBuf);
 
 impl Held {
@@ -262,9 +262,9 @@ impl Held {
     }
 
     pub(super) fn in_directory(directory: impl AsRef<Path>, name: &str) -> Self {
-        let asked = directory.as_ref().join(format!("hold {name}"));
-        std::fs::write(&asked, "").expect("a directory of ours");
-        Self(asked)
+        let failpoint = directory.as_ref().join(format!("hold {name}"));
+        std::fs::write(&failpoint, "").expect("the test's own directory");
+        Self(failpoint)
     }
 }
 
@@ -275,20 +275,20 @@ impl Drop for Held {
 }
 
 fn file_name(path: &str) -> &str {
-    Path::new(path).file_name().and_then(|name| name.to_str()).expect("a path of text")
+    Path::new(path).file_name().and_then(|name| name.to_str()).expect("a path in UTF-8")
 }
 
 pub(super) fn replace(path: &str, text: &str) {
     let new = format!("{path}.new");
-    std::fs::write(&new, text).expect("a file of ours");
-    std::fs::rename(new, path).expect("a file of ours");
+    std::fs::write(&new, text).expect("the test's own file");
+    std::fs::rename(new, path).expect("the test's own file");
 }
 
-/// Puts a FIFO in place of a file.
-pub(super) fn put_fifo(path: impl AsRef<Path>) {
+/// Replaces a file by a FIFO.
+pub(super) fn replace_by_fifo(path: impl AsRef<Path>) {
     let new = path.as_ref().with_extension("fifo");
-    mknodat(CWD, &new, FileType::Fifo, 0o600.into(), 0).expect("a FIFO of ours");
-    std::fs::rename(new, path).expect("a file of ours");
+    mknodat(CWD, &new, FileType::Fifo, 0o600.into(), 0).expect("a new FIFO");
+    std::fs::rename(new, path).expect("the test's own file");
 }
 
 async fn with_mongo(build: testkit::app::Builder) -> (testkit::app::Builder, TestDatabase) {
@@ -302,19 +302,21 @@ async fn on_mongo(build: testkit::app::Builder) -> (App, TestDatabase) {
     (build.start().await, database)
 }
 
-/// A change of MongoDB is seen, Redis is asked for its health, and operators are answered.
-async fn all_else_goes_on(app: &App, database: &TestDatabase, name: &str) {
+/// Asserts that a change of MongoDB is followed, the health of Redis is checked, and operators are
+/// answered.
+async fn assert_everything_else_works(app: &App, database: &TestDatabase, name: &str) {
     let webhook = format!("wh_{name}");
     let workflow = workflow(&format!("wf_{name}"), "org_a", &webhook);
     database.insert(&Documents { workflows: vec![workflow], users: vec![] }).await;
-    until("the change is seen", async || app.webhook(&webhook).send().await.has_matched(1)).await;
-    health_of_redis_turns(app).await;
+    until("the change is followed", async || app.webhook(&webhook).send().await.has_matched(1))
+        .await;
+    health_of_redis_is_checked(app).await;
 }
 
-async fn health_of_redis_turns(app: &App) {
+async fn health_of_redis_is_checked(app: &App) {
     let names_redis = async || {
         let (_, report) = app.hookgate.readiness().await;
-        text_of(&report, "reasons").contains("redis")
+        string_at(&report, "reasons").contains("redis")
     };
     app.redis.freeze();
     until("the silence of Redis is noticed", names_redis).await;
@@ -324,11 +326,11 @@ async fn health_of_redis_turns(app: &App) {
 }
 
 async fn degraded(app: &App) -> String {
-    text_of(&app.hookgate.readiness().await.1, "degraded")
+    string_at(&app.hookgate.readiness().await.1, "degraded")
 }
 
-/// What `/readyz` has under a name.
-pub(super) fn text_of(report: &Value, name: &str) -> String {
+/// The value of `/readyz` under a name, as a string.
+pub(super) fn string_at(report: &Value, name: &str) -> String {
     report.get(name).map(Value::to_string).unwrap_or_default()
 }
 

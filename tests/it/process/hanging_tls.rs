@@ -1,6 +1,7 @@
-//! Files without which a server is not reached, for TLS and for its name, that hang: others are reached all the same.
+//! Files for TLS and for name resolution that hang: servers that do not need them are still
+//! reached.
 
-use super::hanging_files::{Held, put_fifo, text_of};
+use super::hanging_files::{Held, replace_by_fifo, string_at};
 use std::path::Path;
 use testkit::hookgate::command;
 use testkit::scratch::Scratch;
@@ -8,7 +9,7 @@ use testkit::tls::Authority;
 use testkit::wait::until;
 use testkit::{App, Config, Redis, ports};
 
-/// An address of nobody, who would have to be vouched for by this file.
+/// An address without a server, whose certificate this file would have to verify.
 fn mongodb(authority: &str) -> String {
     format!("mongodb://127.0.0.1:{}/?replicaSet=rs0&tls=true&tlsCAFile={authority}", ports::free())
 }
@@ -27,7 +28,7 @@ async fn redis(authority: &Authority) -> (Redis, String) {
 }
 
 #[tokio::test]
-async fn a_file_for_tls_that_hangs_keeps_nobody_from_redis() {
+async fn a_hanging_tls_file_does_not_delay_redis() {
     let authority = Authority::new();
     let (redis, address) = redis(&authority).await;
     let build = App::build().failpoints().redis(redis).redis_address(&address);
@@ -45,10 +46,10 @@ async fn a_file_for_tls_that_hangs_keeps_nobody_from_redis() {
     redis_comes_back(&mut app).await;
     drop(held);
 
-    let _held = Held::new(&app, "a file of the authorities for TLS");
+    let _held = Held::new(&app, "a certificate authority file");
     redis_comes_back(&mut app).await;
-    until("it is told", async || {
-        app.hookgate.log().contains("file=\"a file of the authorities for TLS\"")
+    until("the hanging file is logged", async || {
+        app.hookgate.log().contains("file=\"a certificate authority file\"")
     })
     .await;
     redis_comes_back(&mut app).await;
@@ -56,7 +57,7 @@ async fn a_file_for_tls_that_hangs_keeps_nobody_from_redis() {
 }
 
 #[tokio::test]
-async fn a_configuration_of_the_resolver_that_hangs_keeps_nobody_from_redis() {
+async fn a_hanging_resolver_configuration_does_not_delay_redis() {
     let build = App::build().failpoints();
     let failpoints = Path::new(&build.file("unused", "")).with_file_name("failpoints");
     let _held = Held::in_directory(failpoints, "resolv.conf");
@@ -67,39 +68,39 @@ async fn a_configuration_of_the_resolver_that_hangs_keeps_nobody_from_redis() {
     let mut app = build.start_unready().await;
     until("Redis is reached", async || !names(&app, "redis").await).await;
     redis_comes_back(&mut app).await;
-    assert!(names(&app, "not loaded yet").await, "it is still being looked up");
+    assert!(names(&app, "not loaded yet").await, "the address is still being looked up");
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// After it has gone.
+/// Waits for Redis to be used again after it was stopped.
 async fn redis_comes_back(app: &mut App) {
     app.redis.kill9().await;
-    until("Redis is missed", async || names(app, "redis").await).await;
+    until("Redis is reported as a reason", async || names(app, "redis").await).await;
     app.redis.restart().await;
     until("Redis is reached", async || !names(app, "redis").await).await;
 }
 
 /// Whether this is among the reasons why it is not ready.
 async fn names(app: &App, reason: &str) -> bool {
-    text_of(&app.hookgate.readiness().await.1, "reasons").contains(reason)
+    string_at(&app.hookgate.readiness().await.1, "reasons").contains(reason)
 }
 
 #[tokio::test]
-async fn a_file_for_tls_that_is_a_fifo_is_refused() {
+async fn a_fifo_as_a_tls_file_is_refused() {
     let directory = Scratch::new("fifos");
     let fifo = directory.join("fifo.pem");
-    put_fifo(&fifo);
-    let mongodb = mongodb(fifo.to_str().expect("a path of text"));
+    replace_by_fifo(&fifo);
+    let mongodb = mongodb(fifo.to_str().expect("a path in UTF-8"));
     let mut config = Config::new();
     config.set("queue.redis", "rediss://127.0.0.1");
     config.set("triggers.source", "mongodb").set("mongodb.uri", mongodb);
     let config = directory.write("hookgate.toml", config.to_string());
     let mut check = tokio::process::Command::from(command(&["check", "--config"]));
     check.arg(config).env("SSL_CERT_FILE", &fifo).env_remove("SSL_CERT_DIR");
-    let output = check.output().await.expect("it runs");
+    let output = check.output().await.expect("the command runs");
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    for fault in ["fifo.pem is not a regular file", "a FIFO to which nobody writes"] {
-        assert!(told.contains(fault), "{fault}: {told}");
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    for fault in ["fifo.pem is not a regular file", "a FIFO without a writer"] {
+        assert!(output.contains(fault), "{fault}: {output}");
     }
 }

@@ -1,4 +1,4 @@
-//! The log, when nobody reads it.
+//! The log while its pipe is full or its disk is full.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -13,24 +13,24 @@ use testkit::scratch::Scratch;
 use testkit::wait::until;
 use testkit::{App, Caller, Config, ports};
 
-/// What the kernel keeps of a pipe as one.
+/// Bytes that the kernel writes to a pipe atomically.
 const PAGE: usize = 4096;
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nobody() {
+async fn an_unread_log_delays_no_request() {
     let mut piped = Piped::start("debug").await;
-    // Somebody comes to read after all.
-    assert!(piped.read().bytes().all(|byte| byte == b'x'), "a line on a full pipe");
+    // The pipe is read in the end.
+    assert!(piped.read().bytes().all(|byte| byte == b'x'), "a full pipe has no line");
     piped.process.signal("TERM");
     assert_eq!(piped.process.wait().await, 0);
     let log = piped.read();
     let lines: Vec<&str> = log.lines().collect();
-    assert!(lines[0].contains("lines of the log were lost"), "{log}");
+    assert!(lines[0].contains("log lines were lost"), "{log}");
     assert!(lines.last().expect("a line").contains("stopped"), "{log}");
 }
 
 #[tokio::test]
-async fn a_line_that_is_torn_is_ended_before_the_next() {
+async fn an_incomplete_line_is_ended_before_the_next() {
     let mut piped = Piped::start("info").await;
     piped.read();
     piped.hang_up("applied").await;
@@ -39,7 +39,7 @@ async fn a_line_that_is_torn_is_ended_before_the_next() {
     piped.fill();
     let mut page = [0; PAGE];
     piped.reader.read_exact(&mut page).expect("the pipe is full");
-    // The fault that it tells of is longer than a page.
+    // The fault in the line is longer than a page.
     piped.other.config.set(&"long".repeat(PAGE), 1);
     piped.other.write();
     piped.hang_up("refused").await;
@@ -53,7 +53,7 @@ async fn a_line_that_is_torn_is_ended_before_the_next() {
 }
 
 #[tokio::test]
-async fn a_log_on_a_full_disk_stops_nobody() {
+async fn a_log_on_a_full_disk_delays_no_request() {
     let app = App::start().await;
     let other = Other::of(&app, "debug");
     let process = other.launch(Path::new("/dev/full"));
@@ -62,7 +62,7 @@ async fn a_log_on_a_full_disk_stops_nobody() {
     assert_eq!(process.wait().await, 0);
 }
 
-/// A second Hookgate beside that of an app.
+/// A second Hookgate next to that of an app.
 struct Other {
     config: Config,
     directory: Scratch,
@@ -83,7 +83,7 @@ impl Other {
         self.directory.write("hookgate.toml", self.config.to_string());
     }
 
-    /// Starts it with its log going there.
+    /// Starts it with its log in this file.
     fn launch(&self, log: &Path) -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", r#"exec "$1" serve --config "$2" 1<>"$3""#, "sh"]);
@@ -116,7 +116,7 @@ impl Piped {
         let other = Other::of(&app, level);
         let pipe = other.directory.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-        // For both ways, so that neither end waits for the other.
+        // Both ends are non-blocking, so that neither waits for the other.
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
         let both_ways =
             OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(&pipe);
@@ -127,20 +127,20 @@ impl Piped {
         Self { other, reader, process, _app: app }
     }
 
-    /// What is there to be read.
+    /// Everything that can be read now.
     fn read(&mut self) -> String {
         let mut text = Vec::new();
-        // It ends in "would block", which leaves what was read before.
+        // Reading ends with "would block", which keeps what was read before.
         let _ = self.reader.read_to_end(&mut text);
-        String::from_utf8(text).expect("text")
+        String::from_utf8(text).expect("a string")
     }
 
-    /// Has the configuration read again, and waits until that has had this result.
+    /// Sends SIGHUP and waits until the reload has this result.
     async fn hang_up(&self, result: &str) {
         self.process.signal("HUP");
         let counted = format!("hookgate_config_reloads_total{{result=\"{result}\"}} 1");
         let metrics = format!("http://{}/metrics", self.other.config.text("admin.listen"));
-        until("the configuration was read again", async || {
+        until("the configuration is reloaded", async || {
             let page = reqwest::get(&metrics).await.expect("an answer").text().await;
             page.is_ok_and(|page| page.contains(&counted))
         })

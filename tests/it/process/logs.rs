@@ -1,11 +1,11 @@
-//! What the log tells operators, how often, and what it never tells.
+//! What the log contains, how often, and what it never contains.
 
 use serde_json::{Value, json};
 use testkit::hookgate::Hookgate;
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Documents, Redis, confidential, documents, tokens};
 
-/// The end of a line, red by ESC and by C1, the end of a line again, and the rest from right to left.
+/// A line end, red by ESC and by C1, another line end, and text from right to left.
 const UNSAFE: &str = "\u{1b}[31m\u{9b}31m\n\u{2028}\u{202e}-end";
 const ESCAPED: &str = r"\u{1b}[31m\u{9b}31m\n\u{2028}\u{202e}-end";
 
@@ -35,7 +35,7 @@ async fn each_request_has_a_line_at_debug() {
 }
 
 #[tokio::test]
-async fn at_info_no_request_is_logged_whatever_becomes_of_it() {
+async fn no_request_is_logged_at_info() {
     let app = app("info", "text").await;
     let before = app.hookgate.log().lines().count();
     for _ in 0..50 {
@@ -64,7 +64,7 @@ async fn at_info_no_request_is_logged_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn an_outage_of_redis_is_told_in_a_few_lines_with_its_cause_and_its_server() {
+async fn a_redis_outage_is_logged_in_few_lines_with_cause_and_server() {
     let redis = Redis::start().await;
     let address = redis.allow("a-long-password", "~* +@all").await;
     let server = format!("127.0.0.1:{}", redis.port());
@@ -72,35 +72,37 @@ async fn an_outage_of_redis_is_told_in_a_few_lines_with_its_cause_and_its_server
         config.set("telemetry.log", "info").set("queue.enqueue_timeout", "100ms");
     });
     let app = app.start().await;
-    let told = |what: &str| -> Vec<String> {
+    let lines_with = |what: &str| -> Vec<String> {
         let log = app.hookgate.log();
         log.lines().filter(|line| line.contains(what)).map(str::to_owned).collect()
     };
-    assert!(told("Redis is ready").iter().any(|line| line.contains(&server)), "{server}");
+    assert!(lines_with("Redis is ready").iter().any(|line| line.contains(&server)), "{server}");
     app.redis.kill9().await;
     app.hookgate.unready().await;
     for _ in 0..40 {
         app.webhook("wh_1").send().await.assert_not_enqueued("none");
     }
     for (what, most) in [("batch not acknowledged", 2), ("connection to Redis lost", 3)] {
-        let lines = told(what);
+        let lines = lines_with(what);
         assert!((1..=most).contains(&lines.len()), "{lines:#?}");
         assert!(
             lines.iter().all(|line| line.contains(" WARN ") && line.contains(&server)),
             "{lines:#?}"
         );
     }
-    assert!(told("batch not acknowledged").iter().any(|line| line.contains("Connection refused")));
-    assert!(told("Redis is not ready").iter().all(|line| line.contains(&server)));
+    assert!(
+        lines_with("batch not acknowledged").iter().any(|line| line.contains("Connection refused"))
+    );
+    assert!(lines_with("Redis is not ready").iter().all(|line| line.contains(&server)));
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_is_told_in_the_words_of_redis() {
+async fn a_refused_batch_is_logged_with_the_error_of_redis() {
     let app = app("info", "text").await;
     let memory = async |bytes| {
         app.redis.query::<()>(redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes])).await;
     };
-    // When the service learns of the limit before the webhook comes, there is no batch.
+    // If the service learns the limit before the webhook arrives, there is no batch.
     until("a batch is refused", async || {
         memory("0").await;
         until("webhooks are accepted", async || app.webhook("wh_1").send().await.status == 202)
@@ -116,7 +118,7 @@ async fn a_batch_that_is_refused_is_told_in_the_words_of_redis() {
 }
 
 #[tokio::test]
-async fn keys_of_several_organizations_are_told_once_however_many_come() {
+async fn api_keys_of_several_organizations_are_logged_once() {
     let app = app("info", "text").await;
     let mut documents = Documents::two_organizations();
     for round in 0..5 {
@@ -124,7 +126,7 @@ async fn keys_of_several_organizations_are_told_once_however_many_come() {
         documents.users.push(documents::user(&format!("user_{round}"), "org_a", &key));
         documents.users.push(documents::user(&format!("other_{round}"), "org_b", &key));
         app.replace_documents(&documents);
-        until("the conflict is seen", async || {
+        until("the conflict is found", async || {
             let metrics = app.hookgate.metrics().await;
             metrics.value("hookgate_index_conflicting_api_keys", &[]) > f64::from(round)
         })
@@ -133,9 +135,10 @@ async fn keys_of_several_organizations_are_told_once_however_many_come() {
     assert_eq!(app.hookgate.log().matches("several organizations").count(), 1);
 }
 
-/// Ids and reasons from documents, tokens and faults of files, in the log for people and in the report of `check`.
+/// Ids and reasons from documents, tokens and faults of files, in the log and in the report of
+/// `check`.
 #[tokio::test]
-async fn characters_that_drive_a_terminal_are_escaped_wherever_people_read() {
+async fn terminal_control_characters_are_escaped_in_the_log_and_report() {
     let odd = |name: &str| format!("{name}{UNSAFE}");
     let mut documents = Documents::two_organizations();
     documents.workflows.extend([
@@ -172,11 +175,11 @@ async fn characters_that_drive_a_terminal_are_escaped_wherever_people_read() {
         assert!(log.contains(&format!("{id}{ESCAPED}")), "{id}: {log}");
     }
     let begins = |line: &str| line.starts_with("20") && line.as_bytes().get(10) == Some(&b'T');
-    assert!(log.lines().all(begins), "a line has been broken: {log}");
+    assert!(log.lines().all(begins), "a line is broken: {log}");
 }
 
 #[tokio::test]
-async fn check_and_faults_on_the_terminal_are_escaped_as_well() {
+async fn terminal_control_characters_are_escaped_in_faults() {
     let odd = |name: &str| format!("{name}{UNSAFE}");
     let mut documents = Documents::two_organizations();
     documents
@@ -189,7 +192,8 @@ async fn check_and_faults_on_the_terminal_are_escaped_as_well() {
     assert_printable(&text);
     assert!(text.contains(&format!("broken{ESCAPED}")), "{text}");
 
-    // A fault that repeats a key of the file, on standard output and, of `serve`, on standard error.
+    // A fault that repeats a key of the file, on standard output and, for `serve`, on standard
+    // error.
     let mut config = app.hookgate.config.clone();
     config.set("telemetry.log", "info").set("queue.a\u{1b}[31m\nb", 1);
     let report = check(&config).await;
@@ -210,13 +214,13 @@ fn assert_printable(text: &str) {
     assert!(!text.contains("\n-end"), "a line is broken: {text}");
 }
 
-/// What the harness looks for in every log is found there, in whatever way it is written.
+/// The harness finds the strings that it searches every log for, in every escaped form.
 #[tokio::test]
-async fn a_leak_would_be_seen() {
+async fn a_leaked_secret_would_be_found() {
     let caller = Caller::new(([127, 0, 0, 1], testkit::ports::free()).into());
     let body = r#"{"webhookId":"wh_1","lead":{"name":"Somebody Confidential"},"note":"a note for nobody"}"#;
     let call = caller.post(body).bearer("a-key-that-is-confidential");
-    assert!(call.try_send().await.is_err(), "nobody listens");
+    assert!(call.try_send().await.is_err(), "no server listens");
     let payload = &body[r#"{"webhookId":"wh_1","#.len()..];
     let leaks = [
         format!("{:?}", format!("Bearer {}", "a-key-that-is-confidential")),
@@ -240,7 +244,7 @@ async fn app(log: &str, format: &str) -> App {
     .await
 }
 
-/// The lines of so many requests.
+/// The log lines of the next `count` requests.
 async fn requests(hookgate: &Hookgate, count: usize) -> Vec<Value> {
     let read = || -> Vec<Value> {
         let log = hookgate.log();

@@ -1,4 +1,4 @@
-//! A machine that has too little of something, or a wrong clock.
+//! A machine that lacks a resource or has a wrong clock.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Four times the memory that there is comes as bodies while Redis takes nothing.
+/// Bodies of four times the available memory arrive while Redis accepts nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn too_little_memory_is_shed_before_it_is_felt() {
+async fn requests_are_rejected_before_memory_runs_out() {
     const MEMORY: usize = 192;
     let app = App::build().limit(&format!("--data={}", MEMORY * MEBIBYTE)).config(|config| {
         config.set("limits.in_flight_bytes", "48MiB").set("queue.enqueue_timeout", "10s");
@@ -54,41 +54,42 @@ async fn too_little_memory_is_shed_before_it_is_felt() {
     );
     app.redis.thaw();
     app.hookgate.ready().await;
-    until("it takes webhooks again", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("webhooks are accepted again", async || app.webhook("wh_1").send().await.status == 202)
+        .await;
     let metrics = app.hookgate.metrics().await;
     assert_eq!(metrics.value("hookgate_requests_in_flight", &[]), 0.0);
     assert!(metrics.requests("overloaded") > 400.0, "{codes:?}");
     app.assert_accounting().await;
 }
 
-/// The kernel gives the memory of a process that may be dumped to the user and group that it runs as, and to root
-/// otherwise.
+/// The kernel assigns the files in `/proc` of a dumpable process to the user and group that it runs
+/// as, and to root otherwise.
 #[tokio::test]
-async fn secrets_in_memory_are_hidden_unless_asked_otherwise() {
-    for (asked, is_dumpable) in [(None, false), (Some(false), false), (Some(true), true)] {
+async fn memory_is_not_dumpable_by_default() {
+    for (configured, is_dumpable) in [(None, false), (Some(false), false), (Some(true), true)] {
         let mut config = Config::new();
         config.set("triggers.file", "/nowhere").set("queue.redis", "redis://127.0.0.1:1/0");
-        if let Some(asked) = asked {
-            config.set("telemetry.dumpable", asked);
+        if let Some(configured) = configured {
+            config.set("telemetry.dumpable", configured);
         }
         let mut surroundings = Surroundings::default();
         if rustix::process::geteuid().is_root() {
-            // A group of its own, to be told from root.
+            // A group of its own, to distinguish it from root.
             let words = ["setpriv", "--regid=65534", "--clear-groups"];
             surroundings.program.extend(words.map(str::to_owned));
-            surroundings.program.push(program().to_str().expect("a path of text").to_owned());
+            surroundings.program.push(program().to_str().expect("a path in UTF-8").to_owned());
         }
         let hookgate = Hookgate::start_in(config, surroundings).await;
         let memory = fs::metadata(format!("/proc/{}/mem", hookgate.process().pid()));
         let memory = memory.expect("a running process");
-        assert_eq!((memory.uid(), memory.gid()) != (0, 0), is_dumpable, "{asked:?}");
+        assert_eq!((memory.uid(), memory.gid()) != (0, 0), is_dumpable, "{configured:?}");
     }
 }
 
-/// What `check` sums up is enough: as shipped but for fewer connections than a test can make, with just that memory, while
-/// callers of every kind take what they can get.
+/// The sum of `check` suffices: the defaults except for fewer connections, with exactly that
+/// memory, while callers of every kind use as much as they can.
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_at_once_fits_into_what_check_sums_up() {
+async fn the_memory_sum_of_check_suffices_for_everything_at_once() {
     const CONNECTIONS: u32 = 4000;
     let scratch = Scratch::new("cgroup");
     let memory = memory_of(CONNECTIONS, &[]).await;
@@ -96,24 +97,24 @@ async fn everything_at_once_fits_into_what_check_sums_up() {
     let group = Group::new(at_most);
     let app = large_previews().config(|config| {
         config.set("server.max_connections", CONNECTIONS).set("telemetry.log", "info");
-        // Long enough for all of them to be there at once, however slow this machine is.
+        // Long enough for all callers to be there at once, on a slow machine as well.
         config.set("server.header_timeout", "10m").set("server.body_timeout", "10m");
     });
     let app = match &group {
         Some(group) => {
-            let enter = group.entrance(&scratch);
+            let enter = group.entry_script(&scratch);
             app.started_by(&["sh", &enter]).start().await
         }
         None => app.limit(&format!("--data={at_most}")).start().await,
     };
     let mut kept = Everything::send(&app).await;
-    // The process lives, says so, and has places for those who come when the others have gone.
+    // The process is alive and ready, and has slots for new callers when the others have gone.
     assert_eq!(app.hookgate.readiness().await.0, 200);
     let resident = app.hookgate.metrics().await.value("process_resident_memory_bytes", &[]);
-    let most = group.as_ref().map_or(resident, Group::most);
-    println!("{:.0} of {:.0} MiB", most / MEBIBYTE as f64, at_most as f64 / MEBIBYTE as f64);
+    let peak = group.as_ref().map_or(resident, Group::peak);
+    println!("{:.0} of {:.0} MiB", peak / MEBIBYTE as f64, at_most as f64 / MEBIBYTE as f64);
     kept.connections.clear();
-    until("it takes webhooks again", async || {
+    until("webhooks are accepted again", async || {
         app.webhook("wh_1").bearer("key_b").send().await.status == 202
     })
     .await;
@@ -121,7 +122,7 @@ async fn everything_at_once_fits_into_what_check_sums_up() {
 }
 
 #[tokio::test]
-async fn bounds_that_do_not_fit_into_memory_are_told_with_their_keys() {
+async fn limits_that_exceed_memory_are_reported_with_their_keys() {
     let small = memory_of(100, &["--data=268435456"]).await;
     assert_eq!(small["limit"], json!({ "bytes": 268_435_456, "by": "RLIMIT_DATA" }));
     let mut config = Config::new();
@@ -133,19 +134,19 @@ async fn bounds_that_do_not_fit_into_memory_are_told_with_their_keys() {
     {
         assert!(warning.contains(word), "{warning}");
     }
-    assert_eq!(report["ok"], true, "it may never come to that");
-    // The service says so as well.
+    assert_eq!(report["ok"], true, "the sum is only a possibility");
+    // The service reports it as well.
     let app = App::build().limit("--data=536870912").start().await;
     assert!(app.hookgate.log().contains("lower server.max_connections"), "{}", app.hookgate.log());
     if let Some(group) = Group::new(700 << 20) {
         let scratch = Scratch::new("cgroup");
-        let app = App::build().started_by(&["sh", &group.entrance(&scratch)]).start().await;
+        let app = App::build().started_by(&["sh", &group.entry_script(&scratch)]).start().await;
         assert!(app.hookgate.log().contains("the cgroup allows 700 MiB"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_little_time_is_no_fault_of_redis() {
+async fn too_little_cpu_is_not_reported_as_a_fault_of_redis() {
     let scratch = Scratch::new("burners");
     let app = App::build().documents(ledger::documents()).config(|config| {
         config.set("queue.enqueue_timeout", "20s").set("telemetry.log", "info");
@@ -163,14 +164,14 @@ async fn too_little_time_is_no_fault_of_redis() {
     verdict.assert_sound();
     let failed = verdict.nothing + verdict.unknown + verdict.not_sent + verdict.unanswered;
     assert_eq!(failed, 0, "{verdict}");
-    // No watchdog of ours has taken it for something else.
+    // None of Hookgate's watchdogs has reported it as another fault.
     let log = app.hookgate.log();
     assert_eq!(log.lines().skip(before).collect::<Vec<_>>(), [""; 0]);
 }
 
-/// A file that may not grow fails as one on a full disk does.
+/// A file that may not grow fails like one on a full disk.
 #[tokio::test]
-async fn a_full_disk_costs_the_snapshot_alone() {
+async fn a_full_disk_affects_only_the_snapshot() {
     const SIZE: usize = 256 << 10;
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
@@ -184,33 +185,36 @@ async fn a_full_disk_costs_the_snapshot_alone() {
     database.insert(&documents).await;
     let build = App::build().mongo(&database).limit(&format!("--fsize={SIZE}"));
     let snapshot = PathBuf::from(build.file("index.snapshot", ""));
-    fs::remove_file(&snapshot).expect("it was just made");
-    let file = snapshot.to_str().expect("a path of text").to_owned();
+    fs::remove_file(&snapshot).expect("it was just created");
+    let file = snapshot.to_str().expect("a path in UTF-8").to_owned();
     let app = build.config(|config| {
         config.set("triggers.snapshot_file", file).set("telemetry.log", "info");
     });
     let app = app.start().await;
-    until("it is told", async || app.hookgate.log().contains("snapshot not written")).await;
+    until("the failed snapshot is logged", async || {
+        app.hookgate.log().contains("snapshot not written")
+    })
+    .await;
     assert!(app.hookgate.log().contains("File too large"));
     for _ in 0..20 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     }
-    until("it is degraded, and ready", async || {
+    until("the service is degraded and ready", async || {
         let (status, report) = app.hookgate.readiness().await;
         status == 200 && report["degraded"].to_string().contains("snapshot: File too large")
     })
     .await;
-    let directory = snapshot.parent().expect("it is in a directory");
-    let left = fs::read_dir(directory).expect("our own directory").flatten();
+    let directory = snapshot.parent().expect("the file is in a directory");
+    let left = fs::read_dir(directory).expect("the test's own directory").flatten();
     let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
     let of_it = left.iter().filter(|name| name.to_string_lossy().starts_with("index.snapshot"));
-    assert_eq!(of_it.collect::<Vec<_>>(), ["index.snapshot.lock"], "half a snapshot is none");
+    assert_eq!(of_it.collect::<Vec<_>>(), ["index.snapshot.lock"], "no partial snapshot is left");
     assert_eq!(app.hookgate.log().matches("snapshot not written").count(), 1);
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
 #[tokio::test]
-async fn too_few_open_files_end_the_start_with_a_sentence() {
+async fn too_few_open_files_prevent_the_start_with_a_reason() {
     let files = Scratch::new("few");
     let mut config = Config::new();
     config.set("triggers.file", "config/workflows.json");
@@ -225,14 +229,17 @@ async fn too_few_open_files_end_the_start_with_a_sentence() {
             }
             let process = Process::start("few", &few, &files.join(&format!("{command}-{limit}")));
             let code = process.wait().await;
-            let said = process.log_text();
-            assert_eq!(code, 1, "{command} with {limit}: {said}");
-            let sentence = format!("the limit of all is {limit} ");
-            assert!(said.contains("too few files can be opened"), "{command} with {limit}: {said}");
-            assert!(said.contains(&sentence) && !said.contains("panic"), "{limit}: {said}");
+            let output = process.log_text();
+            assert_eq!(code, 1, "{command} with {limit}: {output}");
+            let sentence = format!("the limit of open files is {limit} ");
+            assert!(
+                output.contains("too few files can be opened"),
+                "{command} with {limit}: {output}"
+            );
+            assert!(output.contains(&sentence) && !output.contains("panic"), "{limit}: {output}");
         }
     }
-    // What is said to be enough is.
+    // The reported minimum suffices.
     let app = App::build().limit("--nofile=64:64").start().await;
     for _ in 0..3 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -240,16 +247,19 @@ async fn too_few_open_files_end_the_start_with_a_sentence() {
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// Tokens go by the time of day, everything else by time that only goes on.
+/// Tokens use the time of day; everything else uses monotonic time.
 #[tokio::test]
-async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
+async fn a_clock_jump_affects_only_the_expiry_of_tokens() {
     let clock = Clock::new("+0");
     let app = clock.app().await;
     let start = now();
     let with = async |serial: usize, change: Value| {
         let mut claims = json!({ "organizationId": "org_a", "sub": "u", "exp": start + 90_000 });
         claims["jti"] = json!(serial);
-        claims.as_object_mut().expect("an object").extend(change.as_object().expect("one").clone());
+        claims
+            .as_object_mut()
+            .expect("an object")
+            .extend(change.as_object().expect("an object").clone());
         app.webhook("wh_1").bearer(&token(&claims)).send().await
     };
     let mut kept = Connection::open(app.hookgate.address()).await;
@@ -267,7 +277,7 @@ async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
     .enumerate()
     {
         clock.set(clock_says);
-        // One that is seen again and again, one that is new, and one that has begun half an hour ago.
+        // A token that is seen repeatedly, a new one, and one that began half an hour ago.
         let remembered = with(0, json!({ "exp": start + 1800 })).await;
         let new = with(serial, json!({ "exp": start + 1800 })).await;
         let begun = with(serial, json!({ "nbf": start - 1800 })).await;
@@ -285,10 +295,10 @@ async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
                 served += 1;
             }
         }
-        // Nothing else is a matter of the time of day.
+        // Nothing else depends on the time of day.
         let (head, body) = app.webhook("wh_1").to_http1();
         kept.send([head, body].concat()).await;
-        let reply = kept.reply().await.expect("the connection has not aged");
+        let reply = kept.reply().await.expect("the connection is still open");
         assert_eq!(reply.matched(), 1, "{clock_says}");
         served += 1;
         assert_eq!(app.hookgate.readiness().await.0, 200, "{clock_says}");
@@ -298,9 +308,10 @@ async fn a_clock_that_jumps_makes_tokens_expire_and_nothing_else() {
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// HTTP has no date before 1970, and no library expects one: such a clock costs every answer, and nothing for good.
+/// HTTP has no date before 1970, and libraries do not handle one: with such a clock every answer
+/// fails, and nothing is lost permanently.
 #[tokio::test]
-async fn a_clock_before_time_began_is_lived_through() {
+async fn a_clock_before_1970_does_not_end_the_process() {
     let clock = Clock::new("@1970-01-01 00:00:01");
     let app = clock.app().await;
     for _ in 0..3 {
@@ -311,7 +322,7 @@ async fn a_clock_before_time_began_is_lived_through() {
         }
         clock.set("+0");
         for credential in ["key_a", &token(&claims("org_a", "u"))] {
-            until("all is well", async || {
+            until("webhooks are accepted", async || {
                 let reply = app.webhook("wh_1").bearer(credential).try_send().await;
                 reply.is_ok_and(|reply| reply.status == 202)
             })
@@ -322,14 +333,14 @@ async fn a_clock_before_time_began_is_lived_through() {
         let stamp: i64 = job.text("timestamp").parse().expect("milliseconds");
         assert!(stamp >= 0, "{stamp}");
     }
-    until("no connection is counted that is gone", async || {
+    until("no closed connection is counted", async || {
         app.hookgate.metrics().await.sum("hookgate_connections") <= 1.0
     })
     .await;
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// What `check` says of memory, with so many connections.
+/// The report of `check` on memory with this many connections.
 async fn memory_of(connections: u32, limits: &[&str]) -> Value {
     let mut config = Config::new();
     config.set("triggers.file", "workflows.json").set("queue.redis", "redis://127.0.0.1:1/");
@@ -337,14 +348,14 @@ async fn memory_of(connections: u32, limits: &[&str]) -> Value {
     check(&config, limits).await["memory"].take()
 }
 
-/// The report of `check` within limits of the system, as `prlimit` takes them.
+/// The report of `check` within limits of the system, as `prlimit` spells them.
 async fn check(config: &Config, limits: &[&str]) -> Value {
     let scratch = Scratch::new("check");
     let file = scratch.write("hookgate.toml", config.to_string());
     let mut command = tokio::process::Command::new("prlimit");
     command.args(limits).arg("--").arg(program());
     let output = command.args(["check", "--json", "--config"]).arg(file).output().await;
-    serde_json::from_slice(&output.expect("it runs").stdout).expect("a report")
+    serde_json::from_slice(&output.expect("the command runs").stdout).expect("a report")
 }
 
 /// Forty workflows whose preview has a mebibyte.
@@ -357,7 +368,7 @@ fn large_previews() -> Builder {
     App::build().documents(documents)
 }
 
-/// Connections on which every kind of caller takes what it can get, and stays.
+/// Connections of every kind of caller. Each uses as much as it can and stays open.
 struct Everything {
     connections: Vec<Connection>,
 }
@@ -374,19 +385,19 @@ impl Everything {
         let preview = r#"{"webhookId":"wh_long"}"#;
         let length = |bytes: usize| format!("Content-Length: {bytes}\r\n");
         let kinds = [
-            // A head that does not end, without a credential.
+            // An unfinished head without a credential.
             format!("POST {webhook} HTTP/1.1\r\nHost: a\r\nX: {large}"),
-            // A body that does not come after a large head, and one that lacks its last byte.
+            // A body that never arrives after a large head, and one that lacks its last byte.
             head(webhook, "key_a", &format!("{}X: {large}\r\n", length(100))),
             head(webhook, "key_b", &length(1 << 20)) + &" ".repeat((1 << 20) - 1),
-            // A preview that nobody reads.
+            // A preview that is never read.
             head(&format!("{webhook}/preview"), "key_a", &length(preview.len())) + preview,
         ];
         let mut connections = Vec::new();
         for (kind, count) in kinds.iter().zip([2000, 1000, 300, 500]) {
             for _ in 0..count {
                 let mut connection = Connection::open_narrow(app.hookgate.address()).await;
-                // Who is refused may be cut off while it sends.
+                // A refused connection may be closed while it sends.
                 connection.try_send(kind).await;
                 connections.push(connection);
             }
@@ -395,7 +406,7 @@ impl Everything {
     }
 }
 
-/// A group of processes with so much memory; `None` where none can be made.
+/// A cgroup with this much memory; `None` if none can be created.
 struct Group(PathBuf);
 
 impl Group {
@@ -410,15 +421,15 @@ impl Group {
         })
     }
 
-    /// A script that enters it and becomes what it is told to be.
-    fn entrance(&self, scratch: &Scratch) -> String {
+    /// A script that enters the cgroup and executes its arguments.
+    fn entry_script(&self, scratch: &Scratch) -> String {
         let processes = self.0.join("cgroup.procs");
         let script = format!("echo $$ >{} && exec \"$@\"\n", processes.display());
-        scratch.write("enter", script).to_str().expect("a path of text").to_owned()
+        scratch.write("enter", script).to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// Bytes that it had at the most.
-    fn most(&self) -> f64 {
+    /// Peak memory in bytes.
+    fn peak(&self) -> f64 {
         let files = ["memory.max_usage_in_bytes", "memory.peak"].map(|file| self.0.join(file));
         let mut texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
         texts.find_map(|text| text.trim().parse().ok()).expect("a number")
@@ -427,12 +438,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It is empty when its processes have gone, which the tests wait for.
+        // The cgroup is empty when its processes have ended, which the tests wait for.
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// The time of day as Hookgate sees it.
+/// The time of day that Hookgate reads.
 struct Clock(Scratch);
 
 impl Clock {
@@ -444,7 +455,7 @@ impl Clock {
 
     fn set(&self, text: &str) {
         let new = self.0.write("clock.new", text);
-        fs::rename(new, self.0.join("clock")).expect("our own directory");
+        fs::rename(new, self.0.join("clock")).expect("the test's own directory");
     }
 
     async fn app(&self) -> App {
@@ -455,8 +466,8 @@ impl Clock {
         let library = library.into_iter().find(|path| path.exists()).expect("scripts/setup test");
         let file = self.0.join("clock");
         App::build()
-            .variable("LD_PRELOAD", library.to_str().expect("a path of text"))
-            .variable("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path of text"))
+            .variable("LD_PRELOAD", library.to_str().expect("a path in UTF-8"))
+            .variable("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path in UTF-8"))
             .variable("FAKETIME_NO_CACHE", "1")
             .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .start()

@@ -1,4 +1,4 @@
-//! What Prometheus reads: every series from the start, and every count as it comes to be.
+//! Metrics: every series exists from the start, and every event is counted.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -18,7 +18,8 @@ use tokio::io::AsyncWriteExt;
 /// The name of a label and its values.
 type Label = (&'static str, &'static [&'static str]);
 
-/// Counters of the contract, with every value of their one or two labels. Those of features that are yet to come are absent.
+/// Counters of the contract, with every value of their one or two labels. Those of future features
+/// are absent.
 const COUNTERS: &[(&str, &[Label])] = &[
     (
         "hookgate_requests_total",
@@ -106,11 +107,11 @@ const HISTOGRAMS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn every_series_is_there_from_the_start_at_zero() {
+async fn every_series_starts_at_zero() {
     let hookgate = Hookgate::start_unready(alone()).await;
     let response = hookgate.admin_get("/metrics").await;
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    let text = response.text().await.expect("text");
+    let text = response.text().await.expect("a string");
     let metrics = Metrics::parse(&text);
 
     for &(name, labels) in COUNTERS {
@@ -151,7 +152,7 @@ async fn every_series_is_there_from_the_start_at_zero() {
 }
 
 #[tokio::test]
-async fn what_readyz_calls_degraded_is_a_metric() {
+async fn degraded_parts_of_readyz_are_metrics() {
     let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
     let app = App::build().redis(Redis::start_durable().await).mongo(&database).config(|config| {
@@ -159,20 +160,21 @@ async fn what_readyz_calls_degraded_is_a_metric() {
     });
     let app = app.start().await;
     app.webhook("wh_1").send().await.assert_rejected(401, "invalid_api_key");
-    degraded_are(&app, &["users", "workflows"]).await;
+    wait_for_degraded(&app, &["users", "workflows"]).await;
 
     let policy = async |policy: &str| {
         let command = cmd("CONFIG").arg(&["SET", "maxmemory-policy", policy]).clone();
         let () = app.redis.query(&command).await;
     };
     policy("allkeys-lru").await;
-    degraded_are(&app, &["redis", "users", "workflows"]).await;
+    wait_for_degraded(&app, &["redis", "users", "workflows"]).await;
     policy("noeviction").await;
-    degraded_are(&app, &["users", "workflows"]).await;
+    wait_for_degraded(&app, &["users", "workflows"]).await;
 }
 
-/// Waits until `/readyz`, which says yes, calls these parts degraded; then the metrics do so too, and have 0 for the others.
-async fn degraded_are(app: &App, parts: &[&str]) {
+/// Waits until `/readyz` answers 200 and reports these parts as degraded; asserts that the metrics
+/// agree and have 0 for the others.
+async fn wait_for_degraded(app: &App, parts: &[&str]) {
     until(&format!("{parts:?} are degraded"), async || {
         let (status, report) = app.hookgate.readiness().await;
         assert_eq!(status, 200, "{report}");
@@ -192,7 +194,7 @@ async fn degraded_are(app: &App, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn promtool_finds_nothing_to_complain_about() {
+async fn promtool_accepts_the_metrics() {
     let app = App::start().await;
     app.webhook("wh_1").send().await;
     app.webhook("wh_1").bearer("unknown").send().await;
@@ -201,12 +203,12 @@ async fn promtool_finds_nothing_to_complain_about() {
     promtool.args(["check", "metrics"]).kill_on_drop(true);
     promtool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = promtool.spawn().expect("promtool is on the path");
-    let mut stdin = promtool.stdin.take().expect("its input is a pipe");
+    let mut stdin = promtool.stdin.take().expect("the input is a pipe");
     stdin.write_all(page.as_bytes()).await.expect("promtool reads");
     drop(stdin);
     let output = promtool.wait_with_output().await.expect("promtool ends");
-    let said = [output.stdout, output.stderr].concat();
-    assert_eq!(String::from_utf8_lossy(&said), "");
+    let printed = [output.stdout, output.stderr].concat();
+    assert_eq!(String::from_utf8_lossy(&printed), "");
     assert!(output.status.success(), "{}", output.status);
 }
 
@@ -244,11 +246,11 @@ async fn every_request_is_counted_under_one_code() {
     let count = calls.len() as f64;
     for (code, call) in calls {
         let reply = call.send().await;
-        let told = if reply.status == 202 { "accepted".to_owned() } else { reply.code() };
-        assert_eq!(told, code);
+        let outcome = if reply.status == 202 { "accepted".to_owned() } else { reply.code() };
+        assert_eq!(outcome, code);
         *expected.entry(code).or_default() += 1.0;
     }
-    let metrics = until_some("all are counted", async || {
+    let metrics = until_some("all requests are counted", async || {
         let metrics = app.hookgate.metrics().await;
         (metrics.sum("hookgate_requests_total") >= count).then_some(metrics)
     })
@@ -307,7 +309,7 @@ async fn open_connections_are_counted() {
     let open = async || app.hookgate.metrics().await.value("hookgate_connections", &[]);
     assert_eq!(open().await, 5.0);
     drop(callers);
-    until("they are closed", async || open().await == 0.0).await;
+    until("the connections are closed", async || open().await == 0.0).await;
 }
 
 #[tokio::test]
@@ -326,7 +328,7 @@ async fn the_index_is_measured() {
     documents.users[0]["apiKey"] = json!(["key_a", "key_a2"]);
     documents.users[1]["apiKey"] = json!(null);
     app.replace_documents(&documents);
-    let metrics = until_some("both are loaded again", async || {
+    let metrics = until_some("both collections are loaded again", async || {
         let metrics = app.hookgate.metrics().await;
         let both =
             ["workflows", "users"].iter().all(|it| loads(&metrics, it, "file_changed") > 0.0);
@@ -340,7 +342,7 @@ async fn the_index_is_measured() {
 }
 
 #[tokio::test]
-async fn changes_of_mongodb_are_counted_and_the_index_stays_young() {
+async fn changes_of_mongodb_are_counted_and_the_index_stays_fresh() {
     let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
     let app = App::build().mongo(&database).start().await;
@@ -356,7 +358,7 @@ async fn changes_of_mongodb_are_counted_and_the_index_stays_young() {
     until("the deletion is counted", async || changes("workflows", "removed").await == 1.0).await;
     assert_eq!(changes("users", "removed").await, 0.0);
 
-    // While nothing changes the age begins anew again and again.
+    // Without changes the age is reset again and again.
     let mut last = f64::MAX;
     let mut renewals = 0;
     until("the age has been renewed four times", async || {
@@ -376,7 +378,7 @@ async fn changes_of_mongodb_are_counted_and_the_index_stays_young() {
     assert_eq!(loads(&app.hookgate.metrics().await, "users", "stream_lost"), 0.0);
 }
 
-/// With neither Redis nor documents.
+/// A configuration without Redis and documents.
 fn alone() -> Config {
     let mut config = Config::new();
     config.set("queue.redis", testkit::redis::url(ports::free()));

@@ -1,4 +1,4 @@
-//! The process: configuration, signals, limits, logs, metrics, the port of operators.
+//! The process: configuration, signals, limits, logs, metrics, the operators' port.
 
 mod admin;
 mod check_connect;

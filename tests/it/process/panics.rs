@@ -1,4 +1,5 @@
-//! Faults of our own: a panic costs a request, a connection or a batch, or it ends the process. Nothing goes on half alive.
+//! Panics in Hookgate: each costs a request, a connection or a batch, or it ends the process.
+//! Nothing continues half alive.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -12,13 +13,13 @@ const WEBHOOK: &str = "POST /api/webhook/workflow HTTP/1.1\r\nHost: h\r\nAuthori
     Content-Length: 20\r\n\r\n{\"webhookId\":\"wh_1\"}";
 
 #[tokio::test]
-async fn in_a_request_it_costs_that_request() {
+async fn a_panic_in_a_request_fails_that_request() {
     let app = App::build().failpoints().start().await;
     let mut connection = Connection::open(app.hookgate.address()).await;
     app.panic_at("request");
     for status in [500, 202] {
         connection.send(WEBHOOK).await;
-        let reply = connection.reply().await.expect("the connection goes on");
+        let reply = connection.reply().await.expect("the connection continues");
         assert_eq!(reply.status, status, "{}", reply.text());
         if status == 500 {
             reply.assert_rejected(500, "internal");
@@ -28,7 +29,7 @@ async fn in_a_request_it_costs_that_request() {
     app.redis.queue().only_job().await;
     let metrics = app.hookgate.metrics().await;
     assert_eq!((metrics.requests("internal"), metrics.requests("accepted")), (1.0, 1.0));
-    assert_nothing_is_held(&app).await;
+    wait_until_nothing_is_counted(&app).await;
     let log = app.hookgate.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("panic")).collect();
     let is_told = |line: &&str| line.contains("ERROR") && line.contains("place=\"src/");
@@ -36,12 +37,12 @@ async fn in_a_request_it_costs_that_request() {
 }
 
 #[tokio::test]
-async fn on_a_connection_it_costs_that_connection() {
+async fn a_panic_on_a_connection_closes_that_connection() {
     let app = App::build().failpoints().start().await;
     let mut other = Connection::open(app.hookgate.address()).await;
     let mut connection = Connection::open(app.hookgate.address()).await;
     app.panic_at("connection");
-    // Behind the request, and before its answer goes out.
+    // The panic comes after the request and before its answer is sent.
     connection.send(WEBHOOK).await;
     assert_eq!(connection.closed().await, b"");
     other.send(WEBHOOK).await;
@@ -50,23 +51,23 @@ async fn on_a_connection_it_costs_that_connection() {
     assert_eq!(metrics.sum("hookgate_requests_total"), 2.0);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
     drop(other);
-    assert_nothing_is_held(&app).await;
+    wait_until_nothing_is_counted(&app).await;
 }
 
 #[tokio::test]
-async fn on_a_stream_it_costs_that_stream() {
+async fn a_panic_on_a_stream_resets_that_stream() {
     let authority = Authority::new();
     let app = App::build().tls(&authority).failpoints().start().await;
     app.webhook("wh_1").send().await.matched();
     app.panic_at("connection");
-    assert!(app.webhook("wh_1").try_send().await.is_err(), "its stream is reset");
+    assert!(app.webhook("wh_1").try_send().await.is_err(), "the stream is reset");
     app.webhook("wh_1").send().await.matched();
     assert_eq!(app.hookgate.metrics().await.sum("hookgate_requests_total"), 3.0);
 }
 
-/// Places are given back, or the second of two connections would wait for ever.
+/// Slots are released, or the second of two connections would wait for ever.
 #[tokio::test]
-async fn on_every_connection_it_takes_no_place_away() {
+async fn panics_on_connections_leak_no_slot() {
     let app = App::build().failpoints().config(|config| {
         config.set("server.max_connections", 1).set("limits.in_flight_requests", 1);
     });
@@ -81,7 +82,7 @@ async fn on_every_connection_it_takes_no_place_away() {
 }
 
 #[tokio::test]
-async fn behind_a_batch_nobody_is_told_what_is_not_known() {
+async fn a_panic_after_a_batch_leaves_its_requests_in_doubt() {
     let app = App::build().failpoints().start().await;
     app.panic_at("delivery");
     app.webhook("wh_1").send().await.assert_not_enqueued("unknown");
@@ -95,11 +96,11 @@ async fn behind_a_batch_nobody_is_told_what_is_not_known() {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     }
     assert_eq!(unacknowledged("unknown").await, 1.0);
-    assert_nothing_is_held(&app).await;
+    wait_until_nothing_is_counted(&app).await;
 }
 
 #[tokio::test]
-async fn a_reader_of_a_stream_is_replaced() {
+async fn a_panicked_stream_reader_is_replaced() {
     let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
     let app = App::build().failpoints().mongo(&database).start().await;
@@ -109,19 +110,19 @@ async fn a_reader_of_a_stream_is_replaced() {
         let workflow = documents::workflow(&format!("wf_new_{round}"), "org_a", &webhook);
         let new = Documents { workflows: vec![workflow], users: vec![] };
         database.insert(&new).await;
-        until("the change is seen", async || app.webhook(&webhook).send().await.has_matched(1))
+        until("the change is followed", async || app.webhook(&webhook).send().await.has_matched(1))
             .await;
     }
-    until("all of them have happened", async || {
-        app.hookgate.log().matches("a test has asked for a panic").count() >= 3
+    until("all panics have happened", async || {
+        app.hookgate.log().matches("a test has requested a panic").count() >= 3
     })
     .await;
     app.hookgate.ready().await;
 }
 
-/// Each of them runs as long as the process, and nothing would be right without it.
+/// Each of these tasks runs as long as the process and is critical.
 #[tokio::test]
-async fn in_a_task_that_all_need_it_ends_the_process() {
+async fn a_panic_in_a_critical_task_ends_the_process() {
     let authority = Authority::new();
     let tasks = [
         "admin",
@@ -129,8 +130,8 @@ async fn in_a_task_that_all_need_it_ends_the_process() {
         "certificate",
         "health of Redis",
         "limits",
-        "link",
         "metrics",
+        "reconnect",
         "reload",
         "token keys",
         "users",
@@ -141,7 +142,7 @@ async fn in_a_task_that_all_need_it_ends_the_process() {
     for task in tasks {
         let app = App::build().failpoints().tls(&authority).mongo(&database).start().await;
         app.panic_at(task);
-        // Each is given something to do; all of it fails when the process ends meanwhile.
+        // Each task gets something to do; requests fail if the process ends meanwhile.
         if task == "reload" {
             app.hookgate.process().signal("HUP");
         }
@@ -150,28 +151,28 @@ async fn in_a_task_that_all_need_it_ends_the_process() {
         let code = app.hookgate.process().wait().await;
         let log = app.hookgate.log();
         assert_eq!(code, 1, "{task}: {log}");
-        let told = format!("nothing goes without the task {task:?}, and it has panicked");
-        assert!(log.contains(&told), "{task}: {log}");
+        let expected = format!("critical task {task:?} panicked");
+        assert!(log.contains(&expected), "{task}: {log}");
     }
 }
 
 #[tokio::test]
-async fn in_a_worker_it_ends_the_process() {
+async fn a_panic_in_a_worker_ends_the_process() {
     let app = App::build().failpoints().start().await;
     app.panic_at("worker");
     let mut connection = Connection::open(app.hookgate.address()).await;
     connection.send(WEBHOOK).await;
     assert_eq!(app.hookgate.process().wait().await, 1);
-    assert!(app.hookgate.log().contains("a worker has ended by itself"));
+    assert!(app.hookgate.log().contains("a worker has exited unexpectedly"));
 }
 
-/// Neither connections nor requests are counted that are there no more.
-async fn assert_nothing_is_held(app: &App) {
+/// Waits until no closed connection and no finished request is counted.
+async fn wait_until_nothing_is_counted(app: &App) {
     until("nothing is held", async || {
         let metrics = app.hookgate.metrics().await;
         let of_requests = metrics.value("hookgate_requests_in_flight", &[]);
         let connections = metrics.value("hookgate_connections", &[]);
-        // Callers may keep one for their next request.
+        // Callers may keep one connection for their next request.
         of_requests == 0.0 && connections <= 1.0
     })
     .await;

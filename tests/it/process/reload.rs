@@ -1,4 +1,5 @@
-//! SIGHUP: what takes effect at once, what needs a restart, and a configuration that is refused.
+//! SIGHUP: which keys take effect at once, which need a restart, and when a configuration is
+//! refused.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ async fn keys_are_rotated_without_a_refused_request() {
     let (old, new) = (Sender::start(&app, SECRET).await, NEW_SECRET);
     set_secrets(&mut app, &[new, SECRET]).await;
     let new = Sender::start(&app, new).await;
-    old.some_more().await;
+    old.more_accepted().await;
     old.stop().await;
 
     let last = token(SECRET);
@@ -28,13 +29,13 @@ async fn keys_are_rotated_without_a_refused_request() {
     set_secrets(&mut app, &[NEW_SECRET]).await;
     let refused = app.webhook("wh_1").bearer(&last).send().await;
     refused.assert_rejected(401, "invalid_token");
-    new.some_more().await;
+    new.more_accepted().await;
     new.stop().await;
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_faulty_configuration_changes_nothing_and_is_told() {
+async fn a_faulty_configuration_changes_nothing_and_is_logged() {
     let mut app = App::start().await;
     let config = &mut app.hookgate.config;
     config.set("auth.jwt.secrets", vec![NEW_SECRET]).set("queue.job.attempts", 7);
@@ -42,10 +43,10 @@ async fn a_faulty_configuration_changes_nothing_and_is_told() {
     app.hookgate.reload().await;
     assert_eq!(reloads(&app).await, ["0", "1"]);
     let log = app.hookgate.log();
-    for told in
-        ["limits.in_flight_requests", "server.wrokers", "unknown key", "nothing has changed"]
+    for expected in
+        ["limits.in_flight_requests", "server.wrokers", "unknown key", "nothing is changed"]
     {
-        assert!(log.contains(told), "{told} is not told: {log}");
+        assert!(log.contains(expected), "{expected} is logged: {log}");
     }
     assert_eq!(app.webhook("wh_1").bearer(&token(SECRET)).send().await.status, 202);
     app.webhook("wh_1")
@@ -57,7 +58,7 @@ async fn a_faulty_configuration_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
-async fn what_would_not_fit_what_stays_is_refused() {
+async fn a_change_that_conflicts_with_unchanged_keys_is_refused() {
     let mut app = App::start().await;
     let config = &mut app.hookgate.config;
     config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
@@ -76,19 +77,19 @@ async fn what_would_not_fit_what_stays_is_refused() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_named_and_no_secret_is() {
+async fn changes_that_need_a_restart_are_named_without_secrets() {
     let mut app = App::start().await;
     let config = &mut app.hookgate.config;
     config.set("queue.name", "another").set("server.max_body", "2MiB");
     config.set("queue.redis", "redis://:a-password-of-redis@127.0.0.1:1/0");
     config.set("queue.job.attempts", 9).set("auth.jwt.secrets", vec![NEW_SECRET, SECRET]);
-    // Told as long as it is so.
+    // The line is logged at every reload while the difference lasts.
     for round in 1..=2 {
         app.hookgate.reload().await;
         let log = app.hookgate.log();
         let warnings = log.lines().filter(|line| line.contains("after a restart"));
-        let told = r#"["queue.name", "queue.redis", "server.max_body"]"#;
-        assert_eq!(warnings.filter(|line| line.contains(told)).count(), round, "{log}");
+        let expected = r#"["queue.name", "queue.redis", "server.max_body"]"#;
+        assert_eq!(warnings.filter(|line| line.contains(expected)).count(), round, "{log}");
         assert!(log.contains(r#"changed=["auth.jwt.secrets", "queue.job.attempts"]"#), "{log}");
         for secret in [NEW_SECRET, SECRET, "a-password-of-redis"] {
             assert!(!log.contains(secret));
@@ -99,10 +100,10 @@ async fn what_needs_a_restart_is_named_and_no_secret_is() {
     assert_eq!(app.redis.queue().only_job().await.opts()["attempts"], 9);
 }
 
-/// A file that was replaced under a bind mount is still the old one in a container, and what was read was something else than
-/// what was edited.
+/// In a container, a replaced file under a bind mount is still the old one, so the file that was
+/// read is not the one that was edited.
 #[tokio::test]
-async fn what_was_read_is_told_with_its_digest_and_time() {
+async fn files_that_were_read_are_logged_with_digest_and_time() {
     let build = App::build();
     let secret = build.file("secret", SECRET);
     let mut app = build
@@ -116,32 +117,32 @@ async fn what_was_read_is_told_with_its_digest_and_time() {
     let line = |app: &App, message: &str| {
         let log = app.hookgate.log();
         let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        lines.rfind(|line| line["message"].as_str().is_some_and(|said| said == message))
+        lines.rfind(|line| line["message"].as_str().is_some_and(|text| text == message))
     };
     let first = digest(&app);
-    let started = line(&app, "hookgate starts").expect("a line");
+    let started = line(&app, "hookgate starting").expect("a line");
     assert_eq!(started["sha256"], *first, "{started}");
-    let read = line(&app, "file read for the configuration").expect("a line");
+    let read = line(&app, "secret or key file read").expect("a line");
     assert_eq!((&read["file"], &read["sha256"]), (&secret.as_str().into(), &Value::Null), "{read}");
     let dated = std::fs::metadata(&secret).and_then(|metadata| metadata.modified());
-    let dated = humantime::format_rfc3339_seconds(dated.expect("a file of ours")).to_string();
+    let dated = humantime::format_rfc3339_seconds(dated.expect("the test's own file")).to_string();
     assert_eq!(read["modified"], dated, "{read}");
 
     app.hookgate.config.set("queue.job.attempts", 9).set("limits.in_flight_requests", 5);
     app.hookgate.config.set("queue.name", "another");
     app.hookgate.reload().await;
-    let told = line(&app, "SIGHUP: configuration read again").expect("a line");
-    assert_eq!(told["changed"], json!(["limits.in_flight_requests", "queue.job.attempts"]));
-    assert_eq!(told["sha256"], *digest(&app), "{told}");
+    let reported = line(&app, "SIGHUP: configuration reloaded").expect("a line");
+    assert_eq!(reported["changed"], json!(["limits.in_flight_requests", "queue.job.attempts"]));
+    assert_eq!(reported["sha256"], *digest(&app), "{reported}");
     assert_ne!(*digest(&app), first);
-    assert!(told["modified"].as_str().is_some_and(|time| time.ends_with('Z')), "{told}");
+    assert!(reported["modified"].as_str().is_some_and(|time| time.ends_with('Z')), "{reported}");
     let later = line(&app, "SIGHUP: these keys take effect after a restart").expect("a line");
     assert_eq!(later["changed"], json!(["queue.name"]));
 
     app.hookgate.config.remove("queue.name");
     app.hookgate.reload().await;
     app.hookgate.reload().await;
-    let unchanged = line(&app, "SIGHUP: configuration read again, and it is as it was");
+    let unchanged = line(&app, "SIGHUP: configuration unchanged");
     let unchanged = unchanged.expect("a line");
     assert_eq!((&unchanged["changed"], &unchanged["sha256"]), (&json!([]), &digest(&app).into()));
 
@@ -150,14 +151,14 @@ async fn what_was_read_is_told_with_its_digest_and_time() {
     let fault = line(&app, "fault in the configuration").expect("a line");
     assert_eq!(fault["key"], "server.wrokers");
     let text = app.hookgate.config.to_string();
-    let at = text.lines().position(|line| line.starts_with("wrokers")).expect("it is there");
+    let at = text.lines().position(|line| line.starts_with("wrokers")).expect("it exists");
     assert_eq!(fault["line"], at + 1, "{fault}");
-    let refused = "SIGHUP: nothing has changed, because the configuration has faults";
+    let refused = "SIGHUP: configuration has faults; nothing is changed";
     assert_eq!(line(&app, refused).expect("a line")["sha256"], *digest(&app));
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hookgate::hex::hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
 #[tokio::test]
@@ -167,16 +168,19 @@ async fn warnings_are_in_the_log() {
         .variable("HOOKGATE_PORT", "tcp://10.0.0.1:80")
         .start()
         .await;
-    let said = |app: &App, what: &str| {
+    let warnings_of = |app: &App, what: &str| {
         let log = app.hookgate.log();
         log.lines().filter(|line| line.contains("WARN") && line.contains(what)).count()
     };
-    let meant = "HOOKGATE__QUUE__NAME is set and sets nothing";
-    assert_eq!((said(&app, meant), said(&app, "HOOKGATE_PORT")), (1, 0));
-    assert_eq!(said(&app, "queue.job"), 0);
+    let meant = "HOOKGATE__QUUE__NAME is set but has no effect";
+    assert_eq!((warnings_of(&app, meant), warnings_of(&app, "HOOKGATE_PORT")), (1, 0));
+    assert_eq!(warnings_of(&app, "queue.job"), 0);
     app.hookgate.config.set("queue.job.attempts", 0);
     app.hookgate.reload().await;
-    assert_eq!((said(&app, meant), said(&app, "queue.job.attempts: 0 is the same as 1")), (2, 1));
+    assert_eq!(
+        (warnings_of(&app, meant), warnings_of(&app, "queue.job.attempts: 0 is the same as 1")),
+        (2, 1)
+    );
 }
 
 #[tokio::test]
@@ -190,7 +194,7 @@ async fn a_secret_is_read_again_from_its_file() {
     let app = app.start().await;
     let [old, new] = [token(SECRET), token(NEW_SECRET)];
     assert_eq!(app.webhook("wh_1").bearer(&old).send().await.status, 202);
-    std::fs::write(path, NEW_SECRET).expect("a file of ours");
+    std::fs::write(path, NEW_SECRET).expect("the test's own file");
     app.hookgate.reload().await;
     app.webhook("wh_1").bearer(&old).send().await.assert_rejected(401, "invalid_token");
     assert_eq!(app.webhook("wh_1").bearer(&new).send().await.status, 202);
@@ -213,7 +217,7 @@ async fn a_public_key_is_read_again_from_its_file() {
         sign(&claims("org_a", "u"), Algorithm::ES256, &key)
     });
     assert_eq!(app.webhook("wh_1").bearer(&of_old).send().await.status, 202);
-    std::fs::write(path, &new.public_pem).expect("a file of ours");
+    std::fs::write(path, &new.public_pem).expect("the test's own file");
     app.hookgate.reload().await;
     app.webhook("wh_1").bearer(&of_old).send().await.assert_rejected(401, "invalid_token");
     assert_eq!(app.webhook("wh_1").bearer(&of_new).send().await.status, 202);
@@ -221,7 +225,7 @@ async fn a_public_key_is_read_again_from_its_file() {
 }
 
 #[tokio::test]
-async fn limits_take_effect_at_once() {
+async fn changed_limits_take_effect_at_once() {
     let mut app = App::with(|config| {
         config.set("limits.in_flight_requests", 1).set("server.workers", 1);
         config.set("limits.organization.in_flight_share", 1.0);
@@ -233,7 +237,7 @@ async fn limits_take_effect_at_once() {
         "POST /api/webhook/workflow HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\ncontent-length: 20\r\n\r\n"
     ))
     .await;
-    // By the metrics: a webhook that asks could take the only place before the slow request comes.
+    // Waits by the metrics, because a webhook could take the only permit before the slow request.
     app.in_flight(1).await;
     app.webhook("wh_1").send().await.assert_rejected(503, "overloaded");
     app.hookgate.config.set("limits.in_flight_requests", 2);
@@ -244,13 +248,13 @@ async fn limits_take_effect_at_once() {
 }
 
 #[tokio::test]
-async fn the_log_becomes_as_loud_as_it_is_asked_to_be() {
+async fn the_log_level_is_reloaded() {
     for format in ["text", "json"] {
         let mut app = App::with(|config| {
             config.set("telemetry.log", "warn").set("telemetry.format", format);
         })
         .await;
-        let is_told = async |app: &App| {
+        let reason_is_answered = async |app: &App| {
             app.webhook("wh_1")
                 .bearer("x.y.z")
                 .send()
@@ -258,10 +262,10 @@ async fn the_log_becomes_as_loud_as_it_is_asked_to_be() {
                 .assert_rejected(401, "invalid_api_key");
             app.hookgate.log().contains("DEBUG")
         };
-        assert!(!is_told(&app).await);
+        assert!(!reason_is_answered(&app).await);
         app.hookgate.config.set("telemetry.log", "debug");
         app.hookgate.reload().await;
-        // Who asks for a token is told nothing of the reason; the log is.
+        // The caller does not get the reason of a refused token; the log does.
         app.webhook("wh_1")
             .bearer(&token(NEW_SECRET))
             .send()
@@ -276,7 +280,7 @@ async fn set_secrets(app: &mut App, secrets: &[&str]) {
     app.hookgate.reload().await;
 }
 
-/// Configurations that were applied and refused.
+/// Counts of applied and refused configurations.
 async fn reloads(app: &App) -> [String; 2] {
     let metrics = app.hookgate.metrics().await;
     ["applied", "refused"].map(|result| {
@@ -288,7 +292,7 @@ fn token(secret: &str) -> String {
     sign(&claims("org_a", "u"), Algorithm::HS256, &hmac(secret))
 }
 
-/// Sends webhooks one after the other, each of which must be taken.
+/// Sends webhooks one after the other; each must be accepted.
 struct Sender {
     accepted: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
@@ -310,14 +314,14 @@ impl Sender {
             }
         });
         let sender = Self { accepted, is_over, task };
-        sender.some_more().await;
+        sender.more_accepted().await;
         sender
     }
 
-    async fn some_more(&self) {
+    async fn more_accepted(&self) {
         let before = self.accepted.load(Ordering::Relaxed);
-        until("more webhooks were taken", async || {
-            assert!(!self.task.is_finished(), "a webhook was refused");
+        until("more webhooks are accepted", async || {
+            assert!(!self.task.is_finished(), "no webhook was refused");
             self.accepted.load(Ordering::Relaxed) > before + 50
         })
         .await;
@@ -325,6 +329,6 @@ impl Sender {
 
     async fn stop(self) {
         self.is_over.store(true, Ordering::Relaxed);
-        self.task.await.expect("every webhook was taken");
+        self.task.await.expect("every webhook was accepted");
     }
 }

@@ -1,4 +1,4 @@
-//! Being stopped: a 202 is true whatever stops the process, and who asked before is answered.
+//! Stopping: a 202 is true however the process ends, and requests that came before are answered.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,9 +18,9 @@ use testkit::wait::until;
 use testkit::{App, Config, Hookgate, Mongo, Redis};
 
 #[tokio::test]
-async fn sigterm_under_load_loses_nothing() {
+async fn sigterm_under_load_loses_no_request() {
     let authority = Authority::new();
-    // With one connection to Redis for all workers, and with one for each.
+    // With one connection to Redis for all workers, and with one for each worker.
     for (signal, is_http2, connections) in
         [("TERM", false, 1), ("TERM", false, 0), ("INT", false, 1), ("TERM", true, 1)]
     {
@@ -41,7 +41,7 @@ async fn sigterm_under_load_loses_nothing() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_up_the_end() {
+async fn idle_connections_do_not_delay_the_exit() {
     let app = App::with(patient).await;
     let mut used = Connection::open(app.hookgate.address()).await;
     used.send(webhook("{\"webhookId\":\"wh_1\"}")).await;
@@ -56,7 +56,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn who_waits_for_redis_is_answered_before_the_end() {
+async fn a_request_waiting_for_redis_is_answered_before_the_exit() {
     let app = App::with(patient).await;
     let ledger = Ledger::default();
     app.redis.freeze();
@@ -72,7 +72,7 @@ async fn who_waits_for_redis_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn who_is_still_sending_is_answered_before_the_end() {
+async fn a_caller_that_is_still_sending_is_answered_before_the_exit() {
     let app = App::with(patient).await;
     let request = webhook("{\"webhookId\":\"wh_1\",\"late\":true}");
     let (begin, rest) = request.split_at(request.len() - 10);
@@ -92,7 +92,7 @@ async fn who_is_still_sending_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn callers_that_the_kernel_has_queued_up_are_served() {
+async fn connections_in_the_kernels_backlog_are_served() {
     let app = App::with(|config| {
         patient(config);
         config.set("server.max_connections", 1).set("server.workers", 1);
@@ -125,7 +125,7 @@ async fn callers_that_the_kernel_has_queued_up_are_served() {
 }
 
 #[tokio::test]
-async fn who_is_cut_off_shows_in_the_exit_code() {
+async fn a_cut_off_request_shows_in_the_exit_code() {
     let app = App::with(|config| {
         patient(config);
         config.set("server.drain_timeout", "500ms");
@@ -144,12 +144,12 @@ async fn who_is_cut_off_shows_in_the_exit_code() {
 }
 
 #[tokio::test]
-async fn with_everything_gone_it_ends_all_the_same() {
-    let nobody = testkit::mongo::uri(testkit::ports::free());
+async fn the_process_exits_without_redis_and_mongodb() {
+    let no_server = testkit::mongo::uri(testkit::ports::free());
     let app = App::build()
         .config(|config| {
             patient(config);
-            config.set("triggers.source", "mongodb").set("mongodb.uri", nobody);
+            config.set("triggers.source", "mongodb").set("mongodb.uri", no_server);
         })
         .start_unready()
         .await;
@@ -165,7 +165,7 @@ async fn with_everything_gone_it_ends_all_the_same() {
 }
 
 #[tokio::test]
-async fn with_everything_going_under_load_it_tells_no_lies_and_ends() {
+async fn answers_stay_true_when_redis_and_mongodb_stop_during_the_exit() {
     let mongo = Mongo::start().await;
     let database = mongo.database().await;
     database.insert(&ledger::documents()).await;
@@ -184,9 +184,9 @@ async fn with_everything_going_under_load_it_tells_no_lies_and_ends() {
     load.stop().await.judge(&app.redis).await.assert_sound();
 }
 
-/// The next process takes over the port before the last one leaves it.
+/// The next process opens the port before the last one closes it.
 #[tokio::test]
-async fn a_rolling_restart_loses_nothing() {
+async fn a_rolling_restart_loses_no_request() {
     let app = App::build().documents(ledger::documents()).start().await;
     let load = Load::start(&app.caller);
     let mut config = app.hookgate.config.clone();
@@ -202,12 +202,12 @@ async fn a_rolling_restart_loses_nothing() {
     load.more_accepted(50).await;
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    // A new one shares the port from the moment on at which it is ready.
+    // A new process shares the port as soon as it is ready.
     assert_eq!(verdict.nothing + verdict.unknown + verdict.not_sent, 0, "{verdict}");
 }
 
 #[tokio::test]
-async fn the_port_is_closed_until_it_is_ready_or_has_waited_long_enough() {
+async fn the_port_opens_when_ready_or_after_the_start_timeout() {
     let redis = Redis::start().await;
     redis.kill9().await;
     let mut app = App::build().redis(redis).start_unready().await;
@@ -217,27 +217,30 @@ async fn the_port_is_closed_until_it_is_ready_or_has_waited_long_enough() {
     config.set("admin.listen", format!("127.0.0.1:{}", testkit::ports::free()));
     config.set("server.start_timeout", "1h");
     let patient = Hookgate::start_in(config.clone(), Surroundings::default()).await;
-    until("Redis alone is missing, and the port waits for it", async || {
+    until("only Redis is missing, and the port waits for it", async || {
         let (_, report) = patient.readiness().await;
         let reasons = report["reasons"].to_string();
         reasons.contains("redis: ") && reasons.contains("process: ") && !reasons.contains("users: ")
     })
     .await;
-    assert!(TcpStream::connect(patient.address()).await.is_err(), "it is closed");
+    assert!(TcpStream::connect(patient.address()).await.is_err(), "the port is closed");
     app.redis.restart().await;
     patient.ready().await;
-    assert!(TcpStream::connect(patient.address()).await.is_ok(), "it is open when it says so");
+    assert!(
+        TcpStream::connect(patient.address()).await.is_ok(),
+        "the port is open when the service is ready"
+    );
     patient.kill9().await;
 
-    // A stop does not wait for it.
+    // Stopping does not wait for Redis.
     app.redis.kill9().await;
     let patient = Hookgate::start_in(config, Surroundings::default()).await;
-    assert!(TcpStream::connect(patient.address()).await.is_err(), "it is closed");
+    assert!(TcpStream::connect(patient.address()).await.is_err(), "the port is closed");
     assert_eq!(patient.terminate().await, 0);
 }
 
 #[tokio::test]
-async fn what_was_stopped_for_a_while_tells_no_lies_afterwards() {
+async fn a_suspended_process_gives_true_answers_afterwards() {
     let app = App::build()
         .documents(ledger::documents())
         .config(|config| {
@@ -249,7 +252,7 @@ async fn what_was_stopped_for_a_while_tells_no_lies_afterwards() {
     for _ in 0..3 {
         load.more_accepted(50).await;
         app.hookgate.process().signal("STOP");
-        // Longer than any deadline that was running.
+        // Longer than any deadline of the load.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         app.hookgate.process().signal("CONT");
     }
@@ -258,7 +261,7 @@ async fn what_was_stopped_for_a_while_tells_no_lies_afterwards() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_exits_at_once() {
     for second in ["TERM", "INT", "QUIT"] {
         let app = App::with(patient).await;
         let mut connection = Connection::open(app.hookgate.address()).await;
@@ -270,7 +273,7 @@ async fn a_second_signal_ends_it_at_once() {
         .await;
         app.hookgate.process().signal("TERM");
         app.hookgate.unready().await;
-        // The caller never ends, and nothing else would end the process within the patience of a test.
+        // The caller never finishes, and nothing else would end the process in the time of a test.
         assert_eq!(app.hookgate.process().exit_code(), None);
         app.hookgate.process().signal(second);
         assert_ne!(app.hookgate.process().wait().await, 0);
@@ -280,7 +283,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_frozen_redis_does_not_keep_it_from_ending() {
+async fn a_frozen_redis_does_not_prevent_the_exit() {
     for (enqueue_timeout, drain_timeout) in [(1, 30), (60, 1)] {
         let app = App::build()
             .documents(ledger::documents())
@@ -303,7 +306,7 @@ async fn a_frozen_redis_does_not_keep_it_from_ending() {
         if enqueue_timeout < drain_timeout {
             assert_eq!((code, verdict.unanswered), (0, 0), "there is time to refuse: {verdict}");
         } else if verdict.unanswered > 0 {
-            assert_eq!(code, 1, "somebody was cut off: {verdict}");
+            assert_eq!(code, 1, "a request was cut off: {verdict}");
         } else {
             assert!(code == 0 || code == 1, "exit code {code}: {verdict}");
         }
@@ -311,7 +314,7 @@ async fn a_frozen_redis_does_not_keep_it_from_ending() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_before_a_kill_stands_in_redis() {
+async fn requests_accepted_before_a_kill_are_in_redis() {
     let mut app = App::build().documents(ledger::documents()).start().await;
     let load = Load::start(&app.caller);
     for _ in 0..3 {
@@ -325,7 +328,7 @@ async fn what_was_accepted_before_a_kill_stands_in_redis() {
 }
 
 #[tokio::test]
-async fn signals_that_mean_nothing_change_nothing() {
+async fn ignored_signals_have_no_effect() {
     let app = App::build().documents(ledger::documents()).start().await;
     let load = Load::start(&app.caller);
     for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "XFSZ", "PIPE"] {
@@ -338,9 +341,9 @@ async fn signals_that_mean_nothing_change_nothing() {
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
-/// The configuration comes out of a pipe, so that the moment at which it is read lasts as long as the test wants.
+/// The configuration comes out of a pipe, so that the test controls how long reading it takes.
 #[tokio::test]
-async fn signals_count_while_the_configuration_is_still_being_read() {
+async fn signals_work_while_the_configuration_is_read() {
     let files = Scratch::new("pipe");
     let pipe = files.join("hookgate.toml");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
@@ -349,19 +352,19 @@ async fn signals_count_while_the_configuration_is_still_being_read() {
     config.set("queue.redis", testkit::redis::url(testkit::ports::free()));
     let mut serve = command(&["serve", "--config"]);
     serve.arg(&pipe);
-    // To open it waits until it is opened at the other end.
+    // Opening it for writing waits until it is opened for reading.
     let open = async || {
         let pipe = pipe.clone();
         let open = move || OpenOptions::new().write(true).open(pipe).expect("the pipe");
-        tokio::task::spawn_blocking(open).await.expect("it opens")
+        tokio::task::spawn_blocking(open).await.expect("the pipe opens")
     };
     for signal in ["TERM", "INT", "QUIT"] {
         let process = Process::start("hookgate", &serve, &files.join(&format!("log-{signal}")));
         let _input = open().await;
         process.signal(signal);
         assert_eq!(process.wait().await, 0, "SIG{signal}: {}", process.log_text());
-        let told = "stopped before the configuration was read";
-        assert!(process.log_text().contains(told), "{}", process.log_text());
+        let expected = "stopped before the configuration was read";
+        assert!(process.log_text().contains(expected), "{}", process.log_text());
     }
     let process = Process::start("hookgate", &serve, &files.join("log"));
     let mut input = open().await;
@@ -370,12 +373,13 @@ async fn signals_count_while_the_configuration_is_still_being_read() {
     }
     write!(input, "{config}").expect("it reads");
     drop(input);
-    until("it has started", async || process.log_text().contains("hookgate starts")).await;
+    until("the process has started", async || process.log_text().contains("hookgate starting"))
+        .await;
     config.set("queue.job.attempts", 9);
     let mut input = open().await;
     write!(input, "{config}").expect("it reads");
     drop(input);
-    until("it is read again", async || {
+    until("the document is read again", async || {
         process.log_text().contains("changed=[\"queue.job.attempts\"]")
     })
     .await;
@@ -383,7 +387,7 @@ async fn signals_count_while_the_configuration_is_still_being_read() {
     assert_eq!(process.wait().await, 0);
 }
 
-/// Sends eight requests that Redis keeps waiting, and waits until all of them are in flight.
+/// Sends eight requests that wait for Redis, and waits until all of them are in flight.
 async fn send_some(app: &App, ledger: &Ledger) -> JoinSet<()> {
     let mut waiting = JoinSet::new();
     for number in 0..8 {

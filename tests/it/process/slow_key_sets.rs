@@ -1,4 +1,4 @@
-//! A JWK set that is read while the configuration is read again: the order in which the two end decides nothing.
+//! A JWK set that is read during a reload: the order in which the two reads end has no effect.
 
 use super::hanging_files::{Held, reloads, replace};
 use jsonwebtoken::Algorithm;
@@ -14,20 +14,20 @@ const SECOND: &str = "the-second-secret-which-is-long-enough-for-the-digest-of-h
 
 const NEW: &str = "a-new-secret-which-is-long-enough-for-the-digest-of-hs256";
 
-/// Until another thread is at a place that it comes to several times a second.
+/// Long enough for another thread to reach a point that it passes several times a second.
 const MEANWHILE: Duration = Duration::from_secs(1);
 
 fn set(secret: &str) -> String {
     jwk_set(&[octet_jwk(secret, "HS256", "key")])
 }
 
-async fn is_taken(app: &App, secret: &str) -> bool {
+async fn is_accepted(app: &App, secret: &str) -> bool {
     let token = sign_with_id(&claims("org_a", "user_1"), Algorithm::HS256, &hmac(secret), "key");
     app.webhook("wh_1").bearer(&token).send().await.status == 202
 }
 
 #[tokio::test]
-async fn a_look_at_a_set_does_not_undo_a_reload() {
+async fn a_read_of_a_set_does_not_undo_a_reload() {
     let build = App::build().failpoints();
     let file = build.file("jwks.json", set(FIRST));
     let name = file.clone();
@@ -35,27 +35,27 @@ async fn a_look_at_a_set_does_not_undo_a_reload() {
         config.set("auth.jwt.jwks_file", name);
     });
     let mut app = build.start().await;
-    assert!(is_taken(&app, SECRET).await && is_taken(&app, FIRST).await);
+    assert!(is_accepted(&app, SECRET).await && is_accepted(&app, FIRST).await);
 
     let held = Held::new(&app, "jwks.json");
     tokio::time::sleep(MEANWHILE).await;
     replace(&file, &set(SECOND));
     app.hookgate.config.remove("auth.jwt.jwks_file").set("auth.jwt.secrets", vec![NEW]);
     app.hookgate.reload().await;
-    assert!(is_taken(&app, NEW).await && !is_taken(&app, SECRET).await);
+    assert!(is_accepted(&app, NEW).await && !is_accepted(&app, SECRET).await);
     drop(held);
-    until("the look has ended", async || {
+    until("the read has ended", async || {
         app.hookgate.metrics().await.value("hookgate_jwks_age_seconds", &[]) < 0.0
     })
     .await;
     for revoked in [SECRET, FIRST, SECOND] {
-        assert!(!is_taken(&app, revoked).await, "{revoked}");
+        assert!(!is_accepted(&app, revoked).await, "{revoked}");
     }
-    assert!(is_taken(&app, NEW).await);
+    assert!(is_accepted(&app, NEW).await);
 }
 
 #[tokio::test]
-async fn a_reload_that_is_slow_does_not_bring_an_old_set_back() {
+async fn a_slow_reload_does_not_restore_an_old_set() {
     let build = App::build().failpoints();
     let file = build.file("jwks.json", set(FIRST));
     let public = build.file("public.pem", KeyPair::rsa().public_pem);
@@ -66,9 +66,9 @@ async fn a_reload_that_is_slow_does_not_bring_an_old_set_back() {
         config.set("auth.jwt.public_key_files", vec![public]);
     });
     let mut app = build.start().await;
-    assert!(is_taken(&app, FIRST).await);
+    assert!(is_accepted(&app, FIRST).await);
 
-    // The reload reads the set, and then this file.
+    // The reload reads the set before this file.
     let held = Held::new(&app, "public.pem");
     app.hookgate.config.set("auth.jwt.leeway", "31s");
     let before = reloads(&app, "applied").await;
@@ -76,13 +76,13 @@ async fn a_reload_that_is_slow_does_not_bring_an_old_set_back() {
     let follower = async {
         tokio::time::sleep(MEANWHILE).await;
         replace(&file, &set(SECOND));
-        until("the new set is followed", async || is_taken(&app, SECOND).await).await;
+        until("the new set is followed", async || is_accepted(&app, SECOND).await).await;
         drop(held);
     };
     tokio::join!(reloading, follower);
     assert!(reloads(&app, "applied").await > before);
-    until("the old set has gone", async || {
-        is_taken(&app, SECOND).await && !is_taken(&app, FIRST).await
+    until("the old set is out of use", async || {
+        is_accepted(&app, SECOND).await && !is_accepted(&app, FIRST).await
     })
     .await;
 }

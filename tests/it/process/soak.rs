@@ -1,14 +1,15 @@
-//! Faults of every kind at random, one after the other, under a load that never stops: no promise is broken, and nothing grows.
+//! Random faults of every kind, one after the other, under a constant load: every answer stays
+//! true, and the process does not grow.
 //!
-//! Half a minute by default; the long run is
+//! The default takes half a minute. The long run is
 //!
 //! ```sh
 //! SOAK_SECONDS=21600 SOAK_PAUSE_MS=200 cargo test --test it process::soak -- --nocapture
 //! ```
 //!
-//! `SOAK_SEED` draws other faults.
+//! `SOAK_SEED` selects other faults.
 
-#![expect(clippy::print_stdout, reason = "the figures are what a long run is made for")]
+#![expect(clippy::print_stdout, reason = "a long run prints its figures")]
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use tokio::time::Instant;
 
 const PREVIEW: &str = "/api/webhook/workflow/preview";
 
-/// What a process may grow by while nothing more is asked of it: of memory and of descriptors.
+/// Bounds on the growth of memory and descriptors under a constant load.
 const MEMORY: f64 = 48.0 * 1024.0 * 1024.0;
 const FILES: usize = 24;
 
@@ -63,7 +64,7 @@ const FAULTS: [Fault; 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_at_random_break_no_promise_and_leave_nothing_behind() {
+async fn random_faults_break_no_promise_and_leak_nothing() {
     let span = Duration::from_secs(from_environment("SOAK_SECONDS", 30));
     let pace = Pace {
         callers: 8,
@@ -74,28 +75,30 @@ async fn faults_at_random_break_no_promise_and_leave_nothing_behind() {
     let load = Load::at(pace, &soak.app.caller);
     load.more_accepted(100).await;
     let begun = Instant::now();
-    let mut held = Vec::new();
-    // All of them once, so that none is left out of a short run, and then whatever comes.
+    let mut resources = Vec::new();
+    // Each fault once, so that a short run has all of them, then random ones.
     let mut next = FAULTS.to_vec();
     soak.random.shuffle(&mut next);
     while begun.elapsed() < span || !next.is_empty() {
-        let fault = next.pop().unwrap_or_else(|| soak.random.choice(FAULTS).expect("some"));
+        let fault = next.pop().unwrap_or_else(|| soak.random.choice(FAULTS).expect("a fault"));
         println!("{:4} s: {fault:?}", begun.elapsed().as_secs());
         soak.strike(fault).await;
         soak.app.hookgate.ready().await;
         load.more_accepted(20).await;
-        soak.change_is_seen().await;
-        held.push(soak.held().await);
+        soak.follow_a_change().await;
+        resources.push(soak.resources().await);
     }
     let verdict = load.stop().await.judge(&soak.app.redis).await;
-    println!("{} faults; {verdict}", held.len());
+    println!("{} faults; {verdict}", resources.len());
     verdict.assert_sound();
     assert_eq!(verdict.not_sent, 0, "{verdict}");
     soak.app.assert_accounting().await;
-    // What the first faults have called for is there already.
-    let (Some(first), Some(last)) = (held.get(4), held.last()) else { panic!("{held:?}") };
-    println!("bytes and descriptors: {first:?} after five, {last:?} in the end");
-    assert!(last.0 < first.0 + MEMORY && last.1 < first.1 + FILES, "{held:?}");
+    // By then the process has allocated what the faults make it allocate.
+    let (Some(first), Some(last)) = (resources.get(4), resources.last()) else {
+        panic!("{resources:?}")
+    };
+    println!("bytes and descriptors: {first:?} after five faults, {last:?} at the end");
+    assert!(last.0 < first.0 + MEMORY && last.1 < first.1 + FILES, "{resources:?}");
     assert_eq!(soak.app.hookgate.terminate().await, 0);
     assert!(!soak.app.hookgate.log().contains("panic"));
 }
@@ -125,7 +128,7 @@ impl Soak {
         Self { app, proxy, mongo, database, random: Rng::with_seed(seed), changes: 0 }
     }
 
-    /// Comes back when the fault is over.
+    /// Returns when the fault is over.
     async fn strike(&mut self, fault: Fault) {
         let moment = Duration::from_millis(self.random.u64(100..2500));
         match fault {
@@ -147,7 +150,8 @@ impl Soak {
                 let () = self.app.redis.query(cmd("CLIENT").arg(&["KILL", "TYPE", "normal"])).await;
             }
             Fault::MongoRefuses => {
-                let code = self.random.choice([286, 280, 136, 43, 10107]).expect("one of them");
+                let code =
+                    self.random.choice([286, 280, 136, 43, 10107]).expect("one of the codes");
                 let how = doc! { "errorCode": code, "errorLabels": [] };
                 let fault = self.mongo.fail(&["getMore", "aggregate"], how).await;
                 fault.hit(2).await;
@@ -168,11 +172,11 @@ impl Soak {
                 self.app.hookgate.reload().await;
                 self.app.hookgate.config.remove("limits.in_flight_requests");
             }
-            Fault::CallersGone => self.callers_that_go().await,
+            Fault::CallersGone => self.disconnect_callers().await,
             Fault::CallersUnknown => {
                 for serial in 0..100 {
                     let reply = self.app.webhook("wh_1").bearer(&format!("nobody-{serial}")).send();
-                    // Behind a fault of MongoDB nobody may be known well enough to be denied.
+                    // After a fault of MongoDB the index may be too stale to deny anything.
                     match reply.await {
                         reply if reply.status == 503 => {
                             reply.assert_rejected(503, "index_unavailable");
@@ -184,8 +188,8 @@ impl Soak {
         }
     }
 
-    /// In the middle of a head, of a body, or when they have said nothing.
-    async fn callers_that_go(&mut self) {
+    /// Disconnects in a head, in a body, and before the first byte.
+    async fn disconnect_callers(&mut self) {
         let request = "POST /api/webhook/workflow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer key_a\r\n\
             Content-Length: 100\r\n\r\n{\"webhookId\":";
         let counts = self.app.caller.counts();
@@ -200,8 +204,8 @@ impl Soak {
         }
     }
 
-    /// A workflow comes and the one before it goes, and both show.
-    async fn change_is_seen(&mut self) {
+    /// Inserts a workflow and deletes the one before; waits until both changes have an effect.
+    async fn follow_a_change(&mut self) {
         let before = format!("wh_new_{}", self.changes);
         self.changes += 1;
         let webhook = format!("wh_new_{}", self.changes);
@@ -209,12 +213,12 @@ impl Soak {
         let workflows = self.database.workflows();
         workflows.insert_one(new).await.expect("inserted");
         workflows.delete_one(doc! { "_id": &before }).await.expect("deleted");
-        self.comes_to(&webhook, 1).await;
-        self.comes_to(&before, 0).await;
+        self.reaches(&webhook, 1).await;
+        self.reaches(&before, 0).await;
     }
 
-    /// Asked of the preview, so that no job is added of which the ledger does not know.
-    async fn comes_to(&self, webhook: &str, count: u64) {
+    /// Uses the preview, so that no job is added that the ledger does not have.
+    async fn reaches(&self, webhook: &str, count: u64) {
         let body = json!({ "webhookId": webhook }).to_string();
         until(&format!("{webhook} matches {count}"), async || {
             let call = self.app.caller.call(Method::POST, PREVIEW).bearer("key_a");
@@ -225,8 +229,8 @@ impl Soak {
         .await;
     }
 
-    /// Bytes of memory and open files.
-    async fn held(&self) -> (f64, usize) {
+    /// Bytes of memory and number of open files.
+    async fn resources(&self) -> (f64, usize) {
         let metrics = self.app.hookgate.metrics().await;
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.app.hookgate.process().pid()));
         let memory = metrics.value("process_resident_memory_bytes", &[]);

@@ -1,4 +1,4 @@
-//! How jobs are sent to Redis: together where they wait together, and past keys that cannot be written.
+//! How jobs are sent to Redis: in batches, and around keys that cannot be written.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use testkit::node::Worker;
 use testkit::wait::until;
 
 #[tokio::test]
-async fn requests_that_wait_at_the_same_moment_share_calls() {
+async fn waiting_requests_share_script_calls() {
     let app = App::with(|config| {
         config.set("queue.enqueue_timeout", "30s");
     })
     .await;
-    // Calls of earlier tries do not count, nor does the loading of the script.
+    // Calls of earlier attempts do not count, nor does the loading of the script.
     app.webhook("wh_1").send().await.matched();
     let () = app.redis.query(cmd("CONFIG").arg("RESETSTAT")).await;
     let before = app.hookgate.metrics().await;
@@ -46,7 +46,7 @@ async fn requests_that_wait_at_the_same_moment_share_calls() {
         .collect();
     assert_eq!((jobs.len(), numbers), (301, (0..300).chain([9999]).collect()));
     let calls = script_calls(&app).await;
-    assert!((1..=100).contains(&calls), "{calls} calls for 300 requests");
+    assert!((1..=100).contains(&calls), "{calls} script calls for 300 requests");
     let after = app.hookgate.metrics().await;
     let batches = sum(&after, "count") - sum(&before, "count");
     assert!((1.0..=100.0).contains(&batches), "{batches} batches");
@@ -57,7 +57,7 @@ async fn requests_that_wait_at_the_same_moment_share_calls() {
 }
 
 #[tokio::test]
-async fn requests_without_jobs_count_towards_a_call_as_well() {
+async fn requests_without_jobs_count_towards_a_batch() {
     let app = App::with(|config| {
         config.set("queue.batch.max_jobs", 10);
     })
@@ -71,12 +71,12 @@ async fn requests_without_jobs_count_towards_a_call_as_well() {
         assert_eq!(reply.matched(), 0);
     }
     let made = script_calls(&app).await;
-    assert!(made >= 20, "{made} calls for 200 keys, of ten each at the most");
+    assert!(made >= 20, "{made} calls for 200 keys, at most ten each");
 }
 
 /// Each connection is a producer of its own, which leaves a record in Redis.
 #[tokio::test]
-async fn jobs_go_over_as_many_connections_as_are_asked_for() {
+async fn jobs_use_the_configured_number_of_connections() {
     for (connections, expected) in [(1, 1), (0, 2), (3, 3)] {
         let app = App::with(|config| {
             config.set("server.workers", 2).set("queue.connections", connections);
@@ -87,8 +87,9 @@ async fn jobs_go_over_as_many_connections_as_are_asked_for() {
             keys.len()
         };
         let mut sent = 0;
-        until("all of them are used", async || {
-            // Callers of their own, so that the kernel shares them out over both workers.
+        until("all connections are used", async || {
+            // Each task has a caller of its own, so that the kernel distributes them over both
+            // workers.
             let mut callers = JoinSet::new();
             for _ in 0..20 {
                 callers.spawn(app.webhook("wh_1").send());
@@ -107,7 +108,7 @@ async fn jobs_go_over_as_many_connections_as_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_queue_with_keys_of_the_wrong_type_gets_nothing_until_they_are_gone() {
+async fn a_queue_with_keys_of_a_wrong_type_gets_no_jobs_until_they_are_removed() {
     for (key, command) in [("wait", "SET"), ("id", "HSET"), ("meta", "SET")] {
         let app = App::start().await;
         let key = app.redis.queue().key(key);
@@ -130,7 +131,7 @@ async fn a_queue_with_keys_of_the_wrong_type_gets_nothing_until_they_are_gone() 
 }
 
 #[tokio::test]
-async fn jobs_are_queued_even_where_events_and_marker_cannot_be_written() {
+async fn jobs_are_added_when_events_and_marker_cannot_be_written() {
     let app = App::start().await;
     for key in ["events", "marker"] {
         let () = app.redis.query(cmd("SET").arg(app.redis.queue().key(key)).arg("x")).await;
@@ -143,7 +144,7 @@ async fn jobs_are_queued_even_where_events_and_marker_cannot_be_written() {
     run_all(&app).await;
 }
 
-/// Lets a real worker run all jobs.
+/// Lets a real BullMQ worker run all jobs.
 async fn run_all(app: &App) {
     let jobs = app.redis.queue().waiting_ids().await.len();
     let worker = Worker::start(&app.redis, "workflow-runner", &[]).await;

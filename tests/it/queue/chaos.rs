@@ -1,14 +1,15 @@
-//! Thousands of webhooks over connections that are cut at random points, and every answer held against what stands in Redis.
+//! Thousands of webhooks over connections that are cut at random points. Every answer is compared
+//! with the jobs in Redis.
 //!
-//! Eight thousand webhooks and a hundred cuts by default, or as many as the environment asks for; the long run is
+//! The defaults are eight thousand webhooks and a hundred cuts. The long run is
 //!
 //! ```sh
 //! CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it queue::chaos -- --nocapture
 //! ```
 //!
-//! `CHAOS_SEED` draws other points.
+//! `CHAOS_SEED` changes the points of the cuts.
 
-#![expect(clippy::print_stdout, reason = "the counts are what a long run is made for")]
+#![expect(clippy::print_stdout, reason = "a long run prints its counts")]
 
 use std::time::Duration;
 
@@ -19,11 +20,11 @@ use testkit::{App, Redis};
 
 const CALLERS: usize = 32;
 
-/// A cut comes at some point within so many bytes, which is some twenty batches.
+/// Bound on the bytes before a cut, about twenty batches.
 const WITHIN: u64 = 20 << 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cuts_at_random_points_lose_and_double_nothing() {
+async fn random_cuts_neither_lose_nor_duplicate_jobs() {
     let webhooks: u64 = from_environment("CHAOS_WEBHOOKS", 8000);
     let cuts: usize = from_environment("CHAOS_CUTS", 100);
     let redis = Redis::start().await;
@@ -53,12 +54,12 @@ async fn cuts_at_random_points_lose_and_double_nothing() {
         proxy.counts().cuts
     );
     verdict.assert_sound();
-    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "somebody was not answered: {verdict}");
+    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "a request was not answered: {verdict}");
     assert!(
         proxy.counts().cuts >= cuts as u64,
         "the load ended before the cuts: {:?}",
         proxy.counts()
     );
-    assert!(resent > 0.0, "no cut has hit a batch");
+    assert!(resent > 0.0, "a cut has hit a batch");
     app.assert_accounting().await;
 }

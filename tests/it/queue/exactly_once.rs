@@ -1,4 +1,5 @@
-//! What is lost on the way to Redis and back is asked for again, and carried out once: each way of losing, one by one.
+//! Requests and replies that are lost between Hookgate and Redis are sent again and executed once:
+//! one test for each way of losing them.
 
 use redis::cmd;
 use testkit::chaos::{ChaosProxy, Cut, Way};
@@ -8,11 +9,12 @@ use testkit::{App, Redis, ports};
 use tokio::task::JoinHandle;
 
 #[tokio::test]
-async fn a_lost_reply_costs_the_caller_nothing() {
+async fn a_lost_reply_fails_no_request() {
     for how in [Cut::Reset, Cut::Fin] {
         let (app, proxy) = app("2s").await;
         proxy.lose_replies(1, how);
-        // The script that asks again is answered from its record: this is no repeat of the caller's.
+        // The second attempt is answered from the record of the first. It is no repeat by the
+        // caller.
         let reply = app.webhook("wh_1").header("idempotency-key", "k").send().await;
         assert_eq!((reply.matched(), reply.header("idempotency-replayed")), (1, None), "{how:?}");
         app.redis.queue().only_job().await;
@@ -21,7 +23,7 @@ async fn a_lost_reply_costs_the_caller_nothing() {
 }
 
 #[tokio::test]
-async fn a_lost_request_costs_the_caller_nothing() {
+async fn a_lost_script_call_fails_no_request() {
     for how in [Cut::Reset, Cut::Fin] {
         let (app, proxy) = app("2s").await;
         proxy.lose_requests(1, how);
@@ -32,7 +34,7 @@ async fn a_lost_request_costs_the_caller_nothing() {
 }
 
 #[tokio::test]
-async fn many_losses_in_a_row_are_still_one_job() {
+async fn repeated_losses_add_one_job() {
     let (app, proxy) = app("10s").await;
     for round in 1..=3 {
         proxy.lose_replies(5, Cut::Reset);
@@ -46,7 +48,7 @@ async fn many_losses_in_a_row_are_still_one_job() {
 async fn a_connection_may_break_at_any_byte() {
     let (app, proxy) = app("5s").await;
     let mut sent = 0;
-    // A request takes some 1,100 bytes, a reply some 30.
+    // A request has some 1,100 bytes, a reply some 30.
     let to_redis = (1..1100).step_by(13).map(|bytes| (Way::ToRedis, bytes));
     let to_client = (1..40).map(|bytes| (Way::ToClient, bytes));
     for (way, bytes) in to_redis.chain(to_client) {
@@ -56,36 +58,36 @@ async fn a_connection_may_break_at_any_byte() {
         sent += 1;
     }
     assert_eq!(app.redis.queue().waiting_exactly(sent).await.len(), sent);
-    // Another connection may have come first where a cut was planned anew.
+    // A cut may have hit another connection than the one it was planned for.
     assert!(proxy.counts().cuts > 80, "{:?}", proxy.counts());
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_copy_that_arrives_late_changes_nothing() {
+async fn a_late_attempt_changes_nothing() {
     let (app, proxy) = app("10s").await;
-    // So that the connection to be held has been used before.
+    // A first request uses the connection that is held next.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     proxy.open().hold_requests();
-    // Silence ends the session; the batch goes out again over the next one, and is confirmed.
+    // Silence ends the connection; the batch is sent again over the next one and acknowledged.
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(resent(&app).await > 0);
-    all_clients_gone(&proxy).await;
+    wait_for_clients_to_go(&proxy).await;
     let answers = text(&proxy.deliver_late().await);
-    assert!(answers.contains(" *\r\n"), "it was answered as the first copy was: {answers}");
+    assert!(answers.contains(" *\r\n"), "the late attempt is answered like the first: {answers}");
     assert_eq!(app.redis.queue().waiting_ids().await, ["1", "2"]);
 }
 
 #[tokio::test]
-async fn a_copy_of_a_batch_that_is_done_with_is_refused() {
+async fn an_attempt_below_the_low_water_mark_is_refused() {
     let (app, proxy) = app("2s").await;
     proxy.open().hold_requests();
     for matched in 1..=4 {
-        // The low-water mark passes the number with a later batch of the same worker.
+        // A later batch of the same worker moves the low-water mark past the number.
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         assert_eq!(app.redis.queue().waiting_ids().await.len(), matched);
     }
-    all_clients_gone(&proxy).await;
+    wait_for_clients_to_go(&proxy).await;
     let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" stale\r\n"), "{answers}");
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 4);
@@ -95,10 +97,11 @@ async fn a_copy_of_a_batch_that_is_done_with_is_refused() {
 async fn a_batch_that_arrives_after_its_deadline_is_refused() {
     let (app, proxy) = app("500ms").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    // A black hole that remembers: nothing gets through, neither on these connections nor on new ones.
+    // Nothing passes, neither on these connections nor on new ones, but everything is kept for
+    // later.
     proxy.all().hold_requests();
     app.webhook("wh_1").send().await.assert_not_enqueued("unknown");
-    all_clients_gone(&proxy).await;
+    wait_for_clients_to_go(&proxy).await;
     let answers = text(&proxy.deliver_late().await);
     assert!(answers.contains(" late\r\n"), "{answers}");
     proxy.all().heal();
@@ -108,7 +111,7 @@ async fn a_batch_that_arrives_after_its_deadline_is_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_that_was_frozen_with_redis_is_refused_when_it_thaws() {
+async fn a_batch_in_a_frozen_redis_is_refused_after_the_thaw() {
     let (app, _proxy) = app("500ms").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     app.redis.freeze();
@@ -121,7 +124,7 @@ async fn a_batch_that_was_frozen_with_redis_is_refused_when_it_thaws() {
 }
 
 #[tokio::test]
-async fn a_failover_between_a_lost_reply_and_the_next_copy_adds_nothing() {
+async fn a_failover_after_a_lost_reply_adds_nothing() {
     let (app, proxy, replica) = app_with_replica().await;
     proxy.refuse_connections();
     proxy.lose_replies(1, Cut::Reset);
@@ -130,13 +133,13 @@ async fn a_failover_between_a_lost_reply_and_the_next_copy_adds_nothing() {
     replica.promote().await;
     proxy.redirect(&replica);
     proxy.accept_connections();
-    assert_eq!(sent.await.expect("no panic").matched(), 1);
+    assert_eq!(sent.await.expect("the task does not panic").matched(), 1);
     replica.queue().only_job().await;
     assert_eq!(resent(&app).await, 1);
 }
 
 #[tokio::test]
-async fn a_failover_between_a_lost_request_and_the_next_copy_loses_nothing() {
+async fn a_failover_after_a_lost_request_loses_nothing() {
     let (app, proxy, replica) = app_with_replica().await;
     proxy.refuse_connections();
     proxy.lose_requests(1, Cut::Reset);
@@ -145,28 +148,28 @@ async fn a_failover_between_a_lost_request_and_the_next_copy_loses_nothing() {
     replica.promote().await;
     proxy.redirect(&replica);
     proxy.accept_connections();
-    assert_eq!(sent.await.expect("no panic").matched(), 1);
+    assert_eq!(sent.await.expect("the task does not panic").matched(), 1);
     replica.queue().only_job().await;
     app.redis.queue().assert_empty().await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_primary_any_more_is_not_believed() {
+async fn a_record_of_a_demoted_primary_is_not_trusted() {
     let (app, proxy) = app("1s").await;
     proxy.refuse_connections();
     proxy.lose_replies(1, Cut::Reset);
     let sent = send(&app);
     until("the reply is lost", async || proxy.counts().refused > 0).await;
     app.redis.queue().only_job().await;
-    // It knows the batch; but what it knows is undone when it takes over what its primary has.
-    let nobody = ports::free().to_string();
-    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+    // The server has the record of the batch, but loses it when it synchronizes as a replica.
+    let unused_port = ports::free().to_string();
+    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &unused_port])).await;
     proxy.accept_connections();
-    sent.await.expect("no panic").assert_not_enqueued("unknown");
+    sent.await.expect("the task does not panic").assert_not_enqueued("unknown");
 }
 
 #[tokio::test]
-async fn what_was_never_sent_is_surely_not_there() {
+async fn a_batch_that_was_never_sent_is_certainly_not_enqueued() {
     let (app, proxy) = app("500ms").await;
     proxy.refuse_connections();
     proxy.open().cut(Cut::Reset);
@@ -193,7 +196,7 @@ async fn app_with_replica() -> (App, ChaosProxy, Redis) {
     (start(redis, &proxy, "30s").await, proxy, replica)
 }
 
-/// One worker, so that every batch has the same producer; its script is known to Redis.
+/// One worker, so that every batch has the same producer. Redis has its script.
 async fn start(redis: Redis, proxy: &ChaosProxy, enqueue_timeout: &str) -> App {
     let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
         config.set("queue.enqueue_timeout", enqueue_timeout).set("server.workers", 1);
@@ -204,9 +207,9 @@ async fn start(redis: Redis, proxy: &ChaosProxy, enqueue_timeout: &str) -> App {
     app
 }
 
-/// Waits until Hookgate has given up every connection on which something is held.
-async fn all_clients_gone(proxy: &ChaosProxy) {
-    until("its clients have gone", async || {
+/// Waits until Hookgate has closed every connection on which something is held.
+async fn wait_for_clients_to_go(proxy: &ChaosProxy) {
+    until("the clients of the held connections have gone", async || {
         let held = proxy.held();
         held.connections > 0 && held.late == held.connections
     })

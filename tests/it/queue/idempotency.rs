@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: the same key adds once, across processes and restarts, and says so.
+//! `Idempotency-Key`: the same key adds jobs once, across processes and restarts, and repeats get
+//! the first answer.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 const REPLAYED: &str = "idempotency-replayed";
 
 #[tokio::test]
-async fn a_repeat_is_answered_as_the_first_and_adds_nothing() {
+async fn a_repeat_is_answered_like_the_first_and_adds_nothing() {
     let app = App::build().documents(documents(3)).start().await;
     let first = with_key(app.webhook("wh_1"), "k").await;
     assert_eq!((first.matched(), first.header(REPLAYED)), (3, None));
@@ -32,7 +33,7 @@ async fn a_key_with_another_body_is_refused() {
     let app = App::start().await;
     let body = r#"{"webhookId":"wh_1","n":1}"#;
     assert_eq!(with_key(app.post(body), "k").await.matched(), 1);
-    // Bytes count, not their meaning.
+    // Bytes are compared, not their meaning.
     for other in [r#"{"webhookId":"wh_1","n":2}"#, r#"{"webhookId":"wh_1", "n":1}"#] {
         let reply = with_key(app.post(other), "k").await;
         reply.assert_rejected(422, "idempotency_key_reused");
@@ -53,7 +54,7 @@ async fn a_key_belongs_to_its_organization() {
 }
 
 #[tokio::test]
-async fn keys_that_are_none_are_refused() {
+async fn invalid_idempotency_keys_are_refused() {
     let app = App::start().await;
     for key in ["", "ä", "a\tb", &"k".repeat(256)] {
         let reply = with_key(app.webhook("wh_1"), key).await;
@@ -64,11 +65,11 @@ async fn keys_that_are_none_are_refused() {
     let request = format!("{head}{keys}Content-Length: 20\r\n\r\n{{\"webhookId\":\"wh_1\"}}");
     raw(app.hookgate.address(), request).await.assert_rejected(400, "invalid_idempotency_key");
     app.redis.queue().assert_empty().await;
-    // Printable ASCII of full length is one.
+    // Printable ASCII of the maximum length is a valid key.
     assert_eq!(with_key(app.webhook("wh_1"), &"k ~!".repeat(64)[..255]).await.matched(), 1);
 }
 
-/// A tenant without one workflow cannot fill Redis with keys.
+/// An organization without workflows cannot fill Redis with keys.
 #[tokio::test]
 async fn a_request_that_matches_nothing_leaves_nothing_in_redis() {
     let app = App::start().await;
@@ -80,7 +81,7 @@ async fn a_request_that_matches_nothing_leaves_nothing_in_redis() {
         assert_eq!((reply.matched(), reply.header(REPLAYED)), (0, None));
     }
     assert!(records(&app).await.is_empty());
-    // Twice, and with another body: the key is still free.
+    // The second request and the one with another body show that the key is still unused.
     assert_eq!(with_key(app.webhook("wh_none"), "k").await.header(REPLAYED), None);
     assert_eq!(with_key(app.webhook("wh_none"), "k").await.header(REPLAYED), None);
     assert_eq!(with_key(app.webhook("wh_1"), "k").await.matched(), 1);
@@ -90,9 +91,9 @@ async fn a_request_that_matches_nothing_leaves_nothing_in_redis() {
     app.assert_accounting().await;
 }
 
-/// Requests with and without jobs, with the same keys, in the same calls.
+/// Requests with and without jobs, with the same keys, in the same script calls.
 #[tokio::test]
-async fn keys_that_find_nothing_are_in_nobodys_way() {
+async fn keys_without_matches_do_not_affect_others() {
     let app = App::build().documents(documents(2)).start().await;
     for round in 0..5 {
         let mut calls = JoinSet::new();
@@ -109,7 +110,7 @@ async fn keys_that_find_nothing_are_in_nobodys_way() {
                 _ => reply.assert_rejected(422, "idempotency_key_reused"),
             }
         }
-        assert_eq!(firsts, 10, "of each key one started something");
+        assert_eq!(firsts, 10, "one request of each key has started workflows");
         assert_eq!(
             app.redis.queue().waiting_exactly((round + 1) * 20).await.len(),
             (round + 1) * 20
@@ -119,7 +120,7 @@ async fn keys_that_find_nothing_are_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn what_the_index_says_meanwhile_changes_no_answer() {
+async fn a_change_of_the_index_changes_no_repeated_answer() {
     let app = App::start().await;
     assert_eq!(with_key(app.webhook("wh_late"), "late").await.matched(), 0);
     assert_eq!(with_key(app.webhook("wh_1"), "one").await.matched(), 1);
@@ -128,7 +129,8 @@ async fn what_the_index_says_meanwhile_changes_no_answer() {
     app.replace_documents(&documents);
     until("the index has changed", async || app.webhook("wh_late").send().await.matched() == 1)
         .await;
-    // What started nothing has left its key free; what started something has not, though nothing matches any more.
+    // A request without matches leaves its key unused. A key with jobs stays used, although nothing
+    // matches any more.
     let late = with_key(app.webhook("wh_late"), "late").await;
     assert_eq!((late.matched(), late.header(REPLAYED)), (1, None));
     let one = with_key(app.webhook("wh_1"), "one").await;
@@ -138,7 +140,7 @@ async fn what_the_index_says_meanwhile_changes_no_answer() {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_from_two_processes_add_once_and_are_answered_alike() {
+async fn a_hundred_concurrent_repeats_add_once_and_get_one_answer() {
     let app = App::build().documents(documents(5)).start().await;
     let other = second_process(&app).await;
     let callers = [app.caller.clone(), Caller::new(other.address())];
@@ -153,13 +155,13 @@ async fn a_hundred_at_once_from_two_processes_add_once_and_are_answered_alike() 
         assert_eq!(texts.len(), 1, "{texts:?}");
         assert_eq!(replies.iter().map(Reply::matched).max(), Some(5));
         let firsts = replies.iter().filter(|reply| reply.header(REPLAYED).is_none()).count();
-        assert_eq!(firsts, 1, "one of them was the first");
+        assert_eq!(firsts, 1, "one of them is the first");
         assert_eq!(app.redis.queue().waiting_exactly((round + 1) * 5).await.len(), (round + 1) * 5);
     }
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_over_a_restart() {
+async fn a_key_is_remembered_across_a_restart() {
     let mut app = App::start().await;
     assert_eq!(with_key(app.webhook("wh_1"), "k").await.matched(), 1);
     app.hookgate.restart().await;
@@ -201,11 +203,11 @@ async fn with_no_time_to_live_the_header_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_key_whose_jobs_came_to_nothing_is_not_used_up() {
+async fn a_key_of_failed_jobs_can_be_used_again() {
     let app = App::build().documents(documents(3)).start().await;
-    // The second job of the request would be number 2.
-    let in_the_way = app.redis.queue().key("2");
-    let () = app.redis.query(cmd("SET").arg(&in_the_way).arg("foreign")).await;
+    // The second job of the request would have the id 2.
+    let conflict = app.redis.queue().key("2");
+    let () = app.redis.query(cmd("SET").arg(&conflict).arg("foreign")).await;
     let refused = with_key(app.webhook("wh_1"), "k").await;
     refused.assert_not_enqueued("none");
     assert!(app.redis.queue().waiting_ids().await.is_empty());
@@ -219,18 +221,18 @@ async fn with_key(call: Call, key: impl AsRef<str>) -> Reply {
     call.header("idempotency-key", key.as_ref()).send().await
 }
 
-/// Keys of Redis that hold a record.
+/// The keys in Redis that hold a record.
 async fn records(app: &App) -> Vec<String> {
     app.redis.query(cmd("KEYS").arg("hookgate:*:idempotency:*")).await
 }
 
-/// So many workflows of `org_a` on `wh_1`.
+/// `workflows` workflows of `org_a` on `wh_1`.
 fn documents(workflows: usize) -> Documents {
     let workflows = (0..workflows).map(|serial| workflow(&format!("wf_{serial}"), "org_a", "wh_1"));
     Documents { workflows: workflows.collect(), users: vec![user("user_1", "org_a", "key_a")] }
 }
 
-/// Another Hookgate with the same configuration, but for its ports.
+/// Another Hookgate with the same configuration except for its ports.
 async fn second_process(app: &App) -> Hookgate {
     let mut config: Config = app.hookgate.config.clone();
     for listen in ["server.listen", "admin.listen"] {

@@ -1,4 +1,4 @@
-//! What stands in Redis after a webhook: every key that BullMQ knows, and no other.
+//! The contents of Redis after a webhook: every key of BullMQ, and no other.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use testkit::{App, Documents, Redis};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// As `[queue.job]` is shipped.
+/// The defaults of `[queue.job]`.
 fn shipped_options() -> Value {
     json!({
         "attempts": 3,
@@ -36,7 +36,7 @@ async fn a_job_has_the_fields_of_a_plain_add() {
 }
 
 #[tokio::test]
-async fn the_queue_is_left_as_a_plain_add_leaves_it() {
+async fn the_queue_keys_equal_those_of_a_plain_add() {
     let app = App::start().await;
     for _ in 0..2 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -46,7 +46,7 @@ async fn the_queue_is_left_as_a_plain_add_leaves_it() {
     assert_eq!(queue.waiting_ids().await, ["1", "2"]);
     let list: Vec<String> =
         app.redis.query(cmd("LRANGE").arg(queue.key("wait")).arg(0).arg(-1)).await;
-    assert_eq!(list, ["2", "1"], "the newest first, since workers take from the tail");
+    assert_eq!(list, ["2", "1"], "the newest first, because workers fetch from the tail");
     let counter: String = app.redis.query(cmd("GET").arg(queue.key("id"))).await;
     assert_eq!(counter, "2");
     assert_eq!(marker(&app.redis).await, [("0".to_owned(), 0.0)]);
@@ -67,7 +67,7 @@ async fn the_queue_is_left_as_a_plain_add_leaves_it() {
 }
 
 #[tokio::test]
-async fn each_job_announces_itself_as_added_and_waiting() {
+async fn each_job_has_an_added_and_a_waiting_event() {
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow("wf_2", "org_a", "wh_1"));
     let app = App::build().documents(documents).start().await;
@@ -88,7 +88,7 @@ async fn each_job_announces_itself_as_added_and_waiting() {
 }
 
 #[tokio::test]
-async fn events_can_be_switched_off() {
+async fn events_can_be_disabled() {
     let app = App::with(|config| {
         config.set("queue.events", false);
     })
@@ -96,7 +96,7 @@ async fn events_can_be_switched_off() {
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert_eq!(app.redis.queue().events().await.len(), 0);
     assert_eq!(app.redis.queue().waiting_ids().await, ["1"]);
-    assert_eq!(marker(&app.redis).await.len(), 1, "workers are woken all the same");
+    assert_eq!(marker(&app.redis).await.len(), 1, "workers are still woken");
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn names_and_prefix_are_as_configured() {
 }
 
 #[tokio::test]
-async fn a_trace_travels_in_the_option_of_bullmq_and_a_broken_one_does_not() {
+async fn a_valid_trace_is_in_the_job_option_of_bullmq() {
     let app = App::start().await;
     for broken in
         ["", "x", "{}", "00-0-0-01", &TRACE.replace('b', "g"), &format!("{TRACE}-"), &TRACE[..54]]
@@ -133,14 +133,14 @@ async fn a_trace_travels_in_the_option_of_bullmq_and_a_broken_one_does_not() {
     let traced = app.webhook("wh_1").header("traceparent", TRACE).send().await;
     assert_eq!(traced.matched(), 1);
     let job = app.redis.queue().waiting().await.pop().expect("the newest job is the last");
-    let context: Value =
-        serde_json::from_str(job.opts()["tm"].as_str().expect("tm is text")).expect("of JSON");
+    let context: Value = serde_json::from_str(job.opts()["tm"].as_str().expect("tm is a string"))
+        .expect("valid JSON");
     assert_eq!(context, json!({ "traceparent": TRACE }));
 }
 
 #[tokio::test]
-async fn a_paused_queue_gets_its_jobs_where_the_resuming_version_looks_for_them() {
-    // Layout, meta.version, and the list that must get the job.
+async fn a_paused_queue_gets_jobs_in_the_list_that_the_resume_reads() {
+    // The layout, meta.version, and the list that must get the job.
     let cases = [
         ("v5", None, "paused"),
         ("v6", None, "wait"),
@@ -171,14 +171,14 @@ async fn a_paused_queue_gets_its_jobs_where_the_resuming_version_looks_for_them(
             let ids: Vec<String> =
                 app.redis.query(cmd("LRANGE").arg(queue.key(list)).arg(0).arg(-1)).await;
             assert_eq!(ids, ["1"], "{layout} {version:?}: into {list}");
-            assert_eq!(queue.all().await.len(), 1, "{layout} {version:?}: into no other");
-            assert_eq!(marker(&app.redis).await, [], "{layout} {version:?}: nobody is woken");
+            assert_eq!(queue.all().await.len(), 1, "{layout} {version:?}: only into that list");
+            assert_eq!(marker(&app.redis).await, [], "{layout} {version:?}: no worker is woken");
         }
     }
 }
 
 #[tokio::test]
-async fn a_script_cache_that_was_flushed_is_not_noticed() {
+async fn a_flushed_script_cache_fails_no_request() {
     let app = App::start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let () = app.redis.query(cmd("SCRIPT").arg("FLUSH")).await;

@@ -1,4 +1,4 @@
-//! Jobs that Redis does not take for their size: each costs its own caller, and nobody else.
+//! Jobs that Redis refuses for their size: only their own callers are affected.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -12,14 +12,14 @@ use testkit::wait::until;
 use testkit::{App, Redis};
 use tokio::task::JoinSet;
 
-/// The least that Redis lets either limit be.
+/// The lowest value that Redis allows for either limit.
 const MIB: usize = 1 << 20;
 
-/// A body within `server.max_body` as shipped, whose job is over 1 MiB.
+/// A body within the default of `server.max_body` whose job is larger than 1 MiB.
 const OVER: usize = 1_048_546;
 
 #[tokio::test]
-async fn a_job_over_a_limit_of_redis_is_refused_for_good_before_it_is_sent() {
+async fn a_job_over_a_limit_of_redis_is_refused_before_it_is_sent() {
     for setting in ["proto-max-bulk-len", "client-query-buffer-limit"] {
         let redis = Redis::start_with(&[&format!("--{setting}"), "1mb"]).await;
         let app = App::build().redis(redis).start().await;
@@ -44,25 +44,25 @@ async fn a_job_over_a_limit_of_redis_is_refused_for_good_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_raised_counts_at_once() {
+async fn a_raised_limit_applies_at_once() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]).await;
     let app = App::build().redis(redis).start().await;
     large(&app, OVER).send().await.assert_rejected(413, "payload_too_large");
     let () = app.redis.query(cmd("CONFIG").arg(&["SET", "proto-max-bulk-len", "2mb"])).await;
-    until("it is taken", async || large(&app, OVER).send().await.status == 202).await;
+    until("the job is accepted", async || large(&app, OVER).send().await.status == 202).await;
     app.redis.queue().only_job().await;
 }
 
-/// Redis neither says what it takes, nor, as a rule, why it ends the connection.
+/// Redis reports neither its limits nor, as a rule, why it closes the connection.
 #[tokio::test]
-async fn a_job_that_breaks_connections_goes_alone_and_no_other_caller_notices() {
+async fn a_job_that_breaks_connections_is_isolated() {
     for setting in ["proto-max-bulk-len", "client-query-buffer-limit"] {
         let options = [&format!("--{setting}"), "1mb", "--rename-command", "CONFIG", ""];
         let redis = Redis::start_with(&options.map(|option| option as &str)).await;
         let app = App::build().redis(redis).start().await;
-        let (large_ones, others) = beside_others(&app, OVER, 8).await;
+        let (large_ones, others) = with_other_callers(&app, OVER, 8).await;
         for reply in &large_ones {
-            // The first one can be found out without CONFIG.
+            // This limit shows without CONFIG.
             if setting == "proto-max-bulk-len" {
                 reply.assert_rejected(413, "payload_too_large");
                 assert_eq!(reply.json()["details"]["maxBytes"], MIB);
@@ -71,29 +71,30 @@ async fn a_job_that_breaks_connections_goes_alone_and_no_other_caller_notices() 
             }
         }
         assert_eq!(app.redis.queue().waiting_ids().await.len(), others, "{setting}");
-        // Two breaks of the shared one, and none after that: the size is known by then.
+        // The shared connection breaks twice at most; then the size is known.
         let made = connections_made(&app);
         assert!(made <= 4, "{setting}: {made} connections\n{}", app.hookgate.log());
         assert!(!app.hookgate.log().contains("Redis is not ready"), "{setting}");
-        // What is not too large is taken, alone or not.
+        // A smaller job is accepted, alone or not.
         assert_eq!(large(&app, MIB - 1000).send().await.matched(), 1);
         app.assert_accounting().await;
     }
 }
 
-/// Redis disconnects the client with the most memory, without a word, though no single limit is exceeded.
+/// Redis disconnects the client with the most memory, without an error, although no single limit is
+/// exceeded.
 #[tokio::test]
-async fn a_job_for_which_its_client_is_evicted_costs_no_other_caller() {
+async fn a_job_that_gets_its_client_evicted_affects_no_other_caller() {
     let redis = Redis::start_with(&["--maxmemory-clients", "1mb"]).await;
     let app = App::build().redis(redis).start().await;
     large(&app, OVER).send().await.assert_rejected(413, "payload_too_large");
     let bytes = MIB - 2000;
-    let (large_ones, others) = beside_others(&app, bytes, 8).await;
+    let (large_ones, others) = with_other_callers(&app, bytes, 8).await;
     let accepted = large_ones.iter().filter(|reply| reply.status == 202).count();
     for reply in large_ones.iter().filter(|reply| reply.status != 202) {
         reply.assert_not_enqueued("none");
     }
-    assert!(accepted < large_ones.len(), "the limit is in the way");
+    assert!(accepted < large_ones.len(), "Redis refuses at least one large job");
     assert_eq!(app.redis.queue().waiting_ids().await.len(), others + accepted);
     let log = app.hookgate.log();
     assert!(log.contains("maxmemory-clients 1048576"), "{log}");
@@ -102,7 +103,7 @@ async fn a_job_for_which_its_client_is_evicted_costs_no_other_caller() {
 }
 
 #[tokio::test]
-async fn one_request_of_a_batch_that_breaks_connections_is_refused_and_the_others_are_not() {
+async fn only_the_request_that_breaks_connections_is_refused() {
     let options = ["--client-query-buffer-limit", "1mb", "--rename-command", "CONFIG", ""];
     let app = App::build().redis(Redis::start_with(&options).await).config(|config| {
         config
@@ -120,7 +121,7 @@ async fn one_request_of_a_batch_that_breaks_connections_is_refused_and_the_other
         calls.spawn(app.webhook("wh_1").send());
     }
     calls.spawn(large(&app, OVER).send());
-    until("all others wait behind it", async || in_flight(&app).await == 14.0).await;
+    until("all others wait after it", async || in_flight(&app).await == 14.0).await;
     app.redis.thaw();
     let replies = calls.join_all().await;
     let (accepted, refused): (Vec<_>, Vec<_>) =
@@ -131,9 +132,9 @@ async fn one_request_of_a_batch_that_breaks_connections_is_refused_and_the_other
     app.assert_accounting().await;
 }
 
-/// Breaks that have nothing to do with what was sent.
+/// The connection breaks for reasons other than the size of the jobs.
 #[tokio::test]
-async fn many_failovers_in_a_row_cost_latency_only() {
+async fn repeated_failovers_cost_only_latency() {
     let redis = Redis::start().await;
     let proxy = ChaosProxy::before(&redis, 11).await;
     let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
@@ -158,9 +159,10 @@ async fn many_failovers_in_a_row_cost_latency_only() {
     assert!(errors < 1.0, "{errors}");
 }
 
-/// Sends so many large ones for one organization, one after the other, while the other one goes on. Gives the answers to the
-/// large ones, and how many others there were, all of which were accepted.
-async fn beside_others(app: &App, bytes: usize, count: usize) -> (Vec<Reply>, usize) {
+/// Sends `count` large webhooks for one organization, one after the other, while the other
+/// organization sends small ones. Returns the answers to the large ones and the number of small
+/// ones, all of which were accepted.
+async fn with_other_callers(app: &App, bytes: usize, count: usize) -> (Vec<Reply>, usize) {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let caller = app.caller.clone();
     let others = tokio::spawn(async move {
@@ -177,17 +179,17 @@ async fn beside_others(app: &App, bytes: usize, count: usize) -> (Vec<Reply>, us
         replies.push(large(app, bytes).send().await);
     }
     stop.send_replace(true);
-    (replies, others.await.expect("all others are accepted"))
+    (replies, others.await.expect("all other requests are accepted"))
 }
 
-/// A webhook of the other organization, with a body of so many bytes.
+/// A webhook of the other organization with a body of `bytes` bytes.
 fn large(app: &App, bytes: usize) -> testkit::http::Call {
     let empty = json!({ "webhookId": "wh_1", "text": "" }).to_string().len();
     let body = json!({ "webhookId": "wh_1", "text": "x".repeat(bytes - empty) });
     app.post(body.to_string()).bearer("key_b")
 }
 
-/// To Redis, by what keeps one connection for all.
+/// Connections made to Redis for the shared connection.
 fn connections_made(app: &App) -> usize {
     app.hookgate.log().matches("connected to Redis").count()
 }

@@ -1,4 +1,4 @@
-//! What is written to Redis, and what happens when Redis or the way to it fails.
+//! What is written to Redis, and what happens when Redis or the connection to it fails.
 
 mod batching;
 mod chaos;

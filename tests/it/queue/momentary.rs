@@ -1,5 +1,5 @@
-//! What Redis refuses for a moment is asked again for as long as a request may wait: slots that move, a cluster that is down,
-//! data that is being loaded, a primary that is none for now.
+//! Refusals by Redis that pass are retried for as long as a request may wait: slots that move, a
+//! cluster that is down, data that is loading, a server that is no primary for a moment.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 const PREFIX: &str = "{bull}";
 
 #[tokio::test]
-async fn a_slot_that_moves_is_waited_for_and_followed() {
+async fn a_moving_slot_is_waited_for_and_followed() {
     let (first, second) = Redis::start_cluster(PREFIX).await;
     let slot = slot(&first).await;
     let (app, from) = (app(&first, second).await, "second");
@@ -23,10 +23,10 @@ async fn a_slot_that_moves_is_waited_for_and_followed() {
     set_slot(&first, &slot, &["IMPORTING", &ids[1]]).await;
     set_slot(&app.redis, &slot, &["MIGRATING", &ids[0]]).await;
     let calls = calls(&app, 20);
-    // The keys that there are and those that there are not yet would be on different nodes.
-    until("it was refused for that", async || in_flight(&app).await == 20.0).await;
+    // Existing and new keys would be on different nodes.
+    until("the batch is refused for now", async || in_flight(&app).await == 20.0).await;
     moves_keys(&app.redis, &first, &slot).await;
-    // Now none is here, and the node sends callers to the other one.
+    // Now this node has none of the keys and redirects clients to the other one.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for node in [&first, &app.redis] {
         set_slot(node, &slot, &["NODE", &ids[0]]).await;
@@ -34,7 +34,7 @@ async fn a_slot_that_moves_is_waited_for_and_followed() {
     assert_all_accepted(calls.join_all().await);
     assert_eq!(first.queue_named(PREFIX, "workflow-runner").waiting_ids().await.len(), 21);
     let log = app.hookgate.log();
-    for cause in ["TRYAGAIN Multiple keys", "TRYAGAIN the slot of the queue is at another node"] {
+    for cause in ["TRYAGAIN Multiple keys", "TRYAGAIN the slot of the queue has moved"] {
         assert!(log.contains(cause), "{cause}: {log}");
     }
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -42,7 +42,7 @@ async fn a_slot_that_moves_is_waited_for_and_followed() {
 }
 
 #[tokio::test]
-async fn a_slot_that_nobody_serves_is_waited_for() {
+async fn a_slot_without_a_node_is_waited_for() {
     let (first, second) = Redis::start_cluster(PREFIX).await;
     let slot = slot(&first).await;
     let app = app(&first, second).await;
@@ -50,7 +50,7 @@ async fn a_slot_that_nobody_serves_is_waited_for() {
     let one = [slot.clone()];
     let () = app.redis.query(cmd("CLUSTER").arg("DELSLOTS").arg(&one)).await;
     let calls = calls(&app, 8);
-    until("they wait", async || in_flight(&app).await == 8.0).await;
+    until("all requests wait", async || in_flight(&app).await == 8.0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let () = app.redis.query(cmd("CLUSTER").arg("ADDSLOTS").arg(&one)).await;
     assert_all_accepted(calls.join_all().await);
@@ -59,7 +59,7 @@ async fn a_slot_that_nobody_serves_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_slot_that_moves_for_too_long_is_refused_and_nothing_comes_of_it() {
+async fn a_slot_that_moves_too_long_adds_no_jobs_later() {
     let (first, second) = Redis::start_cluster(PREFIX).await;
     let slot = slot(&first).await;
     let app = App::build()
@@ -75,22 +75,22 @@ async fn a_slot_that_moves_for_too_long_is_refused_and_nothing_comes_of_it() {
     let metrics = app.hookgate.metrics().await;
     assert!(metrics.value("hookgate_redis_errors_total", &[("kind", "cluster")]) > 0.0);
     set_slot(&app.redis, &slot, &["STABLE"]).await;
-    until("jobs are taken", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("jobs are accepted", async || app.webhook("wh_1").send().await.status == 202).await;
     assert_eq!(app.redis.queue_named(PREFIX, "workflow-runner").waiting_ids().await.len(), 2);
 }
 
 #[tokio::test]
-async fn a_primary_that_is_a_replica_for_a_moment_costs_latency_only() {
-    // With the second, what it knows may not be asked for either.
+async fn a_momentary_demotion_costs_only_latency() {
+    // In the second case, Redis may not answer from its stale data either.
     for stale in ["yes", "no"] {
         let redis = Redis::start_with(&["--replica-serve-stale-data", stale]).await;
         let app = App::build().redis(redis).config(patient).start().await;
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-        let nobody = ports::free().to_string();
-        let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+        let unused_port = ports::free().to_string();
+        let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &unused_port])).await;
         let calls = calls(&app, 12);
-        until("it was refused for that", async || {
-            app.hookgate.log().contains("batch refused for now")
+        until("the batch is refused for now", async || {
+            app.hookgate.log().contains("batch refused temporarily")
         })
         .await;
         app.redis.promote().await;
@@ -100,28 +100,30 @@ async fn a_primary_that_is_a_replica_for_a_moment_costs_latency_only() {
 }
 
 #[tokio::test]
-async fn a_redis_that_loads_its_data_costs_latency_only() {
+async fn a_loading_redis_costs_only_latency() {
     let redis = Redis::start_slow_to_load(100_000).await;
     let mut app = App::build().redis(redis).config(patient).start().await;
     app.redis.restart_with_keys_to_load().await;
     let calls = calls(&app, 4);
-    until("it is loading", async || app.hookgate.log().contains("LOADING")).await;
+    until("Redis is loading", async || app.hookgate.log().contains("LOADING")).await;
     assert_all_accepted(calls.join_all().await);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 4);
 }
 
 #[tokio::test]
-async fn a_redis_that_is_busy_for_a_moment_costs_latency_only() {
+async fn a_momentarily_busy_redis_costs_only_latency() {
     let redis = Redis::start_with(&["--busy-reply-threshold", "50"]).await;
     let app = App::build().redis(redis).config(patient).start().await;
     let mut admin = app.redis.connect().await;
     let endless = app.redis.run_endless_script().await;
-    until("it is busy", async || cmd("PING").query_async::<()>(&mut admin).await.is_err()).await;
+    until("Redis is busy", async || cmd("PING").query_async::<()>(&mut admin).await.is_err()).await;
     let calls = calls(&app, 4);
-    until("it was refused for that", async || app.hookgate.log().contains("batch refused for now"))
-        .await;
+    until("the batch is refused for now", async || {
+        app.hookgate.log().contains("batch refused temporarily")
+    })
+    .await;
     let () = cmd("SCRIPT").arg("KILL").query_async(&mut admin).await.expect("killed");
-    assert!(endless.await.expect("no panic").is_err(), "it was killed");
+    assert!(endless.await.expect("the task does not panic").is_err(), "the script was killed");
     assert_all_accepted(calls.join_all().await);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 4);
 }
@@ -130,7 +132,7 @@ fn patient(config: &mut testkit::Config) {
     config.set("queue.enqueue_timeout", "20s");
 }
 
-/// The slot of the queue is on the second node, the address names the first.
+/// The slot of the queue is on the second node; the address names the first.
 async fn app(first: &Redis, second: Redis) -> App {
     let address = format!("redis-cluster://127.0.0.1:{}", first.port());
     let app = App::build().redis(second).redis_address(&address).config(|config| {
@@ -167,7 +169,7 @@ async fn set_slot(node: &Redis, slot: &str, how: &[&str]) {
     let () = node.query(cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(how)).await;
 }
 
-/// All keys of the slot, to the other node.
+/// Moves all keys of the slot to the other node.
 async fn moves_keys(from: &Redis, to: &Redis, slot: &str) {
     let keys: Vec<String> =
         from.query(cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(1000)).await;

@@ -1,5 +1,5 @@
-//! Redis and MongoDB away, hung, full, read-only and back, under load: everybody is answered, nobody is lied to, and service
-//! returns by itself.
+//! Redis and MongoDB away, hung, full, read-only and back, under load: every request gets a true
+//! answer, and service returns without intervention.
 
 use mongodb::bson::to_document;
 use redis::cmd;
@@ -8,11 +8,11 @@ use testkit::ledger::{self, Answer, Load, Verdict};
 use testkit::wait::until;
 use testkit::{App, Mongo, Redis, ports};
 
-/// Enough requests to see that a state lasts.
+/// Enough requests to show that a state lasts.
 const SOME: usize = 40;
 
 #[tokio::test]
-async fn redis_killed_and_restarted_under_load_loses_and_doubles_nothing() {
+async fn a_restart_of_redis_under_load_neither_loses_nor_duplicates_jobs() {
     let mut app = app(Redis::start_durable().await).await;
     let load = Load::start(&app.caller);
     for _ in 0..3 {
@@ -28,7 +28,7 @@ async fn redis_killed_and_restarted_under_load_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_yet_is_waited_for() {
+async fn a_redis_that_has_not_started_is_waited_for() {
     let redis = Redis::start().await;
     redis.kill9().await;
     let mut app = App::build().redis(redis).start_unready().await;
@@ -54,7 +54,7 @@ async fn a_redis_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_frozen_redis_is_given_up_and_taken_back() {
+async fn a_frozen_redis_is_abandoned_and_used_again_after_the_thaw() {
     let app = app(Redis::start().await).await;
     let load = Load::start(&app.caller);
     for _ in 0..2 {
@@ -69,12 +69,12 @@ async fn a_frozen_redis_is_given_up_and_taken_back() {
     let verdict = judged(load, &app).await;
     assert!(
         verdict.unknown > 0,
-        "what was on the wire when Redis froze may have arrived: {verdict}"
+        "requests on the wire when Redis froze may have arrived: {verdict}"
     );
 }
 
 #[tokio::test]
-async fn connections_to_redis_that_break_under_load_lose_and_double_nothing() {
+async fn broken_connections_under_load_neither_lose_nor_duplicate_jobs() {
     let app = app(Redis::start().await).await;
     let load = Load::start(&app.caller);
     for _ in 0..20 {
@@ -87,7 +87,7 @@ async fn connections_to_redis_that_break_under_load_lose_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn callers_do_not_notice_that_redis_has_forgotten_the_script() {
+async fn a_lost_script_in_redis_fails_no_request() {
     let app = app(Redis::start().await).await;
     let load = Load::start(&app.caller);
     for _ in 0..20 {
@@ -101,13 +101,13 @@ async fn callers_do_not_notice_that_redis_has_forgotten_the_script() {
 }
 
 #[tokio::test]
-async fn a_redis_that_has_become_a_replica_takes_nothing_until_it_is_primary_again() {
+async fn a_redis_that_becomes_a_replica_gets_no_jobs_until_it_is_primary() {
     let app = app(Redis::start().await).await;
-    let nobody = ports::free().to_string();
+    let unused_port = ports::free().to_string();
     let load = Load::start(&app.caller);
     for _ in 0..2 {
         load.more_accepted(SOME).await;
-        let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+        let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &unused_port])).await;
         app.hookgate.unready().await;
         load.more("surely refused", SOME, |answer| matches!(answer, Answer::Nothing { .. })).await;
         let () = app.redis.query(cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
@@ -118,7 +118,7 @@ async fn a_redis_that_has_become_a_replica_takes_nothing_until_it_is_primary_aga
 }
 
 #[tokio::test]
-async fn a_full_redis_refuses_whole_requests() {
+async fn a_full_redis_refuses_requests_as_a_whole() {
     let app = App::build()
         .documents(ledger::documents())
         .config(|config| {
@@ -133,13 +133,13 @@ async fn a_full_redis_refuses_whole_requests() {
     limit_memory(&app, "0").await;
     load.more_accepted(SOME).await;
     let verdict = judged(load, &app).await;
-    // It says so before the first write, so that nobody is left in doubt.
+    // Redis refuses before the first write, so no caller is left in doubt.
     assert_eq!(verdict.unknown, 0, "{verdict}");
     assert_eq!(verdict.promised_jobs, verdict.standing_jobs);
 }
 
 #[tokio::test]
-async fn a_redis_above_the_watermark_is_spared_before_it_is_full() {
+async fn a_redis_above_the_watermark_gets_no_jobs() {
     let app = App::start().await;
     let ballast = "x".repeat(40 << 20);
     let () = app.redis.query(cmd("SET").arg("ballast").arg(ballast)).await;
@@ -155,7 +155,7 @@ async fn a_redis_above_the_watermark_is_spared_before_it_is_full() {
         reply.status == expected
     };
     assert!(send(202).await);
-    // At 95 %, where Redis itself would still take some two megabytes.
+    // The watermark is at 95 %, where Redis itself would still accept some two megabytes.
     let used = app.redis.info("memory", "used_memory").await.parse::<u64>().expect("bytes");
     limit_memory(&app, &(used / 95 * 100).to_string()).await;
     until("webhooks are refused", async || send(503).await).await;
@@ -167,7 +167,7 @@ async fn a_redis_above_the_watermark_is_spared_before_it_is_full() {
 }
 
 #[tokio::test]
-async fn requests_are_served_from_memory_while_mongodb_is_away() {
+async fn requests_are_served_from_memory_during_a_mongodb_outage() {
     let mut mongo = Mongo::start().await;
     let database = mongo.database().await;
     let documents = ledger::documents();
@@ -189,7 +189,7 @@ async fn requests_are_served_from_memory_while_mongodb_is_away() {
     assert_eq!(verdict.nothing + verdict.unknown, 0, "{verdict}");
 }
 
-/// With workflows for a load, and little patience with Redis.
+/// An app with the workflows of a load and short timeouts for Redis.
 async fn app(redis: Redis) -> App {
     let app = App::build().documents(ledger::documents()).redis(redis);
     app.config(|config| {
@@ -199,11 +199,11 @@ async fn app(redis: Redis) -> App {
     .await
 }
 
-/// Stops the load and holds what stands in Redis against what callers were told.
+/// Stops the load and compares the jobs in Redis with the answers.
 async fn judged(load: Load, app: &App) -> Verdict {
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "somebody was not answered: {verdict}");
+    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "a request was not answered: {verdict}");
     let other: Vec<_> = verdict.codes.iter().filter(|&code| code != "queue_unavailable").collect();
     assert!(other.is_empty(), "other refusals: {other:?}");
     app.assert_accounting().await;

@@ -1,12 +1,13 @@
-//! Three times as much as can be carried out: what can be is, and the rest is refused at once.
+//! Three times as many requests as the capacity: the service carries out as many as it can and
+//! refuses the rest at once.
 //!
-//! A few seconds by default; the measured run is
+//! The default takes a few seconds. The measured run is
 //!
 //! ```sh
 //! OVERLOAD_SECONDS=60 cargo test --test it queue::overload -- --nocapture
 //! ```
 
-#![expect(clippy::print_stdout, reason = "the figures are what a long run is made for")]
+#![expect(clippy::print_stdout, reason = "a long run prints its figures")]
 
 use std::time::Duration;
 
@@ -17,23 +18,24 @@ use testkit::{App, Caller, Redis};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Redis answers one call at a time, with so many jobs, in so long: 400 jobs a second, however fast the machine is.
+/// Redis executes one call of this many jobs at a time, in this time: 400 jobs a second, on any
+/// machine.
 const JOBS_OF_A_CALL: u32 = 8;
 const CALL: Duration = Duration::from_millis(20);
 
-/// Requests that may wait: for a sixth of a second.
+/// Requests that may wait, for a sixth of a second.
 const IN_FLIGHT: u32 = 64;
 
 const TICK: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_be_carried_out_is_and_the_rest_is_refused_at_once() {
+async fn an_overload_is_served_up_to_capacity_and_the_rest_refused_at_once() {
     let span = Duration::from_secs(from_environment("OVERLOAD_SECONDS", 3));
     let redis = Redis::start().await;
     let proxy = ChaosProxy::before(&redis, 1).await;
     let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
         config.set("server.workers", 1).set("telemetry.log", "info");
-        // However slowly this machine carries the bytes, what is let in is carried out, and no connection is closed.
+        // Admitted requests succeed and no connection is closed, however slow the machine is.
         patient(config);
         config.set("queue.batch.max_jobs", JOBS_OF_A_CALL).set("queue.batch.max_in_flight", 1);
         config.set("limits.in_flight_requests", IN_FLIGHT);
@@ -42,15 +44,18 @@ async fn what_can_be_carried_out_is_and_the_rest_is_refused_at_once() {
     let app = app.start().await;
     proxy.all().delay(Way::ToClient, CALL..=CALL);
 
-    let peak = as_many_as_it_takes(&app.caller, span).await;
+    let peak = load_at_capacity(&app.caller, span).await;
     let capacity = f64::from(JOBS_OF_A_CALL) / CALL.as_secs_f64();
-    let overload = three_times(&app.caller, capacity, span).await;
-    println!("at its best {:.0} a second; offered {:.0}:", peak.rate(), 3.0 * capacity);
+    let overload = load_at_three_times_capacity(&app.caller, capacity, span).await;
+    println!("capacity {:.0} a second; offered {:.0}:", peak.rate(), 3.0 * capacity);
     println!("{:.0} a second, {:.2} of that", overload.rate(), overload.rate() / peak.rate());
     println!("refused {} in {:?} (p99)", overload.refused.len(), overload.slowest_refusals());
 
-    assert_eq!(peak.refused.len(), 0, "there is room for all of them");
-    assert!(overload.accepted > 0 && overload.refused.len() > overload.accepted, "it is too much");
+    assert_eq!(peak.refused.len(), 0, "there is room for all requests");
+    assert!(
+        overload.accepted > 0 && overload.refused.len() > overload.accepted,
+        "the load is over the capacity"
+    );
     let jobs = app.redis.queue().waiting_ids().await.len();
     assert_eq!(jobs, peak.accepted + overload.accepted);
     app.assert_accounting().await;
@@ -83,8 +88,8 @@ impl Tally {
     }
 }
 
-/// Some callers, fewer than are let in, who wait for their answers.
-async fn as_many_as_it_takes(caller: &Caller, span: Duration) -> Tally {
+/// Fewer callers than the in-flight limit, which wait for their answers.
+async fn load_at_capacity(caller: &Caller, span: Duration) -> Tally {
     let begun = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..IN_FLIGHT * 3 / 4 {
@@ -103,8 +108,8 @@ async fn as_many_as_it_takes(caller: &Caller, span: Duration) -> Tally {
     tally
 }
 
-/// Requests at a rate that does not care for answers.
-async fn three_times(caller: &Caller, capacity: f64, span: Duration) -> Tally {
+/// Requests at a fixed rate, whatever the answers.
+async fn load_at_three_times_capacity(caller: &Caller, capacity: f64, span: Duration) -> Tally {
     let begun = Instant::now();
     let (mut ticks, mut calls) = (interval(TICK), JoinSet::new());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -123,7 +128,7 @@ async fn three_times(caller: &Caller, capacity: f64, span: Duration) -> Tally {
     tally
 }
 
-/// `None` if it was accepted, or how long its refusal took.
+/// `None` if the request was accepted, else how long its refusal took.
 async fn send(caller: &Caller) -> Option<Duration> {
     let begun = Instant::now();
     let reply = caller.webhook("wh_1").send().await;

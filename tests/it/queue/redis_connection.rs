@@ -1,9 +1,10 @@
-//! The connection to Redis stuck, silent, slow, refused or broken, under load: memory stays bounded, everybody is answered,
-//! and service returns by itself. Each is a defect of the client library that must not show (`docs/adr/0015`).
+//! The connection to Redis stuck, silent, slow, refused or broken, under load: memory stays
+//! bounded, every request is answered, and service returns without intervention. Each case is a
+//! defect of the client library that must not show (`docs/adr/0015`).
 
 #![expect(
     clippy::print_stdout,
-    reason = "how soon service returned is worth reading, if not asserting"
+    reason = "the time until service returned is printed, not asserted"
 )]
 
 use std::time::Duration;
@@ -18,27 +19,29 @@ use tokio::time::Instant;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// More than is ever on the wire with [`for_many`], so that requests queue up. They are few and pause long enough that a busy
-/// machine, on which they share a thread with the proxy, still has time for the requests of all.
+/// More callers than [`with_little_on_the_wire`] allows on the wire, so that requests queue up.
+/// They are few and pause long enough that a busy machine, on which they share a thread with the
+/// proxy, has time for the requests of all.
 const MANY: Pace = Pace { callers: 80, pause: Duration::from_millis(50), requests: 2000 };
 
-/// At most 4 calls of some 5 requests are on the wire, and may wait as long as in a service as shipped.
-fn for_many(config: &mut Config) {
+/// At most 4 calls of some 5 requests are on the wire; their timeout is the default.
+fn with_little_on_the_wire(config: &mut Config) {
     config.set("queue.batch.max_jobs", 16).set("queue.batch.max_in_flight", 4);
     config.set("queue.enqueue_timeout", "2s");
 }
 
 #[tokio::test]
-async fn a_frozen_redis_is_found_out_under_traffic_and_does_not_run_what_was_given_up() {
-    let (app, _proxy) = app(for_many).await;
+async fn a_frozen_redis_is_detected_and_executes_nothing_abandoned() {
+    let (app, _proxy) = app(with_little_on_the_wire).await;
     let load = Load::at(MANY, &app.caller);
     load.more_accepted(300).await;
     app.redis.freeze();
     load.more_refused(160).await;
-    // Those that were on the wire when it froze, and what was sent until the silence was noticed, may have arrived.
+    // Requests that were on the wire when Redis froze, or were sent before the silence was noticed,
+    // may have arrived.
     let unknown = load.ledger().count(is_unknown);
     load.more_refused(160).await;
-    assert_eq!(load.ledger().count(is_unknown), unknown, "nothing is sent to it any more");
+    assert_eq!(load.ledger().count(is_unknown), unknown, "nothing more is sent to Redis");
     let back = thawed(&app, &load).await;
     let verdict = judged(load, &app).await;
     println!("back {back:?} after the thaw; {verdict}");
@@ -49,7 +52,7 @@ fn is_unknown(answer: &Answer) -> bool {
 }
 
 #[tokio::test]
-async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
+async fn large_bodies_for_a_frozen_redis_use_bounded_memory() {
     let (app, _proxy) = app(|config| {
         config.set("limits.in_flight_bytes", "8MiB");
         config.set("limits.organization.in_flight_share", 1.0);
@@ -72,7 +75,7 @@ async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
         most = most.max(resident(&app).await - before);
     }
     println!("{:.1} MiB more while frozen", most / MIB);
-    // All of it would be a hundred.
+    // Keeping everything in memory would take a hundred MiB.
     assert!(most < 48.0 * MIB, "{:.1} MiB more for 8 MiB in flight", most / MIB);
     app.redis.thaw();
     until("large bodies are accepted", async || app.post(body(9999)).send().await.status == 202)
@@ -80,9 +83,9 @@ async fn large_bodies_for_a_frozen_redis_do_not_pile_up() {
 }
 
 #[tokio::test]
-async fn a_full_queue_when_the_connection_breaks_is_emptied_when_it_is_back() {
+async fn a_full_queue_drains_after_a_reconnect() {
     let (app, proxy) = app(|config| {
-        for_many(config);
+        with_little_on_the_wire(config);
         config.set("limits.in_flight_requests", 50);
         config.set("limits.organization.in_flight_share", 1.0);
     })
@@ -98,48 +101,48 @@ async fn a_full_queue_when_the_connection_breaks_is_emptied_when_it_is_back() {
     }
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    assert!(verdict.codes.contains("overloaded"), "the queue was full: {verdict}");
+    assert!(verdict.codes.contains("overloaded"), "the queue is full: {verdict}");
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn a_black_hole_is_left_for_a_new_connection() {
-    // One for all workers, and one for each; besides there is that of health.
+async fn a_black_hole_is_replaced_by_a_new_connection() {
+    // One connection for all workers, and one for each worker; besides, there is the one of the
+    // health check.
     for (connections, for_jobs) in [(1, 1), (0, 2)] {
         let (app, proxy) = app(|config| {
             config.set("server.workers", 2).set("queue.connections", connections);
-            // Silence is noticed after half of it. A busy machine has the other half for the new connection.
+            // Silence is noticed after half of this time. A busy machine has the other half for the
+            // new connection.
             config.set("queue.enqueue_timeout", "4s");
         })
         .await;
         let load = Load::start(&app.caller);
         load.more_accepted(40).await;
-        // What is open answers no more, without a sign of having ended; new connections do.
+        // Open connections answer nothing and do not close; new ones work.
         let accepted = proxy.counts().accepted;
         proxy.open().black_hole();
-        until("new ones are made", async || proxy.counts().accepted > accepted + for_jobs).await;
+        until("new connections are made", async || proxy.counts().accepted > accepted + for_jobs)
+            .await;
         load.more_accepted(200).await;
         let verdict = judged(load, &app).await;
-        assert_eq!(verdict.nothing + verdict.unknown, 0, "nobody has noticed: {verdict}");
+        assert_eq!(verdict.nothing + verdict.unknown, 0, "no request has failed: {verdict}");
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_died_while_nobody_used_it_is_replaced_before_somebody_does() {
+async fn a_dead_idle_connection_is_replaced_before_its_next_use() {
     let (app, proxy) = app(|_| {}).await;
     let accepted = proxy.counts().accepted;
     proxy.open().black_hole();
-    until("that for jobs and that of health are replaced", async || {
-        proxy.counts().accepted >= accepted + 2
-    })
-    .await;
+    until("both connections are replaced", async || proxy.counts().accepted >= accepted + 2).await;
     app.hookgate.ready().await;
     let metrics = app.hookgate.metrics().await;
-    assert!(metrics.sum("hookgate_redis_errors_total") == 0.0, "no request was needed for it");
+    assert!(metrics.sum("hookgate_redis_errors_total") == 0.0, "no request was needed");
 }
 
 #[tokio::test]
-async fn a_black_hole_for_all_connections_is_told_and_left_when_it_ends() {
+async fn a_black_hole_for_all_connections_is_reported_until_it_ends() {
     let (app, proxy) = app(|_| {}).await;
     let load = Load::start(&app.caller);
     for _ in 0..2 {
@@ -157,15 +160,18 @@ async fn a_black_hole_for_all_connections_is_told_and_left_when_it_ends() {
 }
 
 #[tokio::test]
-async fn connections_that_break_again_and_again_cost_no_memory() {
+async fn repeatedly_broken_connections_leak_no_memory() {
     let (app, proxy) = app(|_| {}).await;
     let load = Load::start(&app.caller);
     let break_some = async |times: u32| {
         for _ in 0..times {
             let accepted = proxy.counts().accepted;
             proxy.open().cut(Cut::Reset);
-            // That of health may take its time.
-            until("that for jobs is made again", async || proxy.counts().accepted > accepted).await;
+            // The connection of the health check may be made later.
+            until("the connection for jobs is made again", async || {
+                proxy.counts().accepted > accepted
+            })
+            .await;
             load.more_accepted(4).await;
         }
     };
@@ -173,20 +179,23 @@ async fn connections_that_break_again_and_again_cost_no_memory() {
     let before = resident(&app).await;
     break_some(150).await;
     let more = resident(&app).await - before;
-    println!("{:.2} MiB more after 150 connections have broken, and those of health", more / MIB);
+    println!(
+        "{:.2} MiB more after 150 broken connections for jobs and those of the health check",
+        more / MIB
+    );
     assert!(more < 3.0 * MIB, "{:.2} MiB more", more / MIB);
     judged(load, &app).await;
 }
 
 #[tokio::test]
-async fn a_redis_that_is_away_for_long_is_tried_for_ever() {
+async fn reconnecting_never_gives_up() {
     let (mut app, _proxy) = app(|_| {}).await;
     let load = Load::start(&app.caller);
     load.more_accepted(40).await;
     app.redis.kill9().await;
-    // Each of them waits for as long as a request may.
+    // Each request waits for the whole timeout.
     load.more_refused(60).await;
-    // Memory of jobs is gone with this Redis, and so is the ledger.
+    // This Redis has lost its jobs, so the ledger no longer applies.
     drop(load);
     app.redis.start_again();
     let begun = Instant::now();
@@ -196,7 +205,7 @@ async fn a_redis_that_is_away_for_long_is_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn slow_and_crumbled_connections_are_only_slow() {
+async fn slow_and_fragmented_connections_only_add_latency() {
     let (app, proxy) = app(|config| {
         config.set("queue.enqueue_timeout", "10s");
     })
@@ -223,7 +232,7 @@ async fn slow_and_crumbled_connections_are_only_slow() {
 }
 
 #[tokio::test]
-async fn a_redis_that_has_moved_is_found_at_its_new_place() {
+async fn a_redis_is_found_at_its_new_address() {
     let (app, proxy) = app(|_| {}).await;
     let other = Redis::start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
@@ -244,7 +253,7 @@ async fn app(change: impl FnOnce(&mut Config)) -> (App, ChaosProxy) {
     (app.start().await, proxy)
 }
 
-/// Thaws Redis and waits for the first webhook that is accepted; tells how long that took.
+/// Thaws Redis and waits for the first accepted webhook; returns how long that took.
 async fn thawed(app: &App, load: &Load) -> Duration {
     let begun = Instant::now();
     app.redis.thaw();
@@ -257,12 +266,12 @@ async fn thawed(app: &App, load: &Load) -> Duration {
 async fn judged(load: Load, app: &App) -> Verdict {
     let verdict = load.stop().await.judge(&app.redis).await;
     verdict.assert_sound();
-    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "somebody was not answered: {verdict}");
+    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "a request was not answered: {verdict}");
     app.assert_accounting().await;
     verdict
 }
 
-/// Bytes of memory that Hookgate has.
+/// Bytes of memory that Hookgate uses.
 async fn resident(app: &App) -> f64 {
     app.hookgate.metrics().await.value("process_resident_memory_bytes", &[])
 }

@@ -1,4 +1,5 @@
-//! `queue.wait_replicas`: a 202 when so many replicas have the jobs, and not before; and what it is for, a failover.
+//! `queue.wait_replicas`: a 202 only once this many replicas have the jobs, and the failover that
+//! it is for.
 
 use redis::cmd;
 use serde_json::json;
@@ -10,13 +11,18 @@ use testkit::wait::until;
 use testkit::{App, Redis};
 
 #[tokio::test]
-async fn what_is_accepted_is_on_the_replica() {
+async fn an_accepted_job_is_on_the_replica() {
     let (app, replica) = app_with_replica("2s").await;
     for number in 1..=50 {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-        assert_eq!(replica.queue().waiting_ids().await.len(), number, "without waiting for it");
+        assert_eq!(
+            replica.queue().waiting_ids().await.len(),
+            number,
+            "each batch waits for the replica"
+        );
     }
-    // These went one by one, with a WAIT for each batch; one more only where the replica was silent for half a second.
+    // These requests went one by one, with a WAIT for each batch, and one more where the replica
+    // was silent for half a second.
     let waits = app.redis.info("commandstats", "cmdstat_wait").await;
     let calls = waits.split([',', '=']).nth(1).and_then(|calls| calls.parse::<usize>().ok());
     assert!(calls.is_some_and(|calls| (50..=55).contains(&calls)), "{waits}");
@@ -24,28 +30,28 @@ async fn what_is_accepted_is_on_the_replica() {
 }
 
 #[tokio::test]
-async fn without_the_replica_nobody_can_say_and_a_repeat_with_a_key_settles_it() {
+async fn a_missing_replica_leaves_a_job_in_doubt_until_a_keyed_repeat() {
     let (app, replica) = app_with_replica("500ms").await;
     replica.freeze();
     let send = async || app.webhook("wh_1").header("idempotency-key", "k").send().await;
     let kind = [("kind", "too_few_replicas")];
-    until("the replica is missed", async || {
+    until("readiness reports the missing replica", async || {
         send().await.assert_not_enqueued("unknown");
         app.hookgate.metrics().await.value("hookgate_redis_errors_total", &kind) > 0.0
     })
     .await;
     send().await.assert_not_enqueued("unknown");
-    // It is on the primary, and was added once.
+    // The job is on the primary, once.
     app.redis.queue().only_job().await;
 
     replica.thaw();
     until("the repeat is accepted", async || send().await.status == 202).await;
     app.redis.queue().only_job().await;
-    until("the replica has it", async || replica.queue().waiting_ids().await.len() == 1).await;
+    until("the replica has the job", async || replica.queue().waiting_ids().await.len() == 1).await;
 }
 
 #[tokio::test]
-async fn a_batch_that_is_asked_for_again_waits_for_replicas_too() {
+async fn a_second_attempt_waits_for_replicas_too() {
     let (app, replica) = app_with_replica("3s").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     replica.freeze();
@@ -53,20 +59,21 @@ async fn a_batch_that_is_asked_for_again_waits_for_replicas_too() {
     let sent = tokio::spawn(async move { caller.webhook("wh_1").send().await });
     until("the job is on the primary", async || app.redis.queue().waiting_ids().await.len() == 2)
         .await;
-    // The connection that waits for the replica breaks; the one that asks again has written nothing itself.
+    // The connection that waits for the replica breaks; the one that asks again has written nothing
+    // itself.
     let _: u64 = app.redis.query(cmd("CLIENT").arg(&["KILL", "TYPE", "normal"])).await;
     let resent = async || {
         app.hookgate.metrics().await.value("hookgate_redis_resent_batches_total", &[]) > 0.0
     };
-    until("it is asked for again", resent).await;
-    assert!(!sent.is_finished(), "the replica has nothing");
+    until("the batch is sent again", resent).await;
+    assert!(!sent.is_finished(), "the replica has no job");
     replica.thaw();
-    assert_eq!(sent.await.expect("no panic").matched(), 1);
+    assert_eq!(sent.await.expect("the task does not panic").matched(), 1);
     assert_eq!(replica.queue().waiting_ids().await, ["1", "2"]);
 }
 
 #[tokio::test]
-async fn a_failover_under_load_loses_and_doubles_nothing_that_a_replica_had() {
+async fn a_failover_under_load_neither_loses_nor_duplicates_replicated_jobs() {
     let primary = Redis::start().await;
     let replica = primary.start_replica().await;
     let sentinel = Sentinel::start(&primary, 1).await;
@@ -85,15 +92,15 @@ async fn a_failover_under_load_loses_and_doubles_nothing_that_a_replica_had() {
     load.more_accepted(100).await;
     let verdict = load.stop().await.judge(&replica).await;
     verdict.assert_sound();
-    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "somebody was not answered: {verdict}");
+    assert_eq!(verdict.not_sent + verdict.unanswered, 0, "a request was not answered: {verdict}");
     app.assert_accounting().await;
 }
 
 #[tokio::test]
-async fn replicas_that_are_asked_for_and_not_there_are_a_reason_not_to_be_ready() {
+async fn missing_replicas_make_the_service_not_ready() {
     let (app, replica) = app_with_replica("500ms").await;
     replica.kill9().await;
-    until("readiness tells of the replicas", async || {
+    until("readiness reports the replicas", async || {
         let (status, report) = app.hookgate.readiness().await;
         status == 503 && report["reasons"].to_string().contains("0 of the 1 replicas")
     })
@@ -109,24 +116,28 @@ async fn replicas_that_are_asked_for_and_not_there_are_a_reason_not_to_be_ready(
 }
 
 #[tokio::test]
-async fn a_replica_that_is_still_loading_degrades_until_it_is_in_sync() {
-    // A replica that comes is let wait before it is given the data.
+async fn a_loading_replica_degrades_until_it_is_in_sync() {
+    // The primary lets a new replica wait before it sends the data.
     let options = ["--appendonly", "yes", "--repl-diskless-sync-delay", "3600"];
     let app = App::build().redis(Redis::start_with(&options).await).start().await;
     in_sync(&app, 0, 0).await;
-    assert_eq!(app.hookgate.readiness().await.1["degraded"], json!([]), "none is no fault");
+    assert_eq!(
+        app.hookgate.readiness().await.1["degraded"],
+        json!([]),
+        "no degradation is reported"
+    );
     let port = app.redis.port().to_string();
     let replica = Redis::start_with(&["--replicaof", &format!("127.0.0.1 {port}")]).await;
     in_sync(&app, 0, 1).await;
     let loading = format!("replica 127.0.0.1:{} is still loading", replica.port());
     degraded(&app, &loading).await;
-    assert_eq!(app.hookgate.readiness().await.0, 200, "it is ready all the same");
+    assert_eq!(app.hookgate.readiness().await.0, 200, "the service is still ready");
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let (code, report) = check_connect(&app.hookgate.config).await;
     let counts = (&report["redis"]["replicas"], &report["redis"]["replicas_in_sync"]);
     assert_eq!((code, counts), (0, (&json!(1), &json!(0))), "{report}");
     assert!(report["redis"]["warnings"].to_string().contains(&loading), "{report}");
-    // WAIT does not count it.
+    // WAIT does not count the replica.
     let mut waits = app.hookgate.config.clone();
     waits.set("queue.wait_replicas", 1);
     let (code, report) = check_connect(&waits).await;
@@ -144,7 +155,7 @@ async fn a_replica_that_is_still_loading_degrades_until_it_is_in_sync() {
 }
 
 #[tokio::test]
-async fn a_replica_that_hangs_degrades_until_it_goes_on() {
+async fn a_hung_replica_degrades_until_it_continues() {
     let primary = Redis::start_durable().await;
     let replica = primary.start_replica().await;
     let app = App::build().redis(primary).start().await;
@@ -156,12 +167,12 @@ async fn a_replica_that_hangs_degrades_until_it_goes_on() {
     until("it is logged", async || app.hookgate.log().contains(logged)).await;
     replica.thaw();
     in_sync(&app, 1, 0).await;
-    assert_eq!(app.hookgate.log().matches(logged).count(), 1, "it is logged once");
+    assert_eq!(app.hookgate.log().matches(logged).count(), 1, "the line is logged once");
 }
 
-/// Replicas that take seconds are held against what was written before that, at whatever rate.
+/// Replicas that lag by seconds are compared with what was written before, at any rate of writes.
 #[tokio::test]
-async fn a_replica_that_cannot_keep_up_degrades() {
+async fn a_lagging_replica_degrades() {
     let redis = Redis::start_durable().await;
     let fake = FakeRedis::before(&redis).await;
     let info = "role:master\r\nconnected_slaves:2\r\n\
@@ -187,7 +198,7 @@ async fn in_sync(app: &App, in_sync: usize, out_of_sync: usize) {
 }
 
 async fn degraded(app: &App, note: &str) {
-    until(&format!("{note} is told"), async || {
+    until(&format!("{note} is reported"), async || {
         let (_, report) = app.hookgate.readiness().await;
         report.get("degraded").is_some_and(|notes| notes.to_string().contains(note))
     })

@@ -1,4 +1,5 @@
-//! Workers of every supported release of BullMQ run Hookgate's jobs, and what watches a queue sees them.
+//! BullMQ workers of every supported release run Hookgate's jobs, and tools that watch a queue show
+//! them.
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +120,7 @@ async fn finished_jobs_are_kept_or_removed_as_configured() {
 }
 
 #[tokio::test]
-async fn jobs_run_without_events_of_their_being_added() {
+async fn jobs_without_added_events_run() {
     for release in Official::ALL {
         let app = App::with(|config| {
             config.set("queue.events", false);
@@ -205,11 +206,11 @@ async fn bull_board_lists_and_counts_the_jobs() {
     assert_board(&app, "waiting", json!({ "waiting": 5 })).await;
 
     let mut calls = Calls::start();
-    NODE_6.tell(&mut calls, &app.redis, OURS, "pause").await;
+    NODE_6.run_method(&mut calls, &app.redis, OURS, "pause").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     let board = node::board(&app.redis, OURS, "waiting").await;
     assert_eq!(board["queues"][0]["isPaused"], true);
-    NODE_6.tell(&mut calls, &app.redis, OURS, "resume").await;
+    NODE_6.run_method(&mut calls, &app.redis, OURS, "resume").await;
 
     let worker = NODE_5.worker(&app.redis, OURS, &[]).await;
     worker.reports("completed", 6).await;
@@ -217,7 +218,8 @@ async fn bull_board_lists_and_counts_the_jobs() {
     assert_board(&app, "completed", json!({ "completed": 6 })).await;
 }
 
-/// It shows as many jobs as it counts in this state, none in any other, and what Hookgate has put into them.
+/// Asserts that the board shows as many jobs as it counts in this state, none in any other, and
+/// their contents.
 async fn assert_board(app: &App, state: &str, expected: Value) {
     let board = node::board(&app.redis, OURS, state).await;
     let queue = &board["queues"][0];

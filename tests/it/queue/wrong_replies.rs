@@ -1,11 +1,12 @@
-//! Replies that no Redis should give: never a wrong 202, never a job twice, and the truth about what was added.
+//! Replies that no Redis should give: never a wrong 202, never a duplicated job, and true
+//! statements about what was added.
 
 use testkit::fake_redis::{Answer, FakeRedis};
 use testkit::{App, Redis};
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn a_reply_that_cannot_be_believed_is_asked_for_again() {
+async fn an_implausible_reply_is_requested_again() {
     let (app, fake) = app().await;
     let mut accepted = 0;
     for nonsense in [
@@ -16,10 +17,10 @@ async fn a_reply_that_cannot_be_believed_is_asked_for_again() {
         "+OK\r\n",
         "$0\r\n\r\n",
         "$1\r\n*\r\n",
-        // Another batch's, or for more requests than there are.
+        // The reply to another batch, or a reply for more requests than there are.
         "$21\r\n987654 1795470574245 *\r\n",
         "$20\r\n99 1795470574245 AAA\r\n",
-        // Not even RESP.
+        // A reply that is not RESP.
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "$99999999999999999999\r\n",
         "\0\0\0\0",
@@ -33,7 +34,7 @@ async fn a_reply_that_cannot_be_believed_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn half_a_reply_or_none_is_asked_for_again() {
+async fn an_incomplete_or_missing_reply_is_requested_again() {
     let (app, fake) = app().await;
     let answers = [Answer::HalfThenClose, Answer::Silence, Answer::Close, Answer::HalfThenClose];
     for (number, answer) in answers.into_iter().enumerate() {
@@ -44,17 +45,17 @@ async fn half_a_reply_or_none_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_reply_too_many_acknowledges_nobody_else() {
+async fn a_surplus_reply_acknowledges_no_other_request() {
     let (app, fake) = app().await;
     let number = |reply: &str| format!("${}\r\n{reply}\r\n", reply.len());
     for extra in [number("1 1795470574245 *"), number("2 1795470574245 *"), ":1\r\n".to_owned()] {
-        fake.answer_next("EVAL", Answer::behind(&extra));
+        fake.answer_next("EVAL", Answer::after(&extra));
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         let before = app.redis.queue().waiting_ids().await.len();
-        // The next one is not taken for acknowledged by what came too much: here it is refused in truth.
+        // The surplus reply does not acknowledge the next batch, which Redis really refuses here.
         fake.answer_always("EVAL", Answer::instead("-OOM command not allowed\r\n"));
         app.webhook("wh_1").send().await.assert_not_enqueued("none");
-        fake.answer_truly();
+        fake.answer_normally();
         assert_eq!(app.redis.queue().waiting_ids().await.len(), before);
     }
     fake.answer_next("EVAL", Answer::before(number("1 1795470574245 *")));
@@ -63,7 +64,7 @@ async fn a_reply_too_many_acknowledges_nobody_else() {
 }
 
 #[tokio::test]
-async fn replies_in_the_wrong_order_acknowledge_nobody_else() {
+async fn replies_in_the_wrong_order_acknowledge_no_other_request() {
     let (app, fake) = app().await;
     for round in 1..=5 {
         fake.answer_next("EVAL", Answer::Swapped);
@@ -72,7 +73,7 @@ async fn replies_in_the_wrong_order_acknowledge_nobody_else() {
 }
 
 #[tokio::test]
-async fn an_error_is_a_refusal_and_nothing_is_there() {
+async fn an_error_reply_is_a_refusal_without_jobs() {
     let (app, fake) = app().await;
     for error in [
         "OOM command not allowed when used memory > 'maxmemory'.",
@@ -93,7 +94,7 @@ async fn an_error_is_a_refusal_and_nothing_is_there() {
 }
 
 #[tokio::test]
-async fn an_error_that_is_of_a_moment_is_asked_again() {
+async fn a_momentary_error_is_retried() {
     let (app, fake) = app().await;
     let mut accepted = 0;
     for error in [
@@ -114,9 +115,9 @@ async fn an_error_that_is_of_a_moment_is_asked_again() {
     assert!(errors < 1.0, "{errors}");
 }
 
-/// It is asked once more, alone, since the limit that Redis tells is not exceeded.
+/// The job is sent once more, alone, because it does not exceed the limit that Redis reports.
 #[tokio::test]
-async fn an_argument_that_redis_calls_too_long_is_refused_for_good() {
+async fn an_argument_too_long_for_redis_is_refused_permanently() {
     let (app, fake) = app().await;
     fake.answer_always("EVAL", Answer::instead("-ERR Protocol error: invalid bulk length\r\n"));
     let reply = app.webhook("wh_1").send().await;
@@ -126,17 +127,18 @@ async fn an_argument_that_redis_calls_too_long_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn an_error_that_ends_the_connection_speaks_for_nobody_else() {
+async fn an_error_that_ends_the_connection_refuses_no_other_request() {
     let (app, fake) = app().await;
     for round in 1..=5 {
-        // fred gives this error to every call on the connection, also to one whose reply is on its way.
+        // fred gives this error to every call on the connection, including one whose reply is on
+        // its way.
         fake.answer_next("EVAL", Answer::instead("-CLUSTERDOWN The cluster is down\r\n"));
         twenty_at_once(&app, round).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_always_answers_wrong_is_not_stormed() {
+async fn a_server_with_wrong_replies_is_retried_with_backoff() {
     let (app, fake) = app().await;
     fake.answer_always("EVAL", Answer::instead("+OK\r\n"));
     let before = connections(&fake);
@@ -146,7 +148,7 @@ async fn a_server_that_always_answers_wrong_is_not_stormed() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_to_wait_for_replicas_is_not_asked_again() {
+async fn a_refused_wait_is_not_retried() {
     let redis = Redis::start().await;
     let _replica = redis.start_replica().await;
     let fake = FakeRedis::before(&redis).await;
@@ -163,7 +165,7 @@ async fn a_server_that_refuses_to_wait_for_replicas_is_not_asked_again() {
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 5);
 }
 
-/// The `round`th twenty callers are all accepted, once each.
+/// Sends the twenty webhooks of this round; all are accepted, once each.
 async fn twenty_at_once(app: &App, round: usize) {
     let mut calls = JoinSet::new();
     for _ in 0..20 {
@@ -181,7 +183,7 @@ fn connections(fake: &FakeRedis) -> usize {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_second_copy_does_not_speak_for_the_first() {
+async fn a_refused_second_attempt_leaves_the_first_in_doubt() {
     let (app, fake) = app().await;
     fake.answer_next("EVAL", Answer::HalfThenClose);
     fake.answer_always("EVAL", Answer::instead("-OOM command not allowed\r\n"));
@@ -189,8 +191,8 @@ async fn a_refusal_of_the_second_copy_does_not_speak_for_the_first() {
     reply.assert_not_enqueued("unknown");
     app.redis.queue().only_job().await;
 
-    // When the refusals end in time, the first copy is asked for after all.
-    fake.answer_truly();
+    // When the refusals end in time, the first attempt is asked for after all.
+    fake.answer_normally();
     fake.answer_next("EVAL", Answer::HalfThenClose);
     for _ in 0..5 {
         fake.answer_next(
@@ -202,7 +204,7 @@ async fn a_refusal_of_the_second_copy_does_not_speak_for_the_first() {
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
 }
 
-/// One worker, whose script is known to Redis.
+/// One worker, whose script is in Redis.
 async fn app() -> (App, FakeRedis) {
     let redis = Redis::start().await;
     let fake = FakeRedis::before(&redis).await;

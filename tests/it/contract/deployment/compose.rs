@@ -1,4 +1,4 @@
-//! compose.yaml against the files that it mounts, and the addresses that stand in them.
+//! Compares compose.yaml with the files that it mounts and the addresses in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +37,7 @@ enum Build {
 }
 
 #[test]
-fn what_compose_mounts_and_builds_is_there() {
+fn files_that_compose_mounts_and_builds_exist() {
     let compose = compose();
     let mut paths = Vec::new();
     for service in compose.services.values() {
@@ -45,7 +45,7 @@ fn what_compose_mounts_and_builds_is_there() {
             paths.push(format!("{context}/Dockerfile"));
         }
         for volume in &service.volumes {
-            let source = volume.split(':').next().expect("there is always a first part");
+            let source = volume.split(':').next().expect("split has a first part");
             if source.starts_with('.') {
                 paths.push(source.to_owned());
             } else {
@@ -53,17 +53,18 @@ fn what_compose_mounts_and_builds_is_there() {
             }
         }
     }
-    assert!(paths.len() > 4, "only {paths:?}: is all of it still read?");
+    assert!(paths.len() > 4, "only {paths:?}: is the whole file still read?");
     let missing: Vec<_> =
         paths.iter().filter(|path| !Path::new(ROOT).join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Editors and `git` replace a file. A container that has mounted the file itself goes on seeing the old one.
+/// Editors and `git` replace a file. A container that has mounted the file itself keeps the old
+/// one.
 #[test]
 fn the_configuration_is_mounted_with_its_folder() {
     let image = read("Dockerfile");
-    let (_, file) = image.split_once("HOOKGATE_CONFIG=").expect("the image says where it is");
+    let (_, file) = image.split_once("HOOKGATE_CONFIG=").expect("the image names the file");
     let file = Path::new(file.lines().next().expect("a line"));
     let volumes = &compose().services["hookgate"].volumes;
     let mut parts = volumes.first().expect("the configuration is mounted").split(':');
@@ -75,7 +76,7 @@ fn the_configuration_is_mounted_with_its_folder() {
 }
 
 #[test]
-fn services_are_called_by_the_names_that_compose_gives_them() {
+fn addresses_use_the_service_names_of_compose() {
     let services: BTreeSet<String> = compose().services.into_keys().collect();
     let files = [
         "compose.yaml",
@@ -93,7 +94,7 @@ fn services_are_called_by_the_names_that_compose_gives_them() {
 }
 
 #[test]
-fn ports_are_those_that_hookgate_listens_on() {
+fn published_ports_are_those_of_hookgate() {
     let config = config();
     let listening = BTreeSet::from([config.server.listen.port(), config.admin.listen.port()]);
     let published = &compose().services["hookgate"].ports;
@@ -101,26 +102,27 @@ fn ports_are_those_that_hookgate_listens_on() {
     let published: BTreeSet<u16> = published.map(|port| port.parse().expect("a port")).collect();
     assert_eq!(published, listening);
 
-    let asked = addresses(&read("config/prometheus/prometheus.yml"));
-    assert_eq!(asked, [("hookgate".to_owned(), config.admin.listen.port())]);
-    // It asks by a name that is accepted.
+    let targets = addresses(&read("config/prometheus/prometheus.yml"));
+    assert_eq!(targets, [("hookgate".to_owned(), config.admin.listen.port())]);
+    // The host name of the scrape is one that the admin port accepts.
     let table: toml::Table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
     assert_eq!(table["admin"]["hosts"], toml::Value::from(vec!["hookgate"]));
-    // Where the health check of the image asks unless the environment says otherwise.
+    // The health check of the image uses the default address unless the environment has another.
     let standard = Config::read(Settings::default()).expect("no faults").admin.listen;
     assert_eq!(config.admin.listen.port(), standard.port());
 }
 
 #[test]
 fn compose_leaves_hookgate_time_to_drain() {
-    let patience = compose().services["hookgate"].stop_grace_period.clone().expect("it is given");
+    let patience =
+        compose().services["hookgate"].stop_grace_period.clone().expect("the grace period is set");
     let patience = humantime::parse_duration(&patience).expect("a span");
     let server = config().server;
     let needed = server.drain_delay + server.drain_timeout;
     assert!(patience > needed + Duration::from_secs(1), "{patience:?} for {needed:?}");
 }
 
-/// YAML is read by Python, which schemathesis needs it for as well.
+/// Python parses YAML, because schemathesis needs a YAML parser there anyway.
 fn compose() -> Compose {
     let mut python = python("schemathesis");
     python
@@ -135,7 +137,7 @@ fn config() -> Config {
     Config::read(Settings::new(table, std::iter::empty())).expect("no faults")
 }
 
-/// Every `name:port`; one that begins with an address of the machine is nobody's name.
+/// Every `name:port`, except those that begin with an IP address.
 fn addresses(text: &str) -> Vec<(String, u16)> {
     let words = text.split(|sign: char| !sign.is_ascii_alphanumeric() && !".:-".contains(sign));
     let pairs = words.filter_map(|word| word.split_once(':'));

@@ -1,4 +1,5 @@
-//! What operators are handed besides the program: alerts, the image, compose.yaml, the check that every 202 has landed.
+//! What operators get besides the program: alerts, the image, compose.yaml, and the check that
+//! every 202 has its jobs.
 
 #![expect(clippy::panic, reason = "a test panics")]
 
@@ -18,14 +19,14 @@ use testkit::{App, Redis};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
-fn promtool_finds_the_alerts_in_order_and_sees_them_fire() {
+fn promtool_accepts_the_alerts_and_they_fire() {
     let files = Path::new(ROOT).join("config/prometheus");
     promtool(["check", "config"], &files.join("prometheus.yml"));
     promtool(["test", "rules"], &files.join("alerts_test.yml"));
-    // Rules that are evaluated as seldom as Prometheus does by default.
+    // The rules are evaluated as rarely as Prometheus does by default.
     let copies = Scratch::new("alerts");
     for name in ["alerts.yml", "alerts_test.yml"] {
-        let text = fs::read_to_string(files.join(name)).expect("it is there");
+        let text = fs::read_to_string(files.join(name)).expect("it exists");
         let often = "evaluation_interval: 15s";
         assert_eq!(text.contains(often), name == "alerts_test.yml");
         copies.write(name, text.replace(often, "evaluation_interval: 1m"));
@@ -34,8 +35,8 @@ fn promtool_finds_the_alerts_in_order_and_sees_them_fire() {
 }
 
 #[test]
-fn every_alert_has_a_heading_that_says_what_to_do() {
-    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("it is there");
+fn every_alert_has_a_runbook_heading() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("it exists");
     let (alerts, page) =
         (read("config/prometheus/alerts.yml"), read("docs/operating/monitoring.md"));
     let names: Vec<&str> =
@@ -55,34 +56,34 @@ fn promtool(what: [&str; 2], file: &Path) {
 }
 
 #[tokio::test]
-async fn alerts_ask_for_metrics_that_there_are() {
+async fn alerts_use_existing_metrics() {
     let app = App::start().await;
     let metrics = app.hookgate.metrics().await;
     let known: BTreeSet<&str> = metrics.names().collect();
     let alerts = fs::read_to_string(Path::new(ROOT).join("config/prometheus/alerts.yml"));
-    let alerts = alerts.expect("it is there");
+    let alerts = alerts.expect("it exists");
     let words = alerts.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
-    let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("hookgate_")).collect();
-    assert!(asked.len() > 5, "only {asked:?} were found: is the file still read?");
-    let unknown: Vec<_> = asked.difference(&known).collect();
+    let used: BTreeSet<&str> = words.filter(|word| word.starts_with("hookgate_")).collect();
+    assert!(used.len() > 5, "only {used:?} were found: is the file still read?");
+    let unknown: Vec<_> = used.difference(&known).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
 #[test]
-fn what_the_image_is_built_from_is_a_whole_package() {
+fn the_images_build_context_is_a_complete_package() {
     let context = Scratch::new("context");
-    let list = fs::read_to_string(Path::new(ROOT).join(".dockerignore")).expect("it is there");
+    let list = fs::read_to_string(Path::new(ROOT).join(".dockerignore")).expect("it exists");
     for name in list.lines().filter_map(|line| line.strip_prefix('!')) {
         let mut copy = Command::new("cp");
         copy.args(["-r", "--parents", name]).arg(context.path()).current_dir(ROOT);
         assert!(copy.status().expect("cp runs").success(), "{name}");
     }
-    // It has what the build is trained with, too.
+    // The training program of the build is in the context, too.
     let mut train = Command::new("python3");
     let output = train.arg("loadtest/train").current_dir(context.path()).output();
     let output = output.expect("python3 runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("say which program"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("say which program"), "{printed}");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"]);
     let output = cargo.current_dir(context.path()).output().expect("cargo runs");
@@ -90,7 +91,7 @@ fn what_the_image_is_built_from_is_a_whole_package() {
 }
 
 #[tokio::test]
-async fn what_has_not_landed_or_has_twice_is_found() {
+async fn missing_and_duplicated_jobs_are_found() {
     let app = App::start().await;
     let mut answers = Vec::new();
     for serial in 0..4 {
@@ -110,16 +111,16 @@ async fn what_has_not_landed_or_has_twice_is_found() {
     answers[2] = json!({ "id": "run-2", "code": "overloaded", "enqueued": "none" });
     let file = files.write("answers.jsonl", lines(&answers));
     let judged = judge(&file, &app.redis);
-    let said = String::from_utf8_lossy(&judged.stdout);
+    let printed = String::from_utf8_lossy(&judged.stdout);
     assert_eq!(judged.status.code(), Some(1), "{judged:?}");
     for fault in ["missing: 1\n    run-0", "twice: 1\n    run-1", "refused: 1\n    run-2"] {
-        assert!(said.contains(fault), "{fault} is not in {said}");
+        assert!(printed.contains(fault), "{fault} is not in {printed}");
     }
-    assert!(!said.contains("run-3"), "{said}");
+    assert!(!printed.contains("run-3"), "{printed}");
 }
 
 #[tokio::test]
-async fn what_a_proxy_answered_is_unsure() {
+async fn an_answer_of_a_proxy_is_in_doubt() {
     let app = App::start().await;
     for id in ["run-0", "run-1"] {
         let body = json!({ "webhookId": "wh_1", "landed": id }).to_string();
@@ -133,12 +134,12 @@ async fn what_a_proxy_answered_is_unsure() {
     let files = Scratch::new("landed");
     let judged = judge(&files.write("answers.jsonl", lines(&answers)), &app.redis);
     assert_eq!(judged.status.code(), Some(0), "{judged:?}");
-    let said = String::from_utf8_lossy(&judged.stdout);
-    assert!(said.contains("1 accepted with 1 jobs, 2 unsure, 0 refused"), "{said}");
+    let printed = String::from_utf8_lossy(&judged.stdout);
+    assert!(printed.contains("1 accepted with 1 jobs, 2 unsure, 0 refused"), "{printed}");
 }
 
 #[test]
-fn answers_of_which_none_promised_a_job_prove_nothing() {
+fn answers_that_promise_no_job_prove_nothing() {
     let files = Scratch::new("landed");
     for answer in [
         json!({ "id": "run-0", "code": "invalid_token" }),
@@ -149,8 +150,8 @@ fn answers_of_which_none_promised_a_job_prove_nothing() {
         let output = node.arg(script()).arg(&file).args(["--consumed", "/dev/null"]).output();
         let output = output.expect("node runs");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("nothing to look for"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(printed.contains("nothing to look for"), "{printed}");
     }
 }
 

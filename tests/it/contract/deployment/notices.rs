@@ -1,4 +1,4 @@
-//! The licences of the crates in the program, and what the image says of them.
+//! The licences of the crates in the program, and the notices in the image.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::ROOT;
 
-/// What stops the build of the image is found here, where `cargo about` need not be installed.
+/// Finds what would fail the build of the image, without an installed `cargo about`.
 #[test]
-fn the_licence_of_every_crate_is_one_that_is_accepted() {
+fn every_crate_has_an_accepted_licence() {
     let accepted = accepted();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--offline", "--locked"]);
@@ -19,18 +19,18 @@ fn the_licence_of_every_crate_is_one_that_is_accepted() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let packages = metadata.get("packages").and_then(Value::as_array).expect("a list");
-    assert!(packages.len() > 100, "only {} crates: is all of it still read?", packages.len());
+    assert!(packages.len() > 100, "only {} crates: is the whole list still read?", packages.len());
     let text =
         |package: &Value, key: &str| package.get(key).and_then(Value::as_str).map(str::to_owned);
     for package in packages {
         let name = text(package, "name").expect("a name");
-        let licence = text(package, "license").unwrap_or_else(|| panic!("{name} names no licence"));
+        let licence = text(package, "license").unwrap_or_else(|| panic!("{name} has no licence"));
         assert!(is_accepted(&licence, &accepted), "{name}: {licence} is not in about.toml");
     }
 }
 
 #[test]
-fn an_expression_is_accepted_if_one_of_its_choices_is() {
+fn a_licence_expression_is_accepted_by_one_of_its_choices() {
     let accepted = ["MIT", "ISC", "A WITH B"].map(str::to_owned).into();
     for (expression, expected) in [
         ("MIT", true),
@@ -51,7 +51,7 @@ fn an_expression_is_accepted_if_one_of_its_choices_is() {
 }
 
 #[test]
-fn the_image_has_the_notices() {
+fn the_image_contains_the_notices() {
     let dockerfile = read("Dockerfile");
     let ignored = read(".dockerignore");
     for name in ["about.hbs", "about.toml", "LICENSE"] {
@@ -71,12 +71,15 @@ fn accepted() -> BTreeSet<String> {
     accepted.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
 }
 
-/// Of an expression of SPDX, in which AND binds more than OR, and of Cargo's older `A/B`.
+/// Evaluates an SPDX expression, in which AND binds more strongly than OR, or Cargo's older form
+/// `A/B`.
 fn is_accepted(expression: &str, accepted: &BTreeSet<String>) -> bool {
     choices(expression, " OR ").iter().any(|choice| {
         let parts = choices(choice, " AND ");
         parts.iter().all(|part| match part.strip_prefix('(') {
-            Some(rest) => is_accepted(rest.strip_suffix(')').expect("a pair"), accepted),
+            Some(rest) => {
+                is_accepted(rest.strip_suffix(')').expect("a closing parenthesis"), accepted)
+            }
             None => part.split('/').any(|licence| accepted.contains(licence.trim())),
         })
     })
@@ -86,7 +89,7 @@ fn is_accepted(expression: &str, accepted: &BTreeSet<String>) -> bool {
 fn choices(expression: &str, word: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for piece in expression.split(word) {
-        let last = parts.last_mut().expect("there is always one");
+        let last = parts.last_mut().expect("the list is not empty");
         let is_within = last.matches('(').count() > last.matches(')').count();
         match (is_within, last.is_empty()) {
             (true, _) => *last = [last.as_str(), word, piece].concat(),
@@ -98,5 +101,5 @@ fn choices(expression: &str, word: &str) -> Vec<String> {
 }
 
 fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(ROOT).join(name)).expect("it is there")
+    fs::read_to_string(Path::new(ROOT).join(name)).expect("it exists")
 }

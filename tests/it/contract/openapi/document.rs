@@ -1,4 +1,4 @@
-//! The document: what it says of an answer, and answers held to that.
+//! Reads the document of the API and compares answers with it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use testkit::http::Reply;
 use testkit::python::python;
 
-/// As it stands in the repository.
+/// The document in the repository.
 pub(super) const TEXT: &str = include_str!("../../../../src/admin/openapi.json");
 
-/// Beside this file.
+/// A file in the folder of this module.
 pub(super) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi").join(name)
 }
@@ -34,7 +34,7 @@ impl Document {
         value.as_object().unwrap_or_else(|| panic!("{pointer} is no object"))
     }
 
-    /// What a reference refers to; anything else is itself.
+    /// The target of a reference; any other value is its own target.
     pub(super) fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let Some(reference) = value["$ref"].as_str() else { return value };
         let pointer = reference.strip_prefix('#').expect("a reference within the document");
@@ -52,7 +52,7 @@ impl Document {
         operations
     }
 
-    /// Every status with an answer of it that callers of webhooks may get.
+    /// Every status and answer that callers of webhooks may get.
     pub(super) fn answers_to_callers(&self) -> Vec<(u16, &Value)> {
         let mut answers = vec![
             (404, &self.root["components"]["responses"]["NotFound"]),
@@ -69,7 +69,8 @@ impl Document {
         answers
     }
 
-    /// What an operation says of a status; of another path or method where there is none.
+    /// The answer of an operation with this status; 404 and 405 are those of any other path or
+    /// method.
     pub(super) fn answer(&self, path: &str, method: &str, status: u16) -> &Value {
         match status {
             404 => return &self.root["components"]["responses"]["NotFound"],
@@ -81,7 +82,7 @@ impl Document {
         self.resolve(response)
     }
 
-    /// The examples of a media type, a header or a parameter, of which it must have one.
+    /// The examples of a media type, a header or a parameter; at least one is required.
     pub(super) fn examples<'a>(&'a self, holder: &'a Value) -> Vec<&'a Value> {
         let named = holder["examples"].as_object().into_iter().flatten();
         let named = named.map(|(_, example)| &self.resolve(example)["value"]);
@@ -91,7 +92,7 @@ impl Document {
     }
 }
 
-/// The one content of a request body or an answer, with its media type.
+/// The only content of a request body or an answer, with its media type.
 pub(super) fn content(holder: &Value) -> (&str, &Value) {
     let mut contents = holder["content"].as_object().expect("a content").iter();
     let (media_type, content) = contents.next().expect("a media type");
@@ -99,7 +100,7 @@ pub(super) fn content(holder: &Value) -> (&str, &Value) {
     (media_type, content)
 }
 
-/// Values, and the schemas that they must fit.
+/// Values, and the schemas that they must match.
 #[derive(Debug, Default)]
 pub(super) struct Cases {
     cases: Vec<Value>,
@@ -110,7 +111,7 @@ impl Cases {
         self.cases.push(json!({ "what": what, "schema": schema, "value": value }));
     }
 
-    /// An answer that was really given.
+    /// An answer that the service has given.
     pub(super) fn add_reply(
         &mut self,
         document: &Document,
@@ -135,12 +136,12 @@ impl Cases {
                 assert_ne!(header["required"], true, "{what}: no {name}");
                 continue;
             };
-            let text = value.to_str().expect("text");
+            let text = value.to_str().expect("a string");
             let is_number = header["schema"]["type"] == "integer";
             let value = if is_number { text.parse::<u64>().map(Value::from).ok() } else { None };
             self.add(what, &header["schema"], &value.unwrap_or_else(|| json!(text)));
         }
-        // Headers of the protocol itself are no part of the document.
+        // Headers of the protocol itself are not in the document.
         let own = ["connection", "content-length", "content-type", "date"];
         for name in sent.keys().map(reqwest::header::HeaderName::as_str) {
             let documented = answer["headers"].as_object().into_iter().flatten();
@@ -150,7 +151,7 @@ impl Cases {
         }
     }
 
-    /// Nothing is wrong with them, nor with the document.
+    /// Asserts that the values match their schemas and that the document is valid.
     pub(super) fn judge(self, document: &Document) {
         let count = self.cases.len();
         let given = json!({ "document": document.root, "cases": self.cases }).to_string();
@@ -162,8 +163,8 @@ impl Cases {
         input.write_all(given.as_bytes()).expect("it reads");
         drop(input);
         let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(told, format!("{count} cases, 0 faults\n"), "{said}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(stderr, format!("{count} cases, 0 faults\n"), "{stdout}");
     }
 }

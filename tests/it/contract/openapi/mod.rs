@@ -1,4 +1,4 @@
-//! The document at `GET /openapi.json` says what is served, no more and no less.
+//! The document at `GET /openapi.json` describes exactly what is served.
 
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 
@@ -10,7 +10,9 @@ use std::time::Duration;
 use document::{Cases, Document, TEXT, content, path};
 use hookgate::admission::OverLimit;
 use hookgate::auth::AuthError;
-use hookgate::ingress::{InvalidJson, Kind, PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError};
+use hookgate::ingress::{
+    InvalidJson, InvalidJsonKind, PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError,
+};
 use hookgate::metrics::{Limit, Outcome};
 use hookgate::queue::Enqueued;
 use reqwest::Method;
@@ -25,11 +27,11 @@ use testkit::tokens::{claims, token};
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Documents, Reply, ports};
 
-/// What the examples of the document send.
+/// The webhook that the examples of the document send.
 const WEBHOOK_OF_EXAMPLES: &str = "wh_64d2f9c5e8a1d4e001a0b1c3";
 
 #[test]
-fn it_is_openapi_and_its_examples_are_as_its_schemas_say() {
+fn the_document_is_valid_openapi_and_its_examples_match() {
     let document = Document::read();
     assert_eq!(document.root["info"]["version"], env!("CARGO_PKG_VERSION"));
     let mut cases = Cases::default();
@@ -61,7 +63,7 @@ fn it_is_openapi_and_its_examples_are_as_its_schemas_say() {
     }
 }
 
-/// One of each that callers are told.
+/// One rejection of each kind that callers can get.
 fn refusals() -> Vec<Rejection> {
     let over = OverLimit {
         limit: Limit::Rate,
@@ -70,10 +72,10 @@ fn refusals() -> Vec<Rejection> {
         retry_after: Duration::from_secs(1),
     };
     let invalid = [
-        (Kind::Syntax, Some(1)),
-        (Kind::Utf8, Some(1)),
-        (Kind::Depth, Some(1)),
-        (Kind::Framing, None),
+        (InvalidJsonKind::Syntax, Some(1)),
+        (InvalidJsonKind::Utf8, Some(1)),
+        (InvalidJsonKind::Depth, Some(1)),
+        (InvalidJsonKind::Framing, None),
     ];
     let invalid = invalid.map(|(kind, offset)| InvalidJson { kind, offset });
     let bodies = [WebhookError::NotAnObject, WebhookError::MissingWebhookId];
@@ -83,12 +85,12 @@ fn refusals() -> Vec<Rejection> {
         AuthError::InvalidApiKey,
         AuthError::InvalidToken,
         AuthError::MissingCredentials,
-        AuthError::Unavailable,
+        AuthError::StaleIndex,
     ];
     let mut refusals = vec![
         Rejection::FanoutTooLarge { matches: 1, max_matches: 1, bytes: 1, max_bytes: 1 },
         Rejection::IdempotencyKeyReused,
-        Rejection::IndexUnavailable,
+        Rejection::StaleIndex,
         Rejection::Internal,
         Rejection::InvalidIdempotencyKey,
         Rejection::JobTooLarge { bytes: 2, max_bytes: Some(1) },
@@ -111,16 +113,16 @@ fn refusals() -> Vec<Rejection> {
 }
 
 #[test]
-fn it_has_every_refusal_as_the_code_tells_it() {
+fn the_document_has_every_rejection_of_the_code() {
     let document = Document::read();
     let refusals = refusals();
     let mut codes: BTreeSet<&str> = Outcome::WORDS.iter().copied().collect();
-    // The one is no refusal, the other is told to nobody.
+    // `accepted` is no rejection, and `client_closed` is never answered.
     assert!(codes.remove("accepted") && codes.remove("client_closed"));
     assert_eq!(codes, refusals.iter().map(|each| each.outcome().word()).collect());
     let listed =
         document.members("/components/schemas/Error")["properties"]["code"]["enum"].clone();
-    let listed: BTreeSet<String> = serde_json::from_value(listed).expect("texts");
+    let listed: BTreeSet<String> = serde_json::from_value(listed).expect("strings");
     assert_eq!(listed, codes.iter().map(ToString::to_string).collect());
 
     let expected: BTreeSet<String> = refusals
@@ -133,18 +135,18 @@ fn it_has_every_refusal_as_the_code_tells_it() {
             line(each.status().as_u16(), &error, each.retry_after().is_some())
         })
         .collect();
-    let mut told = BTreeSet::new();
+    let mut documented = BTreeSet::new();
     for (status, answer) in document.answers_to_callers() {
         if status >= 400 {
             let waits = answer["headers"].get("Retry-After").is_some();
             let examples = document.examples(content(answer).1).into_iter();
-            told.extend(examples.map(|error| line(status, error, waits)));
+            documented.extend(examples.map(|error| line(status, error, waits)));
         }
     }
-    assert_eq!(told, expected);
+    assert_eq!(documented, expected);
 }
 
-/// What a refusal comes to, but for figures, which are those of a request and of a configuration.
+/// A rejection without its numbers, which depend on the request and the configuration.
 fn line(status: u16, error: &Value, waits: bool) -> String {
     let [code, sentence, retryable] = ["code", "error", "retryable"].map(|name| &error[name]);
     let mut details = error["details"].clone();
@@ -157,11 +159,11 @@ fn line(status: u16, error: &Value, waits: bool) -> String {
 }
 
 #[tokio::test]
-async fn it_has_every_path_that_there_is() {
+async fn the_document_has_every_path() {
     let document = Document::read();
     let source = include_str!("../../../../src/admin/mod.rs");
     let (_, routes) = source.split_once("match request.uri().path() {").expect("the routes");
-    let (routes, _) = routes.split_once("_ =>").expect("all others");
+    let (routes, _) = routes.split_once("_ =>").expect("a last arm");
     let literals = routes.split('"').skip(1).step_by(2).filter(|each| each.starts_with('/'));
     let mut served: BTreeSet<(&str, &str)> = literals.map(|path| (path, "get")).collect();
     assert!(served.len() > 5, "{served:?}: are the routes still found?");
@@ -182,11 +184,11 @@ async fn it_has_every_path_that_there_is() {
         cases.add_reply(&document, path, method, &reply);
     }
     cases.judge(&document);
-    assert_eq!(app.hookgate.admin_get("/openapi.json").await.text().await.expect("text"), TEXT);
+    assert_eq!(app.hookgate.admin_get("/openapi.json").await.text().await.expect("a string"), TEXT);
 }
 
 #[tokio::test]
-async fn real_refusals_are_as_it_says() {
+async fn real_rejections_match_the_document() {
     let document = Document::read();
     let mut cases = Cases::default();
     let mut seen = BTreeSet::new();
@@ -220,7 +222,8 @@ async fn real_refusals_are_as_it_says() {
 
     let mut codes: BTreeSet<String> =
         Outcome::WORDS.iter().map(|word| (*word).to_owned()).collect();
-    // No refusal, told to nobody, and a fault that there should not be.
+    // `accepted` is no rejection, `client_closed` is never answered, and `internal` should never
+    // happen.
     assert!(["accepted", "client_closed", "internal"].iter().all(|word| codes.remove(*word)));
     assert_eq!(seen, codes);
 }
@@ -242,7 +245,7 @@ async fn preview_refusals(app: &App) -> Vec<Reply> {
     replies
 }
 
-/// Refusals of an app that is busy, whose Redis is frozen, and of one over its limit.
+/// Rejections of a busy app, of one whose Redis is frozen, and of one over its limit.
 async fn unavailable() -> Vec<Reply> {
     let app = App::with(|config| {
         config.set("server.body_timeout", "300ms").set("queue.enqueue_timeout", "5s");
@@ -271,7 +274,7 @@ async fn unavailable() -> Vec<Reply> {
 }
 
 #[tokio::test]
-async fn its_requests_are_accepted_and_answered_as_it_says() {
+async fn the_documents_requests_are_accepted_and_answered_as_described() {
     let document = Document::read();
     let app = app_of_examples().await;
     let mut cases = Cases::default();
@@ -298,10 +301,10 @@ async fn its_requests_are_accepted_and_answered_as_it_says() {
     app.redis.queue().waiting_exactly(jobs).await;
 }
 
-/// Of ours, as it is served, the part for callers and the part for operators; and the contract that callers of Tether's API
-/// had before, which is kept.
+/// Checks the part for callers and the part for operators of the served document, and the earlier
+/// contract of Tether's API, which is kept.
 #[tokio::test]
-async fn schemathesis_finds_no_fault_with_ours_nor_with_the_contract_before() {
+async fn schemathesis_finds_no_fault_in_either_contract() {
     let app = app_of_examples().await;
     let ours = app.hookgate.admin_url("/openapi.json");
     let callers = format!("http://{}", app.hookgate.address());
@@ -309,7 +312,7 @@ async fn schemathesis_finds_no_fault_with_ours_nor_with_the_contract_before() {
     let before = path("tether.yaml");
     schemathesis(&ours, &callers, &["--include-path-regex", "^/api/"]).await;
     schemathesis(&ours, &operators, &["--exclude-path-regex", "^/api/"]).await;
-    schemathesis(before.to_str().expect("text"), &callers, &[]).await;
+    schemathesis(before.to_str().expect("a string"), &callers, &[]).await;
 
     let metrics = app.hookgate.metrics().await;
     let counted = |code: &str| metrics.value("hookgate_requests_total", &[("code", code)]);
@@ -322,23 +325,23 @@ async fn schemathesis_finds_no_fault_with_ours_nor_with_the_contract_before() {
 async fn schemathesis(document: &str, address: &str, only: &[&str]) {
     let scratch = Scratch::new("schemathesis");
     let mut command = python("schemathesis");
-    // The same requests at every run.
+    // The requests are the same in every run.
     command.env("PYTHONHASHSEED", "1").env("SCHEMATHESIS_HOOKS", path("webhook_ids.py"));
     command.current_dir(scratch.path()).args(["-m", "schemathesis.cli", "--config-file"]);
     command.arg(path("schemathesis.toml")).args(["run", document, "--url", address]);
     command.args(["--checks", "all"]).args(only);
     command.args(["--seed", "1", "--max-examples", "60", "--generation-database", "none"]);
-    // A machine may be busy.
+    // The machine may be busy.
     command.args(["--request-timeout", "60", "--suppress-health-check", "too_slow"]);
     command.args(["--continue-on-failure", "--no-color"]);
     let process = Process::start("schemathesis", &command, &scratch.join("log"));
     let code = process.wait_within(Duration::from_mins(10)).await;
-    let said = process.log_text();
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("No issues found"), "{said}");
+    let log = process.log_text();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("No issues found"), "{log}");
 }
 
-/// What the examples start is there, in `org_a`.
+/// An app whose `org_a` has the workflows that the examples start.
 async fn app_of_examples() -> App {
     let mut documents = Documents::two_organizations();
     let mut inactive = workflow("wf_off", "org_a", WEBHOOK_OF_EXAMPLES);

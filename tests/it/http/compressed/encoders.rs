@@ -1,4 +1,4 @@
-//! Compressed bodies: of real encoders, and of those who mean harm.
+//! Compressed bodies, made by real encoders and by hand to do harm.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use brotli::enc::BrotliEncoderParams;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// A body in one of the encodings that are taken.
+/// A body in one of the accepted encodings.
 pub(crate) fn encode(encoding: &str, body: &[u8]) -> Vec<u8> {
     match encoding {
         "gzip" => gzip(body),
@@ -31,14 +31,14 @@ pub(crate) fn zlib(body: &[u8]) -> Vec<u8> {
     encoder.finish().expect("into memory")
 }
 
-/// What is inside of zlib, without its head and checksum.
+/// The deflate data of zlib, without its head and checksum.
 pub(crate) fn raw_deflate(body: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(body).expect("into memory");
     encoder.finish().expect("into memory")
 }
 
-/// With a window of so many bits: up to 24, or up to 30 with the extension.
+/// Brotli with a window of `window` bits: up to 24, or up to 30 with the extension.
 pub(crate) fn brotli(body: &[u8], window: i32, large_window: bool) -> Vec<u8> {
     let parameters =
         BrotliEncoderParams { lgwin: window, large_window, quality: 5, ..Default::default() };
@@ -47,7 +47,7 @@ pub(crate) fn brotli(body: &[u8], window: i32, large_window: bool) -> Vec<u8> {
     encoded
 }
 
-/// A frame of zstd that asks for a window of 2^`log` bytes, with one stored block.
+/// A zstd frame that asks for a window of 2^`window_log` bytes, with one stored block.
 pub(crate) fn zstd_frame(window_log: u8, body: &[u8]) -> Vec<u8> {
     let mut frame = zstd_head(window_log);
     frame.extend(zstd_block(true, 0, body.len()));
@@ -55,9 +55,9 @@ pub(crate) fn zstd_frame(window_log: u8, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame of zstd that a decoder skips.
+/// A zstd frame that a decoder skips.
 pub(crate) fn zstd_skippable(bytes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(bytes.len()).expect("short").to_le_bytes();
+    let length = u32::try_from(bytes.len()).expect("a short body").to_le_bytes();
     [&0x184D_2A53_u32.to_le_bytes(), &length, bytes].concat()
 }
 
@@ -66,15 +66,15 @@ fn zstd_head(window_log: u8) -> Vec<u8> {
 }
 
 fn zstd_block(is_last: bool, kind: u32, length: usize) -> Vec<u8> {
-    let length = u32::try_from(length).expect("short");
+    let length = u32::try_from(length).expect("a short body");
     (u32::from(is_last) | kind << 1 | length << 3).to_le_bytes()[..3].to_vec()
 }
 
 const GIBIBYTE: usize = 1 << 30;
 
-/// A body of less than 1 MiB that swells to a gibibyte of zeros.
+/// A body of less than 1 MiB that decodes to a gibibyte of zeros.
 pub(crate) fn bomb(encoding: &str) -> Vec<u8> {
-    // deflate makes a thousandth of them at the best, and the ends of parts count.
+    // Deflate compresses zeros to a thousandth at best, and the ends of the parts count.
     let zeros = vec![0; 16 << 20];
     let repeated = |head: &[u8], part: Vec<u8>| [head, &part.repeat(GIBIBYTE >> 24)].concat();
     match encoding {
@@ -91,7 +91,7 @@ pub(crate) fn bomb(encoding: &str) -> Vec<u8> {
             repeated(&parts[..ends[1]], parts[ends[1]..ends[2]].to_vec())
         }
         "zstd" => {
-            // Blocks of one byte that is repeated 128 Ki times.
+            // Each block repeats one byte 128 Ki times.
             let block = [&zstd_block(false, 1, 128 << 10)[..], &[0]].concat();
             [zstd_head(17), block.repeat(GIBIBYTE >> 17)].concat()
         }
@@ -99,7 +99,7 @@ pub(crate) fn bomb(encoding: &str) -> Vec<u8> {
     }
 }
 
-/// Blocks of deflate that end at a whole byte and are not the last.
+/// Deflate blocks that end at a byte boundary, none of which is the last block.
 fn flushed_deflate(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).and_then(|()| encoder.flush()).expect("into memory");

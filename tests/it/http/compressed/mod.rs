@@ -1,4 +1,4 @@
-//! Compressed bodies: what is taken, what is refused, and that neither costs more than it may.
+//! Compressed bodies: what is accepted, what is refused, and the bounds on the cost of both.
 
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 #![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
@@ -26,7 +26,7 @@ async fn send(app: &App, encoding: &str, encoded: impl Into<Vec<u8>>) -> Reply {
     call(app, encoding, encoded).send().await
 }
 
-/// The payload of every job, and there are as many as expected.
+/// Asserts that there are `count` jobs and that each has this payload.
 async fn assert_payloads(app: &App, count: usize, payload: &str) {
     let jobs = app.redis.queue().waiting().await;
     assert_eq!(jobs.len(), count);
@@ -35,7 +35,7 @@ async fn assert_payloads(app: &App, count: usize, payload: &str) {
     }
 }
 
-/// A body that is so long when it is decoded.
+/// A body of `bytes` bytes when decoded.
 fn long(bytes: usize) -> Vec<u8> {
     let head = r#"{"webhookId":"wh_1","a":""#;
     format!("{head}{}\"}}", "0123456789".repeat(bytes).split_at(bytes - head.len() - 2).0).into()
@@ -72,8 +72,8 @@ async fn the_payload_is_the_decoded_bytes() {
     app.assert_accounting().await;
 }
 
-/// `{"webhookId":"wh_1","n":1.0,"text":"grün grün grün grün grün"}`, encoded by the programs named.
-const OF_OTHERS: [(&str, &str, &str); 7] = [
+/// `{"webhookId":"wh_1","n":1.0,"text":"grün grün grün grün grün"}`, encoded by the named programs.
+const OTHER_ENCODERS: [(&str, &str, &str); 7] = [
     (
         "gzip(1)",
         "gzip",
@@ -104,18 +104,18 @@ const OF_OTHERS: [(&str, &str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn bodies_of_other_encoders_are_taken() {
+async fn bodies_of_other_encoders_are_accepted() {
     let app = App::start().await;
-    for (program, encoding, encoded) in OF_OTHERS {
+    for (program, encoding, encoded) in OTHER_ENCODERS {
         let reply = send(&app, encoding, STANDARD.decode(encoded).expect("base64")).await;
         assert_eq!(reply.status, 202, "{program}, {encoding}: {}", reply.text());
     }
     let payload = "{\"n\":1.0,\"text\":\"gr\u{fc}n gr\u{fc}n gr\u{fc}n gr\u{fc}n gr\u{fc}n\"}";
-    assert_payloads(&app, OF_OTHERS.len(), payload).await;
+    assert_payloads(&app, OTHER_ENCODERS.len(), payload).await;
 }
 
 #[tokio::test]
-async fn formats_may_be_made_of_parts() {
+async fn a_compressed_body_may_have_several_parts() {
     let app = App::start().await;
     let (first, second) = BODY.as_bytes().split_at(15);
     let parts = [
@@ -135,11 +135,11 @@ async fn formats_may_be_made_of_parts() {
     assert_payloads(&app, parts.len(), PAYLOAD).await;
 }
 
-/// An empty one takes 20 bytes, or 8, and costs as much as a small body each.
+/// An empty part takes 20 bytes, or 8, and costs as much as a small body.
 #[tokio::test]
 async fn a_body_has_no_more_than_64_parts() {
     let app = App::start().await;
-    let mut taken = 0;
+    let mut accepted = 0;
     for (encoding, empty) in [
         ("gzip", gzip(b"")),
         ("zstd", encode("zstd", b"")),
@@ -150,18 +150,18 @@ async fn a_body_has_no_more_than_64_parts() {
             let parts = [empty.repeat(at_first), body, empty.repeat(at_last)].concat();
             let reply = send(&app, encoding, parts.as_slice()).await;
             assert_eq!(reply.status, 202, "{encoding}: {}", reply.text());
-            taken += 1;
+            accepted += 1;
             let more = [empty.as_slice(), &parts].concat();
             send(&app, encoding, more).await.assert_rejected(400, "invalid_json");
         }
         let many = empty.repeat((1 << 20) / empty.len());
         send(&app, encoding, many).await.assert_rejected(400, "invalid_json");
     }
-    assert_payloads(&app, taken, PAYLOAD).await;
+    assert_payloads(&app, accepted, PAYLOAD).await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_refused_and_the_connection_kept() {
+async fn an_undecodable_body_is_refused_and_its_connection_kept() {
     let app = App::start().await;
     let mut rows: Vec<(&str, &str, Vec<u8>)> = Vec::new();
     for encoding in ENCODINGS {
@@ -170,7 +170,7 @@ async fn what_cannot_be_decoded_is_refused_and_the_connection_kept() {
         rows.push(("plain", encoding, BODY.into()));
         rows.push(("first byte", encoding, good[..1].to_vec()));
         rows.push(("half", encoding, good[..good.len() / 2].to_vec()));
-        rows.push(("all but a byte", encoding, good[..good.len() - 1].to_vec()));
+        rows.push(("without the last byte", encoding, good[..good.len() - 1].to_vec()));
         rows.push(("a byte more", encoding, [&good, &b"\0"[..]].concat()));
         rows.push(("another more", encoding, [&good, BODY.as_bytes()].concat()));
     }
@@ -187,7 +187,7 @@ async fn what_cannot_be_decoded_is_refused_and_the_connection_kept() {
     rows.push(("window of 16 MiB", "zstd", zstd_frame(24, BODY.as_bytes())));
     rows.push(("window of 2 GiB", "zstd", zstd_frame(31, BODY.as_bytes())));
     rows.push(("large window", "br", brotli(BODY.as_bytes(), 26, true)));
-    rows.push(("skipped frames alone", "zstd", encoders::zstd_skippable(b"abc")));
+    rows.push(("only skipped frames", "zstd", encoders::zstd_skippable(b"abc")));
 
     let mut connection = Connection::open(app.hookgate.address()).await;
     for (what, encoding, encoded) in rows {
@@ -208,22 +208,22 @@ async fn what_cannot_be_decoded_is_refused_and_the_connection_kept() {
 }
 
 #[tokio::test]
-async fn other_encodings_are_refused_with_those_that_are_taken() {
+async fn an_unknown_encoding_is_refused_with_the_accepted_ones() {
     let app = App::start().await;
     for header in ["compress", "gzip, br", "gzip, gzip", "gzip;q=1", "rot13"] {
         let reply = send(&app, header, gzip(&gzip(BODY.as_bytes()))).await;
         reply.assert_rejected(415, "unsupported_media_type");
         assert_eq!(reply.header("accept-encoding"), Some("gzip, deflate, br, zstd"), "{header}");
     }
-    // A header of the answer that would say the wrong thing.
+    // A content-encoding of the answer would be misleading.
     let reply = call(&app, "gzip", gzip(BODY.as_bytes())).header("content-type", "text/plain");
     let reply = reply.send().await;
     reply.assert_rejected(415, "unsupported_media_type");
     assert_eq!(reply.header("accept-encoding"), None);
 
-    for (taken, accepted) in [(vec!["br", "gzip"], "br, gzip"), (Vec::new(), "identity")] {
+    for (configured, accepted) in [(vec!["br", "gzip"], "br, gzip"), (Vec::new(), "identity")] {
         let app = App::with(|config| {
-            config.set("server.content_encodings", taken);
+            config.set("server.content_encodings", configured);
         })
         .await;
         let reply = send(&app, "zstd", encode("zstd", BODY.as_bytes())).await;
@@ -234,7 +234,7 @@ async fn other_encodings_are_refused_with_those_that_are_taken() {
 }
 
 #[tokio::test]
-async fn both_sizes_are_bounded() {
+async fn the_encoded_and_the_decoded_size_are_bounded() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB");
     })
@@ -248,7 +248,7 @@ async fn both_sizes_are_bounded() {
         assert_eq!(reply.status, 202, "{encoding}: {}", reply.text());
         too_large(&send(&app, encoding, encode(encoding, &long(65537))).await, encoding);
     }
-    // Small when decoded, but not as it is sent.
+    // The body is small when decoded, but too large as it is sent.
     let padded =
         [encoders::zstd_skippable(&vec![0; 66_000]), encode("zstd", BODY.as_bytes())].concat();
     too_large(&send(&app, "zstd", padded).await, "as sent");
@@ -256,7 +256,7 @@ async fn both_sizes_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_bomb_costs_no_more_than_its_limit() {
+async fn a_decompression_bomb_stays_within_its_limit() {
     let bombs = ENCODINGS.map(|encoding| (encoding, bomb(encoding)));
     let app = App::with(|config| {
         config.set("server.workers", 2);
@@ -274,7 +274,7 @@ async fn a_bomb_costs_no_more_than_its_limit() {
             reply.assert_rejected(413, "payload_too_large");
         }
     }
-    // Windows that are asked for and never filled.
+    // The windows are requested and never filled.
     let mut calls = JoinSet::new();
     for _ in 0..100 {
         calls.spawn(call(&app, "zstd", zstd_frame(23, b"{}")).send());
@@ -284,12 +284,12 @@ async fn a_bomb_costs_no_more_than_its_limit() {
         reply.assert_rejected(400, "missing_webhook_id");
     }
     let more = peak(&app) - before;
-    println!("{more} KiB more at the most");
-    // Eight bodies as sent, and two decoders of each worker, of 24 MiB while their window grows.
+    println!("at most {more} KiB more");
+    // Eight bodies as sent, and two decoders for each worker, of 24 MiB while their window grows.
     assert!(more < 128 << 10, "{more} KiB more");
 }
 
-/// The most memory that the process has had, in KiB.
+/// Peak memory of the process, in KiB.
 fn peak(app: &App) -> u64 {
     let status = format!("/proc/{}/status", app.hookgate.process().pid());
     let status = std::fs::read_to_string(status).expect("a running process");
@@ -298,7 +298,7 @@ fn peak(app: &App) -> u64 {
 }
 
 #[tokio::test]
-async fn decoding_does_not_hold_up_others() {
+async fn decoding_does_not_delay_other_requests() {
     let bombs = ENCODINGS.map(|encoding| (encoding, bomb(encoding)));
     let app = App::with(|config| {
         config.set("server.workers", 1).set("server.max_body", "64MiB");
@@ -306,7 +306,7 @@ async fn decoding_does_not_hold_up_others() {
     })
     .await;
     let in_flight = async || app.hookgate.metrics().await.value("hookgate_requests_in_flight", &[]);
-    // On a busy machine all of them may be over before this test has a look: then again.
+    // On a busy machine all bodies may be decoded before the test measures; then it tries again.
     for _ in 0..10 {
         let bombs = bombs.clone();
         let large = bombs.map(|(encoding, bomb)| tokio::spawn(call(&app, encoding, bomb).send()));
@@ -315,17 +315,17 @@ async fn decoding_does_not_hold_up_others() {
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         let was_meanwhile = !is_over();
         for call in large {
-            call.await.expect("no panic").assert_rejected(413, "payload_too_large");
+            call.await.expect("the task does not panic").assert_rejected(413, "payload_too_large");
         }
         if was_meanwhile {
             return;
         }
     }
-    panic!("large bodies were decoded before anything else was done");
+    panic!("large bodies were decoded before any other request was served");
 }
 
 #[tokio::test]
-async fn decoded_bytes_are_held_too() {
+async fn decoded_bytes_are_reserved_too() {
     let app = App::with(|config| {
         config.set("server.max_body", "64KiB").set("limits.in_flight_bytes", "64KiB");
         config.set("limits.organization.in_flight_share", 1.0);
@@ -342,16 +342,16 @@ async fn decoded_bytes_are_held_too() {
     for reply in replies.iter().filter(|reply| reply.status != 202) {
         reply.assert_rejected(503, "overloaded");
     }
-    assert!(accepted > 0, "nobody got through");
-    // All that was held has come back.
-    until("the room is free again", async || {
+    assert!(accepted > 0, "no request was accepted");
+    // All reserved bytes are released.
+    until("the bytes are released", async || {
         send(&app, "gzip", gzip(&long(20_000))).await.status == 202
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_idempotency_key_belongs_to_the_decoded_bytes() {
+async fn an_idempotency_key_is_bound_to_the_decoded_bytes() {
     let app = App::start().await;
     let plain = app.post(BODY).header("idempotency-key", "k").send().await;
     assert_eq!((plain.matched(), plain.header("idempotency-replayed")), (1, None));

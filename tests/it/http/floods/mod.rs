@@ -1,7 +1,8 @@
-//! Floods of what differs in every request: nothing of it is kept, and to be refused costs no more than to be served.
+//! Floods whose requests all differ in something. None of it is kept in memory, and refusing costs
+//! no more than serving.
 
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
-#![expect(clippy::print_stdout, reason = "what a refusal costs is worth reading")]
+#![expect(clippy::print_stdout, reason = "the test prints the cost of a refusal")]
 
 mod dearest;
 
@@ -19,10 +20,10 @@ use tokio::task::JoinSet;
 const CONNECTIONS: usize = 4;
 /// Requests that are sent without waiting for an answer.
 const PIPELINED: usize = 50;
-/// What a process may grow by, whatever the length of a flood.
+/// Bound on the growth of the process, for a flood of any length.
 const BOUND: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// Requests of each flood; `FLOOD=200000` for more of them.
+/// Requests of each flood; set `FLOOD=200000` for more of them.
 const COUNT: usize = 20_000;
 
 /// What differs from request to request.
@@ -56,7 +57,7 @@ impl Flood {
             }
             _ => token(&claims("org_a", &format!("user_{number}"))),
         };
-        // Nothing listens to it, so that Redis has no part in what is measured.
+        // No workflow listens to it, so Redis has no part in the measurement.
         let webhook = if self == Self::WebhookIds { number } else { 0 };
         let body = format!(r#"{{"webhookId":"nobody_{webhook:07}"}}"#);
         format!(
@@ -68,7 +69,7 @@ impl Flood {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
+async fn a_flood_leaves_no_state_and_is_cheap_to_refuse() {
     let count = from_environment("FLOOD", COUNT);
     let app = App::with(|config| {
         config.set("telemetry.log", "info");
@@ -87,12 +88,12 @@ async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
         sent += count;
         let cost = (cpu_after - cpu) * 1e6 / (count - count / 10) as f64;
         let grown = memory_after - memory;
-        writeln!(table, "{flood:?}, {cost:.1}, {:.1}", grown / 1024.0 / 1024.0).expect("text");
+        writeln!(table, "{flood:?}, {cost:.1}, {:.1}", grown / 1024.0 / 1024.0).expect("a string");
         assert!(grown < BOUND, "{table}");
         costs.push(cost);
     }
     println!("{table}");
-    // All are verified alike; what is refused is neither parsed nor looked up.
+    // All credentials are verified the same way; a refused request is neither parsed nor looked up.
     assert!(costs[2] < 2.0 * costs[0] && costs[3] < 2.0 * costs[0], "{table}");
     let metrics = app.hookgate.metrics().await;
     let counted =
@@ -102,9 +103,9 @@ async fn a_flood_leaves_nothing_behind_and_is_cheap_to_refuse() {
     app.redis.queue().assert_empty().await;
 }
 
-/// However many keys a set has, and wherever the one stands that a token names.
+/// The bound holds for any number of keys in a set and any position of the named key.
 #[tokio::test]
-async fn a_token_that_names_no_key_is_tried_with_four_of_a_set() {
+async fn a_token_without_a_key_id_is_tried_with_four_keys() {
     const ES256: Algorithm = Algorithm::ES256;
     let pairs: Vec<KeyPair> = (0..64).map(|_| KeyPair::for_algorithm(ES256)).collect();
     let named = |number: usize| format!("key_{number}");
@@ -112,7 +113,7 @@ async fn a_token_that_names_no_key_is_tried_with_four_of_a_set() {
         pairs.iter().enumerate().map(|(number, pair)| pair.jwk(ES256, &named(number))).collect();
     let (own, build) = (KeyPair::for_algorithm(ES256), App::build());
     let jwks_file = build.file("jwks.json", jwk_set(&set));
-    // What stands in the configuration itself is not counted among them.
+    // Keys in the configuration itself do not count.
     let of_others = (0..5).map(|number| {
         build.file(&format!("{number}.pem"), KeyPair::for_algorithm(ES256).public_pem)
     });

@@ -1,4 +1,4 @@
-//! `hookgate check --connect`: what it finds in MongoDB and Redis, good and bad, for people and for scripts.
+//! `hookgate check --connect`: its report on MongoDB and Redis, for people and for scripts.
 
 mod rights;
 
@@ -15,7 +15,7 @@ use testkit::scratch::Scratch;
 use testkit::{Config, Documents, Redis, mongo, ports};
 
 #[tokio::test]
-async fn it_tells_what_there_is_and_what_would_be_left_out() {
+async fn check_reports_documents_and_what_is_left_out() {
     let redis = Redis::start_durable().await;
     let database = Mongo::shared().await.database().await;
     database.insert(&Documents::two_organizations()).await;
@@ -87,7 +87,7 @@ async fn every_key_of_the_report_is_documented() {
 }
 
 #[tokio::test]
-async fn a_collection_that_is_missing_is_told() {
+async fn a_missing_collection_is_reported() {
     let redis = Redis::start().await;
     let database = Mongo::shared().await.database().await;
     let (code, report) = check_connect(&configuration(&database, &redis)).await;
@@ -97,7 +97,7 @@ async fn a_collection_that_is_missing_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_in_no_replica_set_is_told() {
+async fn a_standalone_server_is_reported() {
     let (redis, port) = (Redis::start().await, ports::free());
     let _mongo = Mongo::start_standalone(port).await;
     let mut config = base(&redis);
@@ -109,7 +109,7 @@ async fn a_server_that_is_in_no_replica_set_is_told() {
 }
 
 #[tokio::test]
-async fn servers_that_are_not_there_are_told_with_their_address() {
+async fn unreachable_servers_are_reported_with_their_address() {
     let (mongo, redis) = (ports::free(), ports::free());
     let mut config = Config::new();
     config.set("triggers.source", "mongodb").set("mongodb.uri", mongo::uri(mongo));
@@ -133,7 +133,7 @@ async fn servers_that_are_not_there_are_told_with_their_address() {
 }
 
 #[tokio::test]
-async fn faults_of_the_configuration_are_told_as_json_too() {
+async fn configuration_faults_are_reported_as_json_too() {
     let mut config = Config::new();
     config.set("server.workers", -1).set("server.body_timeout", "1ms").set("surplus", 1);
     let (code, report) = check_connect(&config).await;
@@ -141,12 +141,12 @@ async fn faults_of_the_configuration_are_told_as_json_too() {
     let faults = report["faults"].as_array().expect("a list");
     let keys: Vec<&Value> = faults.iter().map(|fault| &fault["key"]).collect();
     assert_eq!(keys, ["server.body_timeout", "server.workers", "surplus"]);
-    assert_eq!(faults[0]["message"], "1ms is not within 100ms and 10m");
-    assert_eq!(report["redis"], Value::Null, "nobody is asked");
+    assert_eq!(faults[0]["message"], "1ms is not between 100ms and 10m");
+    assert_eq!(report["redis"], Value::Null, "no server is contacted");
 }
 
 #[tokio::test]
-async fn a_file_is_looked_at_like_a_database() {
+async fn a_file_is_checked_like_a_database() {
     let redis = Redis::start().await;
     let directory = Scratch::new("check");
     let mut documents = Documents::two_organizations();
@@ -155,7 +155,7 @@ async fn a_file_is_looked_at_like_a_database() {
     let file = directory.write("workflows.json", documents.to_json());
     let mut config = Config::new();
     config.set("queue.redis", redis.url()).set("auth.jwt.secrets", vec!["short"]);
-    config.set("triggers.file", file.to_str().expect("a path of text"));
+    config.set("triggers.file", file.to_str().expect("a path in UTF-8"));
     let (code, report) = check_connect(&config).await;
     assert_eq!((code, &report["mongodb"]), (0, &Value::Null), "{report}");
     let found = &report["triggers_file"];
@@ -163,7 +163,7 @@ async fn a_file_is_looked_at_like_a_database() {
     assert_eq!(found["workflows"]["reasons"], json!(["wf_broken: nodes is not an array"]));
     let warnings = json!([
         "1 documents of collection workflows are left out",
-        "API keys of users of several organizations, which are refused: 1, such as those of user_1, user_2",
+        "API keys that belong to users of several organizations are refused: 1, such as those of user_1, user_2",
     ]);
     assert_eq!(found["warnings"], warnings);
     assert!(report["warnings"][0].as_str().is_some_and(|text| text.contains("32 bytes")));
@@ -177,7 +177,7 @@ async fn a_file_is_looked_at_like_a_database() {
         (code, &report["triggers_file"]["faults"][0]),
         (1, &json!("not JSON: EOF while parsing an object at line 1 column 1"))
     );
-    std::fs::remove_file(file).expect("it was there");
+    std::fs::remove_file(file).expect("the file existed");
     let (code, report) = check_connect(&config).await;
     assert_eq!(code, 1);
     assert!(report["triggers_file"]["faults"].to_string().contains("cannot be read"), "{report}");

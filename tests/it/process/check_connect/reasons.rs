@@ -1,4 +1,5 @@
-//! Why servers cannot be used, in words: names, ports, authorities, and addresses that say what is not so.
+//! The reasons why servers cannot be used: names, ports, authorities, and addresses with wrong
+//! options.
 
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use serde_json::{Value, json};
@@ -10,8 +11,8 @@ use testkit::tls::Authority;
 use testkit::wait::until;
 use testkit::{App, Config, Mongo, Redis, hookgate, ports};
 
-/// Marks of what Rust writes for programmers.
-const DEBUG_TEXT: [&str; 6] = ["Custom {", "kind: ", "labels: ", "Kind: ", "Some(", "Error {"];
+/// Fragments of Rust's debug output.
+const DEBUG_OUTPUT: [&str; 6] = ["Custom {", "kind: ", "labels: ", "Kind: ", "Some(", "Error {"];
 
 /// A certificate for 127.0.0.1, its key and its authority in files, and servers that use them.
 struct Tls {
@@ -34,7 +35,7 @@ impl Tls {
     }
 
     fn file(&self, name: &str) -> String {
-        self.files.join(name).to_str().expect("a path of text").to_owned()
+        self.files.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
     async fn redis(&self) -> (Redis, u16) {
@@ -55,7 +56,7 @@ impl Tls {
         (Redis::start_with(&options).await, port)
     }
 
-    /// One that speaks TLS with a certificate out of this file, and in this mode.
+    /// Restarts it with TLS in this mode and a certificate from this file.
     async fn restart(&self, mongo: &mut Mongo, mode: &str, identity: &str) {
         let (identity, authority) = (self.file(identity), self.file("authority.pem"));
         let options = [
@@ -69,14 +70,14 @@ impl Tls {
     }
 }
 
-/// `check --connect --json` where these authorities are those of the system.
+/// `check --connect --json` with these authorities as those of the system.
 async fn check(config: Config, authorities: String) -> (Option<i32>, Value) {
     let directory = Scratch::new("reasons");
     let file = directory.write("hookgate.toml", config.to_string());
     let mut command = tokio::process::Command::from(hookgate::command(&["check", "--connect"]));
     command.arg("--json").arg("--config").arg(file);
     command.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", authorities);
-    let output = command.output().await.expect("it runs");
+    let output = command.output().await.expect("the command runs");
     (output.status.code(), serde_json::from_slice(&output.stdout).expect("a report"))
 }
 
@@ -87,24 +88,24 @@ fn config(redis: &str, mongodb: &str) -> Config {
     config
 }
 
-/// Ports of servers, and of nobody.
+/// Ports of servers, and one where no server listens.
 struct Ports {
     free: u16,
     redis: u16,
     redis_tls: u16,
     mongo: u16,
     mongo_tls: u16,
-    /// Its certificate is for another name.
+    /// A server whose certificate is for another name.
     mongo_elsewhere: u16,
 }
 
-/// Addresses of Redis and MongoDB, the file of the authorities, and what is said of each.
+/// Addresses of Redis and MongoDB, the file of the authorities, and what is reported of each.
 type Case = (String, String, &'static str, [&'static str; 2]);
 
 fn cases(ports: &Ports) -> [Case; 6] {
     let Ports { free, redis, redis_tls, mongo, mongo_tls, mongo_elsewhere } = ports;
     let by_tls = |port: &u16| format!("mongodb://127.0.0.1:{port}/?tls=true&directConnection=true");
-    // Directly: how a set calls its members is another matter.
+    // A direct connection, because the addresses of a set's members are another matter.
     let plain = |host: &str, port: &u16| format!("mongodb://{host}:{port}/?directConnection=true");
     let both = |words: &'static str| [words, words];
     let own = "authority.pem";
@@ -131,16 +132,17 @@ fn cases(ports: &Ports) -> [Case; 6] {
             format!("rediss://localhost:{redis_tls}"),
             by_tls(mongo_elsewhere),
             own,
-            both("not for the name in the address"),
+            both("not valid for the host name in the address"),
         ),
-        // TLS to ports that speak none: Redis waits for the end of a line, MongoDB closes the connection.
+        // TLS to ports without TLS: Redis waits for the end of a line, MongoDB closes the
+        // connection.
         (
             format!("rediss://127.0.0.1:{redis}"),
             by_tls(mongo),
             own,
             ["no answer in time", "has closed the connection"],
         ),
-        // And the other way round.
+        // No TLS to ports with TLS.
         (
             format!("redis://127.0.0.1:{redis_tls}"),
             plain("127.0.0.1", mongo_tls),
@@ -151,7 +153,7 @@ fn cases(ports: &Ports) -> [Case; 6] {
 }
 
 #[tokio::test]
-async fn what_keeps_a_connection_from_being_made_is_told_of_redis_and_mongodb_alike() {
+async fn connection_failures_are_reported_alike_for_redis_and_mongodb() {
     let tls = Tls::new();
     let (redis, redis_tls) = tls.redis().await;
     let new = || Mongo::start_uninitiated(ports::free());
@@ -180,7 +182,7 @@ async fn what_keeps_a_connection_from_being_made_is_told_of_redis_and_mongodb_al
         for (part, reason) in ["redis", "mongodb"].into_iter().zip(reasons) {
             let faults = report[part]["faults"].to_string();
             assert!(faults.contains(reason), "{reason}: {part}: {faults}");
-            for mark in DEBUG_TEXT {
+            for mark in DEBUG_OUTPUT {
                 assert!(!faults.contains(mark), "{reason}: {part}: {faults}");
             }
         }
@@ -188,7 +190,7 @@ async fn what_keeps_a_connection_from_being_made_is_told_of_redis_and_mongodb_al
 }
 
 #[tokio::test]
-async fn a_name_without_records_is_told_in_words() {
+async fn a_name_without_records_is_reported_in_words() {
     let tls = Tls::new();
     let config = config("redis://127.0.0.1:1", "mongodb+srv://no-such-host.invalid.example/");
     let (code, report) = check(config, tls.file("other.pem")).await;
@@ -199,7 +201,7 @@ async fn a_name_without_records_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn authorities_of_the_system_count_for_redis_and_mongodb_alike() {
+async fn the_systems_authorities_apply_to_redis_and_mongodb() {
     let tls = Tls::new();
     let ((_redis, redis_tls), mut mongo) = tokio::join!(tls.redis(), Mongo::start());
     tls.restart(&mut mongo, "preferTLS", "identity.pem").await;
@@ -209,7 +211,7 @@ async fn authorities_of_the_system_count_for_redis_and_mongodb_alike() {
     let (code, report) = check(config(&redis, &mongodb), tls.file("authority.pem")).await;
     assert_eq!(code, Some(0), "{report}");
 
-    // Authorities of its own go before those of the system.
+    // Configured authorities take precedence over those of the system.
     let own = format!("{mongodb}&tlsCAFile={}", tls.file("authority.pem"));
     let (code, report) = check(config(&redis, &own), tls.file("other.pem")).await;
     assert_eq!(code, Some(1), "{report}");
@@ -217,7 +219,7 @@ async fn authorities_of_the_system_count_for_redis_and_mongodb_alike() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_not_ready_says_why_in_words_everywhere() {
+async fn an_unready_service_gives_its_reasons_in_words_everywhere() {
     let tls = Tls::new();
     let (redis, port) = tls.redis().await;
     let mut mongo = Mongo::start_uninitiated(ports::free());
@@ -233,22 +235,22 @@ async fn a_service_that_is_not_ready_says_why_in_words_everywhere() {
         config.set("telemetry.log", "debug");
     });
     let app = app.start_unready().await;
-    until("all say why", async || {
+    until("all give the reason", async || {
         let reasons = app.hookgate.readiness().await.1["reasons"].to_string();
         reasons.matches("not signed by a trusted authority").count() == 3
     })
     .await;
-    let page = app.hookgate.admin_get("/").await.text().await.expect("text");
+    let page = app.hookgate.admin_get("/").await.text().await.expect("a string");
     assert!(page.contains("not signed by a trusted authority"), "{page}");
     for text in [app.hookgate.readiness().await.1.to_string(), page, app.hookgate.log()] {
-        for mark in DEBUG_TEXT {
+        for mark in DEBUG_OUTPUT {
             assert!(!text.contains(mark), "{mark} in {text}");
         }
     }
 }
 
 #[tokio::test]
-async fn authorities_that_are_not_there_are_a_fault_of_what_needs_them() {
+async fn missing_authorities_are_a_fault_of_the_server_that_needs_them() {
     let (code, report) =
         check(config("rediss://127.0.0.1", "mongodb://127.0.0.1/?tls=true"), "/nowhere".to_owned())
             .await;
@@ -257,14 +259,14 @@ async fn authorities_that_are_not_there_are_a_fault_of_what_needs_them() {
     assert_eq!(faults.len(), 2, "{report}");
     for (fault, key) in faults.iter().zip(["mongodb.uri", "queue.redis"]) {
         assert_eq!(fault["key"], key);
-        let message = fault["message"].as_str().expect("a text");
-        assert!(message.contains("authorities for TLS cannot be read"), "{message}");
+        let message = fault["message"].as_str().expect("a string");
+        assert!(message.contains("certificate authorities cannot be read"), "{message}");
         assert!(message.contains("/nowhere"), "{message}");
     }
 }
 
 #[tokio::test]
-async fn options_that_are_ignored_or_refused_are_named() {
+async fn ignored_and_refused_options_are_named() {
     let uri = "mongodb://127.0.0.1/?replicaSet=rs0&compressors=zlib,lzma&timeoutMS=1&uuidRepresentation=standard\
                &useNewUrlParser=true&maxStalenessSeconds=120&socketTimeoutMS=1&maxPoolSize=0&w=0";
     let ignored = [

@@ -1,4 +1,4 @@
-//! What it finds in Redis.
+//! The report on a Redis server.
 
 use redis::cmd;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use testkit::sentinel::Sentinel;
 use testkit::{App, Config, Redis, node};
 
 #[tokio::test]
-async fn a_redis_that_is_as_it_should_be_has_no_warnings() {
+async fn a_suitable_redis_has_no_warnings() {
     let redis =
         Redis::start_with(&["--appendonly", "yes", "--maxmemory", "100mb", "--save", "60 1"]).await;
     let (code, report) = check_connect(&config(&redis.url())).await;
@@ -39,10 +39,10 @@ async fn a_redis_that_is_as_it_should_be_has_no_warnings() {
     assert!(found["used_memory_bytes"].as_u64() > Some(0), "{found}");
     assert!(found["round_trip_us"].as_u64() > Some(0), "{found}");
     let keys: u64 = redis.query(&cmd("DBSIZE")).await;
-    assert_eq!(keys, 0, "it has written something");
+    assert_eq!(keys, 0, "the check has written nothing");
 }
 
-/// All but the one that the default user of Redis, who may do everything, gives.
+/// All warnings except the one that Redis' default user, which may do everything, leads to.
 fn warnings(report: &Value) -> Vec<String> {
     let warnings = report.pointer("/redis/warnings").and_then(Value::as_array);
     let texts = warnings.expect("a list").iter().filter_map(Value::as_str).map(str::to_owned);
@@ -53,7 +53,7 @@ fn warnings(report: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_may_lose_jobs_is_a_warning() {
+async fn settings_that_may_lose_jobs_are_warnings() {
     let redis = Redis::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
     let (code, report) = check_connect(&config(&redis.url())).await;
     assert_eq!(code, 0, "{report}");
@@ -64,7 +64,7 @@ async fn what_may_lose_jobs_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_redis_that_takes_less_than_the_service_is_a_warning() {
+async fn redis_limits_below_those_of_the_service_are_warnings() {
     let settings =
         ["proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients", "maxmemory"];
     let redis = Redis::start_durable().await;
@@ -89,10 +89,10 @@ async fn a_redis_that_takes_less_than_the_service_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_redis_that_would_take_no_jobs_is_a_fault() {
+async fn a_redis_that_would_refuse_jobs_is_a_fault() {
     let redis = Redis::start().await;
     let replica = redis.start_replica().await;
-    assert_fault(&config(&replica.url()), "is a replica and takes no writes").await;
+    assert_fault(&config(&replica.url()), "is a replica and refuses writes").await;
 
     let mut with_replicas = config(&redis.url());
     with_replicas.set("queue.wait_replicas", 2);
@@ -114,13 +114,13 @@ async fn a_redis_that_would_take_no_jobs_is_a_fault() {
 }
 
 #[tokio::test]
-async fn the_queue_is_told_as_its_workers_have_left_it() {
+async fn the_report_shows_the_state_of_the_queue() {
     let app = App::start().await;
     app.webhook("wh_1").send().await.matched();
     let (_, report) = check_connect(&app.hookgate.config).await;
     let of = |report: &Value, key: &str| report["redis"][key].clone();
     assert_eq!(of(&report, "jobs_waiting"), 1);
-    assert_eq!(of(&report, "paused_layout"), "v5", "nobody has written a version");
+    assert_eq!(of(&report, "paused_layout"), "v5", "there is no version");
 
     node::queue(&app.redis, "workflow-runner", &["pause"]).await;
     let (_, report) = check_connect(&app.hookgate.config).await;
@@ -130,7 +130,7 @@ async fn the_queue_is_told_as_its_workers_have_left_it() {
     assert_eq!(of(&report, "paused_layout"), "v6");
     app.webhook("wh_1").send().await.matched();
     let (_, report) = check_connect(&app.hookgate.config).await;
-    assert_eq!(of(&report, "jobs_waiting"), 2, "as it was told");
+    assert_eq!(of(&report, "jobs_waiting"), 2, "the job is where the report says");
 
     let mut config = app.hookgate.config.clone();
     config.set("queue.paused_layout", "v5");
@@ -138,14 +138,14 @@ async fn the_queue_is_told_as_its_workers_have_left_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_of_a_pause_is_told() {
+async fn an_ambiguous_pause_is_reported() {
     let (redis, mut calls) = (Redis::start().await, Calls::start());
     let config = config(&redis.url());
     let mut python = async |method, with| {
         calls.queue(PYTHON, &redis, "workflow-runner").call(method, with).await;
     };
     python("pause", json!([])).await;
-    assert_pause(&config, "v5", Some("its meta.version does not tell the release")).await;
+    assert_pause(&config, "v5", Some("its meta.version does not identify the release")).await;
     let mut decided = config.clone();
     decided.set("queue.paused_layout", "v6");
     assert_pause(&decided, "v6", None).await;
@@ -166,7 +166,7 @@ async fn what_cannot_be_known_of_a_pause_is_told() {
     assert_pause(&config, "v5", None).await;
 }
 
-/// The layout, and the warning beside that of this Redis, which keeps nothing.
+/// Asserts the layout, and the warning next to the one that this Redis has no persistence.
 async fn assert_pause(config: &Config, layout: &str, warning: Option<&str>) {
     let (code, report) = check_connect(config).await;
     let at = |pointer: &str| report.pointer(pointer).cloned().unwrap_or_default();
@@ -178,7 +178,7 @@ async fn assert_pause(config: &Config, layout: &str, warning: Option<&str>) {
 }
 
 #[tokio::test]
-async fn the_server_behind_sentinel_and_cluster_is_named() {
+async fn the_server_found_by_sentinel_or_cluster_is_named() {
     let primary = Redis::start().await;
     let sentinel = Sentinel::start(&primary, 0).await;
     let (_, report) = check_connect(&config(&sentinel.url())).await;
@@ -196,17 +196,20 @@ async fn the_server_behind_sentinel_and_cluster_is_named() {
 
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
-async fn of_redis_6_rights_are_not_known() {
+async fn rights_are_unknown_on_redis_6() {
     let redis = Redis::start_6().await;
     let (code, report) = check_connect(&config(&redis.url())).await;
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["redis"]["missing_rights"], Value::Null);
-    assert!(report["redis"]["warnings"].to_string().contains("from version 7.0 on"), "{report}");
+    assert!(
+        report["redis"]["warnings"].to_string().contains("Redis 7.0 and later does"),
+        "{report}"
+    );
     assert_eq!(report["redis"]["jobs_waiting"], 0);
 }
 
 #[tokio::test]
-async fn keys_of_the_environment_are_named_without_their_value() {
+async fn environment_keys_are_named_without_their_values() {
     let redis = Redis::start().await;
     let address = redis.allow("a-long-password", "~* +@all").await;
     let directory = Scratch::new("environment");
@@ -215,7 +218,7 @@ async fn keys_of_the_environment_are_named_without_their_value() {
         let mut command = tokio::process::Command::from(command(&["check", "--connect"]));
         command.arg("--config").arg(&file).args(format).env("HOOKGATE__QUEUE__REDIS", &address);
         command.env("HOOKGATE__QUEUE__JOB__BACKOFF__DELAY", "77777");
-        let output = command.output().await.expect("it runs");
+        let output = command.output().await.expect("the command runs");
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(!text.contains("a-long-password") && !text.contains("77777"), "{text}");

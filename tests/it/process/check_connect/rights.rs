@@ -1,4 +1,4 @@
-//! Rights of Redis' users, and the lack of each.
+//! The rights of Redis users, and the effect of each missing one.
 
 use serde_json::{Value, json};
 
@@ -11,24 +11,24 @@ use testkit::sentinel::Sentinel;
 const PASSWORD: &str = "rights-for-some";
 
 #[tokio::test]
-async fn the_documented_rights_are_all_that_are_needed() {
+async fn the_documented_rights_suffice() {
     let redis = Redis::start_durable().await;
     let (code, found) = check(&redis, &documented_rights()).await;
     assert_eq!(code, 0, "{found}");
     assert_eq!(found["missing_rights"], json!([]));
     assert_eq!(found["warnings"], json!([]));
-    assert!(found["notes"].to_string().contains("may not be asked for CONFIG GET"), "{found}");
+    assert!(found["notes"].to_string().contains("CONFIG GET is not permitted"), "{found}");
     assert_eq!(found["save"], Value::Null);
     let log: Vec<redis::Value> = redis.query(redis::cmd("ACL").arg("LOG")).await;
-    assert!(log.is_empty(), "something was refused: {log:?}");
+    assert!(log.is_empty(), "nothing was refused: {log:?}");
 }
 
 #[tokio::test]
-async fn rights_beyond_them_are_warned_of() {
+async fn further_rights_give_a_warning() {
     let redis = Redis::start_durable().await;
     let narrow = documented_rights();
     let job = "HMGET bull:workflow-runner-other:1";
-    for (more, told) in [
+    for (more, expected) in [
         ("~bull:*", job),
         ("~bull:workflow-runner*", job),
         ("~hookgate:*", "HMGET hookgate:bull:workflow-runner-other:idempotency:check"),
@@ -42,12 +42,12 @@ async fn rights_beyond_them_are_warned_of() {
         let (code, found) = check(&redis, &format!("{narrow} {more}")).await;
         let warnings = found["warnings"].to_string();
         assert_eq!(code, 0, "{more}: {found}");
-        assert!(warnings.contains("more rights") && warnings.contains(told), "{more}: {found}");
+        assert!(warnings.contains("more rights") && warnings.contains(expected), "{more}: {found}");
     }
 }
 
 #[tokio::test]
-async fn they_are_enough_on_a_cluster_and_to_sentinel() {
+async fn the_documented_rights_suffice_on_a_cluster_and_with_sentinel() {
     let rights = documented_rights();
     let in_cluster = rights.replace("bull:", "{bull}:");
     let (first, second) = Redis::start_cluster("{bull}").await;
@@ -68,7 +68,7 @@ async fn they_are_enough_on_a_cluster_and_to_sentinel() {
 }
 
 #[tokio::test]
-async fn each_right_that_the_script_needs_is_missed() {
+async fn each_missing_right_of_the_script_is_reported() {
     let redis = Redis::start().await;
     let all = documented_rights();
     for (right, key) in [
@@ -82,8 +82,8 @@ async fn each_right_that_the_script_needs_is_missed() {
         ("zadd", "bull:workflow-runner:marker"),
         ("xadd", "bull:workflow-runner:events"),
     ] {
-        let taken = format!("+{right}");
-        let words: Vec<&str> = all.split(' ').filter(|word| *word != taken).collect();
+        let right = format!("+{right}");
+        let words: Vec<&str> = all.split(' ').filter(|word| *word != right).collect();
         let (code, found) = check(&redis, &words.join(" ")).await;
         assert_eq!(code, 1, "{right}: {found}");
         let expected = format!("{} {key}", right.to_uppercase());
@@ -98,27 +98,27 @@ async fn each_right_that_the_script_needs_is_missed() {
 }
 
 #[tokio::test]
-async fn what_is_missed_beside_the_script_is_told_as_well() {
+async fn each_missing_right_outside_the_script_is_reported() {
     let redis = Redis::start().await;
     let all = documented_rights();
-    for (taken, code, list, told) in [
+    for (right, code, list, expected) in [
         (" +eval", 1, "faults", "EVAL is refused: NOPERM"),
         (" +evalsha", 1, "faults", "may not EVALSHA: jobs are refused"),
         (" +hmget", 1, "faults", "HMGET is refused: NOPERM"),
         (" +time", 1, "faults", "does not answer: NOPERM"),
-        (" +info", 0, "warnings", "may not be asked for INFO"),
+        (" +info", 0, "warnings", "INFO is not permitted"),
         (
             " ~hookgate:bull:workflow-runner:*",
             1,
             "faults",
             "may not SET hookgate:bull:workflow-runner:producer:check",
         ),
-        (" +wait", 0, "notes", "may not be asked for CONFIG GET"),
+        (" +wait", 0, "notes", "CONFIG GET is not permitted"),
     ] {
-        let words: Vec<&str> = all.split(' ').filter(|word| *word != taken.trim()).collect();
+        let words: Vec<&str> = all.split(' ').filter(|word| *word != right.trim()).collect();
         let (found_code, found) = check(&redis, &words.join(" ")).await;
-        assert_eq!(found_code, code, "{taken}: {found}");
-        assert!(found[list].to_string().contains(told), "{taken}: {found}");
+        assert_eq!(found_code, code, "{right}: {found}");
+        assert!(found[list].to_string().contains(expected), "{right}: {found}");
     }
     let address = redis.allow(PASSWORD, &all.replace(" +wait", "")).await;
     let mut waits = config(&address);

@@ -1,4 +1,4 @@
-//! The other commands, and what the process ends with.
+//! The other commands, and the exit codes.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use testkit::scratch::Scratch;
 use testkit::{App, Config, Hookgate, ports};
 
 #[tokio::test]
-async fn a_minted_token_is_accepted_and_lives_as_long_as_asked() {
+async fn a_minted_token_is_accepted_until_its_expiry() {
     let app = App::with(|config| {
         config.set("auth.jwt.issuer", "https://id").set("auth.jwt.audience", vec!["one", "two"]);
         config.set("auth.jwt.user_claims", vec!["account", "sub"]);
@@ -55,7 +55,7 @@ fn the_version_names_the_commit() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn wrong_usage_exits_with_2() {
     let lines: [&[&str]; 10] = [
         &[],
         &["sreve"],
@@ -71,24 +71,24 @@ fn wrong_usage_ends_with_2() {
     for line in lines {
         let output = run(line);
         assert_eq!(output.status.code(), Some(2), "{line:?}: {output:?}");
-        assert!(!output.stderr.is_empty(), "{line:?} is told why");
+        assert!(!output.stderr.is_empty(), "{line:?} gives a reason");
     }
 }
 
 #[tokio::test]
-async fn health_says_whether_the_service_lives() {
+async fn health_reports_whether_the_service_is_alive() {
     let ask = |address: &str| {
         command(&["health", "--address", address]).output().expect("the binary runs")
     };
-    // One that is not ready lives.
+    // A process that is not ready is still alive.
     let mut config = Config::new();
-    let nobody = testkit::redis::url(ports::free());
-    config.set("queue.redis", nobody).set("triggers.file", "config/workflows.json");
+    let no_server = testkit::redis::url(ports::free());
+    config.set("queue.redis", no_server).set("triggers.file", "config/workflows.json");
     let hookgate = Hookgate::start_unready(config).await;
     let address = hookgate.admin_address().to_string();
     let output = ask(&address);
     assert_eq!((output.status.code(), stdout(&output).trim()), (Some(0), "ok"), "{output:?}");
-    // All addresses: it can be asked at 127.0.0.1, and does not listen on [::1].
+    // It listens on all IPv4 addresses: 127.0.0.1 answers, and [::1] does not.
     let port = hookgate.admin_address().port();
     for (all, code) in [("0.0.0.0", 0), ("[::]", 1)] {
         let output = ask(&format!("{all}:{port}"));
@@ -100,22 +100,22 @@ async fn health_says_whether_the_service_lives() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("/livez"), "{output:?}");
 
-    // Somebody else at the port, who says no.
+    // Another process on the port answers with an error.
     let other = TcpListener::bind(hookgate.admin_address()).expect("the port is free again");
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = other.accept().expect("a connection");
         let mut request = [0; 1024];
         let _ = stream.read(&mut request);
-        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").expect("it listens");
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").expect("the server listens");
     });
     let output = ask(&address);
-    answering.join().expect("it has answered");
+    answering.join().expect("the server thread has answered");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("answers HTTP/1.1 503"), "{output:?}");
 }
 
 #[tokio::test]
-async fn health_asks_where_the_environment_has_the_admin_port_whatever_stands_in_the_file() {
+async fn health_uses_the_admin_port_of_the_environment_before_the_file() {
     let app = App::start().await;
     let files = Scratch::new("health");
     let listen = app.hookgate.admin_address().to_string();
@@ -125,7 +125,8 @@ async fn health_asks_where_the_environment_has_the_admin_port_whatever_stands_in
         command.env("HOOKGATE_CONFIG", file).env(variable, &listen);
         command.output().expect("the binary runs")
     };
-    // The service has been started with another file; SIGHUP would refuse these, and it would run on.
+    // The service was started with another file. SIGHUP would refuse these, and the service would
+    // continue.
     for text in ["[server]\nworkers = -1", "not TOML", "[admin]\nlisten = \"127.0.0.1:1\""] {
         for variable in ["HOOKGATE__ADMIN__LISTEN", "hookgate__admin__listen"] {
             let output = ask(variable, text);
@@ -135,15 +136,18 @@ async fn health_asks_where_the_environment_has_the_admin_port_whatever_stands_in
 }
 
 #[test]
-fn health_asks_the_default_admin_port_if_nothing_is_said() {
+fn health_uses_the_default_admin_port() {
     let output = run(&["health"]);
-    // Whatever answers there on this machine, if anything does.
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() || told.contains("http://127.0.0.1:9464/livez"), "{output:?}");
+    // Another process on this machine may answer there.
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() || stderr.contains("http://127.0.0.1:9464/livez"),
+        "{output:?}"
+    );
 }
 
 #[test]
-fn a_token_for_nobody_ends_with_2() {
+fn a_token_without_a_user_exits_with_2() {
     let long = "x".repeat(257);
     for (organization, user) in [("", "u"), ("o", ""), (long.as_str(), "u"), ("o", &long)] {
         let line = ["token", "--config", "config/dev.toml", "--organization", organization];
@@ -154,7 +158,7 @@ fn a_token_for_nobody_ends_with_2() {
 }
 
 #[test]
-fn a_token_that_cannot_be_signed_ends_with_2() {
+fn a_token_that_cannot_be_signed_exits_with_2() {
     for (key, value) in [("secrets", "[]"), ("algorithms", "[\"RS256\"]")] {
         let files = Scratch::new("token");
         let mut config = Config::new();
@@ -165,12 +169,12 @@ fn a_token_that_cannot_be_signed_ends_with_2() {
 }
 
 #[test]
-fn faults_end_every_command_that_reads_the_file_with_2() {
+fn a_faulty_configuration_exits_every_command_with_2() {
     let files = Scratch::new("faults");
     let mut config = Config::new();
     config.set("server.workers", -1);
     let file = files.write("hookgate.toml", config.to_string());
-    let file = file.to_str().expect("a path of text");
+    let file = file.to_str().expect("a path in UTF-8");
     for line in [
         &["check", "--config", file][..],
         &["serve", "--config", file],
@@ -178,13 +182,13 @@ fn faults_end_every_command_that_reads_the_file_with_2() {
     ] {
         let output = run(line);
         assert_eq!(output.status.code(), Some(2), "{line:?}");
-        let told = [output.stdout, output.stderr].concat();
-        assert!(String::from_utf8_lossy(&told).contains("server.workers: "), "{line:?}");
+        let output = [output.stdout, output.stderr].concat();
+        assert!(String::from_utf8_lossy(&output).contains("server.workers: "), "{line:?}");
     }
 }
 
 #[test]
-fn the_file_is_named_by_argument_else_by_the_environment() {
+fn the_file_is_named_by_argument_or_environment() {
     let files = Scratch::new("named");
     let bad = files.write("bad.toml", "surplus = 1");
     let check = |arguments: &[&str]| {
@@ -207,16 +211,16 @@ fn a_variable_that_is_not_utf_8_does_not_stop_the_service() {
     let mut command = self::command(&["check", "--config", "config/dev.toml"]);
     let output = command.env("HOOKGATE__QUEUE__NAME", OsStr::from_bytes(b"a\xff")).output();
     let output = output.expect("the binary runs");
-    assert_eq!(output.status.code(), Some(2), "one of ours does: {output:?}");
+    assert_eq!(output.status.code(), Some(2), "a variable of Hookgate does: {output:?}");
     assert!(stdout(&output).contains("queue.name: the environment variable HOOKGATE__QUEUE__NAME"));
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_ends_with_1() {
+async fn a_port_in_use_exits_with_1() {
     for key in ["admin.listen", "server.listen"] {
         let files = Scratch::new("clash");
         let config = Config::new();
-        let _taken = TcpListener::bind(config.text(key)).expect("a free port");
+        let _listener = TcpListener::bind(config.text(key)).expect("a free port");
         let file = files.write("hookgate.toml", config.to_string());
         let mut command = command(&["serve", "--config"]);
         command.arg(file);
@@ -228,7 +232,7 @@ async fn a_port_that_is_taken_ends_with_1() {
 }
 
 #[tokio::test]
-async fn a_second_service_with_the_same_configuration_ends_with_1() {
+async fn a_second_service_with_the_same_configuration_exits_with_1() {
     let app = App::start().await;
     let files = Scratch::new("second");
     let file = files.write("hookgate.toml", app.hookgate.config.to_string());
@@ -236,11 +240,11 @@ async fn a_second_service_with_the_same_configuration_ends_with_1() {
     command.arg(file);
     let second = Process::start("hookgate", &command, &files.join("log"));
     assert_eq!(second.wait().await, 1);
-    assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "the first one goes on");
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "the first service continues");
 }
 
 #[tokio::test]
-async fn a_stop_as_asked_ends_with_0() {
+async fn a_requested_stop_exits_with_0() {
     for signal in ["TERM", "INT", "QUIT"] {
         let app = App::start().await;
         app.hookgate.process().signal(signal);

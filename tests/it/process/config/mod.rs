@@ -1,4 +1,5 @@
-//! The configuration: what is refused and how it is told, where values come from, and what the shipped files say.
+//! The configuration: which faults are reported and how, where values come from, and what the
+//! shipped files contain.
 
 mod command_line;
 
@@ -22,7 +23,7 @@ use toml::{Table, Value};
 const SHIPPED: &str = include_str!("../../../../config/hookgate.toml");
 
 #[test]
-fn all_faults_are_told_at_once_each_with_its_key() {
+fn all_faults_are_reported_at_once_with_their_keys() {
     let text = r#"
         surplus = 1
         [server]
@@ -86,7 +87,7 @@ fn a_value_of_a_wrong_type_is_refused_for_every_key() {
     assert_eq!(keys(&faults(&config.to_string())), known.keys().cloned().collect::<Vec<_>>());
 }
 
-/// Values of the right type, or nearly, that no key takes.
+/// Values of the right type, or nearly, that no key accepts.
 const REFUSED: [(&str, &str); 66] = [
     ("server.workers", "1025"),
     ("server.max_connections", "0"),
@@ -168,8 +169,8 @@ fn values_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn values_within_their_bounds_are_taken() {
-    let taken = [
+fn values_within_their_bounds_are_accepted() {
+    let valid = [
         ("server.workers", "1"),
         ("server.max_body", "\"64MiB\""),
         ("server.max_body", "\"1024B\""),
@@ -189,24 +190,24 @@ fn values_within_their_bounds_are_taken() {
         ("queue.job.keepLogs", "0"),
         ("telemetry.log", "\"info,hookgate::queue=debug\""),
     ];
-    for (key, value) in taken {
+    for (key, value) in valid {
         assert_eq!(faults(&with_value(key, value)), BTreeMap::new(), "{key} = {value}");
     }
 }
 
 #[test]
-fn settings_that_do_not_go_together_are_refused() {
+fn conflicting_settings_are_refused() {
     let cluster = "[queue]\nredis = \"redis-cluster://127.0.0.1:7000\"\n";
     assert_eq!(keys(&faults(cluster)), ["queue.prefix"]);
     assert!(faults(&format!("{cluster}prefix = \"{{bull}}\"\n")).is_empty());
 
-    let nobody = "[auth.api_key]\nenabled = false\n";
-    assert_eq!(keys(&faults(nobody)), ["auth.jwt"]);
-    assert!(faults(&format!("{nobody}[auth.jwt]\nsecrets = [\"a\"]\n")).is_empty());
+    let no_credentials = "[auth.api_key]\nenabled = false\n";
+    assert_eq!(keys(&faults(no_credentials)), ["auth.jwt"]);
+    assert!(faults(&format!("{no_credentials}[auth.jwt]\nsecrets = [\"a\"]\n")).is_empty());
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_with_its_line() {
+fn invalid_toml_is_reported_with_its_line() {
     let (code, out) = check("[server]\n\nlisten = \n", &[]);
     assert!(code == 2 && out.contains("(line 3)"), "{code}: {out}");
     let output = run(&["check", "--config", "/nowhere/hookgate.toml"]);
@@ -215,7 +216,7 @@ fn a_file_that_is_no_toml_is_told_with_its_line() {
 }
 
 #[tokio::test]
-async fn the_environment_goes_before_the_file() {
+async fn the_environment_takes_precedence_over_the_file() {
     let redis = Redis::start().await;
     let files = Scratch::new("environment");
     let documents = files.write("workflows.json", Documents::two_organizations().to_json());
@@ -227,7 +228,7 @@ async fn the_environment_goes_before_the_file() {
     let variables = [
         ("HOOKGATE__SERVER__LISTEN", listen.as_str()),
         ("hookgate__Queue__redis", &url),
-        ("HOOKGATE__TRIGGERS__FILE", documents.to_str().expect("a path of text")),
+        ("HOOKGATE__TRIGGERS__FILE", documents.to_str().expect("a path in UTF-8")),
         ("HOOKGATE__QUEUE__JOB__BACKOFF__DELAY", "9"),
         ("HOOKGATE__QUEUE__JOB__REMOVEONFAIL", "{ count = 3 }"),
         ("HOOKGATE__QUEUE__JOB_NAME", "12"),
@@ -265,16 +266,17 @@ fn unknown_variables_and_bad_values_of_the_environment_are_refused() {
     ];
     for (variable, value, key) in rows {
         let (code, out) = check(SHIPPED, &[(variable, value)]);
-        assert_eq!((code, keys(&told(&out))), (2, vec![key.to_owned()]), "{variable}: {out}");
+        assert_eq!((code, keys(&reported(&out))), (2, vec![key.to_owned()]), "{variable}: {out}");
     }
     let (_, out) = check(SHIPPED, &[("HOOKGATE__SERVER__LISTN", "a")]);
     assert!(out.contains("HOOKGATE__SERVER__LISTN"), "{out}");
     assert!(out.contains("did you mean HOOKGATE__SERVER__LISTEN?"), "{out}");
 }
 
-/// Kubernetes sets variables for every service; those of a service whose name begins like ours look like ours.
+/// Kubernetes sets variables for every service. Those of a service whose name begins with
+/// `hookgate` look like Hookgate's.
 #[test]
-fn variables_that_are_somebody_elses_are_at_most_warned_of() {
+fn variables_of_other_programs_give_at_most_a_warning() {
     let silent = [
         ("HOOKGATE_SERVICE_HOST", "10.0.0.1"),
         ("HOOKGATE_SERVICE_PORT_HTTP", "80"),
@@ -286,7 +288,7 @@ fn variables_that_are_somebody_elses_are_at_most_warned_of() {
     assert!(code == 0 && !out.contains("HOOKGATE_"), "{out}");
 
     let rows = [
-        // Of a service that is called hookgate--server, and hookgate--auth--jwt.
+        // Variables of services named hookgate--server and hookgate--auth--jwt.
         ("HOOKGATE__SERVER_SERVICE_HOST", "10.0.0.1", ""),
         ("HOOKGATE__SERVER_PORT", "tcp://10.0.0.1:80", ""),
         ("HOOKGATE__SURPLUS", "1", ""),
@@ -304,12 +306,12 @@ fn variables_that_are_somebody_elses_are_at_most_warned_of() {
 }
 
 #[test]
-fn each_fault_has_its_line() {
+fn each_fault_is_reported_with_its_line() {
     let text = "surplus = 1\n\n[server]\nlisten = \"nowhere\"\nworkers = 5\nmax_body = 3\n\n[queue.job]\n\
                 backoff = { type = \"fixed\",\n delay = -1 }\n[quue]\nname = 1\n[auth]\njwt.secrets = [\"\"]\n";
     let (code, out) = check(text, &[("HOOKGATE__SERVER__WORKERS", "-1")]);
     assert_eq!(code, 2);
-    let lines: BTreeMap<String, Option<String>> = told(&out)
+    let lines: BTreeMap<String, Option<String>> = reported(&out)
         .into_iter()
         .map(|(key, message)| {
             let line = message.rsplit_once(" (line ").and_then(|(_, rest)| rest.strip_suffix(')'));
@@ -322,14 +324,14 @@ fn each_fault_has_its_line() {
         ("quue", Some("11")),
         ("server.listen", Some("4")),
         ("server.max_body", Some("6")),
-        // By the environment.
+        // Values of the environment.
         ("server.workers", None),
         ("surplus", Some("1")),
     ];
     let expected = expected.map(|(key, line)| (key.to_owned(), line.map(str::to_owned)));
     assert_eq!(lines, BTreeMap::from(expected), "{out}");
 
-    // For scripts too, and a byte order mark does not count.
+    // JSON output has lines too, and a byte order mark does not count.
     let files = Scratch::new("lines");
     for (text, line) in [("\u{feff}[server]\nlisten = 1\n", 2), ("a = 1\nb =\n", 2), ("\nb = 1", 2)]
     {
@@ -345,7 +347,7 @@ fn each_fault_has_its_line() {
 }
 
 #[test]
-fn what_was_meant_by_a_key_with_a_slip_is_said() {
+fn a_misspelled_key_gets_a_suggestion() {
     for (text, key, meant) in [
         ("[server]\nwrokers = 1\n", "server.wrokers", "server.workers"),
         ("[server]\nmaxBody = \"1MiB\"\n", "server.maxBody", "server.max_body"),
@@ -365,32 +367,32 @@ fn what_was_meant_by_a_key_with_a_slip_is_said() {
 }
 
 #[test]
-fn what_is_wanted_is_said_of_a_value_of_a_wrong_type() {
+fn a_value_of_a_wrong_type_is_reported_with_the_expected_type() {
     for (key, value, wanted) in [
-        ("server.body_timeout", "15", "a text such as \"5s\""),
-        ("server.max_body", "1048576", "a text such as \"1MiB\""),
-        ("server.listen", "2212", "a text such as \"0.0.0.0:2212\""),
+        ("server.body_timeout", "15", "a string such as \"5s\""),
+        ("server.max_body", "1048576", "a string such as \"1MiB\""),
+        ("server.listen", "2212", "a string such as \"0.0.0.0:2212\""),
         ("server.workers", "\"two\"", "a whole number such as 0"),
         ("server.workers", "-1", "a whole number such as 0"),
         ("server.content_encodings", "\"gzip\"", "a list such as [\"gzip\","),
-        ("queue.name", "5", "a text such as \"workflow-runner\""),
+        ("queue.name", "5", "a string such as \"workflow-runner\""),
         ("queue.memory_watermark", "\"half\"", "a number such as 0.9"),
         ("auth.api_key.enabled", "1", "true or false"),
         ("auth.jwt.secrets", "\"a\"", "a list"),
-        ("auth.jwt.jwks_file", "1", "a text"),
+        ("auth.jwt.jwks_file", "1", "a string"),
     ] {
         let found = faults(&with_value(key, value));
         assert!(found[key].contains(&format!("expected {wanted}")), "{found:?}");
     }
     let variables = [("HOOKGATE__SERVER__WORKERS", "many"), ("HOOKGATE__TELEMETRY__FORMAT", "xml")];
     let (_, out) = check("", &variables);
-    for said in ["expected a whole number such as 0", "expected `json` or `text`"] {
-        assert!(out.contains(said), "{out}");
+    for expected in ["expected a whole number such as 0", "expected `json` or `text`"] {
+        assert!(out.contains(expected), "{out}");
     }
 }
 
 #[test]
-fn what_bullmq_does_otherwise_than_it_looks_is_warned_of() {
+fn settings_that_bullmq_interprets_differently_give_a_warning() {
     let backoff = "queue.job.backoff";
     for (key, value, warning) in [
         ("queue.job.attempts", "0", "never tried again"),
@@ -419,7 +421,7 @@ fn the_shipped_files_have_no_faults() {
         .flat_map(|line| [line, "\n"])
         .collect();
     assert_ne!(uncommented, SHIPPED);
-    assert!(faults(&uncommented).is_empty(), "what is commented out is right as well");
+    assert!(faults(&uncommented).is_empty(), "commented keys are valid as well");
 }
 
 #[test]
@@ -477,7 +479,7 @@ fn commented(line: &str) -> Option<&str> {
     key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some(key)
 }
 
-/// The shipped file with one line more: in a table as `queue.job`, or at the top.
+/// The shipped file with one further line, in a table such as `queue.job` or at the top.
 fn with_line(table: &str, line: &str) -> String {
     let first = if table.is_empty() { line } else { "" };
     SHIPPED.lines().fold(first.to_owned(), |text, each| {
@@ -486,32 +488,33 @@ fn with_line(table: &str, line: &str) -> String {
     })
 }
 
-/// A file that holds this key alone.
+/// A file that holds only this key.
 fn with_value(key: &str, value: &str) -> String {
     let (table, name) = key.rsplit_once('.').expect("a key in a table");
     format!("[{table}]\n{name} = {value}\n")
 }
 
-/// What `check` says: its exit code and its output.
+/// The exit code and the output of `check`.
 fn check(text: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let files = Scratch::new("check");
     let file = files.write("hookgate.toml", text);
     let mut command = command(&["check", "--config"]);
-    let output = command.arg(file).envs(variables.iter().copied()).output().expect("it runs");
+    let output =
+        command.arg(file).envs(variables.iter().copied()).output().expect("the command runs");
     assert!(output.stderr.is_empty(), "{output:?}");
     (output.status.code().expect("an exit code"), stdout(&output))
 }
 
-/// What `check` finds in a file; its exit code tells the same.
+/// The faults that `check` finds in a file; asserts that its exit code agrees.
 fn faults(text: &str) -> BTreeMap<String, String> {
     let (code, out) = check(text, &[]);
-    let faults = told(&out);
+    let faults = reported(&out);
     assert_eq!(code, if faults.is_empty() { 0 } else { 2 }, "{out}");
     faults
 }
 
-/// Faults by key. Of a configuration without any, warnings are told.
-fn told(output: &str) -> BTreeMap<String, String> {
+/// Faults by key. Without faults, the warnings.
+fn reported(output: &str) -> BTreeMap<String, String> {
     let lines = output.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(": "));
     let faults = lines.filter(|(key, _)| *key != "warning");
     faults.map(|(key, message)| (key.to_owned(), message.to_owned())).collect()

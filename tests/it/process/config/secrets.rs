@@ -1,4 +1,4 @@
-//! Secrets: where they are read from, and that nothing prints them.
+//! Secrets: where they are read from, and that no output contains them.
 
 use super::{SHIPPED, check, faults, keys, with_value};
 use jsonwebtoken::{Algorithm, Header};
@@ -11,7 +11,7 @@ use testkit::tokens::{claims, sign};
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Documents, Hookgate, Redis};
 
-/// Stands in every secret, and must not stand in anything that is printed.
+/// A string that is in every secret and must not be in any output.
 const MARK: &str = "Zq7MarkZq7";
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn secrets_can_be_read_from_files() {
     let path = |name: &str, content: &str| files.write(name, content).display().to_string();
     let good = path("good", "mongodb://127.0.0.1:1/\n");
     let text = format!("[mongodb]\nuri = \"nowhere\"\nuri_file = \"{good}\"\n");
-    assert!(faults(&text).is_empty(), "the file goes before the value");
+    assert!(faults(&text).is_empty(), "the file takes precedence over the value");
     let bad = path("bad", MARK);
     assert_eq!(keys(&faults(&format!("[mongodb]\nuri_file = \"{bad}\"\n"))), ["mongodb.uri"]);
 
@@ -53,9 +53,10 @@ async fn secrets_can_be_read_from_files() {
     }
 }
 
-/// What a command, a file, an editor or a text of several lines puts around a secret is no part of it.
+/// White space that a command, a file, an editor or a multi-line string puts around a secret is not
+/// part of it.
 #[tokio::test]
-async fn what_surrounds_a_secret_is_no_part_of_it() {
+async fn white_space_around_a_secret_is_ignored() {
     const MARK: &str = "\u{feff}";
     let secrets = ["environment", "list", "several-lines", "file", "marked-file"]
         .map(|name| format!("a-secret-of-the-{name}-which-is-long-enough-for-hs256"));
@@ -96,7 +97,7 @@ async fn what_surrounds_a_secret_is_no_part_of_it() {
 }
 
 #[tokio::test]
-async fn what_surrounds_any_value_of_the_environment_is_no_part_of_it() {
+async fn white_space_around_an_environment_value_is_ignored() {
     let redis = Redis::start().await;
     let mut config = Config::new();
     let listen = config.text("server.listen").to_owned();
@@ -118,7 +119,7 @@ async fn what_surrounds_any_value_of_the_environment_is_no_part_of_it() {
     assert!(!hookgate.log().contains("warning"), "{}", hookgate.log());
 }
 
-/// Some editors put one before every text that they save.
+/// Some editors write one at the start of every file.
 #[tokio::test]
 async fn a_byte_order_mark_is_skipped_in_every_file() {
     const MARK: &str = "\u{feff}";
@@ -126,8 +127,8 @@ async fn a_byte_order_mark_is_skipped_in_every_file() {
     let redis = Redis::start().await;
     let authority = Authority::new();
     let identity = authority.issue();
-    authority.put_certificate(&marked(&identity.chain_pem));
-    authority.put_key(&marked(&identity.key_pem));
+    authority.replace_certificate(&marked(&identity.chain_pem));
+    authority.replace_key(&marked(&identity.key_pem));
     let [pem, jwk] = [Algorithm::ES256, Algorithm::RS256].map(KeyPair::for_algorithm);
     let files = Scratch::new("marks");
     let path = |name: &str, text: &str| files.write(name, marked(text)).display().to_string();
@@ -152,7 +153,7 @@ async fn a_byte_order_mark_is_skipped_in_every_file() {
     for token in [&by_pem, &by_set] {
         assert_eq!(app.webhook("wh_1").bearer(token).send().await.matched(), 1);
     }
-    // Read again when they change, and by the other commands.
+    // Secrets are read again when they change, and the other commands read them too.
     files.write(
         "jwks.json",
         marked(&json!({ "keys": [pem.jwk(Algorithm::ES256, "the-key")] }).to_string()),
@@ -178,7 +179,7 @@ async fn a_byte_order_mark_is_skipped_in_every_file() {
 }
 
 #[test]
-fn no_fault_repeats_a_secret() {
+fn no_fault_message_contains_a_secret() {
     let files = Scratch::new("secrets");
     let path = |name: &str, content: &str| files.write(name, content).display().to_string();
     let (file, jwks) = (path("secret", MARK), path("jwks", &format!("{{\"keys\":[\"{MARK}\"]}}")));
@@ -211,7 +212,7 @@ fn no_fault_repeats_a_secret() {
 }
 
 #[tokio::test]
-async fn the_service_tells_no_secret_however_much_it_logs() {
+async fn the_service_logs_no_secret_at_any_level() {
     let redis = Redis::start().await;
     let mut config = Config::new();
     let with_password = redis.url().replacen("://", &format!("://:{MARK}@"), 1);
@@ -219,7 +220,7 @@ async fn the_service_tells_no_secret_however_much_it_logs() {
     config.set("auth.jwt.secrets", vec![MARK]).set("queue.redis", with_password);
     config.set("mongodb.uri", format!("mongodb://user:{MARK}@127.0.0.1:1/?replicaSet=rs0"));
     let hookgate = Hookgate::start_unready(config).await;
-    until("MongoDB is told as a reason", async || {
+    until("MongoDB is reported as a reason", async || {
         hookgate.readiness().await.1["reasons"].to_string().contains("not loaded:")
     })
     .await;
@@ -228,7 +229,7 @@ async fn the_service_tells_no_secret_however_much_it_logs() {
 
     let pages = ["/", "/readyz", "/metrics"];
     for page in pages {
-        let text = hookgate.admin_get(page).await.text().await.expect("text");
+        let text = hookgate.admin_get(page).await.text().await.expect("a string");
         assert!(!text.contains(MARK), "{page}: {text}");
     }
     hookgate.terminate().await;

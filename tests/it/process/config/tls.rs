@@ -1,16 +1,16 @@
-//! The files of `[server.tls]`: what is refused, and which of them is to blame.
+//! The files of `[server.tls]`: which are refused, and which file the fault names.
 
 use super::{faults, keys};
 use testkit::scratch::Scratch;
 use testkit::tls::Authority;
 
 #[test]
-fn files_that_do_not_make_a_certificate_are_refused_by_key() {
+fn invalid_certificate_files_are_refused_by_key() {
     let (certificate_key, key_key) = ("server.tls.certificate_file", "server.tls.key_file");
     let authority = Authority::new();
     let (certificate, key) = (authority.certificate_file(), authority.key_file());
     let (one, other) = (authority.issue(), authority.issue());
-    authority.put(&one);
+    authority.replace(&one);
     let files = Scratch::new("certificates");
     let file = |name: &str, text: &str| files.write(name, text).display().to_string();
     let spoilt = one.key_pem.replace("PRIVATE KEY-----\n", "PRIVATE KEY-----\nAAAA");

@@ -1,4 +1,5 @@
-//! Keys for tokens that verify nothing: named by `check` and by the log, with their file and the algorithms.
+//! Keys for tokens that verify nothing: `check` and the log name them with their file and the
+//! algorithms.
 
 use super::{check, faults, keys};
 use jsonwebtoken::Algorithm;
@@ -10,21 +11,21 @@ use testkit::{Config, Hookgate, Redis};
 
 const SECRET: &str = "a-secret-of-more-than-32-bytes-for-these-tests";
 
-/// Warnings of a configuration without faults.
+/// The warnings of a configuration without faults.
 fn warnings(text: &str) -> Vec<String> {
     let (code, out) = check(text, &[]);
     assert_eq!(code, 0, "{out}");
     out.lines().filter_map(|line| line.strip_prefix("  warning: ")).map(str::to_owned).collect()
 }
 
-/// Fails unless one warning says all of this.
+/// Fails unless one warning contains all of these.
 #[track_caller]
 fn assert_warned(warnings: &[String], words: &[&str]) {
     let says = |warning: &&String| words.iter().all(|word| warning.contains(word));
     assert_eq!(warnings.iter().filter(says).count(), 1, "{words:?} in {warnings:#?}");
 }
 
-/// A key as openssl makes it.
+/// A key that openssl generates.
 fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).output().expect("openssl");
     assert!(output.status.success(), "{output:?}");
@@ -34,7 +35,7 @@ fn openssl(arguments: &[&str]) -> String {
 /// The public half of a private key in PEM.
 fn public(files: &Scratch, private: &str) -> String {
     let file = files.write("private-for-openssl.pem", private);
-    openssl(&["pkey", "-pubout", "-in", file.to_str().expect("a path of text")])
+    openssl(&["pkey", "-pubout", "-in", file.to_str().expect("a path in UTF-8")])
 }
 
 fn with_pem(file: &str, algorithms: &str) -> String {
@@ -44,7 +45,7 @@ fn with_pem(file: &str, algorithms: &str) -> String {
 }
 
 #[test]
-fn a_key_by_none_of_the_algorithms_is_warned_of() {
+fn a_key_for_no_configured_algorithm_gives_a_warning() {
     let files = Scratch::new("keys");
     let path = |name: &str, text: &str| files.write(name, text).display().to_string();
     let rsa = path("rsa.pem", &KeyPair::rsa().public_pem);
@@ -75,7 +76,7 @@ fn a_key_by_none_of_the_algorithms_is_warned_of() {
 }
 
 #[test]
-fn a_key_on_another_curve_is_warned_of() {
+fn a_key_on_another_curve_gives_a_warning() {
     let files = Scratch::new("keys");
     for (curve, name) in [("P-521", "P-521"), ("secp256k1", "another curve")] {
         let curve = format!("ec_paramgen_curve:{curve}");
@@ -95,7 +96,7 @@ fn private_and_short_keys_are_faults() {
     let short = rsa("1024");
     let traditional = {
         let file = files.write("rsa.pem", &short);
-        openssl(&["rsa", "-traditional", "-in", file.to_str().expect("a path of text")])
+        openssl(&["rsa", "-traditional", "-in", file.to_str().expect("a path in UTF-8")])
     };
     let [ec, ed] = [Algorithm::ES256, Algorithm::EdDSA].map(KeyPair::for_algorithm);
     let curve = openssl(&["ecparam", "-name", "prime256v1", "-genkey"]);
@@ -108,19 +109,19 @@ fn private_and_short_keys_are_faults() {
         ("both", format!("{}{}", ec.public_pem, ec.private_pem), "private key"),
         ("short", public(&files, &short), "1024 bits"),
         (
-            "short beside a good one",
+            "short next to a valid one",
             format!("{}{}", ec.public_pem, public(&files, &short)),
             "1024 bits",
         ),
-        ("of another kind", openssl(&["genpkey", "-algorithm", "X25519"]), "private key"),
+        ("another kind of key", openssl(&["genpkey", "-algorithm", "X25519"]), "private key"),
         ("no key", "-----BEGIN X-----\nAAAA\n-----END X-----\n".to_owned(), "no public key"),
     ];
     for (what, pem, reason) in rows {
         let file = files.write("key.pem", pem).display().to_string();
         let found = faults(&with_pem(&file, r#"["RS256", "ES256", "EdDSA"]"#));
         assert_eq!(keys(&found), ["auth.jwt.public_key_files"], "{what}");
-        let told = &found["auth.jwt.public_key_files"];
-        assert!(told.contains(reason) && told.contains(&file), "{what}: {told}");
+        let fault = &found["auth.jwt.public_key_files"];
+        assert!(fault.contains(reason) && fault.contains(&file), "{what}: {fault}");
     }
 }
 
@@ -140,7 +141,7 @@ fn blank_secrets_are_faults() {
 }
 
 #[test]
-fn what_is_left_out_of_a_jwk_set_is_named() {
+fn entries_left_out_of_a_jwk_set_are_named() {
     let files = Scratch::new("keys");
     let set = |entries: &[Value]| {
         let file = files.write("jwks.json", jwk_set(entries)).display().to_string();
@@ -167,7 +168,7 @@ fn what_is_left_out_of_a_jwk_set_is_named() {
 }
 
 #[test]
-fn public_keys_without_any_condition_are_warned_of() {
+fn public_keys_without_conditions_give_a_warning() {
     let files = Scratch::new("keys");
     let pem = files.write("key.pem", KeyPair::for_algorithm(Algorithm::ES256).public_pem);
     let jwks = files.write("jwks.json", jwk_set(&[octet_jwk(SECRET, "HS256", "o")]));
@@ -183,12 +184,12 @@ fn public_keys_without_any_condition_are_warned_of() {
         }
     }
     let found = warnings(&format!("[auth.jwt]\nsecrets = [\"{SECRET}\"]\n"));
-    assert_eq!(found, Vec::<String>::new(), "a secret is for these tokens alone");
+    assert_eq!(found, Vec::<String>::new(), "a secret needs no condition");
     assert_eq!(keys(&faults("[auth.jwt]\ntypes = [\"\"]\n")), ["auth.jwt.types"]);
 }
 
 #[tokio::test]
-async fn the_log_says_the_same() {
+async fn the_log_contains_the_same_warnings() {
     let files = Scratch::new("keys");
     let redis = Redis::start().await;
     let rsa = files.write("rsa.pem", KeyPair::rsa().public_pem).display().to_string();

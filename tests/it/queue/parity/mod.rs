@@ -1,10 +1,7 @@
-//! What Hookgate leaves in Redis is what BullMQ's own libraries leave there for the same jobs: every key of the queue, its
-//! type, fields and values.
+//! Hookgate leaves in Redis what BullMQ's own libraries leave there for the same jobs: every key of
+//! the queue, its type, fields and values.
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
-#![expect(
-    unreachable_pub,
-    reason = "pub tells what is for the tests from what is private to a file"
-)]
+#![expect(unreachable_pub, reason = "pub marks items for other files of these tests")]
 
 mod options;
 mod producers;
@@ -22,12 +19,12 @@ use testkit::state::state;
 use options::{OPTIONS, public};
 use producers::{PRODUCERS, Producers};
 use queues::{QUEUES, prepare};
-use twins::{OURS, add, app, assert_equal, jobs_since, part};
+use twins::{HOOKGATE_QUEUE, add, app, assert_equal, jobs_since, split_into_twins};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the number of cases is what one wants to know")]
+#[expect(clippy::print_stdout, reason = "the test prints the number of cases")]
 async fn every_option_on_every_queue_is_stored_as_by_the_official_producers() {
     let lanes = tokio::join!(lane(0), lane(1), lane(2));
     let cases = lanes.0 + lanes.1 + lanes.2;
@@ -40,7 +37,7 @@ async fn every_option_on_every_queue_is_stored_as_by_the_official_producers() {
     );
 }
 
-/// Runs every third of [`OPTIONS`] from here on; gives the number of comparisons.
+/// Runs every third entry of [`OPTIONS`] from `first` on; returns the number of comparisons.
 async fn lane(first: usize) -> usize {
     let mut redis = twins::redis().await;
     let mut producers = Producers::start(PRODUCERS, &redis).await;
@@ -49,7 +46,7 @@ async fn lane(first: usize) -> usize {
         let app = app(redis, options, |_| {}).await;
         for (name, steps) in QUEUES {
             let () = app.redis.query(&cmd("FLUSHALL")).await;
-            prepare(steps, &app.redis, OURS, &mut producers.node).await;
+            prepare(steps, &app.redis, HOOKGATE_QUEUE, &mut producers.node).await;
             let label = format!("[{options}] on a queue {name}");
             cases += compare(&app, &mut producers, &public(options), &label).await;
         }
@@ -58,14 +55,15 @@ async fn lane(first: usize) -> usize {
     cases
 }
 
-/// Sends webhooks, lets the producers do the same to the twins, and compares; gives the number of comparisons.
+/// Sends webhooks, lets the producers add the same jobs to the twins, and compares the queues;
+/// returns the number of comparisons.
 async fn compare(
     app: &App,
     producers: &mut Producers,
     options: &Map<String, Value>,
     label: &str,
 ) -> usize {
-    part(producers, &app.redis).await;
+    split_into_twins(producers, &app.redis).await;
     let before = app.redis.queue().all().await.len();
     let mut matched = 0;
     for call in [
@@ -89,15 +87,15 @@ async fn compare(
 }
 
 #[tokio::test]
-async fn queues_are_prepared_as_their_names_say() {
+async fn prepared_queues_have_the_state_of_their_name() {
     let redis = twins::redis().await;
     let mut producers = Producers::start(PRODUCERS, &redis).await;
     let mut distinct = BTreeSet::new();
     for (name, steps) in QUEUES {
         let () = redis.query(&cmd("FLUSHALL")).await;
-        prepare(steps, &redis, OURS, &mut producers.node).await;
+        prepare(steps, &redis, HOOKGATE_QUEUE, &mut producers.node).await;
         let state = state(&redis, &redis.queue()).await;
-        assert!(distinct.insert(format!("{state:?}")), "{name} is not a queue of its own");
+        assert!(distinct.insert(format!("{state:?}")), "{name} equals another queue");
         let meta = state.get("meta").map_or(&Value::Null, |meta| &meta["content"]);
         assert_eq!(meta.get("paused").is_some(), name.starts_with("paused"), "{name}: {meta}");
         assert_eq!(meta.get("concurrency").is_some(), name.contains("concurrency"), "{name}");

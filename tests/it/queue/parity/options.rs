@@ -1,8 +1,8 @@
-//! Every option that `[queue.job]` takes, in each of its forms.
+//! Every option of `[queue.job]`, in each of its forms.
 
 use serde_json::{Map, Value, json};
 
-/// TOML of the section; what is not named is as shipped.
+/// TOML of the section; options that are not named have their defaults.
 pub const OPTIONS: &[&str] = &[
     "",
     "attempts = 0",
@@ -53,12 +53,12 @@ pub const OPTIONS: &[&str] = &[
     "keepLogs = 20",
     "stackTraceLimit = 0",
     "stackTraceLimit = 3",
-    // Several at once.
+    // Several options together.
     "attempts = 0\nbackoff = 0\nremoveOnComplete = true\nremoveOnFail = true\nkeepLogs = 0\nstackTraceLimit = 0",
     "attempts = 1\nremoveOnComplete = false\nremoveOnFail = false\nkeepLogs = 1",
     "attempts = 9\nbackoff = 1000\nremoveOnComplete = 10\nremoveOnFail = { age = 60 }\nstackTraceLimit = 1",
     EVERY_OPTION,
-    // More digits than an official producer keeps.
+    // The number has more digits than an official producer keeps.
     "backoff = { type = \"fixed\", delay = 1234567890123456 }\nremoveOnFail = { age = 123456789012345 }",
     "backoff = { type = \"exponential\", delay = 1, jitter = 0.12345678901234567 }",
 ];
@@ -72,7 +72,7 @@ const EVERY_OPTION: &str = r#"
     stackTraceLimit = 3
 "#;
 
-/// The options as one gives them to an official library.
+/// The options as a caller gives them to an official library.
 pub fn public(options: &str) -> Map<String, Value> {
     let mut all = json!({
         "attempts": 3,
@@ -80,7 +80,7 @@ pub fn public(options: &str) -> Map<String, Value> {
         "removeOnComplete": { "age": 86_400, "count": 10_000 },
         "removeOnFail": { "age": 604_800 },
     });
-    let all = all.as_object_mut().expect("written so");
+    let all = all.as_object_mut().expect("an object");
     all.extend(toml::from_str::<Map<String, Value>>(options).expect("TOML"));
     std::mem::take(all)
 }

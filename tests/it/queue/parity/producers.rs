@@ -1,4 +1,4 @@
-//! The official producers, and what each of them does otherwise than Hookgate.
+//! The official producers, and the known differences between each of them and Hookgate.
 
 use bullmq::options::RedisConnectionOptions;
 use bullmq::queue::BulkJob;
@@ -11,7 +11,7 @@ use testkit::calls::Calls;
 use testkit::queue::Job;
 use testkit::state::{State, by_value};
 
-/// Who adds to a twin of Hookgate's queue.
+/// A producer that adds to a twin of Hookgate's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Producer {
     /// `Queue.addBulk` of the release in this package.
@@ -41,8 +41,8 @@ impl Producer {
         }
     }
 
-    /// What it leaves for these jobs, given what Hookgate has left for them.
-    pub fn instead_of(self, mut ours: State, jobs: &[Job]) -> State {
+    /// What this producer leaves for these jobs, derived from what Hookgate has left for them.
+    pub fn expected_state(self, mut ours: State, jobs: &[Job]) -> State {
         if ours["meta"]["content"].get("paused").is_some() {
             pushed_to(self.paused_list(), &mut ours, jobs);
         }
@@ -50,22 +50,25 @@ impl Producer {
             with_14_digits(&mut ours.get_mut(&job.id).expect("the job's hash")["content"]["opts"]);
         }
         if self == Self::RustPort {
-            // It writes its own mark in place of a version when it opens a queue,
+            // This producer writes its own name instead of a version when it opens a queue,
             ours.get_mut("meta").expect("a queue has meta")["content"]["library"] =
                 json!("bullmq-official:0.1.0");
-            // and knows fewer options.
+            // and supports fewer options.
             for job in jobs {
                 let hash = ours.get_mut(&job.id).expect("the job's hash");
-                known_to_the_rust_port(hash["content"]["opts"].as_object_mut().expect("options"));
+                keep_options_of_the_rust_port(
+                    hash["content"]["opts"].as_object_mut().expect("options"),
+                );
             }
         }
         ours
     }
 }
 
-/// The releases differ in the list that takes the jobs of a paused queue, and Hookgate goes by which of them has jobs.
+/// The releases differ in the list that gets the jobs of a paused queue. Hookgate uses the one that
+/// has jobs.
 fn pushed_to(list: &str, state: &mut State, jobs: &[Job]) {
-    let newest = json!(jobs.last().expect("some jobs").id);
+    let newest = json!(jobs.last().expect("at least one job").id);
     let is_ahead = |name: &str| state.get(name).is_some_and(|list| list["content"][0] == newest);
     let from = if list == "wait" { "paused" } else { "wait" };
     if !is_ahead(from) {
@@ -87,7 +90,7 @@ fn pushed_to(list: &str, state: &mut State, jobs: &[Job]) {
     }
 }
 
-/// The script of all official producers writes the options with Lua's own JSON, which keeps so many.
+/// The script of all official producers encodes the options with Lua's JSON, which keeps 14 digits.
 fn with_14_digits(json: &mut Value) {
     match json {
         Value::Object(members) => members.values_mut().for_each(with_14_digits),
@@ -102,8 +105,9 @@ fn with_14_digits(json: &mut Value) {
     }
 }
 
-/// It drops `keepLogs`, `stackTraceLimit`, the trace and the jitter, and the delay of a strategy of the worker's own.
-fn known_to_the_rust_port(options: &mut Map<String, Value>) {
+/// The crate ignores `keepLogs`, `stackTraceLimit`, the trace, the jitter, and the delay of a
+/// custom backoff strategy.
+fn keep_options_of_the_rust_port(options: &mut Map<String, Value>) {
     for unknown in ["kl", "stackTraceLimit", "tm"] {
         options.remove(unknown);
     }
@@ -116,7 +120,7 @@ fn known_to_the_rust_port(options: &mut Map<String, Value>) {
     }
 }
 
-/// Those that take part in a test, on one Redis.
+/// The producers of a test, on one Redis.
 pub struct Producers {
     pub all: &'static [Producer],
     pub node: Calls,
@@ -128,12 +132,12 @@ impl Producers {
         let options = RedisConnectionOptions::new().url(redis.url());
         let rust = RedisConnection::new_managed_only(&options).await.expect("redis answers");
         let mut producers = Self { all, node: Calls::start(), rust };
-        // Calls that run at once do not keep their order when one of them has to load the script.
+        // Concurrent calls do not keep their order when one of them has to load the script.
         producers.rust_port("warm-up", &[json!({ "name": "x", "data": {}, "opts": {} })]).await;
         producers
     }
 
-    /// Adds jobs with the public names of their options, and gives the ids.
+    /// Adds jobs with the public names of their options; returns the ids.
     pub async fn add(
         &mut self,
         producer: Producer,
@@ -153,7 +157,7 @@ impl Producers {
         let jobs = jobs.iter().map(|job| {
             let mut options = job["opts"].clone();
             if let Some(delay) = options["backoff"].as_u64() {
-                // It has no bare number of milliseconds.
+                // The crate does not accept a bare number of milliseconds.
                 options["backoff"] = json!({ "type": "fixed", "delay": delay });
             }
             let options: JobOptions = serde_json::from_value(options).expect("its options");

@@ -1,4 +1,4 @@
-//! The states in which a queue may be when Hookgate's jobs come.
+//! The states of a queue that Hookgate adds jobs to.
 
 use redis::cmd;
 use serde_json::{Value, json};
@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 use testkit::Redis;
 use testkit::calls::Calls;
 
-/// What has happened to a queue.
+/// A step that changes a queue.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
-    /// The release in this package has announced the queue, with this many events to keep.
+    /// The release in this package opens the queue, with this bound for its events.
     Open(&'static str, u32),
-    /// The official library has added as many jobs.
+    /// The official library adds this many jobs.
     Jobs(u32),
-    /// Workers have taken as many of them.
+    /// BullMQ workers fetch this many of them.
     Running(u32),
-    /// The release in this package has paused the queue.
+    /// The release in this package pauses the queue.
     Pause(&'static str),
     /// `setGlobalConcurrency`.
     Concurrency(u32),
-    /// Nobody has written down this field of `meta`.
+    /// This field of `meta` is removed.
     Without(&'static str),
 }
 
@@ -29,14 +29,14 @@ const V6: &str = "bullmq";
 const V5: &str = "bullmq5";
 const V5_12: &str = "bullmq512";
 
-/// Each by a name and by what has led to it.
+/// Each state by its name and the steps that lead to it.
 pub const QUEUES: &[(&str, &[Step])] = &[
     ("fresh", &[]),
     ("announced", &[Open(V6, 10_000)]),
     ("announced by 5.81", &[Open(V5, 10_000)]),
     ("without maxLenEvents", &[Open(V6, 10_000), Jobs(2), Without("opts.maxLenEvents")]),
     ("with few events", &[Open(V6, 20), Jobs(30)]),
-    ("with as many events as it keeps", &[Open(V6, 20), Jobs(10)]),
+    ("with the maximum of events", &[Open(V6, 20), Jobs(10)]),
     ("running", &[Open(V6, 10_000), Jobs(5), Running(2)]),
     ("paused", &[Open(V6, 10_000), Jobs(3), Running(1), Pause(V6)]),
     ("paused when empty", &[Open(V6, 10_000), Pause(V6)]),
@@ -45,7 +45,7 @@ pub const QUEUES: &[(&str, &[Step])] = &[
     ("paused by 5.81", &[Open(V5, 10_000), Jobs(3), Running(1), Pause(V5)]),
     ("paused when empty by 5.81", &[Open(V5, 10_000), Pause(V5)]),
     ("paused by 5.12", &[Open(V5_12, 10_000), Jobs(3), Pause(V5_12)]),
-    ("paused by who knows", &[Open(V6, 10_000), Jobs(3), Pause(V6), Without("version")]),
+    ("paused without a version", &[Open(V6, 10_000), Jobs(3), Pause(V6), Without("version")]),
     ("at its concurrency", &[Open(V6, 10_000), Jobs(4), Running(2), Concurrency(2)]),
     ("over its concurrency", &[Open(V6, 10_000), Jobs(4), Running(3), Concurrency(1)]),
     ("below its concurrency", &[Open(V6, 10_000), Jobs(4), Running(1), Concurrency(2)]),

@@ -1,4 +1,4 @@
-//! Hundreds of requests at random, with pauses and real workers between them.
+//! Hundreds of random requests, with pauses and real BullMQ workers between them.
 
 use fastrand::Rng;
 use serde_json::json;
@@ -8,24 +8,24 @@ use super::TRACE;
 use super::options::public;
 use super::producers::{Producer, Producers};
 use super::queues::{Step, prepare};
-use super::twins::{OURS, add, app, assert_equal, jobs_since, part, redis};
+use super::twins::{HOOKGATE_QUEUE, add, app, assert_equal, jobs_since, redis, split_into_twins};
 use testkit::App;
 use testkit::node::{Worker, idle};
 
 const SEED: u64 = 3;
 const ROUNDS: usize = 8;
 const REQUESTS: usize = 40;
-/// Those of a version that pauses as our queue's does.
+/// Producers of a release that pauses a queue as Hookgate's queue is paused.
 const PRODUCERS: &[Producer] = &[Producer::Node("bullmq"), Producer::RustPort];
 const OPTIONS: &str = "attempts = 2\nbackoff = 0\nremoveOnComplete = { age = 3600 }";
 
 #[tokio::test]
-async fn hundreds_of_requests_between_pauses_and_workers_leave_what_the_official_producers_leave() {
+async fn random_requests_between_pauses_and_workers_equal_the_official_producers() {
     let mut rng = Rng::with_seed(SEED);
     let app = app(redis().await, OPTIONS, |_| {}).await;
     let mut producers = Producers::start(PRODUCERS, &app.redis).await;
-    prepare(&[Step::Open("bullmq", 1000)], &app.redis, OURS, &mut producers.node).await;
-    part(&producers, &app.redis).await;
+    prepare(&[Step::Open("bullmq", 1000)], &app.redis, HOOKGATE_QUEUE, &mut producers.node).await;
+    split_into_twins(&producers, &app.redis).await;
     let mut known = 0;
     for round in 0..ROUNDS {
         let is_paused = rng.bool();
@@ -42,20 +42,21 @@ async fn hundreds_of_requests_between_pauses_and_workers_leave_what_the_official
             on_every_queue(&app, &mut producers, "resume").await;
         }
         if rng.u8(0..3) > 0 {
-            // Jobs pass at once, at their second attempt, or not at all.
+            // Jobs succeed at their first attempt, at their second, or never.
             let fail_first = rng.u8(0..3).to_string();
             tokio::join!(
-                work_off(&app, OURS, &fail_first),
+                work_off(&app, HOOKGATE_QUEUE, &fail_first),
                 work_off(&app, PRODUCERS[0].twin(), &fail_first),
                 work_off(&app, PRODUCERS[1].twin(), &fail_first),
             );
-            assert_equal(&producers, &app.redis, &jobs, &format!("{label}, worked off")).await;
+            assert_equal(&producers, &app.redis, &jobs, &format!("{label}, after the workers"))
+                .await;
         }
     }
     assert!(known > ROUNDS * REQUESTS, "{known} jobs of {} requests", ROUNDS * REQUESTS);
 }
 
-/// Bursts of requests for webhooks that start from none to seven workflows.
+/// Bursts of requests for webhooks that start up to seven workflows.
 async fn post_at_random(app: &App, rng: &mut Rng) {
     let mut sent = 0;
     while sent < REQUESTS {
@@ -75,7 +76,7 @@ async fn post_at_random(app: &App, rng: &mut Rng) {
 }
 
 async fn on_every_queue(app: &App, producers: &mut Producers, method: &str) {
-    for queue in [OURS, PRODUCERS[0].twin(), PRODUCERS[1].twin()] {
+    for queue in [HOOKGATE_QUEUE, PRODUCERS[0].twin(), PRODUCERS[1].twin()] {
         producers.node.queue("bullmq", &app.redis, queue).call(method, json!([])).await;
     }
 }

@@ -9,14 +9,16 @@ use testkit::state::{copy, state};
 use testkit::{App, Config, Redis};
 
 /// The queue of the default configuration.
-pub const OURS: &str = "workflow-runner";
+pub const HOOKGATE_QUEUE: &str = "workflow-runner";
 
-/// A Redis in which streams are trimmed alike: whole nodes are, and their size in bytes would depend on the clock.
+/// A Redis that trims all streams alike. It trims whole nodes, and a bound in bytes would depend on
+/// the clock.
 pub async fn redis() -> Redis {
     Redis::start_with(&["--stream-node-max-bytes", "0", "--stream-node-max-entries", "10"]).await
 }
 
-/// Hookgate with these job options, and with webhooks `wh_0` to `wh_7` that start as many workflows.
+/// Hookgate with these job options, and with webhooks `wh_0` to `wh_7`, each of which starts as
+/// many workflows as its number.
 pub async fn app(redis: Redis, options: &str, change: impl FnOnce(&mut Config)) -> App {
     let options: toml::Table = options.parse().expect("TOML");
     let mut documents = Documents::two_organizations();
@@ -31,21 +33,21 @@ pub async fn app(redis: Redis, options: &str, change: impl FnOnce(&mut Config)) 
     app.start().await
 }
 
-/// Our queue as it stands becomes that of each producer.
-pub async fn part(producers: &Producers, redis: &Redis) {
+/// Copies Hookgate's queue to the twin of each producer.
+pub async fn split_into_twins(producers: &Producers, redis: &Redis) {
     for producer in producers.all {
         copy(redis, &redis.queue(), &redis.queue_named("bull", producer.twin())).await;
     }
 }
 
-/// The jobs that have come since `before`, by id.
+/// The jobs added since `before`, by id.
 pub async fn jobs_since(redis: &Redis, before: usize) -> Vec<Job> {
     let mut jobs = redis.queue().all().await;
     jobs.sort_by_key(|job| job.id.parse::<u64>().expect("digits"));
     jobs.split_off(before)
 }
 
-/// Lets every producer add our jobs to its twin, under the ids that they have with us.
+/// Lets every producer add Hookgate's jobs to its twin, with the same ids.
 pub async fn add(
     producers: &mut Producers,
     redis: &Redis,
@@ -61,7 +63,7 @@ pub async fn add(
     }
 }
 
-/// The job as one gives it to an official library.
+/// The job as a caller gives it to an official library.
 fn public(job: &Job, options: &Map<String, Value>) -> Value {
     let mut options = options.clone();
     if let Some(context) = job.opts().get("tm") {
@@ -70,8 +72,8 @@ fn public(job: &Job, options: &Map<String, Value>) -> Value {
     json!({ "name": "workflow", "data": job.data(), "opts": options })
 }
 
-/// Every key of every twin is as ours, but for what its producer is known to do otherwise with these jobs; gives the number of
-/// comparisons.
+/// Asserts that every key of every twin equals Hookgate's, except for the known differences of its
+/// producer; returns the number of comparisons.
 pub async fn assert_equal(
     producers: &Producers,
     redis: &Redis,
@@ -80,7 +82,7 @@ pub async fn assert_equal(
 ) -> usize {
     let ours = state(redis, &redis.queue()).await;
     for producer in producers.all {
-        let ours = producer.instead_of(ours.clone(), jobs);
+        let ours = producer.expected_state(ours.clone(), jobs);
         let theirs = state(redis, &redis.queue_named("bull", producer.twin())).await;
         let names = (ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         assert_eq!(names.0, names.1, "{label}, {producer:?}");

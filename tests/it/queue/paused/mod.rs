@@ -1,4 +1,5 @@
-//! Paused queues: whatever release of BullMQ pauses and resumes, and whenever the webhooks come, every job runs exactly once.
+//! Paused queues: every job runs exactly once, whichever release of BullMQ pauses and resumes, and
+//! whenever the webhooks arrive.
 
 mod one_resume;
 
@@ -13,7 +14,7 @@ use testkit::calls::Calls;
 use testkit::node::{self, Worker};
 use testkit::official::{NODE_5, NODE_5_12, NODE_6, Official};
 
-const OURS: &str = "workflow-runner";
+const HOOKGATE_QUEUE: &str = "workflow-runner";
 
 /// Each release, and the layout by which it pauses.
 const RELEASES: [(Official, &str); 4] =
@@ -27,13 +28,13 @@ async fn jobs_from_before_during_and_after_a_pause_run_once_each() {
             let app = app(layout).await;
             let mut sent = 0;
             post(&app, &mut sent, 3).await;
-            release.tell(&mut calls, &app.redis, OURS, "pause").await;
+            release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "pause").await;
             post(&app, &mut sent, 3).await;
-            release.tell(&mut calls, &app.redis, OURS, "resume").await;
+            release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "resume").await;
             post(&app, &mut sent, 2).await;
-            // Twice in a row, and once more on a queue that is paused already.
+            // Twice in a row, so that the second call meets a queue in that state.
             for what in ["pause", "pause", "resume", "resume"] {
-                release.tell(&mut calls, &app.redis, OURS, what).await;
+                release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, what).await;
                 post(&app, &mut sent, 2).await;
             }
             assert_all_run(&app, release, sent, &format!("{release:?}, {layout}")).await;
@@ -42,32 +43,32 @@ async fn jobs_from_before_during_and_after_a_pause_run_once_each() {
 }
 
 #[tokio::test]
-async fn jobs_of_a_queue_that_was_paused_when_empty_run_once_each() {
+async fn jobs_of_a_queue_paused_when_empty_run_once_each() {
     let mut calls = Calls::start();
     for (release, layout) in RELEASES {
         for layout in [layout, "auto"] {
             let app = app(layout).await;
-            release.tell(&mut calls, &app.redis, OURS, "pause").await;
-            // A worker that waits already has to be woken by the resume.
-            let worker = release.worker(&app.redis, OURS, &[]).await;
+            release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "pause").await;
+            // A worker that is already waiting must be woken by the resume.
+            let worker = release.worker(&app.redis, HOOKGATE_QUEUE, &[]).await;
             let mut sent = 0;
             post(&app, &mut sent, 4).await;
             let all = app.redis.queue().all().await.len() as u64;
             assert_eq!(all, sent, "{release:?}, {layout}");
             assert!(worker.reports("completed", 0).await.is_empty(), "{release:?}, {layout}");
-            release.tell(&mut calls, &app.redis, OURS, "resume").await;
+            release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "resume").await;
             finish(&app, worker, sent, &format!("{release:?}, {layout}")).await;
         }
     }
 }
 
 #[tokio::test]
-async fn jobs_that_come_while_somebody_pauses_and_resumes_run_once_each() {
+async fn jobs_added_during_pauses_and_resumes_run_once_each() {
     let mut calls = Calls::start();
     for (release, layout) in RELEASES {
         for layout in [layout, "auto"] {
             let app = app(layout).await;
-            let worker = release.worker(&app.redis, OURS, &[]).await;
+            let worker = release.worker(&app.redis, HOOKGATE_QUEUE, &[]).await;
             let mut senders = JoinSet::new();
             let (stop, stopped) = tokio::sync::watch::channel(false);
             for sender in 0..4 {
@@ -78,7 +79,7 @@ async fn jobs_that_come_while_somebody_pauses_and_resumes_run_once_each() {
                         let body = json!({ "webhookId": "wh_1", "from": sender, "n": sent });
                         assert_eq!(caller.post(body.to_string()).send().await.matched(), 1);
                         sent += 1;
-                        // Workers have to keep up, since all jobs are to run.
+                        // The workers have to keep up, because all jobs must run.
                         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                     }
                     sent
@@ -86,7 +87,7 @@ async fn jobs_that_come_while_somebody_pauses_and_resumes_run_once_each() {
             }
             for what in ["pause", "resume"].repeat(if release == Official::Python { 2 } else { 10 })
             {
-                release.tell(&mut calls, &app.redis, OURS, what).await;
+                release.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, what).await;
             }
             stop.send_replace(true);
             let sent = senders.join_all().await.into_iter().sum();
@@ -96,9 +97,10 @@ async fn jobs_that_come_while_somebody_pauses_and_resumes_run_once_each() {
 }
 
 #[tokio::test]
-async fn the_layout_of_5_loses_nothing_where_several_releases_open_a_queue() {
-    // Whoever opens the queue under the pause changes what meta.version says, so that it cannot be gone by. What release 5
-    // resumes has to be paused by it, too: else it overwrites the list that the others have left as it was.
+async fn the_layout_of_5_loses_nothing_with_several_releases() {
+    // A library that opens the queue during the pause changes meta.version, so meta.version does
+    // not show who paused. A queue that release 5 resumes must have been paused by release 5, or
+    // the resume overwrites the list that the others have left in place.
     let mut calls = Calls::start();
     for (paused_by, resumed_by) in [
         (NODE_5, NODE_5),
@@ -112,29 +114,29 @@ async fn the_layout_of_5_loses_nothing_where_several_releases_open_a_queue() {
         let app = app("v5").await;
         let mut sent = 0;
         post(&app, &mut sent, 2).await;
-        paused_by.tell(&mut calls, &app.redis, OURS, "pause").await;
+        paused_by.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "pause").await;
         post(&app, &mut sent, 2).await;
         for package in ["bullmq", "bullmq5", "bullmq"] {
-            calls.queue(package, &app.redis, OURS).manage("getJobCounts").await;
+            calls.queue(package, &app.redis, HOOKGATE_QUEUE).manage("getJobCounts").await;
             post(&app, &mut sent, 2).await;
         }
-        resumed_by.tell(&mut calls, &app.redis, OURS, "resume").await;
+        resumed_by.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "resume").await;
         let label = format!("paused by {paused_by:?}, resumed by {resumed_by:?}");
         assert_all_run(&app, resumed_by, sent, &label).await;
     }
 }
 
 #[tokio::test]
-async fn auto_goes_by_the_list_of_5_where_a_dashboard_of_6_opens_the_paused_queue() {
+async fn auto_uses_the_list_of_5_after_a_dashboard_of_6_opens_a_paused_queue() {
     let mut calls = Calls::start();
     let app = app("auto").await;
     let mut sent = 0;
     post(&app, &mut sent, 2).await;
-    NODE_5.tell(&mut calls, &app.redis, OURS, "pause").await;
-    // From here on meta.version speaks of 6, but it is 5 that will resume.
-    calls.queue("bullmq", &app.redis, OURS).manage("getJobCounts").await;
+    NODE_5.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "pause").await;
+    // From here on meta.version names 6, but 5 will resume.
+    calls.queue("bullmq", &app.redis, HOOKGATE_QUEUE).manage("getJobCounts").await;
     post(&app, &mut sent, 3).await;
-    NODE_5.tell(&mut calls, &app.redis, OURS, "resume").await;
+    NODE_5.run_method(&mut calls, &app.redis, HOOKGATE_QUEUE, "resume").await;
     assert_all_run(&app, NODE_5, sent, "opened by 6 between pause and resume by 5").await;
 }
 
@@ -154,16 +156,17 @@ async fn post(app: &App, sent: &mut u64, count: u64) {
 }
 
 async fn assert_all_run(app: &App, release: Official, sent: u64, label: &str) {
-    let worker = release.worker(&app.redis, OURS, &[]).await;
+    let worker = release.worker(&app.redis, HOOKGATE_QUEUE, &[]).await;
     finish(app, worker, sent, label).await;
 }
 
-/// The worker comes to an end of as many jobs, each of which it has run once, and nothing is left.
+/// Waits until the worker has finished all jobs; asserts that it has run each once and that none is
+/// left.
 async fn finish(app: &App, worker: Worker, sent: u64, label: &str) {
-    let ended: usize = usize::try_from(sent).expect("few");
+    let ended: usize = usize::try_from(sent).expect("a small number");
     assert_eq!(app.redis.queue().hash_ids().await.len(), ended, "{label}: all are in Redis");
     worker.reports("completed", ended).await;
-    node::idle(&app.redis, OURS).await;
+    node::idle(&app.redis, HOOKGATE_QUEUE).await;
     let reports = worker.close().await;
     let mut runs: BTreeMap<&str, u32> = BTreeMap::new();
     for job in &reports.completed {

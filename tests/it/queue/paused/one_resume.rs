@@ -1,4 +1,5 @@
-//! One resume finds all jobs of a pause, however many they are, whoever has paused, and whatever `meta.version` says.
+//! One resume finds all jobs of a pause: any number of them, paused by any release, with any
+//! `meta.version`.
 
 use std::collections::BTreeSet;
 
@@ -6,22 +7,22 @@ use redis::cmd;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{OURS, finish};
+use super::{HOOKGATE_QUEUE, finish};
 use testkit::calls::{Calls, PYTHON};
 use testkit::documents::{Documents, workflow};
 use testkit::official::Official;
 use testkit::{App, Redis};
 
-/// More than a resume of release 6 or of Python moves from one list to the other.
+/// More jobs than a resume of release 6 or of Python moves from one list to the other.
 const MANY: u64 = 7_600;
 const CALLERS: u64 = 32;
 
 /// Workflows on the webhook `wh_many`.
 const FANOUT: u64 = 400;
 
-/// A release, and what is in `meta.version` when it has opened the queue.
+/// A release, and the `meta.version` that it writes when it opens the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hand {
+struct Release {
     package: &'static str,
     version: Version,
 }
@@ -29,27 +30,27 @@ struct Hand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     ItsOwn,
-    /// As with `skipMetasUpdate`; Python never writes one.
+    /// No version, as with `skipMetasUpdate`; Python never writes one.
     Unwritten,
-    /// BullMQ Pro's, which says nothing of the release that it is made of.
-    Text(&'static str),
+    /// The version of BullMQ Pro, which does not show the release that it contains.
+    Named(&'static str),
 }
 
-const fn hand(package: &'static str, version: Version) -> Hand {
-    Hand { package, version }
+const fn hand(package: &'static str, version: Version) -> Release {
+    Release { package, version }
 }
 
-const NODE_6: Hand = hand("bullmq", Version::ItsOwn);
-const NODE_6_SILENT: Hand = hand("bullmq", Version::Unwritten);
-const PRO_6: Hand = hand("bullmq", Version::Text("bullmq-pro:8.0.0"));
-const PYTHON_3: Hand = hand(PYTHON, Version::Unwritten);
-const NODE_5: Hand = hand("bullmq5", Version::ItsOwn);
-const NODE_5_12: Hand = hand("bullmq512", Version::ItsOwn);
-const NODE_5_SILENT: Hand = hand("bullmq5", Version::Unwritten);
-const PRO_5: Hand = hand("bullmq5", Version::Text("bullmq-pro:7.40.0"));
+const NODE_6: Release = hand("bullmq", Version::ItsOwn);
+const NODE_6_SILENT: Release = hand("bullmq", Version::Unwritten);
+const PRO_6: Release = hand("bullmq", Version::Named("bullmq-pro:8.0.0"));
+const PYTHON_3: Release = hand(PYTHON, Version::Unwritten);
+const NODE_5: Release = hand("bullmq5", Version::ItsOwn);
+const NODE_5_12: Release = hand("bullmq512", Version::ItsOwn);
+const NODE_5_SILENT: Release = hand("bullmq5", Version::Unwritten);
+const PRO_5: Release = hand("bullmq5", Version::Named("bullmq-pro:7.40.0"));
 
-/// Who pauses, and who resumes.
-const PAUSES: [(Hand, Hand); 19] = [
+/// The release that pauses, and the one that resumes.
+const PAUSES: [(Release, Release); 19] = [
     (NODE_6, NODE_6),
     (NODE_6_SILENT, NODE_6_SILENT),
     (PRO_6, PRO_6),
@@ -63,7 +64,7 @@ const PAUSES: [(Hand, Hand); 19] = [
     (PYTHON_3, PRO_6),
     (NODE_5, NODE_5_SILENT),
     (NODE_5_SILENT, NODE_5),
-    // The fleet changes its release meanwhile.
+    // The release changes between pause and resume.
     (NODE_5, NODE_6),
     (NODE_5, PYTHON_3),
     (NODE_5_SILENT, PYTHON_3),
@@ -72,16 +73,16 @@ const PAUSES: [(Hand, Hand); 19] = [
     (PYTHON_3, NODE_5),
 ];
 
-impl Hand {
+impl Release {
     async fn call(self, calls: &mut Calls, redis: &Redis, method: &str, with: serde_json::Value) {
-        let queue = calls.queue(self.package, redis, OURS);
+        let queue = calls.queue(self.package, redis, HOOKGATE_QUEUE);
         match self.version {
             Version::ItsOwn => queue.manage_with(method, with).await,
-            Version::Unwritten | Version::Text(_) => {
+            Version::Unwritten | Version::Named(_) => {
                 queue.call(method, with).await;
             }
         }
-        if let Version::Text(text) = self.version {
+        if let Version::Named(text) = self.version {
             let meta = redis.queue().key("meta");
             let () = redis.query(cmd("HSET").arg(meta).arg("version").arg(text)).await;
         }
@@ -94,7 +95,7 @@ impl Hand {
 }
 
 #[tokio::test]
-async fn thousands_of_webhooks_in_a_pause_of_python_all_run_after_one_resume() {
+async fn one_resume_by_python_runs_thousands_of_jobs() {
     let (app, mut calls) = (App::start().await, Calls::start());
     PYTHON_3.add(&mut calls, &app.redis).await;
     PYTHON_3.call(&mut calls, &app.redis, "pause", json!([])).await;
@@ -110,12 +111,12 @@ async fn thousands_of_webhooks_in_a_pause_of_python_all_run_after_one_resume() {
     callers.join_all().await;
     PYTHON_3.call(&mut calls, &app.redis, "resume", json!([])).await;
     let sent = 1 + MANY.div_ceil(CALLERS) * CALLERS;
-    let worker = Official::Python.worker(&app.redis, OURS, &[]).await;
+    let worker = Official::Python.worker(&app.redis, HOOKGATE_QUEUE, &[]).await;
     finish(&app, worker, sent, "paused and resumed by Python").await;
 }
 
 #[tokio::test]
-async fn one_resume_finds_every_job_whoever_pauses_and_resumes() {
+async fn one_resume_by_any_release_finds_every_job() {
     let mut documents = Documents::two_organizations();
     let many = (0..FANOUT).map(|n| workflow(&format!("wf_many_{n}"), "org_a", "wh_many"));
     documents.workflows.extend(many);
@@ -133,11 +134,11 @@ async fn one_resume_finds_every_job_whoever_pauses_and_resumes() {
     }
 }
 
-/// Fills the queue under a pause; gives the number of jobs.
+/// Fills the queue during a pause; returns the number of jobs.
 async fn pause(
     app: &App,
     calls: &mut Calls,
-    pauses: Hand,
+    pauses: Release,
     has_jobs_before: bool,
     webhook: &str,
 ) -> u64 {
@@ -151,7 +152,8 @@ async fn pause(
     let requests = if webhook == "wh_many" { MANY / FANOUT + 1 } else { 4 };
     for number in 0..requests {
         sent += app.webhook(webhook).send().await.matched();
-        // Whether another's jobs go to the other list, in a pause that began without any, cannot be known before.
+        // In a pause that began without jobs, it is unknown whether another producer's jobs go to
+        // the other list.
         if number == 1 && (has_jobs_before || pauses == NODE_6) {
             pauses.add(calls, &app.redis).await;
             sent += 1;

@@ -1,4 +1,5 @@
-//! The oldest Redis that is supported, a cluster, and servers that lack something: the same jobs, the same faults told.
+//! The oldest supported Redis, a cluster, and servers that lack something: the same jobs and the
+//! same reports of faults.
 
 mod refused;
 mod switched_off;
@@ -10,7 +11,7 @@ use testkit::{App, Redis};
 
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
-async fn redis_6_takes_jobs_and_its_refusals_are_understood() {
+async fn redis_6_gets_jobs_and_its_refusals_are_classified() {
     let redis = Redis::start_6().await;
     let proxy = ChaosProxy::before(&redis, 1).await;
     let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
@@ -22,27 +23,30 @@ async fn redis_6_takes_jobs_and_its_refusals_are_understood() {
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 3);
 
-    // Within a script it wraps every error.
+    // Redis 6 wraps every error within a script.
     set(&app, "maxmemory", "1").await;
     app.webhook("wh_1").send().await.assert_not_enqueued("none");
     set(&app, "maxmemory", "0").await;
     let accepted = proxy.counts().accepted;
-    let nobody = testkit::ports::free().to_string();
-    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+    let unused_port = testkit::ports::free().to_string();
+    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &unused_port])).await;
     app.webhook("wh_1").send().await.assert_not_enqueued("none");
     for kind in ["oom", "readonly"] {
         let metrics = app.hookgate.metrics().await;
         assert!(metrics.value("hookgate_redis_errors_total", &[("kind", kind)]) > 0.0, "{kind}");
     }
-    until("it is left for the primary", async || proxy.counts().accepted > accepted).await;
+    until("Hookgate looks for the primary over a new connection", async || {
+        proxy.counts().accepted > accepted
+    })
+    .await;
     let () = app.redis.query(cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
-    until("jobs are taken", async || app.webhook("wh_1").send().await.status == 202).await;
+    until("jobs are accepted", async || app.webhook("wh_1").send().await.status == 202).await;
     assert_eq!(app.redis.queue().waiting_ids().await.len(), 4);
 }
 
 #[tokio::test]
-async fn a_cluster_takes_jobs_where_the_slot_of_the_queue_is() {
-    // The slot of the queue is on the one that is not named in the address.
+async fn a_cluster_gets_jobs_on_the_node_of_the_slot() {
+    // The slot of the queue is on the node that the address does not name.
     let (first, second) = Redis::start_cluster("{bull}").await;
     let address = format!("redis-cluster://127.0.0.1:{}", first.port());
     let app = App::build().redis(second).redis_address(&address).config(|config| {
@@ -61,7 +65,7 @@ async fn readiness(app: &App) -> String {
     app.hookgate.readiness().await.1.to_string()
 }
 
-/// Two jobs, of three requests.
+/// Sends three requests with two jobs.
 async fn takes_jobs(app: &App, prefix: &str) {
     for (key, is_repeated) in [("k", false), ("k", true), ("other", false)] {
         let reply = app.webhook("wh_1").header("idempotency-key", key).send().await;

@@ -1,4 +1,5 @@
-//! What would refuse every job is found before there is one, by readiness and by `check --connect`.
+//! Faults that would refuse every job are found before the first job, by readiness and by `check
+//! --connect`.
 
 use redis::cmd;
 use serde_json::Value;
@@ -9,11 +10,11 @@ use testkit::wait::until;
 use testkit::{App, Redis};
 
 #[tokio::test]
-async fn a_node_in_cluster_mode_needs_a_tag_however_it_is_addressed() {
+async fn a_cluster_node_needs_a_hash_tag_with_any_address() {
     let (redis, _) = Redis::start_cluster_node().await;
     let slots = ["ADDSLOTSRANGE", "0", "16383"];
     let () = redis.query(cmd("CLUSTER").arg(&slots)).await;
-    // CROSSSLOT is answered before, but any other command is answered CLUSTERDOWN.
+    // CROSSSLOT is answered earlier, but any other command is answered CLUSTERDOWN.
     until("the cluster is up", async || {
         let info: String = redis.query(cmd("CLUSTER").arg("INFO")).await;
         info.contains("cluster_state:ok")
@@ -32,7 +33,7 @@ async fn a_node_in_cluster_mode_needs_a_tag_however_it_is_addressed() {
 }
 
 #[tokio::test]
-async fn a_node_without_the_slot_of_the_queue_is_one_of_a_cluster() {
+async fn a_node_without_the_slot_is_reported_as_a_cluster_node() {
     let (first, _second) = Redis::start_cluster("{bull}").await;
     let app = App::build().redis(first).config(|config| {
         config.set("queue.prefix", "{bull}");
@@ -42,7 +43,7 @@ async fn a_node_without_the_slot_of_the_queue_is_one_of_a_cluster() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_queue_that_is_something_else_refuses_every_job() {
+async fn a_queue_key_with_a_wrong_value_refuses_every_job() {
     let app = App::start().await;
     let queue = app.redis.queue();
     for (key, value, reason) in [
@@ -60,7 +61,7 @@ async fn a_key_of_the_queue_that_is_something_else_refuses_every_job() {
     assert_refused(&app, "WRONGTYPE", "").await;
     let () = app.redis.query(cmd("DEL").arg(queue.key("id"))).await;
     app.hookgate.ready().await;
-    // Of a limit, what runs is counted.
+    // With a concurrency limit, active jobs are counted.
     let () = app.redis.query(cmd("HSET").arg(queue.key("meta")).arg(&["concurrency", "1"])).await;
     let () = app.redis.query(cmd("SET").arg(queue.key("active")).arg("somebody's")).await;
     assert_refused(&app, "WRONGTYPE", "").await;
@@ -68,7 +69,7 @@ async fn a_key_of_the_queue_that_is_something_else_refuses_every_job() {
 
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
-async fn a_key_that_may_not_be_touched_is_told_where_rights_cannot_be_asked_for() {
+async fn a_forbidden_key_is_reported_on_redis_6() {
     let redis = Redis::start_6().await;
     for rights in ["~bull:*", "~hookgate:bull:*", "~bull:* ~hookgate:bull:*:producer:*"] {
         let address = redis.allow("secret", &format!("{rights} +@all")).await;
@@ -83,11 +84,11 @@ async fn a_key_that_may_not_be_touched_is_told_where_rights_cannot_be_asked_for(
     assert_refused(&app, "NOPERM", "").await;
 }
 
-/// By readiness, by a webhook and by the check.
+/// Asserts the fault in readiness, in the answer to a webhook and in the check.
 async fn assert_refused(app: &App, reason: &str, advice: &str) {
-    until(&format!("readiness tells of {reason}"), async || {
-        let told = readiness(app).await;
-        told.contains("refuses jobs") && told.contains(reason) && told.contains(advice)
+    until(&format!("readiness reports {reason}"), async || {
+        let report = readiness(app).await;
+        report.contains("refuses jobs") && report.contains(reason) && report.contains(advice)
     })
     .await;
     app.hookgate.unready().await;

@@ -1,4 +1,4 @@
-//! Servers on which commands are switched off, or which say less of themselves than Redis does: jobs are taken as BullMQ's are.
+//! Servers with disabled commands, or with less in INFO than Redis: jobs are added as BullMQ's are.
 
 use redis::cmd;
 
@@ -10,27 +10,27 @@ use testkit::{App, Redis};
 const NOT_NEEDED: [&str; 6] = ["PING", "SELECT", "CLIENT", "INFO", "CONFIG", "ROLE"];
 
 #[tokio::test]
-async fn what_adding_jobs_does_not_need_may_be_switched_off() {
+async fn commands_that_jobs_do_not_need_may_be_disabled() {
     for switched_off in NOT_NEEDED {
         let app = without(&[switched_off]).await.start().await;
         takes_jobs(&app, "bull").await;
-        let told = readiness(&app).await;
-        let is_told = told.contains("may not be asked for INFO");
-        assert_eq!(is_told, switched_off == "INFO", "{switched_off}: {told}");
+        let report = readiness(&app).await;
+        let is_reported = report.contains("INFO is not permitted");
+        assert_eq!(is_reported, switched_off == "INFO", "{switched_off}: {report}");
         assert_eq!(check_connect(&app.hookgate.config).await.0, 0, "{switched_off}");
     }
 }
 
 #[tokio::test]
-async fn all_of_it_may_be_switched_off_at_once_and_refusals_are_still_told() {
+async fn refusals_are_reported_with_all_optional_commands_disabled() {
     let app = without(&NOT_NEEDED).await.start().await;
     takes_jobs(&app, "bull").await;
     let (code, report) = check_connect(&app.hookgate.config).await;
     assert_eq!((code, &report["redis"]["version"]), (0, &serde_json::Value::Null), "{report}");
-    assert!(report["redis"]["warnings"].to_string().contains("may not be asked for INFO"));
-    // What INFO would say, the writes of a job meet as well.
-    let nobody = testkit::ports::free().to_string();
-    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &nobody])).await;
+    assert!(report["redis"]["warnings"].to_string().contains("INFO is not permitted"));
+    // The script's writes find the same fault as INFO would.
+    let unused_port = testkit::ports::free().to_string();
+    let () = app.redis.query(cmd("REPLICAOF").arg(&["127.0.0.1", &unused_port])).await;
     app.hookgate.unready().await;
     assert!(readiness(&app).await.contains("READONLY"), "{}", readiness(&app).await);
     let () = app.redis.query(cmd("REPLICAOF").arg(&["NO", "ONE"])).await;
@@ -38,9 +38,9 @@ async fn all_of_it_may_be_switched_off_at_once_and_refusals_are_still_told() {
 }
 
 #[tokio::test]
-async fn what_the_script_goes_on_without_degrades() {
+async fn an_optional_command_of_the_script_degrades_if_disabled() {
     for (switched_off, effect) in
-        [("ZADD", "workers are not woken"), ("XADD", "nobody is told"), ("DEL", "may not DEL")]
+        [("ZADD", "workers are not woken"), ("XADD", "no event reports"), ("DEL", "may not DEL")]
     {
         let app = without(&[switched_off]).await.start().await;
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "{switched_off}");
@@ -49,7 +49,7 @@ async fn what_the_script_goes_on_without_degrades() {
 }
 
 #[tokio::test]
-async fn what_the_script_needs_is_named() {
+async fn a_disabled_command_that_the_script_needs_is_named() {
     for switched_off in ["LPUSH", "HSET", "INCRBY", "TIME", "EVAL"] {
         let app = without(&[switched_off]).await.start_unready().await;
         testkit::wait::until(&format!("{switched_off} is named"), async || {
@@ -60,7 +60,7 @@ async fn what_the_script_needs_is_named() {
 }
 
 #[tokio::test]
-async fn what_info_does_not_say_is_no_fault() {
+async fn missing_info_fields_are_no_fault() {
     let redis = Redis::start_with(&["--appendonly", "yes"]).await;
     let fake = FakeRedis::before(&redis).await;
     let info =
@@ -71,9 +71,9 @@ async fn what_info_does_not_say_is_no_fault() {
     });
     let app = app.start().await;
     takes_jobs(&app, "bull").await;
-    let told = readiness(&app).await;
-    assert!(told.contains("INFO does not say role, maxmemory_policy"), "{told}");
-    assert!(!told.contains("may evict"), "{told}");
+    let report = readiness(&app).await;
+    assert!(report.contains("INFO does not report role, maxmemory_policy"), "{report}");
+    assert!(!report.contains("may evict"), "{report}");
     let metrics = app.hookgate.metrics().await;
     assert!(metrics.value("hookgate_redis_may_evict", &[]) < 0.5);
     let (code, report) = check_connect(&app.hookgate.config).await;
@@ -81,7 +81,7 @@ async fn what_info_does_not_say_is_no_fault() {
 }
 
 #[tokio::test]
-async fn valkey_is_told_by_its_own_version_and_mode() {
+async fn valkey_is_reported_with_its_own_version_and_mode() {
     let redis = Redis::start().await;
     let fake = FakeRedis::before(&redis).await;
     let info = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.3\r\n\

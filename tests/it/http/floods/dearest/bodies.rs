@@ -1,12 +1,12 @@
-//! Bodies that cost as much as they can.
+//! Bodies that are as expensive to process as possible.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// An object for a webhook that nobody listens to, with a member that is filled up with a text again and again. `open`
-/// is how the member begins; nothing: it is a text that ends by itself.
+/// An object for a webhook without workflows, with a member that repeats `filling`. `open` is how
+/// the member begins; if it is empty, the member is a string.
 pub(super) fn filled(open: &str, filling: &str, bytes: usize) -> Vec<u8> {
     let (open, last, close) = match open {
         "[" => ("[", "0", "]}"),
@@ -19,7 +19,7 @@ pub(super) fn filled(open: &str, filling: &str, bytes: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Arrays that are nested as deep as they may be, one after the other.
+/// Arrays of the greatest accepted depth, one after the other.
 pub(super) fn deep(bytes: usize) -> Vec<u8> {
     const DEPTH: usize = 126;
     filled("[", &format!("{}{},", "[".repeat(DEPTH), "]".repeat(DEPTH)), bytes)
@@ -31,8 +31,9 @@ pub(super) fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().expect("into memory")
 }
 
-/// Blocks of deflate with nothing in them but the description of their codes, 91 bits each: two symbols for lengths (18
-/// and 1), one bit for the literal 0, 255 symbols without a code, one bit for the end, one for a distance.
+/// Deflate blocks that hold only the description of their codes, 91 bits each: two symbols for
+/// lengths (18 and 1), one bit for the literal 0, 255 symbols without a code, one bit for the end,
+/// one for a distance.
 pub(super) fn tables(bytes: usize) -> Vec<u8> {
     let mut bits = Bits::default();
     for _ in 0..bytes * 8 / 91 {
@@ -41,10 +42,10 @@ pub(super) fn tables(bytes: usize) -> Vec<u8> {
         bits.push(0, 5);
         bits.push(14, 4);
         for place in 0..18 {
-            // The third place is of 18, the last one of 1.
+            // The third position is symbol 18, the last one is symbol 1.
             bits.push(u32::from(place == 2 || place == 17), 3);
         }
-        // By the order of symbols, 1 has the code 0, and 18 the code 1.
+        // In the order of symbols, 1 has the code 0, and 18 has the code 1.
         bits.push(0, 1);
         for zeros in [138, 117] {
             bits.push(1, 1);
@@ -58,7 +59,7 @@ pub(super) fn tables(bytes: usize) -> Vec<u8> {
     bits.bytes
 }
 
-/// Bits as deflate has them: the lowest first.
+/// Bits in the order of deflate: the lowest first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -71,14 +72,14 @@ impl Bits {
             if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
-            let last = self.bytes.last_mut().expect("just made");
+            let last = self.bytes.last_mut().expect("it was just created");
             *last |= u8::from(value >> bit & 1 == 1) << (self.used % 8);
             self.used += 1;
         }
     }
 }
 
-/// Words with a description of their own codes every few bytes.
+/// Brotli words with a description of their own codes every few bytes.
 pub(super) fn brotli_blocks(bytes: usize) -> Vec<u8> {
     let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 16);
     let mut random = fastrand::Rng::with_seed(1);
@@ -94,7 +95,7 @@ pub(super) fn zstd_frames(bytes: usize) -> Vec<u8> {
     empty.repeat(bytes / empty.len())
 }
 
-/// One frame of blocks that hold nothing.
+/// One zstd frame of empty blocks.
 pub(super) fn zstd_blocks(bytes: usize) -> Vec<u8> {
     let head = [&0xFD2F_B528_u32.to_le_bytes()[..], &[0, 7 << 3]].concat();
     [head, vec![0; (bytes - 16) / 3 * 3]].concat()

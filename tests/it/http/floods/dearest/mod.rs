@@ -1,6 +1,8 @@
-//! What callers can make the service do for the least they send: the dearest input of each kind, by the byte.
+//! The CPU that callers can make the service spend for each byte they send: the most expensive
+//! input of each kind.
 //!
-//! By default each is sent once, and only its answer is looked at. The table is made with a release build:
+//! By default each input is sent once, and the test only checks its answer. A release build makes
+//! the table:
 //!
 //! ```sh
 //! cargo build --profile bench --bin hookgate
@@ -19,27 +21,27 @@ use testkit::keys::{KeyPair, jwk_set};
 use testkit::raw::Connection;
 use testkit::tokens::{claims, forge, sign};
 
-/// CPU that is measured of each input, many times what the kernel counts in.
+/// CPU time that is measured for each input, many times the kernel's unit.
 const MEASURED: Duration = Duration::from_millis(500);
-/// Requests at the least for that.
+/// Least number of requests for a measurement.
 const FEWEST: u32 = 20;
 
 struct Input {
     name: &'static str,
     status: u16,
-    /// A request of HTTP/1.1.
+    /// The HTTP/1.1 request.
     bytes: Vec<u8>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dearest_inputs_are_answered() {
+async fn the_most_expensive_inputs_are_answered() {
     let program = std::env::vars_os().find(|(name, _)| name == "DEAREST").map(|(_, path)| path);
     let keys = KeyPair::rsa();
     let set: Vec<_> =
         (0..64).map(|number| keys.jwk(Algorithm::RS256, &format!("key_{number}"))).collect();
     let mut build = App::build();
     if let Some(program) = &program {
-        build = build.program(program.to_str().expect("a path of text"));
+        build = build.program(program.to_str().expect("a path in UTF-8"));
     }
     let jwks_file = build.file("jwks.json", jwk_set(&set));
     let build = build.config(|config| {
@@ -52,7 +54,7 @@ async fn the_dearest_inputs_are_answered() {
     let mut table = String::from(
         "| input | answered | bytes sent | CPU, us | ns a byte | of an ordinary request |\n|---|--:|--:|--:|--:|--:|\n",
     );
-    // Unoptimized, some decoders would take longer than they have.
+    // Without optimization, some decoders would exceed their time limit.
     let size = if program.is_some() { 1 << 20 } else { 32 << 10 };
     let mut ordinary = None;
     for Input { name, status, bytes } in inputs(size) {
@@ -64,7 +66,7 @@ async fn the_dearest_inputs_are_answered() {
             table,
             "| {name} | {status} | {length} | {cost:.0} | {ns:.1} | {of_ordinary:.1} |"
         )
-        .expect("text");
+        .expect("a string");
     }
     if program.is_some() {
         println!("{table}");
@@ -89,13 +91,13 @@ async fn cost(app: &App, request: &[u8], status: u16, is_measured: bool) -> f64 
         }
         count += 1;
         if count == 1 {
-            // What is made once is not counted.
+            // Costs of the first request are not counted.
             before = cpu();
         }
     }
 }
 
-/// With bodies of so many bytes, as they are sent or as they are decoded.
+/// Inputs with bodies of `size` bytes, as they are sent or as they are decoded.
 fn inputs(size: usize) -> Vec<Input> {
     let plain = |name, body: &[u8]| (name, 202, "", body.to_vec());
     let encoded = |name, status, header, body| (name, status, header, body);
@@ -108,10 +110,10 @@ fn inputs(size: usize) -> Vec<Input> {
         plain("empty arrays", &bodies::filled("[", "[],", size)),
         plain("digits", &bodies::filled("[", "1,", size)),
         plain("escapes", &bodies::filled("\"", "\\u0041", size)),
-        plain("numbers beyond computing", &bodies::filled("[", "1e400,", size)),
+        plain("numbers of any precision", &bodies::filled("[", "1e400,", size)),
         plain("members", &bodies::filled("{", "\"\":0,", size)),
         plain("128 levels deep", &bodies::deep(size)),
-        encoded("text with an Idempotency-Key", 202, key, bodies::filled("\"", "x", size)),
+        encoded("string with an Idempotency-Key", 202, key, bodies::filled("\"", "x", size)),
         encoded("gzip: empty arrays", 202, gzip, bodies::gzip(&bodies::filled("[", "[],", size))),
         encoded("gzip: a bomb", 413, gzip, bodies::gzip(&vec![b' '; 2 << 20])),
         encoded("gzip: 65 members", 400, gzip, bodies::gzip(b"").repeat(65)),
@@ -129,7 +131,7 @@ fn inputs(size: usize) -> Vec<Input> {
     authorized.chain(without_credential(&ordinary)).collect()
 }
 
-/// Nobody needs to be known for these.
+/// Inputs that need no valid credential.
 fn without_credential(body: &[u8]) -> [Input; 5] {
     let of_rsa = sign(
         &claims("org_a", "u"),

@@ -1,0 +1,386 @@
+//! Assembles the process: builds each part from its section, and starts and stops the parts in
+//! order.
+
+pub mod workers;
+
+use crate::admin;
+use crate::admin::{Admin, MetricsPage};
+use crate::admission::Admission;
+use crate::app::workers::{Ended, WorkerParts, WorkerRuntime, new_runtime};
+use crate::auth::{Authenticator, Callers, UsersView};
+use crate::config::memory_budget::MemoryBudget;
+use crate::config::reload::Reload;
+use crate::config::{Config, unreadable};
+use crate::http::connection_slots::ConnectionSlots;
+use crate::http::listener::{Listener, Server};
+use crate::http::tls::Tls;
+use crate::ingress::{BodyReader, Ingress};
+use crate::logging::Log;
+use crate::metrics::Metrics;
+use crate::mirror::mongo;
+use crate::mirror::mongo::Mongo;
+use crate::mirror::snapshot::keeper::Keeper;
+use crate::mirror::snapshot::{Contents, SourceId};
+use crate::mirror::{Freshness, Mirror, file};
+use crate::process::file_access;
+use crate::process::file_limit;
+use crate::process::heartbeat::Heartbeat;
+use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
+use crate::process::supervisor::Supervisor;
+use crate::queue;
+use crate::queue::{Queue, RedisHealth};
+use crate::settings::Fault;
+use crate::triggers::{DocumentSource, TriggerIndex, WorkflowsView};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Interval of the upkeep of histograms.
+const METRICS_UPKEEP: Duration = Duration::from_secs(2);
+
+/// Time limit for reading the configuration at the start. It is longer than for other files,
+/// because a program that writes the configuration into a pipe may be slow. The process can be
+/// stopped meanwhile.
+const CONFIG_LIMIT: Duration = Duration::from_secs(30);
+
+/// A process that is about to serve. Its signal handlers are installed before anything that may
+/// take time.
+#[derive(Debug)]
+pub struct Launch {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Launch {
+    pub fn new() -> anyhow::Result<Self> {
+        file_limit::require(file_limit::TO_BEGIN)?;
+        let runtime = new_runtime()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::new()?
+        };
+        Ok(Self { runtime, signals })
+    }
+
+    /// Reads the configuration. `None` means that the process was asked to stop before that.
+    pub fn load(mut self, path: &Path) -> Option<Result<(Self, Config), Vec<Fault>>> {
+        let stopped = self.signals.stop.next();
+        let loaded = self.runtime.block_on(async {
+            let from = path.to_owned();
+            tokio::select! {
+                loaded = file_access::run_within(CONFIG_LIMIT, path, move || Config::load(&from)) => {
+                    Some(loaded.unwrap_or_else(|error| Err(unreadable(path, &error))))
+                }
+                _ = stopped => None,
+            }
+        });
+        if let Some(Ok(config)) = loaded {
+            return Some(Ok((self, config)));
+        }
+        // Dropping the runtime would wait for a file that hangs.
+        self.runtime.shutdown_background();
+        loaded?.err().map(Err)
+    }
+
+    /// Runs the service until a signal stops it. SIGHUP reloads the configuration from `path`.
+    pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+        let Self { runtime, signals } = self;
+        let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
+        // A name lookup or a file call may still be running on a blocking thread. Its result is not
+        // needed.
+        runtime.shutdown_background();
+        ended
+    }
+}
+
+/// The parts that live as long as the process.
+struct App {
+    config: Config,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    callers: Arc<Callers>,
+    triggers: Arc<TriggerIndex>,
+    health: Arc<RedisHealth>,
+    heartbeat: Heartbeat,
+    listeners: Vec<Listener>,
+    admin_listener: std::net::TcpListener,
+}
+
+impl App {
+    /// Builds the parts that depend on no other part. Both ports are bound here, so that an address
+    /// in use is reported at once.
+    fn start(config: Config) -> anyhow::Result<Self> {
+        let workers = config.server.workers();
+        file_limit::require(file_limit::needed(workers, config.queue.connections.max(1)))?;
+        let admin_address = config.admin.listen;
+        let admin_listener = std::net::TcpListener::bind(admin_address)
+            .with_context(|| format!("cannot listen on admin.listen {admin_address}"))?;
+        admin_listener.set_nonblocking(true)?;
+        let listeners = workers::bind(&config.server)?;
+        Ok(Self {
+            metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
+            readiness: Readiness::default(),
+            callers: Arc::new(Callers::new(config.triggers.max_staleness)),
+            triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
+            health: Arc::default(),
+            heartbeat: Heartbeat::default(),
+            listeners,
+            admin_listener,
+            config,
+        })
+    }
+
+    async fn run(mut self, signals: Signals, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+        let Signals { stop: mut signals, hangups } = signals;
+        let process = self.readiness.part("process");
+        let (supervisor, mut failures) = Supervisor::new();
+        supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
+        let admin_shutdown = self.start_admin(&supervisor)?;
+        self.start_health(&supervisor);
+        self.config.log();
+        self.warn_of_memory(&supervisor);
+        let authenticator =
+            Arc::new(Authenticator::new(self.config.auth.clone(), Arc::clone(&self.callers)));
+        let keys = self.readiness.part("token keys");
+        let follow_keys = authenticator.follow_keys(keys, Arc::clone(&self.metrics));
+        supervisor.spawn("token keys", follow_keys);
+        self.start_mirrors(&supervisor);
+        supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
+        let admission = Admission::new(&self.config.admission, &self.metrics);
+        let reload = Reload {
+            path,
+            log,
+            raw_values: self.config.raw_values.clone(),
+            admission: Arc::clone(&admission),
+            authenticator: Arc::clone(&authenticator),
+            queue: self.config.queue.clone(),
+            max_body: self.config.server.body.max_body,
+            api_keys_enabled: self.config.auth.api_keys_enabled,
+            metrics: Arc::clone(&self.metrics),
+        };
+        supervisor.spawn("reload", reload.follow(hangups));
+        supervisor.spawn("limits", admission.maintain());
+
+        let tls = self.config.server.tls.clone().map(Tls::new).transpose()?;
+        if let Some(tls) = &tls {
+            let follow = Arc::clone(tls).follow_files(self.readiness.part("tls"));
+            supervisor.spawn("certificate", follow);
+        }
+
+        let shutdown = Shutdown::default();
+        let parts =
+            self.workers((&authenticator, &admission), tls.as_ref(), &shutdown, &supervisor)?;
+        let (mut workers, port) = workers::start(parts)?;
+        let server = &self.config.server;
+
+        tokio::select! {
+            signal = signals.next() => tracing::info!(signal, "stopping"),
+            failure = failures.next() => return Err(failure.into()),
+            () = workers.end() => anyhow::bail!("a worker has exited unexpectedly"),
+            Err(error) = port.open_when_ready(server, &process) => return Err(error),
+        }
+        let ended = tokio::select! {
+            ended = workers.drain(server, &process, &shutdown) => ended,
+            failure = failures.next() => return Err(failure.into()),
+            signal = signals.next() => {
+                tracing::warn!(signal, "second signal received, exiting immediately");
+                return Ok(Ended::CutShort);
+            }
+        };
+        admin_shutdown.enter(Stage::Aborting);
+        tracing::info!(clean = ended == Ended::Clean, "stopped");
+        Ok(ended)
+    }
+
+    /// Logs a warning if callers can make the process use more memory than is available. Runs in
+    /// the background, because reading the limits may hang.
+    fn warn_of_memory(&self, supervisor: &Supervisor) {
+        let memory = MemoryBudget::when_it_answers(&self.config);
+        let warning = async {
+            match memory.await.map(|memory| memory.warning()) {
+                Ok(None) => {}
+                Ok(Some(warning)) => tracing::warn!("{warning}"),
+                Err(error) => tracing::warn!(%error, "available memory is unknown"),
+            }
+        };
+        tokio::spawn(supervisor.clone().watch("memory", warning));
+    }
+
+    fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
+        let shutdown = Shutdown::default();
+        let admin = Admin {
+            hosts: self.config.admin.hosts.clone(),
+            metrics: Arc::clone(&self.metrics),
+            metrics_page: MetricsPage::default(),
+            readiness: self.readiness.clone(),
+            freshness: self.freshness(),
+            heartbeat: self.heartbeat.clone(),
+            build: crate::BUILD,
+        };
+        let listener = self.admin_listener.try_clone()?;
+        tracing::info!(address = %listener.local_addr()?, "admin port listening");
+        let runtime = new_runtime()?;
+        let stopping = shutdown.watch();
+        let serving = async {
+            if let Err(error) = admin::serve(listener, admin, stopping).await {
+                tracing::error!(%error, "admin port failed");
+            }
+        };
+        let serving = supervisor.clone().keep("admin", serving);
+        thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serving))?;
+        Ok(shutdown)
+    }
+
+    fn start_health(&self, supervisor: &Supervisor) {
+        let settings = Arc::new(self.config.queue.clone());
+        let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
+        let reporter = self.readiness.part("redis");
+        let watch = queue::watch(settings, health, reporter, metrics, supervisor.clone());
+        supervisor.spawn("health of Redis", watch);
+    }
+
+    fn start_mirrors(&self, supervisor: &Supervisor) {
+        let triggers = &self.config.triggers;
+        let metrics = || Arc::clone(&self.metrics);
+        let workflows = Mirror::new(
+            WorkflowsView::new(triggers, &self.triggers, metrics()),
+            Arc::clone(self.triggers.freshness()),
+            metrics(),
+            self.readiness.part("workflows"),
+        );
+        let users = Mirror::new(
+            UsersView::new(self.config.users.clone(), &self.callers, metrics()),
+            Arc::clone(self.callers.freshness()),
+            metrics(),
+            self.readiness.part("users"),
+        );
+        match triggers.source {
+            DocumentSource::File => {
+                supervisor.spawn("workflows", file::follow(triggers.file.clone(), workflows));
+                supervisor.spawn("users", file::follow(triggers.file.clone(), users));
+            }
+            DocumentSource::MongoDb => {
+                self.config.mongodb.warn();
+                let following = self.follow_mongo(workflows, users, supervisor.clone());
+                tokio::spawn(supervisor.clone().watch("start of the mirrors", following));
+            }
+        }
+    }
+
+    /// Restores the snapshot on disk, if there is one, and then starts to follow MongoDB.
+    fn follow_mongo(
+        &self,
+        mut workflows: Mirror<WorkflowsView>,
+        mut users: Mirror<UsersView>,
+        supervisor: Supervisor,
+    ) -> impl Future<Output = ()> + use<> {
+        let collections =
+            [&self.config.triggers.collection, &self.config.users.collection].map(String::clone);
+        let mongo = Arc::new(Mongo::new(self.config.mongodb.clone()));
+        let snapshots = self.snapshot_contents().map(|contents| {
+            let (reporter, age) =
+                (self.readiness.part("snapshot"), self.metrics.snapshot_age.clone());
+            (contents, self.freshness(), reporter, age)
+        });
+        async move {
+            if let Some((contents, freshness, reporter, age)) = snapshots {
+                let snapshot = contents.find().await.map(Arc::new);
+                let taken_at = snapshot.as_ref().map(|snapshot| snapshot.taken_at);
+                if let Some(snapshot) = snapshot {
+                    workflows.restore(Arc::clone(&snapshot)).await;
+                    // This moves the last reference, so that the snapshot is freed on the thread
+                    // that restores it.
+                    users.restore(snapshot).await;
+                }
+                let keeper = Keeper::new(contents, freshness, reporter, age, taken_at);
+                supervisor.spawn("snapshots", keeper.keep());
+            }
+            let [workflows_name, users_name] = collections;
+            let follow = mongo::follow(Arc::clone(&mongo), workflows_name, workflows);
+            supervisor.spawn("workflows", Box::pin(follow));
+            supervisor.spawn("users", Box::pin(mongo::follow(mongo, users_name, users)));
+        }
+    }
+
+    /// The contents of the snapshot on disk. `None` without `triggers.snapshot_file`.
+    fn snapshot_contents(&self) -> Option<Contents> {
+        let Config { triggers, users, mongodb, .. } = &self.config;
+        let file = triggers.snapshot_file.clone()?;
+        let names = [mongodb.database()];
+        let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
+        Some(Contents {
+            file,
+            source: SourceId::from_parts(&names.collect::<Vec<_>>()),
+            tables: self.triggers.tables().into_iter().chain(self.callers.tables()).collect(),
+        })
+    }
+
+    fn freshness(&self) -> Vec<Arc<Freshness>> {
+        vec![Arc::clone(self.triggers.freshness()), Arc::clone(self.callers.freshness())]
+    }
+
+    /// Builds the parts of all workers.
+    fn workers(
+        &mut self,
+        (authenticator, admission): (&Arc<Authenticator>, &Arc<Admission>),
+        tls: Option<&Arc<Tls>>,
+        shutdown: &Shutdown,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Vec<WorkerParts>> {
+        let listeners = std::mem::take(&mut self.listeners);
+        let runtimes = listeners.iter().map(|_| WorkerRuntime::new());
+        let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
+        let queues = self.start_queues(&runtimes, supervisor);
+        let settings = &self.config.server;
+        let max_connections =
+            file_limit::room_for(settings.max_connections, runtimes.len(), queues.len());
+        let per_address = settings.max_connections_per_address;
+        let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
+        let workers = runtimes.len();
+        let worker = |(index, (listener, runtime))| {
+            let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
+            let ingress = Ingress {
+                admission: Arc::clone(admission),
+                authenticator: Arc::clone(authenticator),
+                bodies: BodyReader::new(settings.body.clone()),
+                metrics: Arc::clone(&self.metrics),
+                queue: own.reduce(Queue::merge).context("there is at least one queue")?,
+                triggers: Arc::clone(&self.triggers),
+            };
+            let server = Server {
+                handler: Arc::new(ingress),
+                limits: settings.connection.clone(),
+                metrics: Arc::clone(&self.metrics),
+                tls: tls.map(Arc::clone),
+                slots: Arc::clone(&slots),
+                stopping: shutdown.watch(),
+            };
+            Ok(WorkerParts { listener, server, runtime })
+        };
+        listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
+    }
+
+    /// Opens the connections to Redis and distributes them over the runtimes of the workers.
+    fn start_queues(&self, runtimes: &[WorkerRuntime], supervisor: &Supervisor) -> Vec<Queue> {
+        let settings = Arc::new(self.config.queue.clone());
+        let connections =
+            if settings.connections == 0 { runtimes.len() } else { settings.connections };
+        let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
+            let _entered = runtime.enter();
+            Queue::start(&settings, &self.health, &self.metrics, queue_tasks, supervisor)
+        };
+        runtimes.iter().cycle().take(connections).map(start).collect()
+    }
+}
+
+/// Moves the samples of histograms into their buckets. Never returns.
+async fn upkeep(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.upkeep();
+    }
+}

@@ -1,0 +1,102 @@
+//! Caches verified tokens, so that a signature is verified once and not for every request.
+
+use crate::auth::jwt::{Claims, JwtSettings, Token, Verified, Verifier};
+use crate::auth::refusal::AuthRefusal;
+use arc_swap::ArcSwap;
+use hashbrown::DefaultHashBuilder;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes of all cached tokens at most. Beyond it, rarely used tokens are evicted.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// Bytes of a cache entry besides the token and its claims.
+const ENTRY_BYTES: u64 = 200;
+
+/// Bytes of a typical cache entry.
+const TYPICAL_BYTES: u64 = 600;
+
+/// Verifies tokens by the current settings.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    current: ArcSwap<ActiveVerifier>,
+}
+
+/// A verifier and the tokens that it has verified. They are replaced together, so new settings
+/// never use the cache of old ones: a token that the old verifier is still verifying enters the old
+/// cache, which is no longer read.
+#[derive(Debug)]
+struct ActiveVerifier {
+    verifier: Verifier,
+    /// Only valid tokens are cached, so invalid ones cannot evict them.
+    verified: Cache<Box<str>, Verified, BySize, DefaultHashBuilder>,
+}
+
+impl ActiveVerifier {
+    fn new(settings: JwtSettings) -> Self {
+        let verified = Cache::with(
+            usize::try_from(CACHE_BYTES / TYPICAL_BYTES).unwrap_or_default(),
+            CACHE_BYTES,
+            BySize,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { verifier: Verifier::new(settings), verified }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct BySize;
+
+impl Weighter<Box<str>, Verified> for BySize {
+    fn weight(&self, token: &Box<str>, _: &Verified) -> u64 {
+        // The claims come from the token, so they are no longer than it.
+        2 * token.len() as u64 + ENTRY_BYTES
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(settings: JwtSettings) -> Self {
+        Self { current: ArcSwap::from_pointee(ActiveVerifier::new(settings)) }
+    }
+
+    pub(super) fn replace(&self, settings: JwtSettings) {
+        self.current.store(Arc::new(ActiveVerifier::new(settings)));
+    }
+
+    /// The current settings.
+    pub(super) fn settings(&self) -> Arc<JwtSettings> {
+        Arc::clone(&self.current.load().verifier.settings)
+    }
+
+    /// The claims of a cached token that is valid now.
+    pub(super) fn cached(&self, token: &str) -> Option<Claims> {
+        self.cached_at(token, now())
+    }
+
+    /// `not_before` is checked again, because the clock may have been set back after the
+    /// verification.
+    fn cached_at(&self, token: &str, now: u64) -> Option<Claims> {
+        let verified = self.current.load().verified.get(token)?;
+        (verified.not_before <= now && now <= verified.expires_at).then_some(verified.claims)
+    }
+
+    /// Verifies a token that was parsed from `credential`, and caches it if it is valid.
+    pub(super) fn verify(
+        &self,
+        credential: &str,
+        token: &Token<'_>,
+    ) -> Result<Claims, AuthRefusal> {
+        let current = self.current.load();
+        let verified = current.verifier.verify(token, now())?;
+        current.verified.insert(credential.into(), verified.clone());
+        Ok(verified.claims)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

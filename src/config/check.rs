@@ -1,0 +1,133 @@
+//! `hookgate check`: reports the faults of a configuration, and the state of the servers that it
+//! names.
+
+use crate::auth::{Callers, UsersView};
+use crate::config::Config;
+use crate::config::memory_budget::MemoryBudget;
+use crate::metrics::Metrics;
+use crate::mirror::file;
+use crate::mirror::mongo::Mongo;
+use crate::process::findings::Findings;
+use crate::process::printable::printable;
+use crate::queue;
+use crate::settings::Fault;
+use crate::triggers::{DocumentSource, TriggerIndex, WorkflowsView};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The result of `hookgate check`. The member names are part of the interface for scripts and must
+/// not change.
+#[derive(Debug, Default, Serialize)]
+pub struct CheckReport {
+    config: String,
+    ok: bool,
+    /// Faults of the configuration.
+    faults: Vec<Fault>,
+    /// Warnings about a configuration without faults.
+    warnings: Vec<String>,
+    /// The keys that are set by the environment.
+    from_environment: BTreeSet<String>,
+    /// The memory that callers can make the process use, and the available memory.
+    memory: Option<MemoryBudget>,
+    triggers_file: Option<Findings>,
+    mongodb: Option<Findings>,
+    redis: Option<Findings>,
+}
+
+impl CheckReport {
+    /// Reports on a configuration without connecting to servers.
+    pub fn new(path: &Path, config: &Result<Config, Vec<Fault>>) -> Self {
+        let mut report = Self { config: path.display().to_string(), ..Self::default() };
+        match config {
+            Ok(config) => {
+                report.ok = true;
+                report.warnings = [config.warnings.clone(), config.auth.jwt.warnings()].concat();
+                if config.triggers.source == DocumentSource::MongoDb {
+                    report.warnings.extend(config.mongodb.warnings());
+                }
+                let memory = MemoryBudget::new(config);
+                report.warnings.extend(memory.warning());
+                report.memory = Some(memory);
+                report.from_environment.clone_from(&config.from_environment);
+            }
+            Err(faults) => report.faults.clone_from(faults),
+        }
+        report
+    }
+
+    /// Checks Redis and the source of the documents, and adds the findings.
+    pub async fn connect(&mut self, config: &Config) {
+        let (documents, redis) = tokio::join!(
+            Box::pin(check_documents(config)),
+            Box::pin(queue::probe(&config.queue, config.server.body.max_body))
+        );
+        self.ok = documents.are_good() && redis.are_good();
+        self.redis = Some(redis);
+        match config.triggers.source {
+            DocumentSource::File => self.triggers_file = Some(documents),
+            DocumentSource::MongoDb => self.mongodb = Some(documents),
+        }
+    }
+
+    /// Whether there are no faults.
+    pub fn is_ok(&self) -> bool {
+        self.ok
+    }
+}
+
+async fn check_documents(config: &Config) -> Findings {
+    // The views write into indexes that are never read.
+    let metrics = Metrics::new("check", "check").expect("the buckets are constants");
+    let staleness = config.triggers.max_staleness;
+    let index = TriggerIndex::new(staleness);
+    let workflows = WorkflowsView::new(&config.triggers, &index, Arc::clone(&metrics));
+    let callers = Arc::new(Callers::new(staleness));
+    let users = UsersView::new(config.users.clone(), &callers, metrics);
+    match config.triggers.source {
+        DocumentSource::File => file::probe(&config.triggers.file, workflows, users),
+        DocumentSource::MongoDb => {
+            let workflows = (config.triggers.collection.as_str(), workflows);
+            let users = (config.users.collection.as_str(), users);
+            Mongo::new(config.mongodb.clone()).probe(workflows, users).await
+        }
+    }
+}
+
+/// The report for people. Its lines may contain text from outside, so that they are escaped.
+impl fmt::Display for CheckReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.lines().iter().map(printable).collect();
+        formatter.write_str(&lines.join("\n"))
+    }
+}
+
+impl CheckReport {
+    fn lines(&self) -> Vec<String> {
+        let Self { config, faults, warnings, from_environment, .. } = self;
+        if !faults.is_empty() {
+            let heading = format!("{config}: {} fault(s)", faults.len());
+            let faults = faults.iter().map(|fault| format!("  {fault}"));
+            return std::iter::once(heading).chain(faults).collect();
+        }
+        let mut lines = vec![format!("{config}: no faults")];
+        lines.extend(warnings.iter().map(|warning| format!("  warning: {warning}")));
+        lines.extend(
+            from_environment.iter().map(|key| format!("  {key} is set by the environment")),
+        );
+        let parts = [
+            ("triggers.file", &self.triggers_file),
+            ("MongoDB", &self.mongodb),
+            ("Redis", &self.redis),
+        ];
+        for (name, findings) in parts {
+            if let Some(findings) = findings {
+                lines.push(name.to_owned());
+                lines.extend(findings.lines());
+            }
+        }
+        lines
+    }
+}

@@ -1,0 +1,157 @@
+//! The configuration: a TOML file, overridden by the environment. All faults are reported at once.
+
+pub mod check;
+pub mod memory_budget;
+pub mod reload;
+
+use crate::admin::AdminSettings;
+use crate::admission::AdmissionSettings;
+use crate::auth::{AuthSettings, UsersSettings};
+use crate::ingress::ServerSettings;
+use crate::logging::TelemetrySettings;
+use crate::mirror::mongo::MongoSettings;
+use crate::process::text_file::{Stamp, TextFile};
+use crate::queue::{IdempotencySettings, QueueSettings};
+use crate::settings::{Fault, RawValues, Settings, line};
+use crate::triggers::TriggersSettings;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The whole configuration. Each part of the program reads its own section.
+#[derive(Debug)]
+pub struct Config {
+    pub admin: AdminSettings,
+    pub admission: AdmissionSettings,
+    pub auth: AuthSettings,
+    pub mongodb: MongoSettings,
+    pub queue: QueueSettings,
+    pub server: ServerSettings,
+    pub telemetry: TelemetrySettings,
+    pub triggers: TriggersSettings,
+    pub users: UsersSettings,
+    /// The values as given, to find what a reload changes.
+    pub raw_values: RawValues,
+    /// The keys that are set by the environment.
+    pub from_environment: BTreeSet<String>,
+    /// The version of the file that was read.
+    pub stamp: Option<Stamp>,
+    /// The files of secrets and keys that the configuration names.
+    pub files: Vec<Stamp>,
+    /// Warnings about values that are not faults.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file and the environment of the process.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        ConfigFile::read(path)?.load()
+    }
+
+    /// Reads `[admin]` from the environment alone, to find the admin port of a running service. The
+    /// file may have been edited after the service started; the environment has not changed. Faults
+    /// are ignored, because the service itself reports them.
+    pub fn admin_of_environment() -> AdminSettings {
+        let mut settings = Settings::of_process("").unwrap_or_default();
+        AdminSettings::read(&mut settings.section("admin"))
+    }
+
+    /// Reads the configuration from any settings.
+    pub fn read(mut settings: Settings) -> Result<Self, Vec<Fault>> {
+        let mut config = Self::read_sections(&mut settings);
+        if config.admission.in_flight_bytes < config.server.body.max_body {
+            let message = "is less than server.max_body; the largest body would never fit";
+            settings.section("limits").fault("in_flight_bytes", message);
+        }
+        config.raw_values = settings.given().clone();
+        config.files = settings.files().to_vec();
+        config.warnings = settings.warnings();
+        config.from_environment.clone_from(settings.keys_from_environment());
+        let faults = settings.into_faults();
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// Logs the files of secrets and keys that were read, and all warnings.
+    pub fn log(&self) {
+        self.files.iter().for_each(Stamp::log);
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.auth.jwt.warn();
+    }
+
+    /// All keys with their defaults. A test compares `config/hookgate.toml` with them.
+    pub fn known_keys() -> BTreeMap<String, Option<toml::Value>> {
+        let mut settings = Settings::default();
+        Self::read_sections(&mut settings);
+        settings.known().clone()
+    }
+
+    /// Returns the bounds of the keys that have some. `docs/reference/configuration.md` shows them.
+    pub fn bounds() -> BTreeMap<String, String> {
+        let mut settings = Settings::default();
+        Self::read_sections(&mut settings);
+        settings.bounds().clone()
+    }
+
+    fn read_sections(settings: &mut Settings) -> Self {
+        let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
+        Self {
+            server: ServerSettings::read(&mut settings.section("server")),
+            admin: AdminSettings::read(&mut settings.section("admin")),
+            auth: AuthSettings::read(&mut settings.section("auth")),
+            mongodb: MongoSettings::read(&mut settings.section("mongodb")),
+            triggers: TriggersSettings::read(&mut settings.section("triggers")),
+            users: UsersSettings::read(&mut settings.section("users")),
+            queue: QueueSettings::read(&mut settings.section("queue"), idempotency),
+            admission: AdmissionSettings::read(&mut settings.section("limits")),
+            telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
+            raw_values: RawValues::default(),
+            from_environment: BTreeSet::new(),
+            stamp: None,
+            files: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A configuration file that was read and not yet parsed.
+#[derive(Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    pub stamp: Stamp,
+    contents: String,
+}
+
+impl ConfigFile {
+    pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
+        let file = TextFile::read(path).map_err(|error| unreadable(path, &error))?;
+        let stamp = file.stamp();
+        let contents = String::from_utf8(file.into_text()).map_err(|error| {
+            let line = line(error.as_bytes(), error.utf8_error().valid_up_to());
+            fault(path, "is not valid UTF-8".to_owned(), Some(line))
+        })?;
+        Ok(Self { path: path.to_owned(), stamp, contents })
+    }
+
+    /// Parses the file, and reads the environment of the process.
+    pub fn load(self) -> Result<Config, Vec<Fault>> {
+        let Self { path, stamp, contents } = self;
+        let settings = Settings::of_process(&contents).map_err(|error| {
+            let line = error.span().map_or(1, |span| line(contents.as_bytes(), span.start));
+            fault(&path, format!("is not TOML: {}", error.message()), Some(line))
+        })?;
+        let mut config = Config::read(settings)?;
+        config.stamp = Some(stamp);
+        Ok(config)
+    }
+}
+
+/// The fault of a file that cannot be read.
+pub fn unreadable(path: &Path, error: &io::Error) -> Vec<Fault> {
+    fault(path, format!("cannot be read: {error}"), None)
+}
+
+fn fault(path: &Path, message: String, line: Option<usize>) -> Vec<Fault> {
+    vec![Fault { key: path.display().to_string(), message, line }]
+}

@@ -1,0 +1,125 @@
+//! Reload on SIGHUP: reads the configuration again, and applies the keys that can change while the
+//! service runs.
+
+use crate::admission::Admission;
+use crate::auth::Authenticator;
+use crate::config::{Config, ConfigFile, unreadable};
+use crate::logging::{List, Log};
+use crate::metrics::{Metrics, ReloadResult};
+use crate::process::file_access;
+use crate::process::text_file::Stamp;
+use crate::queue::QueueSettings;
+use crate::settings::{Fault, RawValues};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::Signal;
+
+/// Keys, and prefixes of keys, that a reload applies. All others need a restart.
+const RELOADABLE: [&str; 4] = ["auth.jwt.", "limits.", "queue.job.", "telemetry.log"];
+
+/// The source of the configuration, and the parts that a reload changes.
+#[derive(Debug)]
+pub struct Reload {
+    pub path: PathBuf,
+    pub log: Log,
+    /// The values in effect.
+    pub raw_values: RawValues,
+    pub admission: Arc<Admission>,
+    pub authenticator: Arc<Authenticator>,
+    pub queue: QueueSettings,
+    /// `server.max_body` in effect. A reload does not change it, and checks other keys against it.
+    pub max_body: usize,
+    /// `auth.api_key.enabled` in effect. A reload does not change it, and checks other keys against
+    /// it.
+    pub api_keys_enabled: bool,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reload {
+    /// Reloads the configuration on every SIGHUP. Never returns.
+    pub async fn follow(mut self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            let path = self.path.clone();
+            let reading = file_access::run(&self.path, move || {
+                let file = ConfigFile::read(&path)?;
+                Ok((file.stamp.clone(), file.load()))
+            });
+            match reading.await.unwrap_or_else(|error| Err(unreadable(&self.path, &error))) {
+                Ok((stamp, loaded)) => self.reload(loaded, &stamp),
+                Err(faults) => self.reject(&faults, None),
+            }
+        }
+    }
+
+    fn reload(&mut self, loaded: Result<Config, Vec<Fault>>, stamp: &Stamp) {
+        match loaded.and_then(|config| self.check_against_running(config)) {
+            Ok(config) => self.apply(config, stamp),
+            Err(faults) => self.reject(&faults, Some(stamp)),
+        }
+    }
+
+    /// Checks the reloadable keys against the keys that stay in effect until a restart.
+    fn check_against_running(&self, config: Config) -> Result<Config, Vec<Fault>> {
+        let mut faults = Vec::new();
+        if config.admission.in_flight_bytes < self.max_body {
+            let message = "is less than the server.max_body in effect until a restart";
+            faults.push(Fault::new("limits.in_flight_bytes", message));
+        }
+        if !self.api_keys_enabled && !config.auth.jwt.has_keys() {
+            let message = "no key for tokens, and API keys are off until a restart; all callers \
+                           would get 401";
+            faults.push(Fault::new("auth.jwt", message));
+        }
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    fn reject(&self, faults: &[Fault], stamp: Option<&Stamp>) {
+        for Fault { key, message, line } in faults {
+            tracing::error!(key, line, reason = message, "fault in the configuration");
+        }
+        let modified = stamp.and_then(Stamp::modified);
+        let sha256 = stamp.and_then(Stamp::sha256);
+        let message = "SIGHUP: configuration has faults; nothing is changed";
+        tracing::error!(modified, sha256, "{message}");
+        self.metrics.config_reload(ReloadResult::Refused).increment(1);
+    }
+
+    fn apply(&mut self, config: Config, stamp: &Stamp) {
+        let changed = config.raw_values.differences(&self.raw_values);
+        let is_reloadable = |key: &String| RELOADABLE.iter().any(|prefix| key.starts_with(prefix));
+        let (applied, pending): (Vec<String>, Vec<String>) =
+            changed.into_iter().partition(is_reloadable);
+        self.log.reload(&config.telemetry);
+        self.admission.reload(&config.admission);
+        config.log();
+        // If `auth.jwt` has not changed, the cached tokens are still valid.
+        if applied.iter().any(|key| key.starts_with("auth.jwt.")) {
+            self.authenticator.reload(config.auth.jwt);
+        }
+        self.queue.reload_job_options(&config.queue);
+        for key in &applied {
+            self.raw_values.copy_key_from(key, &config.raw_values);
+        }
+        report(applied, pending, stamp);
+        self.metrics.config_reload(ReloadResult::Applied).increment(1);
+    }
+}
+
+/// Logs the keys that have changed, and the version of the file. A file that is replaced under a
+/// bind mount keeps its old contents inside the mount, and the version shows that.
+fn report(applied: Vec<String>, pending: Vec<String>, stamp: &Stamp) {
+    let is_unchanged = applied.is_empty() && pending.is_empty();
+    let changed = List(applied);
+    let changed = changed.as_value();
+    let (modified, sha256) = (stamp.modified(), stamp.sha256());
+    if is_unchanged {
+        tracing::info!(changed, modified, sha256, "SIGHUP: configuration unchanged");
+    } else {
+        tracing::info!(changed, modified, sha256, "SIGHUP: configuration reloaded");
+    }
+    if !pending.is_empty() {
+        let changed = List(pending);
+        let changed = changed.as_value();
+        tracing::warn!(changed, "SIGHUP: these keys take effect after a restart");
+    }
+}

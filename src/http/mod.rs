@@ -1,0 +1,13 @@
+//! HTTP connections: accepting them, their time limits, TLS and their end. It knows nothing about
+//! webhooks.
+
+pub mod acceptor;
+pub mod activity;
+pub mod closing;
+pub mod connection;
+pub mod connection_slots;
+pub mod handler;
+pub mod listener;
+pub mod smuggling;
+pub mod tls;
+pub mod unread_body;

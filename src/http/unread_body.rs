@@ -1,0 +1,173 @@
+//! The body of a request while it is read, and the unread part of it after a rejection.
+//!
+//! hyper closes a connection if a body was not read to its end. A small unread part is discarded
+//! instead, so that a caller with an expired token, for example, keeps its connection. If more is
+//! unread, the connection is closed after a linger that gives the caller time to read the answer:
+//! closing a socket with unread bytes sends a reset, which destroys the answer.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Version;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::EXPECT;
+use hyper::http::request::Parts;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
+
+/// Bytes of the largest unread part that is discarded. Discarding a larger one costs more than a
+/// new connection.
+const SMALL: u64 = 64 << 10;
+
+/// The time limit for discarding an unread part, and for lingering.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that a linger discards at most: what a caller may send before it reads the answer.
+const LINGER_BYTES: usize = 64 << 20;
+
+/// How long to wait for the end of a body after a chunk that was too much. The answer is delayed
+/// until then.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A body that records how far it has been read. hyper does not report whether a chunked body has
+/// been read to its end.
+#[derive(Debug)]
+pub(crate) struct TrackedBody {
+    body: Incoming,
+    has_begun: bool,
+    has_ended: bool,
+}
+
+impl TrackedBody {
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self { body, has_begun: false, has_ended: false }
+    }
+
+    /// The `Content-Length`, if there is one.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next piece; `None` after the last.
+    pub(crate) async fn frame(&mut self) -> Option<hyper::Result<Frame<Bytes>>> {
+        self.has_begun = true;
+        let frame = self.body.frame().await;
+        self.has_ended |= frame.is_none();
+        frame
+    }
+}
+
+/// How the reason of a rejection concerns the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRefusal {
+    /// The body took too long.
+    Timeout,
+    /// The body is too large, or the in-flight limits have no room for more of it.
+    Size,
+    /// The reason does not concern the size or time of the body.
+    Other,
+}
+
+/// The unread part of a rejected request's body.
+#[derive(Debug)]
+pub(crate) enum UnreadBody {
+    Nothing,
+    /// Discarded by [`skip`].
+    Small(Incoming),
+    /// The connection closes, and the answer has `Connection: close`.
+    Large,
+}
+
+impl UnreadBody {
+    /// Determines the unread part of a body. `Err` if the last chunk read may have been the end of
+    /// the body, which only waiting shows.
+    pub(crate) fn from_body(
+        head: &Parts,
+        body: TrackedBody,
+        refusal: BodyRefusal,
+    ) -> Result<Self, MaybeLastChunk> {
+        let TrackedBody { body, has_begun, has_ended } = body;
+        // HTTP/2 ends only the stream, and hyper does that.
+        if has_ended || body.is_end_stream() || head.version > Version::HTTP_11 {
+            return Ok(Self::Nothing);
+        }
+        let is_small = match body.size_hint().upper() {
+            _ if refusal == BodyRefusal::Timeout => false,
+            // The caller waits for `100 Continue` before it sends the body, and may never send it.
+            // Reading would send the `100 Continue`.
+            _ if !has_begun && head.headers.contains_key(EXPECT) => false,
+            Some(bytes) => bytes <= SMALL,
+            // The length is unknown. The chunk that was too much may have been the last one.
+            None if refusal == BodyRefusal::Size && has_begun => return Err(MaybeLastChunk(body)),
+            None => refusal != BodyRefusal::Size,
+        };
+        Ok(if is_small { Self::Small(body) } else { Self::Large })
+    }
+}
+
+/// A body that was rejected because of a chunk that may be its last.
+#[derive(Debug)]
+pub(crate) struct MaybeLastChunk(Incoming);
+
+impl MaybeLastChunk {
+    /// Waits for the end of the body, for at most [`END_PATIENCE`], and returns its unread part.
+    pub(crate) async fn into_unread(self) -> UnreadBody {
+        if discard(self.0, END_PATIENCE).await { UnreadBody::Nothing } else { UnreadBody::Large }
+    }
+}
+
+/// Discards the unread part of a body, and returns whether its end was reached. If it was not,
+/// dropping the body closes the connection.
+pub(crate) async fn skip(body: Incoming) -> bool {
+    discard(body, PATIENCE).await
+}
+
+async fn discard(mut body: Incoming, patience: Duration) -> bool {
+    let mut left = SMALL;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(remaining) = left.checked_sub(bytes) else { return false };
+            left = remaining;
+        }
+        true
+    };
+    // Exceeding the time counts as exceeding the bytes.
+    tokio::time::timeout(patience, reading).await.unwrap_or(false)
+}
+
+/// Discards what still arrives on a connection after its sending half was closed. It ends when the
+/// caller closes, after [`PATIENCE`], or after [`LINGER_BYTES`].
+#[derive(Debug)]
+pub(crate) struct Linger {
+    patience: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    pub(crate) fn new() -> Self {
+        Self { patience: Box::pin(tokio::time::sleep(PATIENCE)), left: LINGER_BYTES }
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        mut stream: Pin<&mut impl AsyncRead>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit(); 8 << 10];
+        while self.patience.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            let read = ready!(stream.as_mut().poll_read(context, &mut buffer));
+            let bytes = buffer.filled().len();
+            if read.is_err() || bytes == 0 || bytes > self.left {
+                break;
+            }
+            self.left -= bytes;
+        }
+        Poll::Ready(())
+    }
+}

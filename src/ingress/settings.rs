@@ -1,0 +1,66 @@
+//! The section `[server]`.
+
+use crate::http::closing::ConnectionLimits;
+use crate::http::tls::TlsSettings;
+use crate::ingress::body::BodySettings;
+use crate::settings::Section;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The section `[server]`.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub listen: SocketAddr,
+    /// Threads that serve requests; 0: one per available core.
+    pub workers: usize,
+    /// Open connections of the whole process, at most.
+    pub max_connections: usize,
+    /// Open connections of one client address, at most; 0: no bound.
+    pub max_connections_per_address: usize,
+    pub body: BodySettings,
+    pub connection: ConnectionLimits,
+    /// How long the port stays closed after the start while the process is not ready.
+    pub start_timeout: Duration,
+    /// From SIGTERM until the process stops accepting connections.
+    pub drain_delay: Duration,
+    /// From then until connections that are still open are closed.
+    pub drain_timeout: Duration,
+    /// `None`: HTTP/1.1 without TLS.
+    pub tls: Option<TlsSettings>,
+}
+
+impl ServerSettings {
+    /// The configured number of workers, or one per available core.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.workers == 0 { cores() } else { self.workers }
+    }
+
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            listen: section.address("listen", ([0, 0, 0, 0], 2212).into()),
+            workers: section.count("workers", 0, 0..=1024),
+            max_connections: section.count("max_connections", 20_000, 1..=1_000_000),
+            max_connections_per_address: section.count(
+                "max_connections_per_address",
+                0,
+                0..=1_000_000,
+            ),
+            body: BodySettings::read(section),
+            connection: ConnectionLimits {
+                header_timeout: section.duration(
+                    "header_timeout",
+                    "10s",
+                    second / 10..=600 * second,
+                ),
+                idle_timeout: section.duration("idle_timeout", "75s", second / 10..=3600 * second),
+                max_age: section.duration("max_connection_age", "5m", second..=86_400 * second),
+            },
+            start_timeout: section.duration("start_timeout", "30s", Duration::ZERO..=3600 * second),
+            drain_delay: section.duration("drain_delay", "0s", Duration::ZERO..=600 * second),
+            drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
+            tls: TlsSettings::read(&mut section.section("tls")),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The findings about the database, for `hookgate check --connect`.
+
+use crate::mirror::View;
+use crate::mirror::document::DocumentKey;
+use crate::mirror::mongo::client::{Connected, Mongo};
+use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::source::{CollectionSource, Position};
+use crate::mirror::probe::CollectionProbe;
+use crate::process::findings::Findings;
+use bson::{Document, RawDocument, doc};
+use mongodb::Database;
+use std::time::Duration;
+
+/// How long one operation may take. A person waits for the result.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl Mongo {
+    /// Identifies the server, then opens the change streams of both collections and reads all their
+    /// documents, as the service does.
+    pub async fn probe<W: View, U: View>(
+        &self,
+        workflows: (&str, W),
+        users: (&str, U),
+    ) -> Findings {
+        let mut findings = Findings::default();
+        let connected = self.connect().await;
+        let set = match &connected {
+            Ok(connected) => self.probe_server(connected, &mut findings).await,
+            Err(lost) => Err(Lost::transient(lost.reason.clone())),
+        };
+        match (set, &connected) {
+            (Ok(true), Ok(Connected { database, .. })) => {
+                probe_collection(database, workflows, &mut findings).await;
+                probe_collection(database, users, &mut findings).await;
+            }
+            (Ok(_), _) => {}
+            (Err(lost), connected) => {
+                let Lost { reason, .. } =
+                    lost.with_servers(connected.as_ref().ok().map(|connected| &connected.servers));
+                findings.fact("server", self.settings.servers());
+                findings.fault(format!("cannot be used: {reason}"));
+            }
+        }
+        findings
+    }
+
+    /// Whether the database can be followed.
+    async fn probe_server(
+        &self,
+        Connected { database, .. }: &Connected,
+        findings: &mut Findings,
+    ) -> Result<bool, Lost> {
+        let ask = async |command: Document| database.run_command(command).await;
+        let hello = ask(doc! { "hello": 1 }).await?;
+        let build = ask(doc! { "buildInfo": 1 }).await?;
+        let set = hello.get_str("setName").ok();
+        findings.fact("server", hello.get_str("me").ok());
+        findings.fact("version", build.get_str("version").ok());
+        findings.fact("replica_set", set.unwrap_or("none"));
+        findings.fact("database", self.settings.database());
+        if set.is_none() {
+            findings.fault(
+                "is in no replica set: start mongod with --replSet and initiate the set once",
+            );
+        }
+        Ok(set.is_some())
+    }
+}
+
+async fn probe_collection<V: View>(
+    database: &Database,
+    (name, view): (&str, V),
+    findings: &mut Findings,
+) {
+    let source = CollectionSource::new(database, name, LIMIT);
+    let mut fault = |right: &str, lost: Lost| {
+        findings.fault(format!("collection {name} ({right}): {}", lost.reason));
+    };
+    let mut session = match source.session().await {
+        Ok(session) => session,
+        Err(error) => return fault("session", error.into()),
+    };
+    let position = Position::Time(session.operation_time());
+    if let Err(error) = source.open_stream(&position).await {
+        fault("changeStream", error.into());
+    }
+    // Needs any right in the database. The service does not depend on it.
+    let exists = source.exists(&mut session).await.ok();
+    let projection = view.projection();
+    let mut probe = CollectionProbe::new(view);
+    let visit = |key: DocumentKey, document: &RawDocument| probe.visit(&key, Ok(document));
+    if let Err(error) = source.read_all(projection, &mut session, visit).await {
+        return fault("find", error.into());
+    }
+    probe.finish(name, exists, findings);
+}

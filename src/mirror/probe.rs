@@ -1,0 +1,127 @@
+//! The findings about a collection, for `hookgate check`.
+
+use crate::metrics::Collection;
+use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::left_out::{LeftOut, LeftOutPart};
+use crate::mirror::tables::{Tables, TablesLoad};
+use crate::mirror::view::View;
+use crate::process::findings::Findings;
+use bson::RawDocument;
+use serde_json::{Value, json};
+
+/// The number of documents, malformed parts and unconfigured parts that are named.
+const NAMED: usize = 10;
+
+/// Loads a collection that is not served, and collects findings.
+#[derive(Debug)]
+pub(super) struct CollectionProbe<V: View> {
+    tables: Tables<V>,
+    load: TablesLoad<V>,
+    documents: u64,
+    left_out: u64,
+    reasons: Vec<String>,
+    malformed_parts: usize,
+    malformed: Vec<String>,
+    unconfigured_parts: usize,
+    unconfigured: Vec<String>,
+}
+
+impl<V: View> CollectionProbe<V> {
+    pub(super) fn new(view: V) -> Self {
+        let tables = Tables::new(view);
+        let load = tables.begin_load();
+        Self {
+            tables,
+            load,
+            documents: 0,
+            left_out: 0,
+            reasons: Vec::new(),
+            malformed_parts: 0,
+            malformed: Vec::new(),
+            unconfigured_parts: 0,
+            unconfigured: Vec::new(),
+        }
+    }
+
+    /// Visits one document, or what is wrong with it.
+    pub(super) fn visit(&mut self, key: &DocumentKey, document: Result<&RawDocument, Malformed>) {
+        self.documents += 1;
+        match document.and_then(|document| self.tables.view().read(document)) {
+            Ok(record) => {
+                self.visit_parts(key, V::left_out(&record));
+                self.load.upsert(key, record);
+            }
+            Err(malformed) => {
+                self.left_out += 1;
+                if self.reasons.len() < NAMED {
+                    self.reasons.push(format!("{key}: {malformed}"));
+                }
+            }
+        }
+    }
+
+    fn visit_parts(&mut self, key: &DocumentKey, left_out: LeftOut) {
+        self.malformed_parts += left_out.malformed;
+        self.unconfigured_parts += left_out.unconfigured;
+        for LeftOutPart { name, fault } in left_out.parts {
+            let (named, line) = match fault {
+                Some(fault) => (&mut self.malformed, format!("{key}, {name}: {fault}")),
+                None => (&mut self.unconfigured, format!("{key}, {name}")),
+            };
+            if named.len() < NAMED {
+                named.push(line);
+            }
+        }
+    }
+
+    /// Adds the findings about `collection`. `exists` is `None` where it is not known.
+    pub(super) fn finish(
+        mut self,
+        collection: &str,
+        exists: Option<bool>,
+        findings: &mut Findings,
+    ) {
+        let mut found = json!({
+            "collection": collection,
+            "exists": exists,
+            "documents": self.documents,
+            "left_out": self.left_out,
+            "reasons": self.reasons,
+        });
+        let (parts, part_findings) = match V::COLLECTION {
+            Collection::Workflows => (
+                "trigger nodes",
+                json!({
+                    "skipped_nodes": self.malformed_parts,
+                    "skipped_nodes_reasons": self.malformed,
+                    "unconfigured_nodes": self.unconfigured_parts,
+                    "unconfigured_nodes_names": self.unconfigured,
+                }),
+            ),
+            Collection::Users => (
+                "API keys",
+                json!({
+                    "skipped_api_keys": self.malformed_parts,
+                    "skipped_api_keys_reasons": self.malformed,
+                }),
+            ),
+        };
+        if let (Value::Object(found), Value::Object(part_findings)) = (&mut found, part_findings) {
+            found.extend(part_findings);
+        }
+        findings.fact(V::COLLECTION.word(), found);
+        if exists == Some(false) {
+            findings
+                .warning(format!("collection {collection} does not exist and is served as empty"));
+        }
+        for (count, kind) in [(self.left_out, "documents"), (self.malformed_parts as u64, parts)] {
+            if count > 0 {
+                findings.warning(format!("{count} {kind} of collection {collection} are left out"));
+            }
+        }
+        self.tables.finish_load(self.load);
+        for warning in self.tables.view().warnings() {
+            findings.warning(warning);
+        }
+    }
+}

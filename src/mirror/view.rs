@@ -1,0 +1,62 @@
+//! What differs between the mirrored collections: how a document is read and where it is filed.
+
+use crate::metrics::Collection;
+use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::index::sharded::ShardedIndex;
+use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::left_out::LeftOut;
+use bson::{Document, RawDocument};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Reads the documents of one collection and files them in two indexes.
+///
+/// [`Tables`](crate::mirror::tables::Tables) loads, restores and changes the indexes of every view.
+/// A view that keeps more than its indexes does so in [`gather`](Self::gather),
+/// [`loaded`](Self::loaded) and [`changed`](Self::changed).
+pub trait View: Send + 'static {
+    const COLLECTION: Collection;
+
+    /// The names of the two indexes in a snapshot.
+    const TABLES: [&'static str; 2];
+
+    /// What is kept of one document.
+    type Record: Send;
+
+    /// What a load gathers in addition to the entries of the indexes.
+    type Extras: Debug + Default + Send + 'static;
+
+    /// The indexes that this view fills, in the order of [`Self::TABLES`].
+    fn indexes(&self) -> [Arc<ShardedIndex>; 2];
+
+    /// The fields that the database returns, as the `$project` stage of an aggregation.
+    fn projection(&self) -> Document;
+
+    /// Reads a document. A projected document and a whole one have their fields at the same paths.
+    fn read(&self, document: &RawDocument) -> Result<Self::Record, Malformed>;
+
+    /// The parts of the document that are left out although the rest of it is read.
+    fn left_out(record: &Self::Record) -> LeftOut;
+
+    /// The entries of a record in each index. No two entries of one index have the same key.
+    fn entries(document: &DocumentKey, record: Self::Record) -> [Vec<Entry>; 2];
+
+    /// Adds what is kept of a loaded record in addition to its entries. May move parts of the
+    /// record that its entries do not need.
+    fn gather(_: &mut Self::Extras, _document: &DocumentKey, _record: &mut Self::Record) {}
+
+    /// Publishes what a load has gathered. The indexes already hold the load.
+    fn loaded(&mut self, extras: Self::Extras);
+
+    /// Records a changed document before its entries are applied, or `None` for one that is gone.
+    /// May move parts of the record that its entries do not need.
+    fn changed(&mut self, document: &DocumentKey, record: Option<&mut Self::Record>);
+
+    /// Called after each load and each set of changes, once the indexes hold it.
+    fn published(&mut self, writers: &[Writer; 2]);
+
+    /// Faults of what is loaded that `hookgate check` reports.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,268 @@
+//! Readiness, the stages of stopping, and signals.
+
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often a part that waits for the others checks their conditions.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The condition that one part of the program reports of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    Ready,
+    /// The part serves, but has problems. Each note describes one.
+    Degraded(Vec<String>),
+    NotReady(String),
+}
+
+impl Condition {
+    /// Merges two conditions of one part: the worse one, with the notes of both if both are
+    /// degraded.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NotReady(reason), _) | (_, Self::NotReady(reason)) => Self::NotReady(reason),
+            (Self::Degraded(mut notes), Self::Degraded(more)) => {
+                notes.extend(more);
+                Self::Degraded(notes)
+            }
+            (Self::Ready, other) | (other, Self::Ready) => other,
+        }
+    }
+}
+
+/// Whether the process is ready for requests: the conditions of all its parts.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    parts: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, serde::Serialize)]
+pub struct ReadinessReport {
+    pub ready: bool,
+    pub reasons: Vec<String>,
+    pub degraded: Vec<String>,
+}
+
+impl Readiness {
+    /// Adds a part, which counts as not ready until it reports another condition.
+    pub fn part(&self, name: &'static str) -> Reporter {
+        let reporter = Reporter { readiness: self.clone(), name };
+        reporter.set(Condition::NotReady("not started".to_owned()));
+        reporter
+    }
+
+    /// Each part, and whether it is degraded.
+    pub fn degraded(&self) -> Vec<(&'static str, bool)> {
+        let parts = self.parts.lock();
+        let is_degraded = |condition: &Condition| matches!(condition, Condition::Degraded(_));
+        parts.iter().map(|(name, condition)| (*name, is_degraded(condition))).collect()
+    }
+
+    pub fn report(&self) -> ReadinessReport {
+        let parts = self.parts.lock();
+        let mut report = ReadinessReport { ready: true, reasons: Vec::new(), degraded: Vec::new() };
+        for (name, condition) in parts.iter() {
+            match condition {
+                Condition::Ready => {}
+                Condition::Degraded(notes) => {
+                    report.degraded.extend(notes.iter().map(|note| format!("{name}: {note}")));
+                }
+                Condition::NotReady(reason) => {
+                    report.ready = false;
+                    report.reasons.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        report
+    }
+}
+
+/// Reports the condition of one part.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    readiness: Readiness,
+    name: &'static str,
+}
+
+impl Reporter {
+    /// Sets the condition of the part. Returns whether it has changed.
+    pub fn set(&self, condition: Condition) -> bool {
+        let mut parts = self.readiness.parts.lock();
+        let is_new = parts.get(self.name) != Some(&condition);
+        parts.insert(self.name, condition);
+        is_new
+    }
+
+    /// Waits until every other part is ready.
+    pub async fn others_ready(&self) {
+        while !self.are_others_ready() {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    fn are_others_ready(&self) -> bool {
+        let parts = self.readiness.parts.lock();
+        let mut others = parts.iter().filter(|(name, _)| **name != self.name);
+        others.all(|(_, condition)| !matches!(condition, Condition::NotReady(_)))
+    }
+}
+
+/// The stage of stopping that the process has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Serving,
+    /// All callers are served, and are asked to connect elsewhere.
+    LameDuck,
+    /// New connections are not accepted. Open ones finish the requests that they have begun.
+    Draining,
+    /// Connections that are still open are dropped.
+    Aborting,
+}
+
+/// Announces the stages of stopping to the parts that watch them.
+#[derive(Debug)]
+pub struct Shutdown {
+    stage: watch::Sender<Stage>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { stage: watch::Sender::new(Stage::Serving) }
+    }
+}
+
+impl Shutdown {
+    pub fn enter(&self, stage: Stage) {
+        self.stage.send_replace(stage);
+    }
+
+    pub fn watch(&self) -> Stopping {
+        Stopping { stage: self.stage.subscribe() }
+    }
+}
+
+/// Observes the stage of stopping.
+#[derive(Debug, Clone)]
+pub struct Stopping {
+    stage: watch::Receiver<Stage>,
+}
+
+impl Stopping {
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Waits for a stage after this one, and returns it.
+    pub async fn beyond(&mut self, stage: Stage) -> Stage {
+        let next = self.stage.wait_for(|now| *now > stage).await;
+        // An error means that the sender is gone, because the process is ending.
+        next.map_or(Stage::Aborting, |next| *next)
+    }
+
+    /// Waits until this stage has begun.
+    pub async fn reached(&mut self, stage: Stage) {
+        // An error means that the sender is gone, because the process is ending.
+        let _ = self.stage.wait_for(|now| *now >= stage).await;
+    }
+}
+
+/// Signals that are ignored. Their default action ends the process, and none of them is a request
+/// to stop.
+const IGNORED: [Signal; 7] = [
+    Signal::ALARM,
+    Signal::IO,
+    Signal::PROF,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::VTALARM,
+    // If it is ignored, a write beyond the limit of file sizes fails instead of ending the process.
+    Signal::XFSZ,
+];
+
+/// All signals that the process handles, from the moment at which the handlers are installed.
+#[derive(Debug)]
+pub struct Signals {
+    pub stop: StopSignals,
+    /// SIGHUP: a request to reload the configuration.
+    pub hangups: unix::Signal,
+}
+
+impl Signals {
+    /// Installs the handlers. Must be called within a runtime. A signal that arrives before it is
+    /// awaited is not lost.
+    pub fn new() -> std::io::Result<Self> {
+        for ignored in IGNORED {
+            // The handler stays installed after its stream is dropped.
+            drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
+        }
+        Ok(Self { stop: StopSignals::new()?, hangups: signal(SignalKind::hangup())? })
+    }
+}
+
+/// SIGTERM, SIGINT and SIGQUIT.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    quit: unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for the next signal and returns its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_ready_once_every_part_is() {
+        let readiness = Readiness::default();
+        let redis = readiness.part("redis");
+        let index = readiness.part("index");
+        assert!(!readiness.report().ready);
+        redis.set(Condition::Ready);
+        index.set(Condition::Degraded(vec!["stale".to_owned()]));
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(report.degraded, ["index: stale"]);
+        assert_eq!(readiness.degraded(), [("index", true), ("redis", false)]);
+        assert!(!redis.set(Condition::Ready));
+        assert!(redis.set(Condition::NotReady("gone".to_owned())));
+        assert_eq!(readiness.report().reasons, ["redis: gone"]);
+        assert!(redis.are_others_ready() && !index.are_others_ready());
+    }
+
+    #[test]
+    fn a_merge_keeps_the_worse_condition() {
+        let degraded = |note: &str| Condition::Degraded(vec![note.to_owned()]);
+        let not_ready = || Condition::NotReady("gone".to_owned());
+        assert_eq!(Condition::Ready.merge(Condition::Ready), Condition::Ready);
+        assert_eq!(Condition::Ready.merge(degraded("a")), degraded("a"));
+        assert_eq!(degraded("a").merge(not_ready()), not_ready());
+        let both = Condition::Degraded(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(degraded("a").merge(degraded("b")), both);
+    }
+}

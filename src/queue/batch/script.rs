@@ -1,0 +1,389 @@
+//! The script that adds jobs: its call, its reply, and what its errors mean.
+
+use crate::metrics::RedisError;
+use crate::queue::batch::producer::{BatchNumber, Producer};
+use crate::queue::bullmq::idempotency::Idempotency;
+use crate::queue::bullmq::job::Jobs;
+use crate::queue::bullmq::options::JobOptions;
+use crate::queue::redis::connection::{CallError, RedisConnection};
+use crate::queue::settings::QueueSettings;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use fred::types::Value;
+use fred::types::scripts::Script;
+use std::sync::Arc;
+
+const ADD_JOBS: &str = include_str!("add_jobs.lua");
+
+/// The same script with another digest, which distinguishes probes from calls that add jobs.
+const DRY_RUN_SCRIPT: &str =
+    concat!("-- Asks whether jobs would be refused.\n", include_str!("add_jobs.lua"));
+
+/// The script, with the arguments of EVALSHA that are the same for every batch.
+#[derive(Debug)]
+pub(in crate::queue) struct AddJobs {
+    digest: Value,
+    keys: Vec<Value>,
+    /// The key prefix of jobs and the name of jobs.
+    names: [Value; 2],
+    options: Arc<ArcSwap<JobOptions>>,
+    arguments: Vec<Value>,
+    idempotency_prefix: String,
+}
+
+/// The outcome of a request that Redis has reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) enum RequestOutcome {
+    Added,
+    /// Its idempotency key was used before for the same body, with this number of matches.
+    Repeated {
+        matched: usize,
+    },
+    /// Its idempotency key was used before for another body.
+    KeyReused,
+    /// Another value holds a key that a job needs. The request has added nothing.
+    KeyConflict,
+}
+
+/// Why an attempt has not reported the outcome of its batch.
+#[derive(Debug)]
+pub(in crate::queue) enum ScriptError {
+    /// The deadline has passed. No attempt of the batch will be executed.
+    Late,
+    /// Redis has refused this attempt, with this error message.
+    Refused(RedisError, String),
+    /// This attempt was never written to the connection.
+    NotSent,
+    /// The batch was withdrawn before any attempt was executed, and none will be.
+    Withdrawn,
+    /// This attempt may have been executed.
+    Lost(RedisError),
+    /// The batch was executed, but fewer replicas than requested have acknowledged it.
+    TooFewReplicas,
+}
+
+/// One copy of a batch on the wire.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::queue) struct Attempt<'a> {
+    pub(in crate::queue) number: &'a BatchNumber,
+    /// Milliseconds on the clock of Redis.
+    pub(in crate::queue) deadline: u64,
+    /// Milliseconds since 1970 on the local clock. The jobs record it as the time they were added.
+    pub(in crate::queue) timestamp: u64,
+    pub(in crate::queue) requests: &'a [Jobs],
+    /// Whether this attempt adds nothing and prevents every later attempt from being executed. If
+    /// an earlier attempt was executed, its outcomes are the reply.
+    pub(in crate::queue) is_withdrawal: bool,
+}
+
+impl AddJobs {
+    pub(in crate::queue) fn new(settings: &QueueSettings, producer: &Producer) -> Self {
+        let mut keys = settings.queue.script_keys().to_vec();
+        keys.push(settings.queue.producer_key(&producer.id));
+        let arguments = [
+            settings.paused_layout.as_str().to_owned(),
+            u8::from(settings.events).to_string(),
+            settings.record_ttl().as_millis().to_string(),
+            settings.idempotency.ttl.as_millis().max(1).to_string(),
+        ];
+        Self {
+            digest: bulk_string(Script::from_lua(ADD_JOBS).sha1().to_string()),
+            keys: keys.into_iter().map(bulk_string).collect(),
+            names: [settings.queue.job_prefix(), settings.job_name.clone()].map(bulk_string),
+            options: Arc::clone(&settings.job),
+            arguments: arguments.into_iter().map(bulk_string).collect(),
+            idempotency_prefix: settings.queue.idempotency_prefix(),
+        }
+    }
+
+    /// The arguments of an EVAL that is refused if jobs would be refused, and that writes nothing.
+    /// It names every key that a call may name.
+    pub(in crate::queue) fn dry_run_arguments(settings: &QueueSettings) -> Vec<Value> {
+        let mut producer = Producer::new();
+        "check".clone_into(&mut producer.id);
+        let mut add_jobs = Self::new(settings, &producer);
+        let queue = &settings.queue;
+        let other_keys = [queue.idempotency_prefix() + "check", queue.job_prefix() + "1"];
+        add_jobs.keys.extend(other_keys.map(bulk_string));
+        let number = producer.open_batch();
+        let attempt = Attempt {
+            number: &number,
+            deadline: u64::MAX,
+            timestamp: 0,
+            requests: &[],
+            is_withdrawal: false,
+        };
+        add_jobs.values(&Value::from_static_str(DRY_RUN_SCRIPT), attempt)
+    }
+
+    /// Sends an attempt and returns the outcome of each request.
+    pub(in crate::queue) async fn call(
+        &self,
+        connection: &RedisConnection,
+        attempt: Attempt<'_>,
+    ) -> Result<Vec<RequestOutcome>, ScriptError> {
+        let mut reply = connection.call("EVALSHA", self.values(&self.digest, attempt)).await;
+        // This server does not have the script in its cache, so nothing was executed.
+        if matches!(&reply, Err(CallError::Refused(error)) if error.details().starts_with("NOSCRIPT"))
+        {
+            let script = Value::from_static_str(ADD_JOBS);
+            reply = connection.call("EVAL", self.values(&script, attempt)).await;
+        }
+        let reply: Bytes = reply.map_err(|error| match error {
+            CallError::Lost if connection.is_cluster_down() => {
+                ScriptError::Lost(RedisError::Cluster)
+            }
+            error => error.into(),
+        })?;
+        let Some(reply) = BatchReply::read(&reply, attempt) else {
+            // After a wrong reply, no other reply on this connection can be trusted.
+            connection.give_up();
+            return Err(ScriptError::Lost(RedisError::Protocol));
+        };
+        connection.set_clock(reply.clock);
+        connection.set_useful();
+        match reply.outcome {
+            BatchOutcome::Settled(outcomes) => Ok(outcomes),
+            BatchOutcome::Late => Err(ScriptError::Late),
+            BatchOutcome::Withdrawn => Err(ScriptError::Withdrawn),
+        }
+    }
+
+    /// The arguments of EVALSHA or EVAL, in the order that the script documents.
+    fn values(&self, script: &Value, attempt: Attempt<'_>) -> Vec<Value> {
+        let requests = if attempt.is_withdrawal { &[] } else { attempt.requests };
+        let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
+        let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
+        let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
+        values.extend([script.clone(), decimal((self.keys.len() + keys.clone().count()) as u64)]);
+        values.extend_from_slice(&self.keys);
+        values.extend(keys.map(|Idempotency { key, .. }| {
+            bulk_string([&self.idempotency_prefix, key.as_str()].concat())
+        }));
+        values.extend_from_slice(&self.names);
+        values.push(Value::Bytes(self.options.load().json.clone()));
+        values.extend_from_slice(&self.arguments);
+        values.extend(
+            [
+                attempt.number.get(),
+                attempt.number.low_water_mark(),
+                attempt.deadline,
+                attempt.timestamp,
+            ]
+            .map(decimal),
+        );
+        values.push(if attempt.is_withdrawal {
+            bulk_string("-".to_owned())
+        } else {
+            decimal(jobs as u64)
+        });
+        for request in requests {
+            if !request.is_short_form() {
+                let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
+                values.push(decimal(request.heads.len() as u64));
+                values.push(Value::Bytes(request.options.clone()));
+                values.push(Value::Bytes(fingerprint.unwrap_or_default()));
+                values.push(Value::Bytes(request.tail.clone()));
+            }
+            values.extend(request.heads.iter().cloned().map(Value::Bytes));
+        }
+        values
+    }
+}
+
+fn decimal(number: u64) -> Value {
+    bulk_string(number.to_string())
+}
+
+fn bulk_string(string: String) -> Value {
+    Value::Bytes(Bytes::from(string))
+}
+
+/// A reply of the script.
+#[derive(Debug, PartialEq, Eq)]
+struct BatchReply {
+    /// Milliseconds since 1970 on the clock of Redis.
+    clock: u64,
+    outcome: BatchOutcome,
+}
+
+/// The outcome of a batch.
+#[derive(Debug, PartialEq, Eq)]
+enum BatchOutcome {
+    /// The outcome of each request.
+    Settled(Vec<RequestOutcome>),
+    /// The deadline had passed.
+    Late,
+    Withdrawn,
+}
+
+impl BatchReply {
+    /// Parses the reply to this attempt; `None` if it is not a reply to it.
+    fn read(reply: &[u8], attempt: Attempt<'_>) -> Option<Self> {
+        let mut words = std::str::from_utf8(reply).ok()?.split(' ');
+        // The number distinguishes it from a reply to another batch.
+        let number: u64 = words.next()?.parse().ok()?;
+        let clock = words.next()?.parse().ok()?;
+        let word = words.next().filter(|_| number == attempt.number.get())?;
+        let outcome = match word {
+            "late" => BatchOutcome::Late,
+            "-" => BatchOutcome::Withdrawn,
+            "*" => BatchOutcome::Settled(vec![RequestOutcome::Added; attempt.requests.len()]),
+            word => BatchOutcome::Settled(
+                parse_outcomes(word).filter(|outcomes| outcomes.len() == attempt.requests.len())?,
+            ),
+        };
+        Some(Self { clock, outcome })
+    }
+}
+
+/// Each outcome is a letter. A number of jobs follows `R`.
+fn parse_outcomes(word: &str) -> Option<Vec<RequestOutcome>> {
+    let mut outcomes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(letter) = rest.chars().next() {
+        rest = rest.get(1..)?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        outcomes.push(match (letter, number) {
+            ('A', "") => RequestOutcome::Added,
+            ('E', "") => RequestOutcome::KeyConflict,
+            ('X', "") => RequestOutcome::KeyReused,
+            ('R', number) => RequestOutcome::Repeated { matched: number.parse().ok()? },
+            _ => return None,
+        });
+        rest = after;
+    }
+    Some(outcomes)
+}
+
+impl From<CallError> for ScriptError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(error) => {
+                Self::Refused(refusal_kind(error.details()), error.details().to_owned())
+            }
+            CallError::NotSent => Self::NotSent,
+            CallError::Lost => Self::Lost(RedisError::Connection),
+        }
+    }
+}
+
+/// The kind of an error reply, by its first word. Redis 6 puts a prefix before an error that was
+/// raised in a script:
+/// `ERR Error running script (call to f_…): @user_script:108: @user_script: 108: -READONLY You …`
+fn refusal_kind(details: &str) -> RedisError {
+    let within =
+        details.starts_with("ERR Error running script").then(|| details.rsplit_once(": -"));
+    let error = within.flatten().map_or(details, |(_, error)| error);
+    if error.contains("The user executing the script can't") {
+        return RedisError::Authentication;
+    }
+    if let Some((_, fault)) = error.split_once("Protocol error: ") {
+        return protocol_error(fault);
+    }
+    if error.contains("Script attempted to access a non local key") {
+        return RedisError::Cluster;
+    }
+    match error.split(' ').next().unwrap_or_default() {
+        "OOM" => RedisError::OutOfMemory,
+        "READONLY" | "MASTERDOWN" => RedisError::ReadOnly,
+        "LOADING" => RedisError::Loading,
+        "BUSY" => RedisError::Busy,
+        "TRYAGAIN" | "ASK" | "CLUSTERDOWN" => RedisError::Cluster,
+        "MISCONF" | "NOREPLICAS" => RedisError::WritesRefused,
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => RedisError::Authentication,
+        "WRONGTYPE" => RedisError::WrongType,
+        _ => RedisError::Other,
+    }
+}
+
+/// The kind of a protocol error. Redis has not read the whole call, and closes the connection.
+fn protocol_error(fault: &str) -> RedisError {
+    match fault.trim() {
+        "invalid bulk length" | "invalid multibulk length" => RedisError::TooLarge,
+        fault if fault.starts_with("unauthenticated") => RedisError::Authentication,
+        _ => RedisError::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reply_to_this_batch_is_accepted() {
+        let producer = Producer::new();
+        let requests = [Jobs::default(), Jobs::default()];
+        let attempt = Attempt {
+            number: &producer.open_batch(),
+            deadline: 0,
+            timestamp: 0,
+            requests: &requests,
+            is_withdrawal: false,
+        };
+        let read = |reply: &str| BatchReply::read(reply.as_bytes(), attempt);
+        let reply = |outcome| Some(BatchReply { clock: 17, outcome });
+        let outcomes =
+            |outcomes: &[RequestOutcome]| reply(BatchOutcome::Settled(outcomes.to_vec()));
+        assert_eq!(read("1 17 *"), outcomes(&[RequestOutcome::Added, RequestOutcome::Added]));
+        assert_eq!(read("1 17 AA"), outcomes(&[RequestOutcome::Added, RequestOutcome::Added]));
+        assert_eq!(
+            read("1 17 R40X"),
+            outcomes(&[RequestOutcome::Repeated { matched: 40 }, RequestOutcome::KeyReused])
+        );
+        assert_eq!(
+            read("1 17 EA"),
+            outcomes(&[RequestOutcome::KeyConflict, RequestOutcome::Added])
+        );
+        assert_eq!(read("1 17 late"), reply(BatchOutcome::Late));
+        assert_eq!(read("1 17 -"), reply(BatchOutcome::Withdrawn));
+        for other in [
+            "",
+            "1",
+            "1 17",
+            "1 17 ",
+            "2 17 AA",
+            "1 x AA",
+            "1 17 A",
+            "1 17 AAA",
+            "1 17 AR",
+            "1 17 A4A",
+            "1 17 stale",
+            "1 17 AÄ",
+            "OK",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_classified_by_its_first_word_after_any_prefix() {
+        let redis_6_prefix =
+            "ERR Error running script (call to f_5b): @user_script:108: @user_script: 108: -";
+        for (details, expected) in [
+            ("OOM command not allowed", RedisError::OutOfMemory),
+            ("MISCONF Errors writing to the AOF file", RedisError::WritesRefused),
+            ("ERR value is not an integer", RedisError::Other),
+            ("ERR Protocol error: invalid bulk length", RedisError::TooLarge),
+            ("ERR Protocol error: unauthenticated bulk length", RedisError::Authentication),
+            ("ERR Protocol error: expected '$', got 'x'", RedisError::Protocol),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", RedisError::Cluster),
+            ("CLUSTERDOWN Hash slot not served", RedisError::Cluster),
+            ("MASTERDOWN Link with MASTER is down", RedisError::ReadOnly),
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 5b",
+                RedisError::Cluster,
+            ),
+            (&format!("{redis_6_prefix}READONLY You can't write: so it is"), RedisError::ReadOnly),
+            (&format!("{redis_6_prefix}OOM command not allowed"), RedisError::OutOfMemory),
+            ("ERR Error running script (call to f_5b): @user_script:1: oh", RedisError::Other),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5b",
+                RedisError::Authentication,
+            ),
+        ] {
+            assert_eq!(refusal_kind(details), expected, "{details}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The health check: queries Redis every second over its own connection.
+
+use crate::metrics::Metrics;
+use crate::process::lifecycle::{Condition, Reporter};
+use crate::process::supervisor::Supervisor;
+use crate::queue::dry_run;
+use crate::queue::redis::acl::MissingPermissions;
+use crate::queue::redis::connection::{CallError, RedisConnection, no_answer};
+use crate::queue::redis::health::RedisHealth;
+use crate::queue::redis::limits::Limits;
+use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::server_info::ServerInfo;
+use crate::queue::settings::QueueSettings;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Logs the rights of this user that adding jobs does not need. Returns whether Redis has replied.
+async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> bool {
+    let query = MissingPermissions::query_excess(connection, settings);
+    let Ok(Ok(excess)) = tokio::time::timeout(settings.reply_timeout(), query).await else {
+        return false;
+    };
+    if let Some(rights) = excess.filter(|excess| !excess.is_empty()) {
+        let (server, rights) = (connection.server(), rights.join(", "));
+        tracing::warn!(server, rights, "this user of Redis has more rights than adding jobs needs");
+    }
+    true
+}
+
+/// Keeps the health and the condition of Redis current. Never ends.
+pub async fn watch(
+    settings: Arc<QueueSettings>,
+    health: Arc<RedisHealth>,
+    reporter: Reporter,
+    metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+) {
+    let mut reconnect = Reconnect::start(&settings, &supervisor);
+    // The first report waits until the connections for jobs are open or have had time to open.
+    let latest = Instant::now() + settings.reply_timeout();
+    let reconnects = health.connections().clone();
+    for mut each in reconnects {
+        let _ = each.connection(latest).await;
+    }
+    let mut ticks = tokio::time::interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_logged_excess = false;
+    loop {
+        ticks.tick().await;
+        let condition = match reconnect.connection(Instant::now() + settings.reply_timeout()).await
+        {
+            Some(connection) => {
+                has_logged_excess = has_logged_excess || log_excess(&connection, &settings).await;
+                check(&health, &connection, &settings, &metrics).await
+            }
+            None => no_answer(&reconnect.cause()),
+        };
+        let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());
+        report(&reporter, condition, &reconnect.server());
+    }
+}
+
+fn report(reporter: &Reporter, condition: Condition, server: &str) {
+    if !reporter.set(condition.clone()) {
+        return;
+    }
+    match condition {
+        Condition::Ready => tracing::info!(server, "Redis is ready"),
+        Condition::Degraded(notes) => {
+            let notes = notes.join("; ");
+            tracing::warn!(server, notes, "Redis is ready, with warnings");
+        }
+        Condition::NotReady(reason) => tracing::warn!(server, reason, "Redis is not ready"),
+    }
+}
+
+/// The condition of Redis, by its server info, the permissions of this user, and a dry run. Updates
+/// the known limits, the health and the metrics.
+async fn check(
+    health: &RedisHealth,
+    connection: &RedisConnection,
+    settings: &QueueSettings,
+    metrics: &Metrics,
+) -> Condition {
+    if let Ok(Some(limits)) =
+        tokio::time::timeout(settings.reply_timeout(), Limits::query(connection)).await
+    {
+        health.limits.set(limits);
+    }
+    let condition = match ServerInfo::query(connection, settings.reply_timeout()).await {
+        Ok(mut info) => {
+            info.compare_replicas(&mut health.written.lock());
+            health.update_memory(info.memory_ratio(), settings.memory_watermark);
+            info.update_metrics(metrics);
+            info.condition(settings, health.is_shedding())
+        }
+        Err(condition) => condition,
+    };
+    condition.merge(check_jobs(connection, settings).await)
+}
+
+/// Whether jobs would be refused, by the permissions of this user and by a dry run.
+async fn check_jobs(connection: &RedisConnection, settings: &QueueSettings) -> Condition {
+    let checks = async {
+        match MissingPermissions::query(connection, settings).await?.condition() {
+            // Missing permissions explain more than the refusal of the dry run would.
+            refused @ Condition::NotReady(_) => Ok(refused),
+            other => Ok(other.merge(dry_run::run(connection, settings).await?)),
+        }
+    };
+    match tokio::time::timeout(settings.reply_timeout(), checks).await {
+        Ok(Ok(condition)) => condition,
+        Ok(Err(CallError::Refused(error))) => {
+            Condition::NotReady(format!("refuses EVAL: {}", error.details()))
+        }
+        Ok(Err(CallError::Lost)) => no_answer("connection lost"),
+        // The query before this one has reported that Redis does not answer, or the next one will.
+        Ok(Err(CallError::NotSent)) | Err(_) => Condition::Ready,
+    }
+}

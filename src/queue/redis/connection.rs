@@ -1,0 +1,371 @@
+//! One connection to Redis, from its greeting to its loss.
+//!
+//! fred opens the connection and speaks the protocol, including TLS, Sentinel and Cluster. It is
+//! used for nothing else. It has no reconnect policy, so it never sends anything twice. Its
+//! connection state, limits and timeouts are not used. A stuck connection is dropped with its
+//! socket, whatever fred is doing.
+
+use crate::process::lifecycle::Condition;
+use crate::queue::redis::address::host_and_port;
+use crate::queue::redis::handshake::{Handshake, is_ping_refused};
+use crate::queue::redis::reason::reason;
+use crate::queue::settings::QueueSettings;
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, ClusterInterface};
+use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
+use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How often a connection is checked: whether it is stuck, and whether it has been idle for
+/// [`IDLE`] and the time must be read to see whether it is alive.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often a connection that is being replaced is checked for calls under way.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A handle to a connection to Redis.
+#[derive(Debug)]
+pub(in crate::queue) struct RedisConnection {
+    client: Client,
+    vitals: Mutex<Vitals>,
+    given_up: CancellationToken,
+    /// No new calls are made; calls under way still get their replies.
+    replacement_requested: CancellationToken,
+    /// The slot of the queue's keys in a cluster.
+    slot: u16,
+}
+
+/// fred's task, which owns the socket. Dropping the handle closes the connection.
+pub(in crate::queue) type Driver = AbortOnDropHandle<Result<(), Error>>;
+
+#[derive(Debug)]
+struct Vitals {
+    /// Number of calls that wait for a reply.
+    calls: usize,
+    /// The time since which there have been calls and no reply to any. A call that is dropped
+    /// without a reply does not reset it, so a series of short calls cannot hide that Redis is
+    /// silent.
+    silent_since: Option<Instant>,
+    clock: Clock,
+    /// Whether the connection has settled a batch or answered a health check.
+    is_useful: bool,
+    /// Whether the connection was lost because the cluster is down.
+    is_cluster_down: bool,
+    /// Whether this user may read the configuration of Redis; `None` until that is known.
+    may_use_config: Option<bool>,
+}
+
+/// The clock of Redis, as its last reply reported it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::queue) struct Clock {
+    milliseconds: u64,
+    read_at: Instant,
+}
+
+impl Clock {
+    /// The time of Redis at `instant`, in milliseconds since 1970. It is too early by the time that
+    /// the reply took to arrive, so a translated deadline is never later than intended.
+    pub(in crate::queue) fn at(&self, instant: Instant) -> u64 {
+        let elapsed = instant.saturating_duration_since(self.read_at).as_millis();
+        self.milliseconds.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+}
+
+/// Why a call has no successful reply.
+#[derive(Debug)]
+pub(in crate::queue) enum CallError {
+    /// Redis has replied with this error.
+    Refused(Error),
+    /// The call was never written to the connection.
+    NotSent,
+    /// The call may have been executed.
+    Lost,
+}
+
+impl RedisConnection {
+    /// Connects and reads the time of Redis. If PING is refused, connects again without it. Each
+    /// attempt has the reply timeout of `settings`.
+    pub(in crate::queue) async fn open(
+        settings: &QueueSettings,
+    ) -> Result<(Arc<Self>, Driver), Error> {
+        match Self::open_with(settings, Handshake::Usual).await {
+            Err(error) if is_ping_refused(&error) => {
+                Self::open_with(settings, Handshake::WithoutPing).await
+            }
+            result => result,
+        }
+    }
+
+    async fn open_with(
+        settings: &QueueSettings,
+        handshake: Handshake,
+    ) -> Result<(Arc<Self>, Driver), Error> {
+        let timeout = settings.reply_timeout();
+        let deadline = Instant::now() + timeout;
+        // Half of the time remains for connecting with the previous authorities if reading a file
+        // hangs.
+        let config = handshake.config(&settings.redis, timeout / 2).await?;
+        let client = client(config, timeout)?;
+        let driver = AbortOnDropHandle::new(client.connect());
+        let connection = Self {
+            vitals: Mutex::new(Vitals {
+                calls: 0,
+                silent_since: None,
+                clock: Clock { milliseconds: 0, read_at: Instant::now() },
+                is_useful: false,
+                is_cluster_down: false,
+                may_use_config: None,
+            }),
+            given_up: CancellationToken::new(),
+            replacement_requested: CancellationToken::new(),
+            slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
+            client,
+        };
+        let greeting = async {
+            connection.client.wait_for_connect().await?;
+            connection.read_clock().await.map_err(|error| match error {
+                CallError::Refused(error) => error,
+                CallError::NotSent | CallError::Lost => {
+                    Error::new(ErrorKind::IO, "connection lost")
+                }
+            })
+        };
+        let greeting = tokio::time::timeout_at(deadline, greeting).await;
+        greeting.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))?;
+        Ok((Arc::new(connection), driver))
+    }
+
+    /// Waits for the end of the connection, and returns its cause. The caller then drops the
+    /// driver.
+    pub(in crate::queue) async fn ended(&self, driver: &mut Driver, timeout: Duration) -> String {
+        let end = tokio::select! {
+            ended = driver => match ended {
+                Ok(Err(error)) => reason(&error),
+                Ok(Ok(())) => "connection closed".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            () = self.given_up.cancelled() => "given up".to_owned(),
+            () = self.wait_until_drained() => "replaced".to_owned(),
+            () = self.wait_for_silence(timeout) => "no reply".to_owned(),
+        };
+        // Ends the calls that still wait for a reply.
+        self.given_up.cancel();
+        end
+    }
+
+    /// Waits until Redis has been silent for longer than `timeout` while a reply was due.
+    async fn wait_for_silence(&self, timeout: Duration) {
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            checks.tick().await;
+            let silent_since = self.vitals().silent_since;
+            if silent_since.is_some_and(|since| since.elapsed() > timeout) {
+                return;
+            }
+            if silent_since.is_none() && self.clock().read_at.elapsed() > IDLE {
+                // Detects a dead idle connection before it is used.
+                let _ = tokio::time::timeout(timeout, self.read_clock()).await;
+            }
+        }
+    }
+
+    /// Waits until a replacement was requested and the last call has its reply.
+    async fn wait_until_drained(&self) {
+        self.replacement_requested.cancelled().await;
+        while self.vitals().calls > 0 {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    }
+
+    /// Closes the connection. Calls under way end without a reply.
+    pub(in crate::queue) fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    /// Requests a new connection although this one answers. Calls under way still get their
+    /// replies.
+    pub(in crate::queue) fn request_replacement(&self) {
+        self.replacement_requested.cancel();
+    }
+
+    /// Whether the connection accepts no new calls.
+    pub(in crate::queue) fn is_given_up(&self) -> bool {
+        self.given_up.is_cancelled() || self.replacement_requested.is_cancelled()
+    }
+
+    /// Marks the connection as useful, so that the next one is opened without a backoff.
+    pub(in crate::queue) fn set_useful(&self) {
+        self.vitals().is_useful = true;
+    }
+
+    pub(in crate::queue) fn is_useful(&self) -> bool {
+        self.vitals().is_useful
+    }
+
+    pub(in crate::queue) fn set_may_use_config(&self, may_use: bool) {
+        self.vitals().may_use_config = Some(may_use);
+    }
+
+    pub(in crate::queue) fn may_use_config(&self) -> Option<bool> {
+        self.vitals().may_use_config
+    }
+
+    /// Whether calls were lost because the cluster is down, and not because of their content.
+    pub(in crate::queue) fn is_cluster_down(&self) -> bool {
+        self.vitals().is_cluster_down
+    }
+
+    pub(in crate::queue) fn clock(&self) -> Clock {
+        self.vitals().clock
+    }
+
+    /// Sets the clock to the time in a reply that has just arrived.
+    pub(in crate::queue) fn set_clock(&self, milliseconds: u64) {
+        self.vitals().clock = Clock { milliseconds, read_at: Instant::now() };
+    }
+
+    /// Host and port of the server that has the queue. In a cluster it is the node with the slot of
+    /// the queue; with Sentinel it is the primary.
+    pub(in crate::queue) fn server(&self) -> String {
+        let cluster = self.client.cached_cluster_state();
+        let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
+        let server = node.or_else(|| self.client.active_connections().into_iter().next());
+        server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
+    }
+
+    /// Sends a command unchanged. In a cluster it goes to the node that has the slot of the queue.
+    /// fred's own methods for scripts are not used, because they ignore their options.
+    pub(in crate::queue) async fn call<T: FromValue>(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+    ) -> Result<T, CallError> {
+        if self.is_given_up() {
+            return Err(CallError::NotSent);
+        }
+        let call = Call::begin(&self.vitals);
+        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
+        // Boxed, because fred's future has about ten kilobytes, which would be moved with this one.
+        let reply = Box::pin(self.client.custom(command, arguments));
+        let reply = tokio::select! {
+            biased;
+            reply = reply => reply.map_err(|error| {
+                if is_cluster_down(&error) {
+                    self.vitals().is_cluster_down = true;
+                }
+                classify(error)
+            }),
+            // fred may keep a command forever that arrived after its task ended.
+            () = self.given_up.cancelled() => Err(CallError::Lost),
+        };
+        if matches!(&reply, Ok(_) | Err(CallError::Refused(_))) {
+            call.replied();
+        }
+        reply
+    }
+
+    async fn read_clock(&self) -> Result<(), CallError> {
+        let (seconds, microseconds): (u64, u64) = self.call("TIME", Vec::new()).await?;
+        self.set_clock(seconds * 1000 + microseconds / 1000);
+        Ok(())
+    }
+
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock()
+    }
+}
+
+/// Counts a call under way until it is dropped.
+struct Call<'a>(&'a Mutex<Vitals>);
+
+impl<'a> Call<'a> {
+    fn begin(vitals: &'a Mutex<Vitals>) -> Self {
+        let mut locked = vitals.lock();
+        locked.calls += 1;
+        locked.silent_since.get_or_insert_with(Instant::now);
+        Self(vitals)
+    }
+
+    fn replied(&self) {
+        let mut vitals = self.0.lock();
+        // `calls` still includes this call.
+        vitals.silent_since = (vitals.calls > 1).then(Instant::now);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.lock().calls -= 1;
+    }
+}
+
+/// Creates a client that connects once.
+fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
+    let connection = ConnectionConfig {
+        connection_timeout: timeout,
+        internal_command_timeout: timeout,
+        max_command_attempts: 1,
+        // fred would follow a redirection to a node that it is not connected to, and close the
+        // connection there. It still updates its map of slots after MOVED.
+        max_redirections: 0,
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            // Unsent data in the socket of a closed connection must not reach Redis later.
+            linger: Some(Duration::ZERO),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    };
+    Builder::from_config(config).set_connection_config(connection).build()
+}
+
+/// Replaces MOVED and ASK, in the format of an error of Redis.
+const SLOT_ELSEWHERE: &str =
+    "TRYAGAIN the slot of the queue has moved to another node or is moving there";
+
+/// fred's error for a MOVED or ASK that it may not follow.
+const TOO_MANY_REDIRECTIONS: &str = "Too many redirections.";
+
+/// Classifies an error by whether the call may have been executed.
+fn classify(error: Error) -> CallError {
+    match error.kind() {
+        ErrorKind::Routing if error.details() == TOO_MANY_REDIRECTIONS => {
+            CallError::Refused(Error::new(ErrorKind::Cluster, SLOT_ELSEWHERE))
+        }
+        // A client without cluster support gets MOVED and ASK like any other error reply.
+        ErrorKind::Cluster if !is_cluster_down(&error) && is_reply(error.details()) => {
+            CallError::Refused(error)
+        }
+        // On CLUSTERDOWN, fred closes the connection and returns this error for every waiting call.
+        ErrorKind::IO
+        | ErrorKind::Tls
+        | ErrorKind::Timeout
+        | ErrorKind::Protocol
+        | ErrorKind::Cluster => CallError::Lost,
+        ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => CallError::NotSent,
+        _ if is_reply(error.details()) => CallError::Refused(error),
+        _ => CallError::Lost,
+    }
+}
+
+fn is_cluster_down(error: &Error) -> bool {
+    error.details().starts_with("CLUSTERDOWN")
+}
+
+/// Whether these are the details of an error reply of Redis, which begins with an upper-case word.
+fn is_reply(details: &str) -> bool {
+    let word = details.split(' ').next().unwrap_or_default();
+    word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// The condition of a Redis that does not answer.
+pub(in crate::queue) fn no_answer(cause: &str) -> Condition {
+    Condition::NotReady(format!("does not answer: {cause}"))
+}

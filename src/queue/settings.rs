@@ -1,0 +1,125 @@
+//! The sections `[queue]` and `[idempotency]`.
+
+use crate::queue::batch::settings::BatchSettings;
+use crate::queue::bullmq::idempotency::IdempotencySettings;
+use crate::queue::bullmq::keys::QueueName;
+use crate::queue::bullmq::options::JobOptions;
+use crate::queue::redis::address;
+use crate::settings::{Secret, Section};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// WAIT ends up to 100 ms late, and the time that remains must be enough for a second WAIT.
+const MIN_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
+
+/// The sections `[queue]` and `[idempotency]`.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    pub(in crate::queue) redis: Secret,
+    pub(in crate::queue) queue: QueueName,
+    pub(in crate::queue) job_name: String,
+    /// Shared by all clones of these settings, so that a reload changes it while the process runs.
+    pub(in crate::queue) job: Arc<ArcSwap<JobOptions>>,
+    pub(in crate::queue) enqueue_timeout: Duration,
+    pub(in crate::queue) paused_layout: PausedLayout,
+    /// Number of connections for jobs; 0: one per worker.
+    pub connections: usize,
+    /// Number of replicas that must have the jobs before they count as added.
+    pub(in crate::queue) wait_replicas: usize,
+    pub(in crate::queue) max_matches: usize,
+    pub(in crate::queue) max_fanout_bytes: usize,
+    pub(in crate::queue) events: bool,
+    pub(in crate::queue) memory_watermark: f64,
+    pub(in crate::queue) batch: BatchSettings,
+    pub(in crate::queue) idempotency: IdempotencySettings,
+}
+
+/// The release of BullMQ that decides on which list jobs wait while the queue is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::queue) enum PausedLayout {
+    Auto,
+    V5,
+    V6,
+}
+
+impl PausedLayout {
+    pub(in crate::queue) fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::V5 => "v5",
+            Self::V6 => "v6",
+        }
+    }
+}
+
+impl QueueSettings {
+    pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
+        let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
+        if let Some(Err(message)) = redis.as_ref().map(address::check) {
+            section.fault("redis", message);
+        }
+        let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
+        let in_cluster = redis.reveal().contains("-cluster://");
+        let memory_watermark = section.value("memory_watermark", 0.9);
+        if !(0.0..=1.0).contains(&memory_watermark) {
+            section.fault("memory_watermark", "not between 0 and 1");
+        }
+        let enqueue_timeout = section.duration(
+            "enqueue_timeout",
+            "2s",
+            Duration::from_millis(10)..=Duration::from_secs(60),
+        );
+        let wait_replicas = section.count("wait_replicas", 0, 0..=100);
+        if wait_replicas > 0 && enqueue_timeout < MIN_TIMEOUT_WITH_REPLICAS {
+            let message = "is too short for wait_replicas: Redis ends WAIT in steps of 100ms; use at least 500ms";
+            section.fault("enqueue_timeout", message);
+        }
+        Self {
+            queue: QueueName::read(section, in_cluster),
+            redis,
+            job_name: section.name("job_name", "workflow"),
+            enqueue_timeout,
+            paused_layout: section.value("paused_layout", PausedLayout::Auto),
+            connections: section.count("connections", 1, 0..=1024),
+            wait_replicas,
+            max_matches: section.count("max_matches", 4096, 1..=100_000),
+            max_fanout_bytes: section.size("max_fanout_bytes", "32MiB", 1024..=(512 << 20)),
+            events: section.value("events", true),
+            memory_watermark,
+            job: Arc::new(ArcSwap::from_pointee(JobOptions::read(&mut section.section("job")))),
+            batch: BatchSettings::read(&mut section.section("batch")),
+            idempotency,
+        }
+    }
+}
+
+impl QueueSettings {
+    /// Replaces the job options with those of `other`, in all clones of these settings.
+    pub fn reload_job_options(&self, other: &Self) {
+        self.job.store(other.job.load_full());
+    }
+
+    /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes.
+    pub(in crate::queue) fn servers(&self) -> String {
+        address::servers(&self.redis)
+    }
+
+    /// The part of `enqueue_timeout` that is kept for the reply: Redis executes no batch within it.
+    pub(in crate::queue) fn reply_margin(&self) -> Duration {
+        (self.enqueue_timeout / 10).min(Duration::from_millis(50))
+    }
+
+    /// How long Redis may be silent on a connection before the connection is replaced. Half of
+    /// `enqueue_timeout` leaves time for another attempt.
+    pub(in crate::queue) fn reply_timeout(&self) -> Duration {
+        self.enqueue_timeout / 2
+    }
+
+    /// How long Redis keeps the record of a producer after its last batch. It outlives every
+    /// deadline by ten minutes; an attempt that arrives even later is refused by its deadline.
+    pub(in crate::queue) fn record_ttl(&self) -> Duration {
+        self.enqueue_timeout + Duration::from_secs(10 * 60)
+    }
+}

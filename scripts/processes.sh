@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# For scripts that start servers and end them again: they source this file, at the root of the repository.
+# Functions for scripts that start and stop servers. They source this file in the root of the
+# repository.
 #
-# $scratch is a directory for their files. It is gone when the script ends, and so is whatever it has started.
+# $scratch is a directory for their files. It is removed when the script ends, and every process
+# that the script has started is stopped.
 
 declare -A pids=()
 started=() # names, the latest first
@@ -10,9 +12,9 @@ scratch=$(mktemp -d)
 # start NAME COMMAND…   runs it with its output in NAME.log.
 start() { start_in_sight "$@" >"$scratch/$1.log" 2>&1; }
 
-# start_in_sight NAME COMMAND…   runs it with its output where the script's own goes.
-# In a process group of its own, so that Ctrl-C reaches this script alone, which then stops the parts in order.
-# The kernel ends it with this script, should that be killed without a chance to clean up.
+# start_in_sight NAME COMMAND…   runs it with its output where the script's own goes. It has a
+# process group of its own, so that Ctrl-C reaches only this script, which stops the parts in order.
+# If this script is killed and cannot clean up, the kernel ends the process.
 start_in_sight() {
   set -m
   setpriv --pdeathsig TERM "${@:2}" </dev/null &
@@ -23,8 +25,9 @@ start_in_sight() {
 
 alive() { kill -0 "${pids[$1]}" 2>/dev/null; }
 
-# finish NAME   waits until it has ended by itself, and returns its exit code.
-# In the background and waited for: while a command runs in the foreground, a script does not hear of signals.
+# finish NAME   waits until the process has ended by itself, and returns its exit code. It runs in
+# the background and is waited for, because a script gets no signals while a command runs in the
+# foreground.
 finish() {
   local code=0
   wait "${pids[$1]}" || code=$?
@@ -32,8 +35,8 @@ finish() {
   return "$code"
 }
 
-# stop NAME   asks it to end, and returns its exit code. Nothing the second time.
-# Insists after 40 seconds: Hookgate may take server.drain_timeout, which is 30.
+# stop NAME   sends SIGTERM and returns the exit code. The second call does nothing.
+# Sends SIGKILL after 40 seconds: Hookgate may take server.drain_timeout, which is 30 seconds.
 stop() {
   local tries=0 code=0
   if [ -z "${pids[$1]}" ]; then return; fi
@@ -56,7 +59,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# fail WHY   what went wrong stands last, where a terminal shows it.
+# fail WHY   prints the reason last, where a terminal shows it.
 fail() {
   for log in "$scratch"/*.log; do
     [ -e "$log" ] || continue
@@ -67,7 +70,8 @@ fail() {
   exit 1
 }
 
-# wait_for WHAT COMMAND…   until the command succeeds, for at most 30 seconds and while all parts live that were not stopped.
+# wait_for WHAT COMMAND…   waits until the command succeeds, for at most 30 seconds; fails at once
+# if a part ends that was not stopped.
 wait_for() {
   local deadline=$((SECONDS + 30))
   until "${@:2}" >/dev/null 2>&1; do
@@ -79,9 +83,10 @@ wait_for() {
   done
 }
 
-# hold_ports COUNT   sets $ports to as many ports on which nothing listens, and holds them until the script ends.
-# A socket that is bound but does not listen holds each: a server that sets SO_REUSEADDR, as all do here, can listen on the
-# port, and the kernel gives it to nobody else meanwhile (testkit/src/ports.rs).
+# hold_ports COUNT   sets $ports to this many ports without a listener and reserves them until the
+# script ends. A socket that is bound but does not listen reserves each port: a server that sets
+# SO_REUSEADDR, as all do here, can listen on it, and the kernel assigns it to no other socket
+# (testkit/src/ports.rs).
 hold_ports() {
   start ports python3 -c '
 import signal, socket, sys
@@ -101,7 +106,7 @@ signal.pause()' "$1"
 build_hookgate() {
   echo "$(basename "$0"): building Hookgate (minutes the first time)"
   cargo build --release
-  # For whoever sources this file.
+  # For scripts that source this file.
   # shellcheck disable=SC2034
   hookgate=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/release/hookgate
 }

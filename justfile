@@ -1,0 +1,77 @@
+# What scripts/test and the workflow run, one recipe at a time. `scripts/setup test` installs just
+# into .tools and everything else that the recipes need.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := justfile_directory() / ".tools/node/bin" + ":" + justfile_directory() / ".tools" + ":" + env("PATH")
+
+# Without the programs of loadtest/peers: their dependencies enable more features of shared crates.
+ours := "-p hookgate -p testkit"
+
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# Installs what is missing for the tests, the demo or the load tests.
+setup what="test":
+    scripts/setup {{ what }}
+
+# Checks the format of the code.
+fmt:
+    cargo fmt --check --all
+
+# Runs the lints. A stale Cargo.lock fails here.
+lint:
+    cargo clippy --locked {{ ours }} --all-targets -- -D warnings
+
+# Builds the documentation of the code without warnings.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc {{ ours }} --no-deps --document-private-items
+
+# Checks the pages and the words in comments.
+pages:
+    scripts/check-pages
+    scripts/check-words
+
+# Checks the scripts of every language.
+scripts:
+    shellcheck -x scripts/demo scripts/instructions scripts/optimize scripts/processes.sh scripts/setup scripts/test loadtest/run .ci/run
+    for module in $(git ls-files '*.mjs' 'config/compose/*.js'); do node --check "$module"; done
+    node --test loadtest/k6/reading.test.mjs
+    for module in $(git grep -Il '^#!/usr/bin/env python3' -- . ; git ls-files '*.py'); do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$module"; done
+
+# Runs the unit tests.
+unit:
+    cargo test {{ ours }} --lib --bins --no-fail-fast
+
+# Runs the integration tests whose names contain NAME, against real servers: `just it queue::outage`.
+it name="":
+    cargo test --test it --no-fail-fast -- {{ name }}
+
+# Runs the demo in release, because that is what people run.
+demo:
+    scripts/demo --once
+
+# Counts the instructions of a request in the program that the demo has built.
+instructions:
+    scripts/instructions
+
+# Runs the quick load tests.
+load:
+    loadtest/run smoke
+    DURATION=5s loadtest/run landed
+
+# Runs the long forms of the tests: hours.
+long:
+    FLOOD=1000000 SLOW_CALLERS=10000 cargo test --test it -- --nocapture http::floods::a_ http::slow_callers
+    OVERLOAD_SECONDS=60 CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it -- --nocapture queue::overload queue::chaos
+    DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
+    SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
+
+# Runs one benchmark: `just bench index`.
+bench name:
+    cargo bench --bench {{ name }}
+
+# Runs every check and every test.
+test:
+    scripts/test

@@ -48,9 +48,9 @@ unit:
 it name="":
     cargo test --test it --no-fail-fast -- {{ name }}
 
-# Runs the demo in release, because that is what people run.
+# Runs the demo with the optimized program, because that is what people run.
 demo:
-    scripts/demo --once
+    scripts/demo --once --release
 
 # Counts the instructions of a request in the program that the demo has built.
 instructions:

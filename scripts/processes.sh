@@ -102,11 +102,13 @@ signal.pause()' "$1"
   ports=$(<"$scratch/ports.log")
 }
 
-# build_hookgate   sets $hookgate to the optimised program.
+# build_hookgate PROFILE   sets $hookgate to the program, built with the profile dev or release.
 build_hookgate() {
-  echo "$(basename "$0"): building Hookgate (minutes the first time)"
-  cargo build --release
+  local directory=$1
+  if [ "$1" = dev ]; then directory=debug; fi
+  echo "$(basename "$0"): building Hookgate with the profile $1; the first build compiles some 300 crates and takes minutes"
+  cargo build --profile "$1"
   # For scripts that source this file.
   # shellcheck disable=SC2034
-  hookgate=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/release/hookgate
+  hookgate=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/$directory/hookgate
 }

@@ -65,7 +65,7 @@ id!(
 
 /// The form in which an id is looked up: an ObjectId or a UUID in lower case, because its hex
 /// digits are case-insensitive. Any other id is unchanged. Borrowed if nothing changes.
-pub fn hex_in_lower_case(id: &str) -> Cow<'_, str> {
+pub fn normalize_id(id: &str) -> Cow<'_, str> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let is_hex = |(at, byte): (usize, u8)| match id.len() {
         36 if HYPHENS.contains(&at) => byte == b'-',
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn only_hex_ids_are_converted_to_lower_case() {
         for id in ["64D2F9C5e8a1d4e001a0b1c3", "0189F7E4-7A2B-7c3d-8e4f-5A6B7C8D9E0F"] {
-            assert_eq!(hex_in_lower_case(id), id.to_ascii_lowercase());
+            assert_eq!(normalize_id(id), id.to_ascii_lowercase());
         }
         for id in [
             "64D2F9C5e8a1d4e001a0b1cG",
@@ -153,7 +153,7 @@ mod tests {
             "User_1",
             "",
         ] {
-            assert_eq!(hex_in_lower_case(id), id);
+            assert_eq!(normalize_id(id), id);
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hookgate::admin::health_command as health;
 use hookgate::app::Launch;
-use hookgate::app::workers::Ended;
+use hookgate::app::workers::ShutdownResult;
 use hookgate::auth;
 use hookgate::config::Config;
 use hookgate::config::check::CheckReport;
@@ -129,8 +129,8 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let version = hookgate::BUILD;
     tracing::info!(version, config = %file, modified, sha256, "hookgate starting");
     Ok(match launch.run(config, argument.config.clone(), log)? {
-        Ended::Clean => ExitCode::SUCCESS,
-        Ended::CutShort => ExitCode::FAILURE,
+        ShutdownResult::Clean => ExitCode::SUCCESS,
+        ShutdownResult::CutShort => ExitCode::FAILURE,
     })
 }
 
@@ -138,7 +138,7 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(path);
     let mut report = CheckReport::new(path, &config);
     if let (Ok(config), true) = (&config, connect) {
-        file_limit::require(file_limit::TO_BEGIN)?;
+        file_limit::require(file_limit::STARTUP_FILES)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(report.connect(config));
         // A name lookup or a file call may still be running on a blocking thread. Its result is not

@@ -75,9 +75,9 @@ impl Reader<'_> {
             b'{' => self.nested(b'}', Self::member),
             b'[' => self.nested(b']', Self::value),
             b'"' => self.string(),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'n' => self.word(b"null"),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
             _ => self.number(),
         }
     }
@@ -119,7 +119,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn word(&mut self, word: &[u8]) -> Option<()> {
+    fn literal(&mut self, word: &[u8]) -> Option<()> {
         word.iter().try_for_each(|byte| self.take(*byte))
     }
 

@@ -144,7 +144,7 @@ impl Admin {
         } else {
             plain_text(
                 StatusCode::MISDIRECTED_REQUEST,
-                "Host is not an address, localhost or in admin.hosts\n",
+                "Host must be an IP address, localhost or a name in admin.hosts\n",
             )
         };
         let headers = response.headers_mut();

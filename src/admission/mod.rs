@@ -7,11 +7,11 @@
 mod bucket;
 mod no_room;
 mod organization;
-mod usage;
+mod accounts;
 
+use crate::admission::accounts::Amount;
 pub use crate::admission::no_room::{NoRoom, OverLimit};
 use crate::admission::organization::{OrganizationSettings, OrganizationShare, Organizations};
-use crate::admission::usage::Amount;
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
@@ -185,7 +185,7 @@ impl Permit {
 
     /// Whether the organization has started more than twice as many jobs in the last minute as the
     /// other organizations on average.
-    pub fn is_of_heavy_organization(&self) -> bool {
+    pub fn organization_is_heavy(&self) -> bool {
         self.share.as_ref().is_some_and(OrganizationShare::is_heavy)
     }
 }

@@ -1,9 +1,9 @@
 //! The limits of each organization: requests and jobs per second, and a share of the in-flight
 //! limits. They keep an organization that sends too much from displacing the others.
 
+use crate::admission::accounts::{Account, Accounts, Amount};
 use crate::admission::bucket::Rate;
 use crate::admission::no_room::{NoRoom, OverLimit};
-use crate::admission::usage::{Amount, Usage, UsageTable};
 use crate::ids::OrganizationId;
 use crate::metrics::{Limit, Metrics};
 use crate::settings::Section;
@@ -71,7 +71,7 @@ impl OrganizationSettings {
 #[derive(Debug)]
 pub(super) struct Organizations {
     current: ArcSwap<CurrentSettings>,
-    usages: UsageTable,
+    usages: Accounts,
     metrics: Arc<Metrics>,
     epoch: Instant,
     /// The second after the epoch in which a line was last logged, plus one.
@@ -105,7 +105,7 @@ impl Organizations {
     ) -> Self {
         Self {
             current: ArcSwap::from_pointee(CurrentSettings::new(settings, in_flight)),
-            usages: UsageTable::default(),
+            usages: Accounts::default(),
             metrics,
             epoch: Instant::now(),
             logged: AtomicU64::new(0),
@@ -211,7 +211,7 @@ impl Organizations {
         }
         let second = self.epoch.elapsed().as_secs() + 1;
         if self.logged.swap(second, Ordering::Relaxed) != second {
-            let limit = over.limit.word();
+            let limit = over.limit.as_str();
             let organization = organization.as_str();
             tracing::warn!(organization, limit, dry_run, "organization is over its limit");
         }
@@ -238,7 +238,7 @@ impl Organizations {
 /// One request in the account of its organization. It is released when it is dropped.
 #[derive(Debug)]
 pub(super) struct OrganizationShare {
-    usage: Arc<Usage>,
+    usage: Arc<Account>,
     bytes: usize,
     /// The settings when the request arrived.
     current: CurrentSettings,

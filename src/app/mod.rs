@@ -6,7 +6,7 @@ pub mod workers;
 use crate::admin;
 use crate::admin::{Admin, MetricsPage};
 use crate::admission::Admission;
-use crate::app::workers::{Ended, WorkerParts, WorkerRuntime, new_runtime};
+use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
 use crate::auth::{Authenticator, Callers, UsersView};
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::reload::Reload;
@@ -56,7 +56,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn new() -> anyhow::Result<Self> {
-        file_limit::require(file_limit::TO_BEGIN)?;
+        file_limit::require(file_limit::STARTUP_FILES)?;
         let runtime = new_runtime()?;
         let signals = {
             let _entered = runtime.enter();
@@ -86,7 +86,7 @@ impl Launch {
     }
 
     /// Runs the service until a signal stops it. SIGHUP reloads the configuration from `path`.
-    pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+    pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<ShutdownResult> {
         let Self { runtime, signals } = self;
         let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
         // A name lookup or a file call may still be running on a blocking thread. Its result is not
@@ -133,7 +133,12 @@ impl App {
         })
     }
 
-    async fn run(mut self, signals: Signals, path: PathBuf, log: Log) -> anyhow::Result<Ended> {
+    async fn run(
+        mut self,
+        signals: Signals,
+        path: PathBuf,
+        log: Log,
+    ) -> anyhow::Result<ShutdownResult> {
         let Signals { stop: mut signals, hangups } = signals;
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
@@ -187,18 +192,18 @@ impl App {
             failure = failures.next() => return Err(failure.into()),
             signal = signals.next() => {
                 tracing::warn!(signal, "second signal received, exiting immediately");
-                return Ok(Ended::CutShort);
+                return Ok(ShutdownResult::CutShort);
             }
         };
         admin_shutdown.enter(Stage::Aborting);
-        tracing::info!(clean = ended == Ended::Clean, "stopped");
+        tracing::info!(clean = ended == ShutdownResult::Clean, "stopped");
         Ok(ended)
     }
 
     /// Logs a warning if callers can make the process use more memory than is available. Runs in
     /// the background, because reading the limits may hang.
     fn warn_of_memory(&self, supervisor: &Supervisor) {
-        let memory = MemoryBudget::when_it_answers(&self.config);
+        let memory = MemoryBudget::read_async(&self.config);
         let warning = async {
             match memory.await.map(|memory| memory.warning()) {
                 Ok(None) => {}
@@ -238,7 +243,8 @@ impl App {
         let settings = Arc::new(self.config.queue.clone());
         let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
         let reporter = self.readiness.part("redis");
-        let watch = queue::watch(settings, health, reporter, metrics, supervisor.clone());
+        let watch =
+            queue::run_health_check(settings, health, reporter, metrics, supervisor.clone());
         supervisor.spawn("health of Redis", watch);
     }
 
@@ -336,7 +342,7 @@ impl App {
         let queues = self.start_queues(&runtimes, supervisor);
         let settings = &self.config.server;
         let max_connections =
-            file_limit::room_for(settings.max_connections, runtimes.len(), queues.len());
+            file_limit::cap_connections(settings.max_connections, runtimes.len(), queues.len());
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
         let workers = runtimes.len();

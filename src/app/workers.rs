@@ -18,7 +18,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(2);
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ShutdownResult {
     /// The process drained in time, and the jobs of every 202 are in Redis.
     Clean,
     /// A second signal or the end of `server.drain_timeout` stopped the process. Requests may have
@@ -148,20 +148,20 @@ impl Workers {
         settings: &ServerSettings,
         process: &Reporter,
         shutdown: &Shutdown,
-    ) -> Ended {
+    ) -> ShutdownResult {
         process.set(Condition::NotReady("draining".to_owned()));
         shutdown.enter(Stage::LameDuck);
         tokio::time::sleep(settings.drain_delay).await;
         shutdown.enter(Stage::Draining);
         if tokio::time::timeout(settings.drain_timeout, self.all_ended()).await.is_ok() {
-            return Ended::Clean;
+            return ShutdownResult::Clean;
         }
         tracing::warn!("drain timeout exceeded, closing open connections");
         shutdown.enter(Stage::Aborting);
         // All connections are closed. The batchers get some time to send the requests that they
         // still hold.
         let _ = tokio::time::timeout(LAST_FLUSH, self.all_ended()).await;
-        Ended::CutShort
+        ShutdownResult::CutShort
     }
 
     async fn all_ended(&mut self) {

@@ -1,6 +1,6 @@
 //! The users and API keys in memory. Only the SHA-256 digest of a key is kept.
 
-use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
+use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::mirror::Freshness;
 use crate::mirror::document::IdString;
 use crate::mirror::index::key::IndexKey;
@@ -52,7 +52,7 @@ impl Callers {
     }
 
     pub(super) fn user(&self, user: &UserId) -> UserLookup {
-        self.lookup(&self.users, IndexKey::new(&*hex_in_lower_case(user.as_str())))
+        self.lookup(&self.users, IndexKey::new(&*normalize_id(user.as_str())))
     }
 
     /// Whether a user is known and switched off. This is cheaper than [`Self::user`], because it

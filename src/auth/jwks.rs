@@ -5,7 +5,7 @@ use crate::auth::callers::KeyDigest;
 use crate::auth::token_cache::Tokens;
 use crate::metrics::Metrics;
 use crate::process::lifecycle::{Condition, Reporter};
-use crate::process::watched_file::{LOOK_INTERVAL, WatchedFile};
+use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -19,12 +19,12 @@ const NO_SET: f64 = -1.0;
 
 /// Keeps the keys equal to the file of the JWK set. Never ends.
 pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Arc<Metrics>) {
-    let mut followed: Option<Followed> = None;
+    let mut followed: Option<WatchedJwks> = None;
     loop {
         let settings = tokens.settings();
         let path = settings.jwks().map(|jwks| jwks.path.as_path());
         if followed.as_ref().map(|followed| followed.file.path().as_path()) != path {
-            followed = path.map(Followed::new);
+            followed = path.map(WatchedJwks::new);
         }
         drop(settings);
         let condition = match &mut followed {
@@ -35,12 +35,12 @@ pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Ar
             Some(followed) => followed.poll_file(&tokens, &metrics).await,
         };
         readiness.set(condition);
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// The file of the JWK set in use.
-struct Followed {
+struct WatchedJwks {
     file: WatchedFile,
     /// When the file was last known to equal the set in use.
     confirmed: Instant,
@@ -49,7 +49,7 @@ struct Followed {
     read: Option<KeyDigest>,
 }
 
-impl Followed {
+impl WatchedJwks {
     /// Follows a file that has just been read together with the settings.
     fn new(path: &Path) -> Self {
         let file = WatchedFile::new(path.to_owned());

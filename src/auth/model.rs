@@ -1,6 +1,6 @@
 //! A property test that compares [`Callers`] with a simple model, for random changes and reloads.
 //!
-//! In tests there are few hash values (see [`crate::mirror::index::sharded`]), so that collisions
+//! There are few hash values ([`ShardLayout::COLLIDING`]), so that collisions
 //! of keys and of documents are frequent.
 
 use crate::auth::callers::{Callers, UserLookup};

@@ -1,7 +1,7 @@
 //! Reading users from their documents, and filing them by id and by API key.
 
 use crate::auth::callers::{Callers, KeyDigest, OWNERS, StoredUser, USERS, digest_of, known};
-use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
+use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
 use crate::mirror::document::{DocumentKey, IdString, Malformed, field, identifier, is_active};
@@ -216,12 +216,12 @@ impl View for UsersView {
         let data = StoredUser::write(&record.organization, record.is_active);
         let entry = |key: IndexKey<'_>| Entry { key: key.to_bytes(), data: data.clone() };
         let id = IdString::from_key(document.as_bytes());
-        let by_id = id.map(|id| entry(IndexKey::new(&*hex_in_lower_case(id.as_str()))));
+        let by_id = id.map(|id| entry(IndexKey::new(&*normalize_id(id.as_str()))));
         let by_key = record.keys.iter().map(|key| entry(IndexKey::new(key)));
         [by_id.into_iter().collect(), by_key.collect()]
     }
 
-    fn loaded(&mut self, (): ()) {
+    fn on_load(&mut self, (): ()) {
         let suspects = &mut self.suspects;
         self.callers.owners.for_each(|key, owners| {
             if owners.len() > 1 {
@@ -230,11 +230,11 @@ impl View for UsersView {
         });
     }
 
-    fn changed(&mut self, _: &DocumentKey, record: Option<&mut UserRecord>) {
+    fn on_change(&mut self, _: &DocumentKey, record: Option<&mut UserRecord>) {
         self.suspects.extend(record.iter().flat_map(|record| &record.keys));
     }
 
-    fn published(&mut self, [_, owners]: &[Writer; 2]) {
+    fn on_publish(&mut self, [_, owners]: &[Writer; 2]) {
         self.find_conflicts();
         self.metrics.index_api_keys.set(owners.keys() as f64);
     }

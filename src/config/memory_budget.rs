@@ -73,7 +73,7 @@ impl MemoryBudget {
 
     /// Like `new`, for the running service. The files with the limits may hang, because a container
     /// may replace those of the kernel.
-    pub fn when_it_answers(config: &Config) -> impl Future<Output = io::Result<Self>> + use<> {
+    pub fn read_async(config: &Config) -> impl Future<Output = io::Result<Self>> + use<> {
         let memory = Self::from_config(config);
         async move {
             let limit = file_access::run(Path::new(CGROUP), limit).await?;

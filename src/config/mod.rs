@@ -63,7 +63,7 @@ impl Config {
             let message = "is less than server.max_body; the largest body would never fit";
             settings.section("limits").fault("in_flight_bytes", message);
         }
-        config.raw_values = settings.given().clone();
+        config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();
         config.from_environment.clone_from(settings.keys_from_environment());

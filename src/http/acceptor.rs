@@ -17,7 +17,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 const ERRORS_LOGGED: Duration = Duration::from_secs(1);
 
 /// A stream and the address of its peer.
-pub(crate) type Accepted = (TcpStream, SocketAddr);
+pub(crate) type AcceptedStream = (TcpStream, SocketAddr);
 
 /// Accepts connections from one listener. Errors are logged at a bounded rate and never returned.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Acceptor {
     }
 
     /// Waits for the next connection. Cancel-safe: a connection is either returned or still queued.
-    pub(crate) async fn accept(&mut self) -> Accepted {
+    pub(crate) async fn accept(&mut self) -> AcceptedStream {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) => return accepted,
@@ -52,7 +52,7 @@ impl Acceptor {
     }
 
     /// Returns a connection that the kernel has queued, if there is one.
-    pub(crate) async fn accept_queued(&self) -> Option<Accepted> {
+    pub(crate) async fn accept_queued(&self) -> Option<AcceptedStream> {
         poll_fn(|context| match self.listener.poll_accept(context) {
             Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),

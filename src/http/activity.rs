@@ -98,7 +98,7 @@ impl Activity {
     }
 
     /// Begins a request; `None` if the connection is evicted.
-    pub(crate) fn answer(self: &Arc<Self>) -> Option<ActiveRequest> {
+    pub(crate) fn begin_request(self: &Arc<Self>) -> Option<ActiveRequest> {
         let has_begun = self.change(|word| {
             let is_evicted = Phase::from_word(word) == Phase::Evicted;
             (!is_evicted).then_some(word & !7 | Phase::Answering as u64)

@@ -31,7 +31,7 @@ pub(crate) enum HttpVersion {
 pub(crate) enum Decision {
     Wait,
     /// Shut down gracefully: finish the requests in progress, then close.
-    Ask,
+    ShutDown,
     /// Close at once.
     Drop,
 }
@@ -41,11 +41,11 @@ pub(crate) enum Decision {
 pub(crate) struct Closing {
     version: HttpVersion,
     /// When the connection reaches its maximum age; `None` after that has been acted on.
-    old_at: Option<Instant>,
+    max_age_at: Option<Instant>,
     stage: Stage,
     /// When the process began to drain.
-    drained_at: Option<Instant>,
-    is_asked: bool,
+    draining_since: Option<Instant>,
+    shutdown_requested: bool,
 }
 
 impl Closing {
@@ -53,10 +53,10 @@ impl Closing {
         let age = limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         Self {
             version,
-            old_at: Some(Instant::now() + age),
+            max_age_at: Some(Instant::now() + age),
             stage: Stage::Serving,
-            drained_at: None,
-            is_asked: false,
+            draining_since: None,
+            shutdown_requested: false,
         }
     }
 
@@ -71,7 +71,7 @@ impl Closing {
             activity.make_last();
         }
         if stage >= Stage::Draining {
-            self.drained_at.get_or_insert_with(Instant::now);
+            self.draining_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -83,16 +83,20 @@ impl Closing {
             _ if self.stage == Stage::Aborting => Decision::Drop,
             Phase::Evicted => Decision::Drop,
             Phase::New | Phase::Head if waited >= limits.header_timeout => Decision::Drop,
-            Phase::New if self.drained_at.is_some_and(|at| now >= at + LAST_CHANCE) => {
+            Phase::New if self.draining_since.is_some_and(|at| now >= at + LAST_CHANCE) => {
                 Decision::Drop
             }
             // A head that has begun is answered first, and its answer is the last one.
             Phase::Head if self.version == HttpVersion::Http1 => self.check_age(now, activity),
-            Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle if self.should_ask() => {
+            Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle
+                if self.should_shut_down() =>
+            {
                 self.ask()
             }
             // The caller may not have read the answer yet, so the connection is asked first.
-            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout && self.is_asked => {
+            Phase::Refused | Phase::Idle
+                if waited >= limits.idle_timeout && self.shutdown_requested =>
+            {
                 Decision::Drop
             }
             Phase::Refused | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
@@ -103,10 +107,10 @@ impl Closing {
     /// Ends an old connection. Over HTTP/1.1 its next answer is the last one: a graceful shutdown
     /// would close an idle connection at once, even if its caller is about to send a request.
     fn check_age(&mut self, now: Instant, activity: &Activity) -> Decision {
-        if self.is_asked || self.old_at.is_none_or(|old_at| now < old_at) {
+        if self.shutdown_requested || self.max_age_at.is_none_or(|old_at| now < old_at) {
             return Decision::Wait;
         }
-        self.old_at = None;
+        self.max_age_at = None;
         match self.version {
             HttpVersion::Http1 => {
                 activity.make_last();
@@ -120,17 +124,17 @@ impl Closing {
     /// HTTP/1.1 an idle connection that is asked closes at once, even if its caller is about to
     /// send a request. So before the drain its next answer has `Connection: close` instead, which
     /// loses no request.
-    fn should_ask(&self) -> bool {
+    fn should_shut_down(&self) -> bool {
         let from = match self.version {
             HttpVersion::Http1 => Stage::Draining,
             HttpVersion::Http2 => Stage::LameDuck,
         };
-        self.stage >= from && !self.is_asked
+        self.stage >= from && !self.shutdown_requested
     }
 
     fn ask(&mut self) -> Decision {
-        self.is_asked = true;
-        Decision::Ask
+        self.shutdown_requested = true;
+        Decision::ShutDown
     }
 
     /// When to decide again. A phase that begins in the meantime is noticed only then, so a limit
@@ -141,12 +145,15 @@ impl Closing {
         let since = activity.since();
         let due = match activity.phase() {
             Phase::Evicted => now,
-            _ if self.should_ask() => now + LAST_CHANCE / 10,
+            _ if self.should_shut_down() => now + LAST_CHANCE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
-            Phase::Refused | Phase::Idle if !self.is_asked => since + limits.idle_timeout,
+            Phase::Refused | Phase::Idle if !self.shutdown_requested => since + limits.idle_timeout,
             Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,
         };
-        let due = self.old_at.filter(|_| !self.is_asked).map_or(due, |old_at| due.min(old_at));
+        let due = self
+            .max_age_at
+            .filter(|_| !self.shutdown_requested)
+            .map_or(due, |old_at| due.min(old_at));
         due.min(now + soonest).max(now + Duration::from_millis(1))
     }
 }

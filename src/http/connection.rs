@@ -87,7 +87,7 @@ impl<H: Handler> ConnectionHandler<H> {
 
     async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, activity: Arc<Activity>) {
         let until = activity.opened() + self.limits.header_timeout;
-        let handshake = tls::shake_hands(tls, stream, until, self.stopping.clone()).await;
+        let handshake = tls::handshake(tls, stream, until, self.stopping.clone()).await;
         match handshake {
             Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, activity).await,
             Ok(stream) => self.serve_http1(stream, activity).await,
@@ -156,7 +156,7 @@ impl<H: Handler> ConnectionHandler<H> {
             async move {
                 // The request begins here and not earlier: until then `TrackedStream` delays the
                 // end of the stream.
-                let Some(mut active) = activity.answer() else {
+                let Some(mut active) = activity.begin_request() else {
                     // The connection is evicted, and its task is being aborted.
                     return std::future::pending().await;
                 };
@@ -199,7 +199,7 @@ impl<H: Handler> ConnectionHandler<H> {
             }
             match closing.decide(activity, limits) {
                 Decision::Wait => {}
-                Decision::Ask => connection.as_mut().graceful_shutdown(),
+                Decision::ShutDown => connection.as_mut().graceful_shutdown(),
                 Decision::Drop => return,
             }
             timer.as_mut().reset(closing.next_check(activity, limits));

@@ -1,6 +1,6 @@
 //! The ingress port: binds it and serves its connections.
 
-use crate::http::acceptor::{Accepted, Acceptor};
+use crate::http::acceptor::{AcceptedStream, Acceptor};
 use crate::http::activity::Activity;
 use crate::http::closing::ConnectionLimits;
 use crate::http::connection::ConnectionHandler;
@@ -69,7 +69,7 @@ pub async fn serve<H: Handler>(
     let mut stopping = server.stopping.clone();
     let errors = server.metrics.connections.accept_errors.clone();
     let mut acceptor = Acceptor::new(listener.socket.into(), "ingress", Some(errors))?;
-    let worker = Worker {
+    let worker = ConnectionSpawner {
         handler: Arc::new(ConnectionHandler {
             handler: server.handler,
             limits: server.limits,
@@ -97,13 +97,13 @@ pub async fn serve<H: Handler>(
 }
 
 /// Gives each connection a place and a task.
-struct Worker<H> {
+struct ConnectionSpawner<H> {
     handler: Arc<ConnectionHandler<H>>,
     slots: Arc<ConnectionSlots>,
 }
 
-impl<H: Handler> Worker<H> {
-    async fn serve(&self, (stream, peer): Accepted) {
+impl<H: Handler> ConnectionSpawner<H> {
+    async fn serve(&self, (stream, peer): AcceptedStream) {
         failpoint::pass("worker");
         let activity = Arc::new(Activity::new());
         if let Some(guard) = self.slots.acquire(peer.ip(), &activity).await {

@@ -8,6 +8,6 @@ pub mod connection;
 pub mod connection_slots;
 pub mod handler;
 pub mod listener;
-pub mod smuggling;
+pub mod request_head;
 pub mod tls;
 pub mod unread_body;

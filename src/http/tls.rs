@@ -4,7 +4,7 @@ use crate::http::closing::LAST_CHANCE;
 use crate::process::file_access;
 use crate::process::lifecycle::{Condition, Reporter, Stage, Stopping};
 use crate::process::text_file;
-use crate::process::watched_file::{LOOK_INTERVAL, WatchedFile};
+use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::settings::Section;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -189,7 +189,7 @@ impl Tls {
                     }
                 }
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -221,7 +221,7 @@ impl Tls {
 
 /// Performs the handshake, until the deadline `until` or until [`LAST_CHANCE`] after the process
 /// begins to drain.
-pub(crate) async fn shake_hands(
+pub(crate) async fn handshake(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     until: Instant,

@@ -47,7 +47,7 @@ impl TrackedBody {
     }
 
     /// The `Content-Length`, if there is one.
-    pub(crate) fn announced(&self) -> Option<u64> {
+    pub(crate) fn content_length(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
 
@@ -62,7 +62,7 @@ impl TrackedBody {
 
 /// How the reason of a rejection concerns the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyRefusal {
+pub(crate) enum RejectionCause {
     /// The body took too long.
     Timeout,
     /// The body is too large, or the in-flight limits have no room for more of it.
@@ -87,7 +87,7 @@ impl UnreadBody {
     pub(crate) fn from_body(
         head: &Parts,
         body: TrackedBody,
-        refusal: BodyRefusal,
+        refusal: RejectionCause,
     ) -> Result<Self, MaybeLastChunk> {
         let TrackedBody { body, has_begun, has_ended } = body;
         // HTTP/2 ends only the stream, and hyper does that.
@@ -95,14 +95,16 @@ impl UnreadBody {
             return Ok(Self::Nothing);
         }
         let is_small = match body.size_hint().upper() {
-            _ if refusal == BodyRefusal::Timeout => false,
+            _ if refusal == RejectionCause::Timeout => false,
             // The caller waits for `100 Continue` before it sends the body, and may never send it.
             // Reading would send the `100 Continue`.
             _ if !has_begun && head.headers.contains_key(EXPECT) => false,
             Some(bytes) => bytes <= SMALL,
             // The length is unknown. The chunk that was too much may have been the last one.
-            None if refusal == BodyRefusal::Size && has_begun => return Err(MaybeLastChunk(body)),
-            None => refusal != BodyRefusal::Size,
+            None if refusal == RejectionCause::Size && has_begun => {
+                return Err(MaybeLastChunk(body));
+            }
+            None => refusal != RejectionCause::Size,
         };
         Ok(if is_small { Self::Small(body) } else { Self::Large })
     }

@@ -64,30 +64,30 @@ impl BodyReader {
     }
 
     /// Checks the headers that describe the body, before any of it is read.
-    pub(super) fn announced(
+    pub(super) fn check_head(
         &self,
         headers: &HeaderMap,
         body: &TrackedBody,
-    ) -> Result<Announced, Rejection> {
+    ) -> Result<BodyHead, Rejection> {
         let deadline = Instant::now() + self.settings.timeout;
         check_type(headers)?;
         let encoding = self.settings.encodings.select(headers)?;
-        let bytes = body.announced();
+        let bytes = body.content_length();
         let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if bytes.is_some_and(|bytes| bytes > self.settings.max_body) {
             return Err(too_large(self.settings.max_body));
         }
-        Ok(Announced { encoding, bytes, deadline })
+        Ok(BodyHead { encoding, bytes, deadline })
     }
 
     /// Reads the whole body and decodes it. Its memory counts against the permit.
     pub(super) async fn read(
         &self,
         body: &mut TrackedBody,
-        announced: Announced,
+        announced: BodyHead,
         permit: &mut Permit,
     ) -> Result<Bytes, Rejection> {
-        let Announced { encoding, bytes, deadline } = announced;
+        let BodyHead { encoding, bytes, deadline } = announced;
         let max_body = self.settings.max_body;
         let collected = timeout_at(deadline, collect(body, bytes, max_body, permit)).await;
         let collected = collected.map_err(|_| Rejection::RequestTimeout)??;
@@ -102,7 +102,7 @@ impl BodyReader {
 
 /// The description of a body in the head of its request.
 #[derive(Debug)]
-pub(super) struct Announced {
+pub(super) struct BodyHead {
     encoding: Option<ContentEncoding>,
     /// The `Content-Length`, if there is one.
     bytes: Option<usize>,

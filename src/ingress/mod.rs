@@ -26,7 +26,7 @@ pub use crate::ingress::webhook::{Webhook, WebhookError};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
 use crate::http::handler::{Answer, Handler};
-use crate::http::smuggling;
+use crate::http::request_head;
 use crate::http::unread_body::{TrackedBody, UnreadBody};
 use crate::ids::RequestId;
 pub use crate::ingress::answer_body::AnswerBody;
@@ -75,7 +75,7 @@ impl Handler for Ingress {
     async fn respond(&self, request: Request<Incoming>) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
         let mut body = TrackedBody::new(body);
-        if smuggling::is_malformed(&head) {
+        if request_head::is_malformed(&head) {
             return Answer { response: response::malformed(), unread: UnreadBody::Large };
         }
         let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
@@ -131,10 +131,10 @@ impl Ingress {
         let mut permit = self.admission.admit()?;
         let authorization = values(&head.headers, &AUTHORIZATION);
         let caller = self.authenticator.authenticate(authorization, id)?;
-        observation.caller(&caller);
+        observation.set_caller(&caller);
         let trace = trace_context(&head.headers);
-        let announced = self.bodies.announced(&head.headers, body)?;
-        permit.reserve_for_organization(caller.organization(), smuggling::bytes(head))?;
+        let announced = self.bodies.check_head(&head.headers, body)?;
+        permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         failpoint::pass("request");

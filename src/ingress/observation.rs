@@ -39,7 +39,7 @@ impl<'a> Observation<'a> {
         }
     }
 
-    pub(super) fn caller(&mut self, caller: &Caller) {
+    pub(super) fn set_caller(&mut self, caller: &Caller) {
         if tracing::enabled!(target: ACCESS, Level::DEBUG) {
             self.organization = Some(caller.organization().clone());
         }
@@ -63,7 +63,7 @@ impl Drop for Observation<'_> {
             request_id = self.id.as_str(),
             organization = self.organization.as_ref().map(OrganizationId::as_str),
             status = self.status.map(|status| status.as_u16()),
-            code = self.outcome.word(),
+            code = self.outcome.as_str(),
             matches = self.matches,
             microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "request"

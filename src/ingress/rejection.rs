@@ -2,7 +2,7 @@
 
 use crate::admission::{NoRoom, OverLimit};
 use crate::auth::AuthError;
-use crate::http::unread_body::BodyRefusal;
+use crate::http::unread_body::RejectionCause;
 use crate::ingress::invalid_json::InvalidJson;
 use crate::ingress::webhook::WebhookError;
 use crate::metrics::{Limit, Outcome};
@@ -54,12 +54,12 @@ pub enum Rejection {
 
 impl Rejection {
     /// How this rejection affects the unread part of the body.
-    pub(crate) fn body_refusal(&self) -> BodyRefusal {
+    pub(crate) fn body_refusal(&self) -> RejectionCause {
         match self {
-            Self::RequestTimeout => BodyRefusal::Timeout,
-            Self::Overloaded | Self::PayloadTooLarge { .. } => BodyRefusal::Size,
-            Self::RateLimited(over) if over.limit == Limit::InFlightBytes => BodyRefusal::Size,
-            _ => BodyRefusal::Other,
+            Self::RequestTimeout => RejectionCause::Timeout,
+            Self::Overloaded | Self::PayloadTooLarge { .. } => RejectionCause::Size,
+            Self::RateLimited(over) if over.limit == Limit::InFlightBytes => RejectionCause::Size,
+            _ => RejectionCause::Other,
         }
     }
 
@@ -165,7 +165,7 @@ impl Rejection {
                 "Idempotency-Key was already used with a different body"
             }
             Outcome::MissingCredentials => {
-                "Authentication required: send Authorization: Bearer once, with a JWT or an API key"
+                "Authentication required: send exactly one Authorization header: Bearer with a JWT or an API key"
             }
             Outcome::InvalidToken => "Token is not valid for this service",
             Outcome::ExpiredToken => "Token has expired or is not valid yet",
@@ -176,7 +176,7 @@ impl Rejection {
             Outcome::PayloadTooLarge => "Body exceeds the size limit",
             Outcome::FanoutTooLarge => "Webhook exceeds the fan-out limit of one request",
             Outcome::UnsupportedMediaType if *self == Self::UnsupportedMediaType => {
-                "Content-Type must be application/json"
+                "Content-Type must be application/json or application/*+json"
             }
             Outcome::UnsupportedMediaType => {
                 "Content-Encoding must be absent or one of those in Accept-Encoding"
@@ -184,7 +184,7 @@ impl Rejection {
             Outcome::RateLimited => {
                 "Organization is over its rate or concurrency limit; retry later"
             }
-            Outcome::Overloaded => "Too many requests are in flight; retry shortly",
+            Outcome::Overloaded => "Service is overloaded; retry shortly",
             Outcome::IndexUnavailable => "Workflow index is not loaded or is stale; retry shortly",
             Outcome::QueueUnavailable => "Queue did not accept the webhook; retry shortly",
             Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
@@ -208,9 +208,9 @@ impl Rejection {
                 })
             }
             Self::Undecodable => Some(json!({ "kind": "encoding" })),
-            Self::QueueUnavailable(enqueued) => Some(json!({ "enqueued": enqueued.word() })),
+            Self::QueueUnavailable(enqueued) => Some(json!({ "enqueued": enqueued.as_str() })),
             _ if self.status().is_server_error() => {
-                Some(json!({ "enqueued": Enqueued::Nothing.word() }))
+                Some(json!({ "enqueued": Enqueued::Nothing.as_str() }))
             }
             _ => None,
         }

@@ -72,7 +72,7 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
         &Envelope {
             success: false,
             error: rejection.sentence(),
-            code: rejection.outcome().word(),
+            code: rejection.outcome().as_str(),
             retryable: rejection.is_retryable(),
             request_id: id.as_str(),
             details: rejection.details(),
@@ -104,7 +104,7 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.
 fn add_limit_headers(headers: &mut HeaderMap, over: &OverLimit, seconds: u64) {
     let OverLimit { limit, quota, window, .. } = over;
-    let name = limit.word();
+    let name = limit.as_str();
     let parameters = match limit {
         Limit::Rate => format!("w={}", window.unwrap_or_default().as_secs()),
         Limit::Jobs => format!("qu=\"jobs\";w={}", window.unwrap_or_default().as_secs()),

@@ -1,6 +1,6 @@
 //! The metrics of callers' connections.
 
-use crate::metrics::register::{count, level};
+use crate::metrics::register::{register_counter, register_gauge};
 use metrics::{Counter, Gauge};
 
 /// Handles to the metrics of callers' connections.
@@ -16,20 +16,20 @@ pub struct ConnectionMetrics {
 impl ConnectionMetrics {
     pub(super) fn register() -> Self {
         Self {
-            open: level("hookgate_connections", "Open connections of callers."),
-            evicted: count(
+            open: register_gauge("hookgate_connections", "Open connections of callers."),
+            evicted: register_counter(
                 "hookgate_connections_evicted_total",
                 "Connections without a request that were closed to make room for a new one.",
             ),
-            refused: count(
+            refused: register_counter(
                 "hookgate_connections_refused_total",
                 "Connections closed at once because their address had reached server.max_connections_per_address.",
             ),
-            accept_errors: count(
+            accept_errors: register_counter(
                 "hookgate_accept_errors_total",
                 "Connections that could not be accepted.",
             ),
-            tls_handshake_errors: count(
+            tls_handshake_errors: register_counter(
                 "hookgate_tls_handshake_errors_total",
                 "Connections that ended before their TLS handshake was complete.",
             ),

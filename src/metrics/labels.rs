@@ -10,7 +10,7 @@ macro_rules! labels {
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
             pub const WORDS: &[&'static str] = &[$($word,)+];
 
-            pub const fn word(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }

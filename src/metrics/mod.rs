@@ -14,7 +14,7 @@ pub use crate::metrics::labels::{
     ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult, ReplicaState,
 };
 pub use crate::metrics::redis::RedisMetrics;
-use crate::metrics::register::{count, handle, level, seconds};
+use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{
@@ -73,11 +73,11 @@ pub struct JwksMetrics {
 impl JwksMetrics {
     fn register() -> Self {
         Self {
-            age: level(
+            age: register_gauge(
                 "hookgate_jwks_age_seconds",
                 "Seconds since the JWK set in use last matched its file; -1 if none is configured.",
             ),
-            skipped_keys: count(
+            skipped_keys: register_counter(
                 "hookgate_jwks_skipped_keys_total",
                 "Entries of the JWK set that cannot be read or used, counted each time the set changes.",
             ),
@@ -100,43 +100,43 @@ impl Metrics {
         Self {
             page,
             requests: requests(),
-            request_duration: seconds(
+            request_duration: register_histogram(
                 "hookgate_request_duration_seconds",
                 "Time from the head of a request to its answer.",
             ),
-            jobs_enqueued: count(
+            jobs_enqueued: register_counter(
                 "hookgate_jobs_enqueued_total",
                 "Jobs that Redis has acknowledged.",
             ),
-            unmatched: count(
+            unmatched: register_counter(
                 "hookgate_unmatched_total",
                 "Accepted requests that no trigger matched.",
             ),
-            replayed: count(
+            replayed: register_counter(
                 "hookgate_replayed_total",
                 "Accepted requests that repeat an earlier one with the same idempotency key.",
             ),
-            requests_in_flight: level(
+            requests_in_flight: register_gauge(
                 "hookgate_requests_in_flight",
                 "Requests that have begun and not ended.",
             ),
-            ready: level("hookgate_ready", "1 if /readyz reports ready, else 0."),
+            ready: register_gauge("hookgate_ready", "1 if /readyz reports ready, else 0."),
             connections: ConnectionMetrics::register(),
-            index_triggers: level("hookgate_index_triggers", "Triggers in the index."),
-            index_workflows: level(
+            index_triggers: register_gauge("hookgate_index_triggers", "Triggers in the index."),
+            index_workflows: register_gauge(
                 "hookgate_index_workflows",
                 "Workflows with a trigger in the index.",
             ),
-            index_api_keys: level("hookgate_index_api_keys", "API keys in the index."),
-            index_conflicting_api_keys: level(
+            index_api_keys: register_gauge("hookgate_index_api_keys", "API keys in the index."),
+            index_conflicting_api_keys: register_gauge(
                 "hookgate_index_conflicting_api_keys",
                 "API keys that are rejected because users of several organizations have them.",
             ),
-            index_age: level(
+            index_age: register_gauge(
                 "hookgate_index_age_seconds",
                 "Age of the older of the two mirrored collections in seconds; -1 before the first load.",
             ),
-            snapshot_age: level(
+            snapshot_age: register_gauge(
                 "hookgate_snapshot_age_seconds",
                 "Seconds since the last snapshot of the index, or since the start if there is none; 0 without triggers.snapshot_file.",
             ),
@@ -155,7 +155,7 @@ impl Metrics {
             config_reloads: config_reloads(),
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
-            over_watermark: count(
+            over_watermark: register_counter(
                 "hookgate_over_watermark_total",
                 "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
                  many jobs within a minute as the others on average.",
@@ -253,7 +253,7 @@ fn describe_labelled(version: &'static str, commit: &'static str) {
 fn requests() -> Vec<Counter> {
     let name = "hookgate_requests_total";
     describe_counter!(name, "Requests by result; every request is counted once.");
-    Outcome::ALL.iter().map(|outcome| counter!(name, "code" => outcome.word())).collect()
+    Outcome::ALL.iter().map(|outcome| counter!(name, "code" => outcome.as_str())).collect()
 }
 
 /// One counter for each collection and each value of a second label.
@@ -266,7 +266,7 @@ fn by_collection(
     let of_collection = |collection: &Collection| {
         let values = values.iter();
         values
-            .map(|value| counter!(name, "collection" => collection.word(), label => *value))
+            .map(|value| counter!(name, "collection" => collection.as_str(), label => *value))
             .collect()
     };
     Collection::ALL.iter().map(of_collection).collect()
@@ -276,16 +276,16 @@ fn index_skipped() -> Vec<Counter> {
     let name = "hookgate_index_skipped_documents_total";
     describe_counter!(name, "Malformed documents that were left out.");
     let collections = Collection::ALL.iter();
-    collections.map(|collection| counter!(name, "collection" => collection.word())).collect()
+    collections.map(|collection| counter!(name, "collection" => collection.as_str())).collect()
 }
 
 fn index_skipped_parts() -> Vec<Counter> {
     let of_collection = |collection: &Collection| match collection {
-        Collection::Workflows => count(
+        Collection::Workflows => register_counter(
             "hookgate_index_skipped_nodes_total",
             "Malformed trigger nodes that were left out of their workflows.",
         ),
-        Collection::Users => count(
+        Collection::Users => register_counter(
             "hookgate_index_skipped_api_keys_total",
             "Malformed API keys that were left out of their users.",
         ),
@@ -296,7 +296,7 @@ fn index_skipped_parts() -> Vec<Counter> {
 fn config_reloads() -> Vec<Counter> {
     let name = "hookgate_config_reloads_total";
     describe_counter!(name, "Reloads of the configuration on SIGHUP, by result.");
-    ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.word())).collect()
+    ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.as_str())).collect()
 }
 
 fn over_limit_in_dry_run() -> Vec<Counter> {
@@ -305,7 +305,7 @@ fn over_limit_in_dry_run() -> Vec<Counter> {
         name,
         "Requests that limits.organization would reject if limits.organization.dry_run were off."
     );
-    Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.word())).collect()
+    Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -317,7 +317,10 @@ mod tests {
         let page = Metrics::new("1", "c").unwrap().render();
         for outcome in Outcome::ALL {
             assert!(
-                page.contains(&format!("hookgate_requests_total{{code=\"{}\"}} 0", outcome.word()))
+                page.contains(&format!(
+                    "hookgate_requests_total{{code=\"{}\"}} 0",
+                    outcome.as_str()
+                ))
             );
         }
         assert!(page.contains("hookgate_request_duration_seconds_count 0"));

@@ -1,7 +1,7 @@
 //! The metrics of calls to Redis, and of Redis itself.
 
 use crate::metrics::labels::{RedisError, ReplicaState};
-use crate::metrics::register::{count, handle, level, seconds};
+use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
@@ -29,26 +29,26 @@ impl RedisMetrics {
                 describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
                 histogram!("hookgate_batch_jobs")
             },
-            call_duration: seconds(
+            call_duration: register_histogram(
                 "hookgate_redis_call_duration_seconds",
                 "Time from sending a batch to the reply of Redis, or to the end of waiting for it.",
             ),
             errors: redis_errors(),
-            resent_batches: count(
+            resent_batches: register_counter(
                 "hookgate_redis_resent_batches_total",
                 "Batches that were sent again because the reply was lost.",
             ),
             unacknowledged_none: unacknowledged("none"),
             unacknowledged_unknown: unacknowledged("unknown"),
-            memory_ratio: level(
+            memory_ratio: register_gauge(
                 "hookgate_redis_memory_ratio",
                 "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
             ),
-            may_evict: level(
+            may_evict: register_gauge(
                 "hookgate_redis_may_evict",
                 "1 if the maxmemory-policy of Redis is not noeviction: Redis may evict jobs.",
             ),
-            is_volatile: level(
+            is_volatile: register_gauge(
                 "hookgate_redis_is_volatile",
                 "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
             ),
@@ -76,8 +76,8 @@ fn unacknowledged(enqueued: &'static str) -> Counter {
 
 fn redis_errors() -> Vec<Counter> {
     let name = "hookgate_redis_errors_total";
-    describe_counter!(name, "Batches that Redis did not acknowledge.");
-    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.word())).collect()
+    describe_counter!(name, "Failures of batches or requests sent to Redis, by kind.");
+    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.as_str())).collect()
 }
 
 fn redis_replicas() -> Vec<Gauge> {
@@ -87,5 +87,5 @@ fn redis_replicas() -> Vec<Gauge> {
         "Replicas that are connected to the primary, by whether they have received its writes; a failover to one that \
          is out_of_sync loses jobs. 0 if INFO does not report them."
     );
-    ReplicaState::ALL.iter().map(|state| gauge!(name, "state" => state.word())).collect()
+    ReplicaState::ALL.iter().map(|state| gauge!(name, "state" => state.as_str())).collect()
 }

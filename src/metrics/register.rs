@@ -5,17 +5,17 @@ use metrics::{
     gauge, histogram,
 };
 
-pub(super) fn count(name: &'static str, help: &'static str) -> Counter {
+pub(super) fn register_counter(name: &'static str, help: &'static str) -> Counter {
     describe_counter!(name, help);
     counter!(name)
 }
 
-pub(super) fn level(name: &'static str, help: &'static str) -> Gauge {
+pub(super) fn register_gauge(name: &'static str, help: &'static str) -> Gauge {
     describe_gauge!(name, help);
     gauge!(name)
 }
 
-pub(super) fn seconds(name: &'static str, help: &'static str) -> Histogram {
+pub(super) fn register_histogram(name: &'static str, help: &'static str) -> Histogram {
     describe_histogram!(name, help);
     histogram!(name)
 }

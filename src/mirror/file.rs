@@ -8,7 +8,7 @@ use crate::mirror::{Mirror, READ_AT_ONCE, View};
 use crate::process::findings::Findings;
 use crate::process::lifecycle::Condition;
 use crate::process::text_file;
-use crate::process::watched_file::{LOOK_INTERVAL, WatchedFile};
+use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
                 });
             }
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -80,7 +80,7 @@ pub fn probe<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings 
 }
 
 fn probe_collection<V: View>(json: &[u8], view: V, findings: &mut Findings) -> anyhow::Result<()> {
-    let name = V::COLLECTION.word();
+    let name = V::COLLECTION.as_str();
     let documents = documents(json, name)?;
     let mut probe = CollectionProbe::new(view);
     for (key, document) in documents.iter().flatten() {
@@ -99,10 +99,10 @@ fn documents(json: &[u8], collection: &str) -> anyhow::Result<Option<Vec<ReadDoc
     let mut file: Value = serde_json::from_slice(json).context("not JSON")?;
     // A file is valid as a whole: if one collection is broken, the other must not be served.
     let is_array = |collection: &&Collection| {
-        file.is_object() && file.get(collection.word()).is_none_or(Value::is_array)
+        file.is_object() && file.get(collection.as_str()).is_none_or(Value::is_array)
     };
     if let Some(broken) = Collection::ALL.iter().find(|collection| !is_array(collection)) {
-        anyhow::bail!("{} is not an array", broken.word());
+        anyhow::bail!("{} is not an array", broken.as_str());
     }
     let Some(Value::Array(documents)) = file.get_mut(collection).map(Value::take) else {
         return Ok(None);

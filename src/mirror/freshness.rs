@@ -53,7 +53,7 @@ impl Freshness {
     }
 
     /// Whether a miss is believed. A hit is served however old the mirror is.
-    pub fn can_deny(&self) -> bool {
+    pub fn can_confirm_miss(&self) -> bool {
         !self.may_be_inconsistent() && self.age().is_some_and(|age| age <= self.max_staleness)
     }
 

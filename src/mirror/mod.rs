@@ -55,7 +55,7 @@ pub struct Mirror<V: View> {
 }
 
 impl<V: View> Mirror<V> {
-    const NAME: &str = V::COLLECTION.word();
+    const NAME: &str = V::COLLECTION.as_str();
 
     pub fn new(
         view: V,
@@ -108,7 +108,7 @@ impl<V: View> Mirror<V> {
         })
         .await;
         self.metrics.index_load(V::COLLECTION, reason).increment(1);
-        let reason = reason.word();
+        let reason = reason.as_str();
         tracing::info!(collection = Self::NAME, documents, reason, "collection loaded");
     }
 
@@ -185,7 +185,7 @@ impl<V: View> Mirror<V> {
     /// Degraded while misses are not believed.
     fn staleness(&self) -> Condition {
         let freshness = &self.freshness;
-        let Some(age) = freshness.age().filter(|_| !freshness.can_deny()) else {
+        let Some(age) = freshness.age().filter(|_| !freshness.can_confirm_miss()) else {
             return Condition::Ready;
         };
         let reason = if age > freshness.max_staleness {
@@ -241,4 +241,4 @@ pub struct Load<V: View> {
 }
 
 #[cfg(test)]
-mod turns;
+mod fairness;

@@ -109,7 +109,7 @@ impl<V: View> CollectionProbe<V> {
         if let (Value::Object(found), Value::Object(part_findings)) = (&mut found, part_findings) {
             found.extend(part_findings);
         }
-        findings.fact(V::COLLECTION.word(), found);
+        findings.fact(V::COLLECTION.as_str(), found);
         if exists == Some(false) {
             findings
                 .warning(format!("collection {collection} does not exist and is served as empty"));

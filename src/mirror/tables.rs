@@ -44,8 +44,8 @@ impl<V: View> Tables<V> {
         for (writer, loaded) in self.writers.iter_mut().zip(load.indexes) {
             writer.replace(loaded);
         }
-        self.view.loaded(load.extras);
-        self.view.published(&self.writers);
+        self.view.on_load(load.extras);
+        self.view.on_publish(&self.writers);
     }
 
     /// Publishes a snapshot in place of everything that was there.
@@ -63,7 +63,7 @@ impl<V: View> Tables<V> {
     pub fn apply(&mut self, changes: DocumentChanges<V>) {
         let mut sets = [ChangeSet::default(), ChangeSet::default()];
         for (document, mut record) in changes {
-            self.view.changed(&document, record.as_mut());
+            self.view.on_change(&document, record.as_mut());
             let entries = record.map(|record| V::entries(&document, record)).unwrap_or_default();
             for (set, entries) in sets.iter_mut().zip(entries) {
                 set.upsert(document.as_bytes(), entries);
@@ -72,14 +72,14 @@ impl<V: View> Tables<V> {
         for (writer, set) in self.writers.iter_mut().zip(sets) {
             writer.apply(set);
         }
-        self.view.published(&self.writers);
+        self.view.on_publish(&self.writers);
     }
 }
 
 impl<V: View> TablesLoad<V> {
     /// Adds a document. If a document is added twice, the last record counts.
     pub fn upsert(&mut self, document: &DocumentKey, mut record: V::Record) {
-        V::gather(&mut self.extras, document, &mut record);
+        V::collect_extras(&mut self.extras, document, &mut record);
         let entries = V::entries(document, record);
         for (index, entries) in self.indexes.iter_mut().zip(&entries) {
             index.upsert(document.as_bytes(), entries);

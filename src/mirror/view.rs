@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Reads the documents of one collection and files them in two indexes.
 ///
 /// [`Tables`](crate::mirror::tables::Tables) loads, restores and changes the indexes of every view.
-/// A view that keeps more than its indexes does so in [`gather`](Self::gather),
-/// [`loaded`](Self::loaded) and [`changed`](Self::changed).
+/// A view that keeps more than its indexes does so in [`collect_extras`](Self::collect_extras),
+/// [`on_load`](Self::on_load) and [`on_change`](Self::on_change).
 pub trait View: Send + 'static {
     const COLLECTION: Collection;
 
@@ -43,17 +43,17 @@ pub trait View: Send + 'static {
 
     /// Adds what is kept of a loaded record in addition to its entries. May move parts of the
     /// record that its entries do not need.
-    fn gather(_: &mut Self::Extras, _document: &DocumentKey, _record: &mut Self::Record) {}
+    fn collect_extras(_: &mut Self::Extras, _document: &DocumentKey, _record: &mut Self::Record) {}
 
     /// Publishes what a load has gathered. The indexes already hold the load.
-    fn loaded(&mut self, extras: Self::Extras);
+    fn on_load(&mut self, extras: Self::Extras);
 
     /// Records a changed document before its entries are applied, or `None` for one that is gone.
     /// May move parts of the record that its entries do not need.
-    fn changed(&mut self, document: &DocumentKey, record: Option<&mut Self::Record>);
+    fn on_change(&mut self, document: &DocumentKey, record: Option<&mut Self::Record>);
 
     /// Called after each load and each set of changes, once the indexes hold it.
-    fn published(&mut self, writers: &[Writer; 2]);
+    fn on_publish(&mut self, writers: &[Writer; 2]);
 
     /// Faults of what is loaded that `hookgate check` reports.
     fn warnings(&self) -> Vec<String> {

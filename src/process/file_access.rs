@@ -123,7 +123,7 @@ impl Access {
     fn record_hang(&self) -> io::Error {
         if !self.hangs.swap(true, Ordering::AcqRel) {
             let file = self.entered().display().to_string();
-            tracing::warn!(file, "file does not answer; it counts as unreadable until it does");
+            tracing::warn!(file, "file access timed out; treated as unreadable until it responds");
         }
         self.no_answer()
     }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::unix::net::UnixDatagram;
 
 /// Descriptors needed before the configuration is known: a runtime, signals and reading a file.
-pub const TO_BEGIN: usize = 16;
+pub const STARTUP_FILES: usize = 16;
 
 /// Descriptors that callers cannot use: for MongoDB, operators and files.
 const RESERVED: usize = 128;
@@ -59,7 +59,7 @@ fn raise() -> Option<u64> {
 ///
 /// Without this bound, callers could use up all descriptors, and a lost connection to Redis could
 /// not be replaced.
-pub fn room_for(wanted: usize, workers: usize, redis_connections: usize) -> usize {
+pub fn cap_connections(wanted: usize, workers: usize, redis_connections: usize) -> usize {
     let open_files = raise().map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(wanted));
     let reserved = RESERVED + PER_WORKER * workers + PER_REDIS_CONNECTION * redis_connections;
     let room = open_files - reserved.min(open_files / 2);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// How often a file is checked for changes.
-pub const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Distinguishes versions of a file: its modification time, length and inode. `None` before it is
 /// read.

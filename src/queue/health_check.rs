@@ -8,7 +8,7 @@ use crate::queue::redis::acl::MissingPermissions;
 use crate::queue::redis::connection::{CallError, RedisConnection, no_answer};
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::Limits;
-use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::redis::server_info::ServerInfo;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> b
 }
 
 /// Keeps the health and the condition of Redis current. Never ends.
-pub async fn watch(
+pub async fn run_health_check(
     settings: Arc<QueueSettings>,
     health: Arc<RedisHealth>,
     reporter: Reporter,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 ) {
-    let mut reconnect = Reconnect::start(&settings, &supervisor);
+    let mut reconnect = ConnectionHandle::start(&settings, &supervisor);
     // The first report waits until the connections for jobs are open or have had time to open.
     let latest = Instant::now() + settings.reply_timeout();
     let reconnects = health.connections().clone();

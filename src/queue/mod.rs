@@ -15,7 +15,7 @@ pub use crate::queue::bullmq::idempotency::{
 };
 pub use crate::queue::bullmq::job::{EnqueueRequest, Jobs, WorkflowMatch};
 pub use crate::queue::bullmq::trace::TraceContext;
-pub use crate::queue::health_check::watch;
+pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
 pub use crate::queue::probe::probe;
 pub use crate::queue::redis::health::RedisHealth;
@@ -28,7 +28,7 @@ use crate::process::supervisor::Supervisor;
 use crate::queue::batch::batcher::Batcher;
 use crate::queue::batch::delivery::Delivery;
 use crate::queue::redis::limits::ExceededLimit;
-use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::reconnect::ConnectionHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub struct Queue {
     metrics: Arc<Metrics>,
     batchers: Vec<Batcher>,
     /// Counts requests, which the batchers take in turn.
-    turn: Arc<AtomicUsize>,
+    next_batcher: Arc<AtomicUsize>,
 }
 
 impl Queue {
@@ -55,7 +55,7 @@ impl Queue {
         tasks: &TaskTracker,
         supervisor: &Supervisor,
     ) -> Self {
-        let reconnect = Reconnect::start(settings, supervisor);
+        let reconnect = ConnectionHandle::start(settings, supervisor);
         health.add(reconnect.clone());
         let delivery = Delivery::new(settings, reconnect, health, metrics);
         let batcher = Batcher::start(settings, delivery, tasks, supervisor);
@@ -64,7 +64,7 @@ impl Queue {
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
             batchers: vec![batcher],
-            turn: Arc::default(),
+            next_batcher: Arc::default(),
         }
     }
 
@@ -122,7 +122,7 @@ impl Queue {
         if self.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
-        if self.health.is_near_watermark() && permit.is_of_heavy_organization() {
+        if self.health.is_near_watermark() && permit.organization_is_heavy() {
             self.metrics.over_watermark.increment(1);
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
@@ -151,7 +151,7 @@ impl Queue {
     }
 
     fn next_batcher(&self) -> &Batcher {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.next_batcher.fetch_add(1, Ordering::Relaxed);
         let batcher = self.batchers.get(turn % self.batchers.len());
         batcher.expect("there is at least one batcher")
     }

@@ -11,7 +11,7 @@ pub enum Enqueued {
 }
 
 impl Enqueued {
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Nothing => "none",
             Self::Unknown => "unknown",

@@ -198,7 +198,7 @@ impl RedisProbe<'_> {
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Option<T> {
         // The loss of the connection was reported before.
-        if self.connection.is_given_up() {
+        if self.connection.is_closing() {
             return None;
         }
         match tokio::time::timeout(CALL_TIMEOUT, call).await {

@@ -2,7 +2,7 @@
 
 use crate::queue::batch::settings::BatchSettings;
 use crate::queue::bullmq::idempotency::IdempotencySettings;
-use crate::queue::bullmq::keys::QueueName;
+use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::redis::address;
 use crate::settings::{Secret, Section};
@@ -17,7 +17,7 @@ const MIN_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub(in crate::queue) redis: Secret,
-    pub(in crate::queue) queue: QueueName,
+    pub(in crate::queue) queue: QueueKeys,
     pub(in crate::queue) job_name: String,
     /// Shared by all clones of these settings, so that a reload changes it while the process runs.
     pub(in crate::queue) job: Arc<ArcSwap<JobOptions>>,
@@ -77,7 +77,7 @@ impl QueueSettings {
             section.fault("enqueue_timeout", message);
         }
         Self {
-            queue: QueueName::read(section, in_cluster),
+            queue: QueueKeys::read(section, in_cluster),
             redis,
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,

@@ -52,7 +52,7 @@ impl Settings {
     }
 
     /// The raw values that were given.
-    pub fn given(&self) -> &RawValues {
+    pub fn raw_values(&self) -> &RawValues {
         &self.raw_values
     }
 

@@ -42,7 +42,7 @@ impl Section<'_> {
     }
 
     /// A string in a notation of its own, such as a duration, with an example for messages.
-    fn notation(&mut self, key: &str, default: &str, example: &str) -> String {
+    fn formatted(&mut self, key: &str, default: &str, example: &str) -> String {
         let (documented, example) = (Value::from(default), format!("{example:?}"));
         let text = self.take(key, Some(documented), Some(&example));
         text.unwrap_or_else(|| default.to_owned())
@@ -67,7 +67,7 @@ impl Section<'_> {
         default: &str,
         bounds: RangeInclusive<Duration>,
     ) -> Duration {
-        let text = self.notation(key, default, "5s");
+        let text = self.formatted(key, default, "5s");
         let text = text.trim();
         if let Ok(value) = humantime::parse_duration(text) {
             let show = |span: &Duration| {
@@ -81,7 +81,7 @@ impl Section<'_> {
 
     /// A number of bytes, written `"256KiB"`, `"1MiB"`.
     pub fn size(&mut self, key: &str, default: &str, bounds: RangeInclusive<usize>) -> usize {
-        let text = self.notation(key, default, "1MiB");
+        let text = self.formatted(key, default, "1MiB");
         let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
         match text.parse::<bytesize::ByteSize>() {
             Ok(size) if has_unit => {
@@ -116,7 +116,7 @@ impl Section<'_> {
     }
 
     /// A string or a list of strings. The default is an empty list.
-    pub fn texts(&mut self, key: &str) -> Vec<String> {
+    pub fn string_list(&mut self, key: &str) -> Vec<String> {
         match self.optional::<Value>(key) {
             None => Vec::new(),
             Some(Value::String(text)) if text.is_empty() => {
@@ -132,7 +132,7 @@ impl Section<'_> {
     }
 
     /// Declares a key that is known but not supported. Setting it is a fault with this reason.
-    pub fn refuse(&mut self, key: &str, reason: &str) {
+    pub fn unsupported(&mut self, key: &str, reason: &str) {
         let path = self.path_of(key);
         if !matches!(self.settings.take::<Value>(&path, None, None), Ok(None)) {
             self.fault(key, reason);

@@ -248,22 +248,26 @@ impl View for WorkflowsView {
         if is_active { [entries, Vec::new()] } else { [Vec::new(), entries] }
     }
 
-    fn gather(skipped: &mut SkippedTable, document: &DocumentKey, record: &mut WorkflowRecord) {
+    fn collect_extras(
+        skipped: &mut SkippedTable,
+        document: &DocumentKey,
+        record: &mut WorkflowRecord,
+    ) {
         skipped.upsert(document, &record.organization, std::mem::take(&mut record.skipped));
     }
 
-    fn loaded(&mut self, skipped: SkippedTable) {
+    fn on_load(&mut self, skipped: SkippedTable) {
         self.skipped.replace(skipped);
     }
 
-    fn changed(&mut self, document: &DocumentKey, record: Option<&mut WorkflowRecord>) {
+    fn on_change(&mut self, document: &DocumentKey, record: Option<&mut WorkflowRecord>) {
         match record {
-            Some(record) => Self::gather(&mut self.skipped.table(), document, record),
+            Some(record) => Self::collect_extras(&mut self.skipped.table(), document, record),
             None => self.skipped.table().remove(document),
         }
     }
 
-    fn published(&mut self, [triggers, _]: &[Writer; 2]) {
+    fn on_publish(&mut self, [triggers, _]: &[Writer; 2]) {
         self.metrics.index_triggers.set(triggers.postings() as f64);
         self.metrics.index_workflows.set(triggers.documents() as f64);
     }

@@ -1,6 +1,6 @@
 //! Keys that verify tokens, and the algorithms of each.
 
-use crate::auth::jwt::token::{Header, Token};
+use crate::auth::jwt::token::{Token, TokenHeader};
 use crate::settings::Secret;
 use aws_lc_rs::rsa::PublicKey;
 use aws_lc_rs::signature::{
@@ -49,7 +49,7 @@ impl VerificationKey {
     }
 
     /// Whether the key may have signed a token with this header.
-    pub(super) fn is_for(&self, header: &Header) -> bool {
+    pub(super) fn is_for(&self, header: &TokenHeader) -> bool {
         let id_fits = match (&self.id, &header.key_id) {
             (Some(id), Some(expected)) => id == expected,
             _ => true,
@@ -99,7 +99,7 @@ fn public_key(block: &str) -> Result<DecodingKey, String> {
     DecodingKey::from_rsa_pem(pem)
         .or_else(|_| DecodingKey::from_ec_pem(pem))
         .or_else(|_| DecodingKey::from_ed_pem(pem))
-        .map_err(|_| "a block that is no public key of RSA, EC or Ed25519 in PEM".to_owned())
+        .map_err(|_| "a PEM block that is not an RSA, EC or Ed25519 public key".to_owned())
 }
 
 /// The kind of a key, and the algorithms that it supports.
@@ -159,7 +159,7 @@ impl KeyMaterial {
             _ if is_key(&ECDSA_P256_SHA256_FIXED, point) => ("P-256", &[Algorithm::ES256]),
             _ if is_key(&ECDSA_P384_SHA384_FIXED, point) => ("P-384", &[Algorithm::ES384]),
             _ if point.len() == P521_POINT => ("P-521", &[]),
-            _ => ("another curve than P-256 and P-384", &[]),
+            _ => ("a curve other than P-256 and P-384", &[]),
         };
         Self { kind: format!("an EC key on {curve}"), algorithms }
     }

@@ -14,7 +14,7 @@ pub(super) struct JsonMembers<'a>(Vec<(String, &'a RawValue)>);
 
 /// A member that is duplicated, or whose value cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(super) struct UnreadableMember;
 
 impl<'a> JsonMembers<'a> {
     /// `None` if the bytes are not one JSON object in UTF-8.
@@ -28,20 +28,20 @@ impl<'a> JsonMembers<'a> {
     }
 
     /// The raw JSON of a value; `None` if there is no such member.
-    pub(super) fn raw(&self, name: &str) -> Result<Option<&'a str>, Unreadable> {
+    pub(super) fn raw(&self, name: &str) -> Result<Option<&'a str>, UnreadableMember> {
         let mut values = self.0.iter().filter(|(each, _)| each == name);
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some((_, value)), None) => Ok(Some(value.get())),
             // Other software may use the other value.
-            (Some(_), Some(_)) => Err(Unreadable),
+            (Some(_), Some(_)) => Err(UnreadableMember),
         }
     }
 
     /// A value; `None` if there is no such member.
-    pub(super) fn get(&self, name: &str) -> Result<Option<Value>, Unreadable> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<Value>, UnreadableMember> {
         let raw = self.raw(name)?;
-        raw.map(|raw| serde_json::from_str(raw).map_err(|_| Unreadable)).transpose()
+        raw.map(|raw| serde_json::from_str(raw).map_err(|_| UnreadableMember)).transpose()
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(members.get("f"), Ok(Some(Value::Null)));
         assert_eq!(members.get("z"), Ok(None));
         for name in ["b", "c", "d", "e"] {
-            assert_eq!(members.get(name), Err(Unreadable), "{name}");
+            assert_eq!(members.get(name), Err(UnreadableMember), "{name}");
         }
     }
 

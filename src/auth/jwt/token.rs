@@ -15,7 +15,7 @@ pub(in crate::auth) struct Token<'a> {
     claims: &'a str,
     pub(super) signature: &'a str,
     /// The header, or why it is rejected.
-    pub(super) header: Result<Header, &'static str>,
+    pub(super) header: Result<TokenHeader, &'static str>,
 }
 
 impl<'a> Token<'a> {
@@ -28,7 +28,7 @@ impl<'a> Token<'a> {
         let json = is_token.then(|| URL_SAFE_NO_PAD.decode(header).ok()).flatten()?;
         let members = JsonMembers::read(&json)?;
         let message = credential.get(..header.len() + 1 + claims.len())?;
-        let header = members.has("alg").then(|| Header::read(&members))?;
+        let header = members.has("alg").then(|| TokenHeader::read(&members))?;
         Some(Self { message, claims, signature, header })
     }
 
@@ -45,14 +45,14 @@ fn is_part(part: &str) -> bool {
 
 /// The members of a header that Hookgate uses. All others are ignored, as RFC 7515 4 requires.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(super) struct TokenHeader {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
     /// The media type of the token.
     kind: Option<String>,
 }
 
-impl Header {
+impl TokenHeader {
     fn read(members: &JsonMembers<'_>) -> Result<Self, &'static str> {
         // `crit` lists extensions that must be supported (RFC 7515 4.1.11). Hookgate supports none.
         if members.has("crit") {

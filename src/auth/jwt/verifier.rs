@@ -1,11 +1,11 @@
 //! Verifies tokens: first the signature, by the configured algorithms only, then the claims.
 
 use crate::auth::jwt::keys::VerificationKey;
-use crate::auth::jwt::members::{JsonMembers, Unreadable};
+use crate::auth::jwt::members::{JsonMembers, UnreadableMember};
 use crate::auth::jwt::settings::JwtSettings;
-use crate::auth::jwt::token::{Header, Token};
+use crate::auth::jwt::token::{Token, TokenHeader};
 use crate::auth::refusal::AuthRefusal;
-use crate::ids::{OrganizationId, UserId, hex_in_lower_case};
+use crate::ids::{OrganizationId, UserId, normalize_id};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Verifier {
     }
 
     /// The keys that a token may have been signed with.
-    fn keys_for(&self, header: &Header) -> impl Iterator<Item = &VerificationKey> {
+    fn keys_for(&self, header: &TokenHeader) -> impl Iterator<Item = &VerificationKey> {
         let is_named = |key: &&VerificationKey| key.id.is_some() && key.id == header.key_id;
         let named = self.keys_of_set.iter().filter(is_named);
         let others = self.keys_of_set.iter().filter(move |key| !is_named(key));
@@ -131,7 +131,7 @@ impl Verifier {
         let present = |name: &str| match claims.get(name) {
             Ok(None | Some(Value::Null)) => None,
             Ok(Some(value)) => Some(id_string(&value)),
-            Err(Unreadable) => Some(None),
+            Err(UnreadableMember) => Some(None),
         };
         let user = self.settings.user_claims.iter().find_map(|name| present(name)).flatten();
         let user = user.and_then(|id| UserId::new(&id).ok());
@@ -145,20 +145,20 @@ impl Verifier {
                 Some(organization.ok_or(refusal)?)
             }
         };
-        let has_upper_case_hex = matches!(hex_in_lower_case(user.as_str()), Cow::Owned(_));
+        let has_upper_case_hex = matches!(normalize_id(user.as_str()), Cow::Owned(_));
         Ok(Claims { user, has_upper_case_hex, organization })
     }
 }
 
 /// Whether a claim is one of the accepted strings, or a list of strings that has one of them.
-fn is_any_of(claim: Result<Option<Value>, Unreadable>, accepted: &[String]) -> bool {
+fn is_any_of(claim: Result<Option<Value>, UnreadableMember>, accepted: &[String]) -> bool {
     let is_accepted = |value: &Value| accepted.iter().any(|each| value == each);
     match claim {
         Ok(Some(Value::Array(values))) => {
             values.iter().all(Value::is_string) && values.iter().any(is_accepted)
         }
         Ok(Some(value)) => is_accepted(&value),
-        Ok(None) | Err(Unreadable) => false,
+        Ok(None) | Err(UnreadableMember) => false,
     }
 }
 

@@ -2,7 +2,7 @@
 //! place.
 
 use crate::mirror::index::key::IndexKey;
-use crate::mirror::index::shard::{Counts, Posting, Shard, ShardBuilder, Stored};
+use crate::mirror::index::shard::{Counts, Posting, Shard, ShardBuilder, ShardData};
 use crate::mirror::index::sharded::{Hash, ShardedIndex};
 use crate::mirror::index::varint::{push_bytes, take_bytes};
 use crate::mirror::index::writer::{ChangeSet, Entry, Writer};
@@ -143,7 +143,7 @@ fn take_entry(bytes: &[u8]) -> Option<(LoadedEntry<'_>, &[u8])> {
 }
 
 /// Builds a shard from its entries, which are sorted by tag.
-fn build_shard(builder: &mut ShardBuilder, entries: &[LoadedEntry<'_>]) -> Stored {
+fn build_shard(builder: &mut ShardBuilder, entries: &[LoadedEntry<'_>]) -> ShardData {
     for of_tag in entries.chunk_by(|a, b| a.hash.tag() == b.hash.tag()) {
         let Some(tag) = of_tag.first().map(|first| first.hash.tag()) else { continue };
         let mut entries: Vec<_> = of_tag.iter().map(|entry| (entry.key, entry.posting)).collect();

@@ -14,11 +14,11 @@ use triomphe::ThinArc;
 const CACHE_LINE: usize = 64;
 
 /// A shard in memory. The slice holds the tags, then the offsets in two halves each.
-pub(in crate::mirror) type Stored = ThinArc<Head, u16>;
+pub(in crate::mirror) type ShardData = ThinArc<ShardHeader, u16>;
 
 /// What a shard holds in addition to its tags and offsets.
 #[derive(Debug)]
-pub(in crate::mirror) struct Head {
+pub(in crate::mirror) struct ShardHeader {
     counts: Counts,
     groups: Box<[u8]>,
 }
@@ -34,12 +34,12 @@ pub(in crate::mirror) struct Counts {
 pub(in crate::mirror) struct Shard<'a> {
     tags: &'a [u16],
     offsets: &'a [u16],
-    head: &'a Head,
+    head: &'a ShardHeader,
 }
 
 impl<'a> Shard<'a> {
     #[inline]
-    pub(in crate::mirror) fn new(stored: &'a Stored) -> Self {
+    pub(in crate::mirror) fn new(stored: &'a ShardData) -> Self {
         let head = &stored.header.header;
         let (tags, offsets) = stored.slice.split_at(head.counts.keys);
         Self { tags, offsets, head }
@@ -209,9 +209,9 @@ impl ShardBuilder {
     }
 
     /// Returns the shard and clears the builder, which keeps its memory.
-    pub(in crate::mirror) fn finish(&mut self) -> Stored {
+    pub(in crate::mirror) fn finish(&mut self) -> ShardData {
         let groups = self.groups.as_slice().into();
-        let head = Head { counts: std::mem::take(&mut self.counts), groups };
+        let head = ShardHeader { counts: std::mem::take(&mut self.counts), groups };
         self.tags.append(&mut self.offsets);
         let stored = ThinArc::from_header_and_slice(head, &self.tags);
         self.tags.clear();

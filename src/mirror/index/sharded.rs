@@ -8,7 +8,7 @@
 
 use crate::mirror::freshness::{Freshness, StaleIndex};
 use crate::mirror::index::key::IndexKey;
-use crate::mirror::index::shard::{Postings, Shard, ShardBuilder, Stored};
+use crate::mirror::index::shard::{Postings, Shard, ShardBuilder, ShardData};
 use arc_swap::ArcSwapAny;
 use hashbrown::DefaultHashBuilder;
 use std::cell::Cell;
@@ -42,7 +42,7 @@ impl ShardLayout {
 /// A map from keys to postings.
 #[derive(Debug)]
 pub struct ShardedIndex {
-    shards: Box<[ArcSwapAny<Stored>]>,
+    shards: Box<[ArcSwapAny<ShardData>]>,
     hasher: DefaultHashBuilder,
     pub(in crate::mirror) layout: ShardLayout,
 }
@@ -91,7 +91,7 @@ impl ShardedIndex {
         let could_deny = Cell::new(false);
         self.read_twice(
             key,
-            || could_deny.set(freshness.can_deny()),
+            || could_deny.set(freshness.can_confirm_miss()),
             |found| match found {
                 None if !could_deny.get() || freshness.may_be_inconsistent() => Err(StaleIndex),
                 found => Ok(read(found)),
@@ -146,12 +146,12 @@ impl ShardedIndex {
         (self.shard_number(hash), hash.tag())
     }
 
-    pub(in crate::mirror) fn shards(&self) -> impl Iterator<Item = &ArcSwapAny<Stored>> {
+    pub(in crate::mirror) fn shards(&self) -> impl Iterator<Item = &ArcSwapAny<ShardData>> {
         self.shards.iter()
     }
 
     #[inline]
-    pub(in crate::mirror) fn shard_of(&self, hash: Hash) -> &ArcSwapAny<Stored> {
+    pub(in crate::mirror) fn shard_of(&self, hash: Hash) -> &ArcSwapAny<ShardData> {
         self.shards.get(self.shard_number(hash)).expect("every hash has a shard")
     }
 }

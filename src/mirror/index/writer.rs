@@ -2,7 +2,7 @@
 
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::reverse_index::ReverseIndex;
-use crate::mirror::index::shard::{Counts, Posting, Shard, ShardBuilder, Stored};
+use crate::mirror::index::shard::{Counts, Posting, Shard, ShardBuilder, ShardData};
 use crate::mirror::index::sharded::{Hash, ShardedIndex};
 use std::sync::Arc;
 
@@ -170,7 +170,7 @@ struct ShardRewrite<'a> {
 impl ShardRewrite<'_> {
     /// Returns the shard with these operations applied, or `None` if that changes nothing. The
     /// operations are sorted by tag.
-    fn run(&mut self, old: Shard<'_>, operations: &[Operation<'_>]) -> Option<Stored> {
+    fn run(&mut self, old: Shard<'_>, operations: &[Operation<'_>]) -> Option<ShardData> {
         let mut groups = old.groups().peekable();
         let mut is_changed = false;
         for of_tag in operations.chunk_by(|a, b| a.hash.tag() == b.hash.tag()) {

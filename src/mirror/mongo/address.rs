@@ -104,9 +104,9 @@ impl<'a> UriParts<'a> {
         }
         if refuses(format!("{scheme}://{hosts}")) {
             let fault = if self.is_srv() {
-                "must have one name of a host, without a port, after mongodb+srv://"
+                "must have exactly one host name, without a port, after mongodb+srv://"
             } else {
-                "has a host that is no name or address with a port from 1 to 65535"
+                "has a host that is not a valid name or address, or a port outside 1 to 65535"
             };
             return Some(fault.to_owned());
         }

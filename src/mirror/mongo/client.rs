@@ -2,7 +2,7 @@
 
 use crate::mirror::mongo::authorities::Authorities;
 use crate::mirror::mongo::look_up::look_up;
-use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::servers::Servers;
 use crate::mirror::mongo::settings::MongoSettings;
 use mongodb::{Client, Database};
@@ -32,17 +32,20 @@ impl Mongo {
     /// Each attempt needs a new client: the driver replaces the hosts of the address by the members
     /// that it has discovered. If all of these are gone, or were of the wrong kind once, a client
     /// never finds another server.
-    pub(in crate::mirror::mongo) async fn connect(&self) -> Result<Connected, Lost> {
+    pub(in crate::mirror::mongo) async fn connect(&self) -> Result<Connected, StreamLoss> {
         // The address has been parsed before, so only the look-up of a mongodb+srv name can fail.
         let mut options = look_up(self.settings.uri.clone()).await.map_err(|reason| {
-            Lost::transient(format!("the servers of mongodb.uri cannot be looked up: {reason}"))
+            StreamLoss::transient(format!(
+                "the servers of mongodb.uri cannot be looked up: {reason}"
+            ))
         })?;
         options.app_name.get_or_insert_with(|| "hookgate".to_owned());
         let timeout = options.server_selection_timeout.unwrap_or(SERVER_SELECTION_TIMEOUT);
         options.server_selection_timeout = Some(timeout.min(LONGEST_SERVER_SELECTION));
         let servers = Servers::watch(&mut options);
-        let authorities = Authorities::install(&mut options).await.map_err(Lost::transient)?;
-        let client = Client::with_options(options).map_err(Lost::from)?;
+        let authorities =
+            Authorities::install(&mut options).await.map_err(StreamLoss::transient)?;
+        let client = Client::with_options(options).map_err(StreamLoss::from)?;
         let database = client.database(&self.settings.database);
         Ok(Connected { database, servers, _authorities: authorities })
     }

@@ -10,7 +10,7 @@ const CURSOR_IS_GONE: [i32; 2] = [43, 237];
 
 /// Why a change stream, or a read that belongs to it, was given up.
 #[derive(Debug)]
-pub(super) struct Lost {
+pub(super) struct StreamLoss {
     pub(super) reason: String,
     /// Whether the next stream may continue at the position of this one.
     pub(super) is_transient: bool,
@@ -18,7 +18,7 @@ pub(super) struct Lost {
     needs_servers: bool,
 }
 
-impl Lost {
+impl StreamLoss {
     /// The position of the stream is of no more use: everything has to be loaded.
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), is_transient: false, needs_servers: false }
@@ -40,7 +40,7 @@ impl Lost {
     }
 }
 
-impl From<Error> for Lost {
+impl From<Error> for StreamLoss {
     fn from(error: Error) -> Self {
         let is_transient = is_transient(&error);
         match &*error.kind {
@@ -63,7 +63,7 @@ const NO_PRIMARY: &str = "no primary can be reached";
 /// differs each time.
 fn selection_reason(message: &str) -> &'static str {
     if message.contains("Type: RsGhost") {
-        "the replica set is not initialised"
+        "the replica set is not initialized"
     } else if !message.contains("Servers: [") {
         "no server at the address is a member of the replica set that it names; a standalone server has no change streams"
     } else {

@@ -31,7 +31,7 @@ pub use crate::mirror::mongo::settings::MongoSettings;
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::Connected;
-use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::source::{CollectionSource, Position};
 use crate::mirror::mongo::stream::{StreamReplies, StreamReply, pump};
 use crate::mirror::tables::DocumentChanges;
@@ -70,7 +70,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps a mirror equal to a collection. Never returns.
 pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
-    let mut follow = Follow {
+    let mut follow = FollowState {
         mongo,
         collection,
         connected: None,
@@ -114,7 +114,7 @@ pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: 
 }
 
 /// The condition of a mirror that is not followed at the moment.
-fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
+fn not_followed<V: View>(mirror: &Mirror<V>, lost: &StreamLoss) -> Condition {
     if mirror.freshness.is_loaded() {
         Condition::Degraded(vec![format!("not followed: {}", lost.reason)])
     } else {
@@ -123,7 +123,7 @@ fn not_followed<V: View>(mirror: &Mirror<V>, lost: &Lost) -> Condition {
 }
 
 /// The state of a follower that outlives a change stream.
-struct Follow {
+struct FollowState {
     mongo: Arc<Mongo>,
     collection: String,
     connected: Option<Connected>,
@@ -141,10 +141,13 @@ struct Follow {
     limit: Duration,
 }
 
-impl Follow {
+impl FollowState {
     /// Follows the collection until the stream is lost. Loads it first, unless the stream continues
     /// at the position of the last one.
-    async fn until_lost<V: View>(&mut self, mirror: &mut Mirror<V>) -> Result<Infallible, Lost> {
+    async fn until_lost<V: View>(
+        &mut self,
+        mirror: &mut Mirror<V>,
+    ) -> Result<Infallible, StreamLoss> {
         let connected = match &self.connected {
             Some(connected) => connected,
             None => self.connected.insert(self.mongo.connect().await?),
@@ -166,7 +169,7 @@ impl Follow {
         let is_replaced =
             self.uuid.is_some() && uuid != self.uuid && (is_missing || uuid.is_some());
         if caught_up && is_replaced {
-            return Err(Lost::permanent("the collection is not the one that was loaded"));
+            return Err(StreamLoss::permanent("the collection is not the one that was loaded"));
         }
         self.uuid = uuid;
         if !caught_up {
@@ -175,14 +178,21 @@ impl Follow {
             mirror.loaded_as_of(begun_at);
         }
         let (loaded_at, loaded_by) = (session.operation_time(), Instant::now());
-        let follower =
-            Follower { source, session, loaded_at, loaded_by, caught_up, is_missing, follow: self };
+        let follower = StreamFollower {
+            source,
+            session,
+            loaded_at,
+            loaded_by,
+            caught_up,
+            is_missing,
+            follow: self,
+        };
         follower.run(mirror, replies).await
     }
 }
 
 /// Applies a change stream to a mirror that has been loaded.
-struct Follower<'a> {
+struct StreamFollower<'a> {
     source: CollectionSource,
     session: ClientSession,
     /// The cluster time at the end of the load.
@@ -193,23 +203,23 @@ struct Follower<'a> {
     caught_up: bool,
     /// Whether the collection does not exist.
     is_missing: bool,
-    follow: &'a mut Follow,
+    follow: &'a mut FollowState,
 }
 
-impl Follower<'_> {
+impl StreamFollower<'_> {
     /// Applies replies until the stream is lost.
     async fn run<V: View>(
         mut self,
         mirror: &mut Mirror<V>,
         mut replies: StreamReplies,
-    ) -> Result<Infallible, Lost> {
+    ) -> Result<Infallible, StreamLoss> {
         loop {
             match tokio::time::timeout(AGE_CHECK_INTERVAL, replies.recv()).await {
                 // A silent stream may have become stale.
                 Err(_) if self.caught_up => mirror.report(self.condition()),
                 Err(_) => {}
                 Ok(None) => {
-                    return Err(Lost::permanent("the task that reads the stream has ended"));
+                    return Err(StreamLoss::permanent("the task that reads the stream has ended"));
                 }
                 Ok(Some(reply)) => self.handle(mirror, reply?, &mut replies).await?,
             }
@@ -222,7 +232,7 @@ impl Follower<'_> {
         mirror: &mut Mirror<V>,
         mut reply: StreamReply,
         replies: &mut StreamReplies,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), StreamLoss> {
         let mut changed = self.take_changes(&mut reply);
         let mut lost = None;
         while changed.len() < FETCHED_DOCUMENTS && lost.is_none() {

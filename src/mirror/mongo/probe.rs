@@ -3,7 +3,7 @@
 use crate::mirror::View;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::{Connected, Mongo};
-use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::source::{CollectionSource, Position};
 use crate::mirror::probe::CollectionProbe;
 use crate::process::findings::Findings;
@@ -26,7 +26,7 @@ impl Mongo {
         let connected = self.connect().await;
         let set = match &connected {
             Ok(connected) => self.probe_server(connected, &mut findings).await,
-            Err(lost) => Err(Lost::transient(lost.reason.clone())),
+            Err(lost) => Err(StreamLoss::transient(lost.reason.clone())),
         };
         match (set, &connected) {
             (Ok(true), Ok(Connected { database, .. })) => {
@@ -35,7 +35,7 @@ impl Mongo {
             }
             (Ok(_), _) => {}
             (Err(lost), connected) => {
-                let Lost { reason, .. } =
+                let StreamLoss { reason, .. } =
                     lost.with_servers(connected.as_ref().ok().map(|connected| &connected.servers));
                 findings.fact("server", self.settings.servers());
                 findings.fault(format!("cannot be used: {reason}"));
@@ -49,7 +49,7 @@ impl Mongo {
         &self,
         Connected { database, .. }: &Connected,
         findings: &mut Findings,
-    ) -> Result<bool, Lost> {
+    ) -> Result<bool, StreamLoss> {
         let ask = async |command: Document| database.run_command(command).await;
         let hello = ask(doc! { "hello": 1 }).await?;
         let build = ask(doc! { "buildInfo": 1 }).await?;
@@ -73,7 +73,7 @@ async fn probe_collection<V: View>(
     findings: &mut Findings,
 ) {
     let source = CollectionSource::new(database, name, LIMIT);
-    let mut fault = |right: &str, lost: Lost| {
+    let mut fault = |right: &str, lost: StreamLoss| {
         findings.fault(format!("collection {name} ({right}): {}", lost.reason));
     };
     let mut session = match source.session().await {

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 /// The servers of a client by their addresses.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
+pub(super) struct Servers(Arc<Mutex<BTreeMap<String, ServerStatus>>>);
 
 #[derive(Debug, Default)]
-struct Server {
+struct ServerStatus {
     has_answered: bool,
     state: String,
 }
@@ -58,12 +58,12 @@ impl Servers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ServerStatus>> {
         self.0.lock()
     }
 }
 
-impl Server {
+impl ServerStatus {
     fn update(&mut self, description: &ServerInfo<'_>, speaks_tls: bool) {
         if let Some(error) = description.error() {
             return self.fail(error, speaks_tls);
@@ -75,7 +75,7 @@ impl Server {
     fn fail(&mut self, error: &Error, speaks_tls: bool) {
         self.state = reason(error);
         if !self.has_answered && !speaks_tls && is_cut_off(error) {
-            self.state.push_str("; a port that expects TLS does so, see tls=true");
+            self.state.push_str("; a port that requires TLS behaves like this: try tls=true");
         }
     }
 }
@@ -88,7 +88,7 @@ fn kind(server: ServerType) -> &'static str {
         ServerType::RsSecondary => "is a secondary",
         ServerType::RsArbiter => "is an arbiter",
         ServerType::RsOther => "is starting up, recovering or hidden",
-        ServerType::RsGhost => "is in no replica set that is initialised",
+        ServerType::RsGhost => "its replica set is not initialized",
         ServerType::Standalone => "is in no replica set",
         ServerType::Mongos => "is a mongos",
         ServerType::LoadBalancer => "is a load balancer",

@@ -1,7 +1,7 @@
 //! Reading a change stream in a separate task.
 
 use crate::mirror::document::DocumentKey;
-use crate::mirror::mongo::lost::Lost;
+use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::source::{CollectionSource, Position, Stream};
 use crate::process::failpoint;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
@@ -23,7 +23,7 @@ pub(super) struct StreamReply {
 }
 
 /// The replies that are not applied yet. The last one is the reason for the end of the stream.
-pub(super) type StreamReplies = mpsc::Receiver<Result<StreamReply, Lost>>;
+pub(super) type StreamReplies = mpsc::Receiver<Result<StreamReply, StreamLoss>>;
 
 /// Reads a stream until it is lost or the receiver is dropped. The cursor is not cancel-safe, so
 /// one task owns it.
@@ -31,7 +31,7 @@ pub(super) async fn pump(
     source: CollectionSource,
     mut stream: Stream,
     mut position: Position,
-    replies: mpsc::Sender<Result<StreamReply, Lost>>,
+    replies: mpsc::Sender<Result<StreamReply, StreamLoss>>,
 ) {
     // The server sends the first reply immediately. If it is empty, there may still be changes.
     let mut is_first = true;
@@ -39,7 +39,7 @@ pub(super) async fn pump(
         failpoint::pass("stream");
         let reply = match source.next(&mut stream).await {
             Ok(batch) => read_reply(&batch, stream.session.operation_time(), &position),
-            Err(error) => Err(Lost::from(error)),
+            Err(error) => Err(StreamLoss::from(error)),
         };
         if let Ok(reply) = &reply {
             position = reply.position.clone();
@@ -60,11 +60,11 @@ fn read_reply(
     batch: &RawBatch,
     now: Option<Timestamp>,
     before: &Position,
-) -> Result<StreamReply, Lost> {
+) -> Result<StreamReply, StreamLoss> {
     let as_of = Instant::now();
     let position = token_after(batch)?.map_or_else(|| before.clone(), Position::After);
     let mut reply = StreamReply { changed: Vec::new(), changed_at: None, as_of, position };
-    for event in batch.doc_slices().map_err(Lost::from)? {
+    for event in batch.doc_slices().map_err(StreamLoss::from)? {
         let Some(event) = event.map_err(unreadable)?.as_document() else { continue };
         reply.changed.push(changed_document(event)?);
         reply.changed_at = event.get_timestamp("clusterTime").ok();
@@ -78,25 +78,26 @@ fn read_reply(
 
 /// The resume token after the last event of a reply, or after the last entry of the oplog that the
 /// server has scanned.
-fn token_after(batch: &RawBatch) -> Result<Option<RawDocumentBuf>, Lost> {
+fn token_after(batch: &RawBatch) -> Result<Option<RawDocumentBuf>, StreamLoss> {
     let cursor = batch.as_raw_document().get_document("cursor").map_err(unreadable)?;
     let token = cursor.get("postBatchResumeToken").map_err(unreadable)?;
     Ok(token.and_then(RawBsonRef::as_document).map(RawDocument::to_owned))
 }
 
 /// The document that an event is about.
-fn changed_document(event: &RawDocument) -> Result<(DocumentKey, Bson), Lost> {
+fn changed_document(event: &RawDocument) -> Result<(DocumentKey, Bson), StreamLoss> {
     let Ok(key) = event.get_document("documentKey") else {
         // A drop, rename, dropDatabase or invalidate.
         let kind = event.get_str("operationType").unwrap_or("change of an unknown kind");
-        return Err(Lost::permanent(format!("the collection had a {kind}")));
+        return Err(StreamLoss::permanent(format!("the collection had a {kind}")));
     };
     let id = key.get("_id").map_err(unreadable)?;
-    let id = id.ok_or_else(|| Lost::permanent("the stream reports a document without _id"))?;
+    let id =
+        id.ok_or_else(|| StreamLoss::permanent("the stream reports a document without _id"))?;
     let bson = Bson::try_from(id.to_raw_bson()).map_err(unreadable)?;
     Ok((DocumentKey::from_bson(id), bson))
 }
 
-fn unreadable<E>(_: E) -> Lost {
-    Lost::permanent("a reply of the stream is unreadable")
+fn unreadable<E>(_: E) -> StreamLoss {
+    StreamLoss::permanent("a reply of the stream is unreadable")
 }

@@ -72,7 +72,7 @@ impl Keeper {
         // do it. The end of the process releases the lock.
         let _lock = ManuallyDrop::new(self.lock().await);
         loop {
-            while !self.freshness.iter().all(|each| each.can_deny()) {
+            while !self.freshness.iter().all(|each| each.can_confirm_miss()) {
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }
             let taken_at = Instant::now();

@@ -7,7 +7,7 @@ use crate::process::failpoint;
 use crate::queue::batch::isolation::{Isolation, Refusal};
 use crate::queue::batch::pending::{PendingCaller, PendingRequest};
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
-use crate::queue::batch::sender::Sender;
+use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
     FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary, unix_milliseconds,
 };
@@ -16,7 +16,7 @@ use crate::queue::outcome::{Added, EnqueueError, Enqueued};
 use crate::queue::redis::connection::RedisConnection;
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::ExceededLimit;
-use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,9 +29,9 @@ const SUSPECT_AFTER: usize = 2;
 /// Delivers batches over the shared connection, and suspected ones alone.
 #[derive(Debug)]
 pub(in crate::queue) struct Delivery {
-    sender: Sender,
+    sender: BatchSender,
     isolation: Isolation,
-    reconnect: Reconnect,
+    reconnect: ConnectionHandle,
     health: Arc<RedisHealth>,
     metrics: Arc<Metrics>,
 }
@@ -93,12 +93,12 @@ impl Delivery {
     /// Creates a delivery over this connection, with a new producer.
     pub(in crate::queue) fn new(
         settings: &Arc<QueueSettings>,
-        reconnect: Reconnect,
+        reconnect: ConnectionHandle,
         health: &Arc<RedisHealth>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
-            sender: Sender::new(settings),
+            sender: BatchSender::new(settings),
             isolation: Isolation::new(settings, reconnect.clone(), health),
             reconnect,
             health: Arc::clone(health),
@@ -223,7 +223,7 @@ impl Delivery {
             }
             ScriptError::NotSent => {
                 // A connection that is being replaced still has to deliver replies to other calls.
-                if !connection.is_given_up() {
+                if !connection.is_closing() {
                     connection.give_up();
                 }
                 NextStep::Retry
@@ -333,11 +333,11 @@ impl Delivery {
     /// Logs a batch that was not acknowledged. Many batches fail at the same time, so only one per
     /// kind and interval is logged as a warning.
     fn log(&self, kind: RedisError, requests: usize, enqueued: Enqueued, refusal: Option<&str>) {
-        let (server, enqueued) = (self.reconnect.server(), enqueued.word());
+        let (server, enqueued) = (self.reconnect.server(), enqueued.as_str());
         let cause = match (refusal, kind) {
             (Some(message), _) => message.to_owned(),
             (None, RedisError::Connection) => self.reconnect.cause(),
-            (None, kind) => kind.word().to_owned(),
+            (None, kind) => kind.as_str().to_owned(),
         };
         if self.health.may_log(kind) {
             tracing::warn!(

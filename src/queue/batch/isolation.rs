@@ -9,7 +9,7 @@
 use crate::metrics::RedisError;
 use crate::process::backoff::Backoff;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
-use crate::queue::batch::sender::Sender;
+use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
     FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary, unix_milliseconds,
 };
@@ -18,7 +18,7 @@ use crate::queue::outcome::Enqueued;
 use crate::queue::redis::connection::{Driver, RedisConnection};
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::{ExceededLimit, Limits};
-use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,9 +38,9 @@ pub(in crate::queue) struct Isolation {
     settings: Arc<QueueSettings>,
     /// A producer of its own: isolated batches stay open for long, and the record of the shared
     /// producer would grow meanwhile.
-    sender: Sender,
+    sender: BatchSender,
     /// The shared connection.
-    reconnect: Reconnect,
+    reconnect: ConnectionHandle,
     health: Arc<RedisHealth>,
     slots: Semaphore,
     /// Requests of at least this many bytes are sent alone at once, because one of about this size
@@ -87,12 +87,12 @@ enum BatchStatus {
 impl Isolation {
     pub(in crate::queue) fn new(
         settings: &Arc<QueueSettings>,
-        reconnect: Reconnect,
+        reconnect: ConnectionHandle,
         health: &Arc<RedisHealth>,
     ) -> Self {
         Self {
             settings: Arc::clone(settings),
-            sender: Sender::new(settings),
+            sender: BatchSender::new(settings),
             reconnect,
             health: Arc::clone(health),
             slots: Semaphore::new(MAX_CONNECTIONS),

@@ -16,13 +16,13 @@ const WAIT_LATENESS: Duration = Duration::from_millis(100);
 
 /// A producer and its script.
 #[derive(Debug)]
-pub(in crate::queue) struct Sender {
+pub(in crate::queue) struct BatchSender {
     settings: Arc<QueueSettings>,
     add_jobs: AddJobs,
     producer: Producer,
 }
 
-impl Sender {
+impl BatchSender {
     /// Creates a sender with a new producer.
     pub(in crate::queue) fn new(settings: &Arc<QueueSettings>) -> Self {
         let producer = Producer::new();

@@ -4,12 +4,12 @@ use crate::settings::Section;
 
 /// `queue.prefix` and `queue.name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::queue) struct QueueName {
+pub(in crate::queue) struct QueueKeys {
     prefix: String,
     name: String,
 }
 
-impl QueueName {
+impl QueueKeys {
     /// Reads the name. In a cluster all keys must be in one slot, which requires a hash tag.
     pub(in crate::queue) fn read(section: &mut Section<'_>, in_cluster: bool) -> Self {
         let name = section.name("name", "workflow-runner");

@@ -54,7 +54,7 @@ impl JobOptions {
         options.extend(entry(section, "keepLogs", "kl", None, whole_number));
         options.extend(entry(section, "stackTraceLimit", "stackTraceLimit", None, whole_number));
         for (key, reason) in REFUSED {
-            section.refuse(key, reason);
+            section.unsupported(key, reason);
         }
         let json = Json::Object(options.clone()).to_string().into();
         Self { members: options, json }

@@ -33,7 +33,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(in crate::queue) struct RedisConnection {
     client: Client,
-    vitals: Mutex<Vitals>,
+    vitals: Mutex<ConnectionState>,
     given_up: CancellationToken,
     /// No new calls are made; calls under way still get their replies.
     replacement_requested: CancellationToken,
@@ -45,7 +45,7 @@ pub(in crate::queue) struct RedisConnection {
 pub(in crate::queue) type Driver = AbortOnDropHandle<Result<(), Error>>;
 
 #[derive(Debug)]
-struct Vitals {
+struct ConnectionState {
     /// Number of calls that wait for a reply.
     calls: usize,
     /// The time since which there have been calls and no reply to any. A call that is dropped
@@ -114,7 +114,7 @@ impl RedisConnection {
         let client = client(config, timeout)?;
         let driver = AbortOnDropHandle::new(client.connect());
         let connection = Self {
-            vitals: Mutex::new(Vitals {
+            vitals: Mutex::new(ConnectionState {
                 calls: 0,
                 silent_since: None,
                 clock: Clock { milliseconds: 0, read_at: Instant::now() },
@@ -196,7 +196,7 @@ impl RedisConnection {
     }
 
     /// Whether the connection accepts no new calls.
-    pub(in crate::queue) fn is_given_up(&self) -> bool {
+    pub(in crate::queue) fn is_closing(&self) -> bool {
         self.given_up.is_cancelled() || self.replacement_requested.is_cancelled()
     }
 
@@ -247,7 +247,7 @@ impl RedisConnection {
         name: &'static str,
         arguments: Vec<Value>,
     ) -> Result<T, CallError> {
-        if self.is_given_up() {
+        if self.is_closing() {
             return Err(CallError::NotSent);
         }
         let call = Call::begin(&self.vitals);
@@ -277,16 +277,16 @@ impl RedisConnection {
         Ok(())
     }
 
-    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+    fn vitals(&self) -> MutexGuard<'_, ConnectionState> {
         self.vitals.lock()
     }
 }
 
 /// Counts a call under way until it is dropped.
-struct Call<'a>(&'a Mutex<Vitals>);
+struct Call<'a>(&'a Mutex<ConnectionState>);
 
 impl<'a> Call<'a> {
-    fn begin(vitals: &'a Mutex<Vitals>) -> Self {
+    fn begin(vitals: &'a Mutex<ConnectionState>) -> Self {
         let mut locked = vitals.lock();
         locked.calls += 1;
         locked.silent_since.get_or_insert_with(Instant::now);

@@ -4,7 +4,7 @@ use crate::metrics::RedisError;
 use crate::process::lifecycle::Condition;
 use crate::process::log_throttle::LogThrottle;
 use crate::queue::redis::limits::{ExceededLimit, KnownLimits};
-use crate::queue::redis::reconnect::Reconnect;
+use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::redis::replicas::WriteOffset;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub struct RedisHealth {
     is_shedding: AtomicBool,
     is_near_watermark: AtomicBool,
     /// The connections for jobs.
-    reconnects: Mutex<Vec<Reconnect>>,
+    reconnects: Mutex<Vec<ConnectionHandle>>,
     /// Whether `refusal` or `read_only_since` may be set, so that the usual case needs no lock.
     has_refusal: AtomicBool,
     refusal: Mutex<Option<(Instant, Condition)>>,
@@ -56,7 +56,7 @@ impl RedisHealth {
     }
 
     /// Adds a connection for jobs.
-    pub(in crate::queue) fn add(&self, reconnect: Reconnect) {
+    pub(in crate::queue) fn add(&self, reconnect: ConnectionHandle) {
         self.connections().push(reconnect);
     }
 
@@ -76,7 +76,7 @@ impl RedisHealth {
     /// health check.
     pub(in crate::queue) fn lost_connections(&self) -> Condition {
         let reconnects = self.connections();
-        let lost: Vec<&Reconnect> =
+        let lost: Vec<&ConnectionHandle> =
             reconnects.iter().filter(|reconnect| !reconnect.is_up()).collect();
         let Some(first) = lost.first() else { return Condition::Ready };
         let note = format!(
@@ -96,7 +96,7 @@ impl RedisHealth {
 
     /// Records that another value holds the key of a job. It affects only the request of that job.
     pub(in crate::queue) fn key_conflict(&self) {
-        let note = "another value holds a key that a job needs; check the id counter of the queue";
+        let note = "a job's key already holds another value; check the id counter of the queue";
         self.set_refusal(Condition::Degraded(vec![note.to_owned()]));
     }
 
@@ -125,7 +125,7 @@ impl RedisHealth {
     /// Whether a batch that was not acknowledged for this reason may be logged as a warning.
     pub(in crate::queue) fn may_log(&self, kind: RedisError) -> bool {
         let mut failures = self.failures.lock();
-        let throttle = failures.entry(kind.word());
+        let throttle = failures.entry(kind.as_str());
         throttle.or_insert_with(|| LogThrottle::new(1, FAILURE_LOG_INTERVAL)).allows()
     }
 
@@ -150,7 +150,7 @@ impl RedisHealth {
         }
     }
 
-    pub(in crate::queue) fn connections(&self) -> MutexGuard<'_, Vec<Reconnect>> {
+    pub(in crate::queue) fn connections(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
         self.reconnects.lock()
     }
 }

@@ -152,8 +152,11 @@ impl Limits {
                     .push(format!("{setting} is {limit} bytes, which is too small for {purpose}"));
             }
         };
-        let body =
-            || format!("the jobs of a body of server.max_body ({max_body}): such requests get 413");
+        let body = || {
+            format!(
+                "jobs from a body as large as server.max_body ({max_body}): such requests get 413"
+            )
+        };
         compare(BULK, self.bulk, argument, body());
         compare(QUERY_BUFFER, self.query_buffer, argument, body());
         compare(

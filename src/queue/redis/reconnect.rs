@@ -22,7 +22,7 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A handle to the current connection.
 #[derive(Debug, Clone)]
-pub(in crate::queue) struct Reconnect {
+pub(in crate::queue) struct ConnectionHandle {
     connections: watch::Receiver<Option<Arc<RedisConnection>>>,
     status: Arc<Mutex<ConnectionStatus>>,
 }
@@ -35,7 +35,7 @@ struct ConnectionStatus {
     cause: String,
 }
 
-impl Reconnect {
+impl ConnectionHandle {
     /// Starts the reconnect loop on the current runtime. It ends when every clone is dropped.
     pub(in crate::queue) fn start(settings: &Arc<QueueSettings>, supervisor: &Supervisor) -> Self {
         let (sender, connections) = watch::channel(None);
@@ -54,7 +54,7 @@ impl Reconnect {
         latest: Instant,
     ) -> Option<Arc<RedisConnection>> {
         let is_usable = |connection: &Option<Arc<RedisConnection>>| {
-            connection.as_ref().is_some_and(|connection| !connection.is_given_up())
+            connection.as_ref().is_some_and(|connection| !connection.is_closing())
         };
         let usable = self.connections.wait_for(is_usable);
         let connection = tokio::time::timeout_at(latest, usable).await.ok()?.ok()?;
@@ -62,7 +62,7 @@ impl Reconnect {
     }
 
     pub(in crate::queue) fn is_up(&self) -> bool {
-        self.connections.borrow().as_ref().is_some_and(|connection| !connection.is_given_up())
+        self.connections.borrow().as_ref().is_some_and(|connection| !connection.is_closing())
     }
 
     /// Why there is no connection.

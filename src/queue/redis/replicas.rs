@@ -68,7 +68,7 @@ impl Replica {
             ONLINE | "" => return None,
             state => format!("is still loading the data ({state})"),
         };
-        Some(format!("replica {} {cause}: a failover to it loses jobs", self.address))
+        Some(format!("replica {} {cause}: a failover to it would lose jobs", self.address))
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!((replicas.in_sync(), replicas.out_of_sync()), (2, 3));
         assert_eq!(replicas.acknowledging(), Some(3));
         let faults: Vec<String> = replicas.faults().collect();
-        let loses = ": a failover to it loses jobs";
+        let loses = ": a failover to it would lose jobs";
         assert_eq!(
             faults,
             [

@@ -210,7 +210,7 @@ impl ServerInfo {
         notes.extend(self.replicas.faults());
         let version = self.string("redis_version").and_then(version);
         if version.is_some_and(|version| version < OLDEST_VERSION) {
-            notes.push("version is older than 6.2, which BullMQ recommends".to_owned());
+            notes.push("version is older than 6.2, the minimum that BullMQ recommends".to_owned());
         }
         notes
     }

@@ -220,7 +220,7 @@ impl Source {
 
     /// The modules from which it imports by absolute paths. Its tests do not count.
     fn imported_modules(&self, modules: &BTreeSet<String>) -> BTreeSet<String> {
-        let text = self.text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+        let text = self.without_tests().to_owned();
         let code =
             Self { name: self.name.clone(), text: text.replace("pub(in crate::", "pub(in ") };
         let mut imported = BTreeSet::new();
@@ -244,8 +244,18 @@ impl Source {
         self.code().any(|line| !after(&line, &path).is_empty())
     }
 
+    /// The text before the module with its tests. `#[cfg(test)] mod name;` is a file of its own.
+    fn without_tests(&self) -> &str {
+        let ends = self.text.match_indices("\n#[cfg(test)]\nmod ").map(|(at, _)| at);
+        let mut ends = ends.filter(|&at| {
+            let declaration = self.text[at..].lines().nth(2).unwrap_or_default();
+            declaration.ends_with('{')
+        });
+        ends.next().map_or(&self.text, |at| &self.text[..at])
+    }
+
     fn lines_without_tests(&self) -> usize {
-        self.text.split("\n#[cfg(test)]\nmod ").next().map_or(0, |code| code.lines().count())
+        self.without_tests().lines().count()
     }
 
     /// Its statements on one line each, without comments, so that a `use` over several lines is

@@ -14,8 +14,10 @@ const SHIPPED: &str = include_str!("../../../config/hookgate.toml");
 const CONFIGURATION: &str = "This page is generated from `config/hookgate.toml` and the code. \
     Durations are written `\"250ms\"`, `\"15s\"` or `\"5m\"`, sizes `\"256KiB\"` or `\"1MiB\"`. The \
     environment overrides any key: `HOOKGATE__SERVER__LISTEN` sets `server.listen`. An unknown key \
-    is a fault. [Install](../operating/install.md) says where the configuration and its secrets \
-    belong.";
+    is a fault. On SIGHUP `[auth.jwt]`, `[limits]`, `[queue.job]` and `telemetry.log` take effect \
+    at once, all other keys after a restart \
+    ([Reload](../operating/upgrades.md#reload-the-configuration)). \
+    [Install](../operating/install.md) says where the configuration and its secrets belong.";
 
 const METRICS: &str = "This page is generated from `/metrics` of the admin port. \
     [Monitoring](../operating/monitoring.md) says which of them to watch. No label names an \
@@ -72,6 +74,9 @@ struct Section {
 fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut above = String::new();
+    // Whether the comment above is about a key without a default. It may be about several of them,
+    // but not about a key with a default below them.
+    let mut is_about_key_without_default = false;
     for line in SHIPPED.lines() {
         let key_without_default = line.strip_prefix("# ").filter(|rest| {
             let key = rest.split(" = ").next().unwrap_or_default();
@@ -79,6 +84,10 @@ fn sections() -> Vec<Section> {
                 && !key.is_empty()
                 && key.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphabetic())
         });
+        if is_about_key_without_default && key_without_default.is_none() {
+            above.clear();
+            is_about_key_without_default = false;
+        }
         if line.is_empty() {
             above.clear();
         } else if let Some(name) = line.strip_prefix('[') {
@@ -92,8 +101,9 @@ fn sections() -> Vec<Section> {
             let (key, value) = assignment.split_once(" = ").expect("an assignment");
             let comment = joined(&above, trailing(value));
             sections.last_mut().expect("a section").keys.push((key.to_owned(), comment));
-            // A comment that is followed by several keys without a default is about all of them.
-            if key_without_default.is_none() {
+            if key_without_default.is_some() {
+                is_about_key_without_default = true;
+            } else {
                 above.clear();
             }
         } else if let Some(comment) = line.strip_prefix('#') {
@@ -138,8 +148,15 @@ fn wrapped(prose: &str) -> String {
     text
 }
 
+/// Prose in a cell of a table. Within backticks `<` is shown as it is.
 fn cell(prose: &str) -> String {
-    prose.replace('|', "\\|").replace('<', "&lt;")
+    let prose = prose.replace('|', "\\|");
+    let parts = prose.split('`').enumerate();
+    let parts = parts.map(|(index, part)| match index % 2 {
+        0 => part.replace('<', "&lt;"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 #[derive(Default)]

@@ -15,7 +15,7 @@ async fn a_replica_set_initiated_after_the_start_is_followed() {
     let mongo = Mongo::start_uninitiated(ports::free());
     let database = mongo.database().await;
     let app = App::build().mongo(&database).start_unready().await;
-    not_ready(&app, "not initialised").await;
+    not_ready(&app, "not initialized").await;
 
     mongo.initiate(&[mongo.port()]).await;
     mongo.writable().await;

@@ -285,8 +285,9 @@ async fn a_decompression_bomb_stays_within_its_limit() {
     }
     let more = peak(&app) - before;
     println!("at most {more} KiB more");
-    // Eight bodies as sent, and two decoders for each worker, of 24 MiB while their window grows.
-    assert!(more < 128 << 10, "{more} KiB more");
+    // Eight bodies as sent, two decoders for each worker of 24 MiB while their window grows, and
+    // windows that the allocator has not returned yet. Eight decoders at a time would use 192 MiB.
+    assert!(more < 160 << 10, "{more} KiB more");
 }
 
 /// Peak memory of the process, in KiB.

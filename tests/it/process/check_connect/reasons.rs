@@ -147,7 +147,7 @@ fn cases(ports: &Ports) -> [Case; 6] {
             format!("redis://127.0.0.1:{redis_tls}"),
             plain("127.0.0.1", mongo_tls),
             own,
-            ["", "a port that expects TLS does so"],
+            ["", "a port that requires TLS behaves like this"],
         ),
     ]
 }

@@ -82,8 +82,8 @@ async fn each_missing_right_of_the_script_is_reported() {
         ("zadd", "bull:workflow-runner:marker"),
         ("xadd", "bull:workflow-runner:events"),
     ] {
-        let right = format!("+{right}");
-        let words: Vec<&str> = all.split(' ').filter(|word| *word != right).collect();
+        let allowed = format!("+{right}");
+        let words: Vec<&str> = all.split(' ').filter(|word| *word != allowed).collect();
         let (code, found) = check(&redis, &words.join(" ")).await;
         assert_eq!(code, 1, "{right}: {found}");
         let expected = format!("{} {key}", right.to_uppercase());

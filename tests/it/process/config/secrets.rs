@@ -116,7 +116,8 @@ async fn white_space_around_an_environment_value_is_ignored() {
     let mut hookgate = Hookgate::start_in(config, surroundings).await;
     hookgate.config.set("server.listen", listen);
     hookgate.ready().await;
-    assert!(!hookgate.log().contains("warning"), "{}", hookgate.log());
+    // A warning would name the variable.
+    assert!(!hookgate.log().contains("HOOKGATE__"), "{}", hookgate.log());
 }
 
 /// Some editors write one at the start of every file.

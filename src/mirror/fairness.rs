@@ -53,13 +53,13 @@ impl View for SlowView {
         <[_; 2]>::default()
     }
 
-    fn loaded(&mut self, _: SlowExtras) {
+    fn on_load(&mut self, _: SlowExtras) {
         wait_for_other_task(&self.0);
     }
 
-    fn changed(&mut self, _: &DocumentKey, _: Option<&mut ()>) {}
+    fn on_change(&mut self, _: &DocumentKey, _: Option<&mut ()>) {}
 
-    fn published(&mut self, _: &[Writer; 2]) {}
+    fn on_publish(&mut self, _: &[Writer; 2]) {}
 }
 
 /// A mirror with a slow view, and what the other task sends when it runs.

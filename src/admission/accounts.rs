@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const PARTS: usize = 64;
 const PART_MASK: u64 = PARTS as u64 - 1;
 
-/// How long jobs count, in calls of [`UsageTable::sample`], which runs once a second.
+/// How long jobs count, in calls of [`Accounts::sample`], which runs once a second.
 const MINUTE: usize = 60;
 
 /// Requests in flight, and the bytes reserved for them.
@@ -28,7 +28,7 @@ pub(super) struct Amount {
 
 /// The account of one organization.
 #[derive(Debug)]
-pub(super) struct Usage {
+pub(super) struct Account {
     organization: OrganizationId,
     hash: u64,
     requests: AtomicUsize,
@@ -41,7 +41,7 @@ pub(super) struct Usage {
     is_heavy: AtomicBool,
 }
 
-impl Usage {
+impl Account {
     fn new(organization: &OrganizationId, hash: u64) -> Self {
         Self {
             organization: organization.clone(),
@@ -123,31 +123,31 @@ impl JobCount {
 
 /// The accounts of all organizations.
 #[derive(Debug)]
-pub(super) struct UsageTable {
-    parts: Box<[Mutex<HashTable<Arc<Usage>>>]>,
+pub(super) struct Accounts {
+    parts: Box<[Mutex<HashTable<Arc<Account>>>]>,
     /// Randomly seeded, so that a caller cannot choose ids whose hashes collide.
     hasher: DefaultHashBuilder,
 }
 
-impl Default for UsageTable {
+impl Default for Accounts {
     fn default() -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
         Self { parts, hasher: DefaultHashBuilder::default() }
     }
 }
 
-impl UsageTable {
+impl Accounts {
     /// Returns the account of an organization, and creates it if there is none.
-    pub(super) fn get_or_insert(&self, organization: &OrganizationId) -> Arc<Usage> {
+    pub(super) fn get_or_insert(&self, organization: &OrganizationId) -> Arc<Account> {
         let hash = self.hasher.hash_one(organization.as_str());
         // The hash table itself uses the lowest and the highest bits of the hash.
         let part = usize::try_from(hash >> 32 & PART_MASK).ok().and_then(|at| self.parts.get(at));
         let mut part = part.expect("there is a part for every hash").lock();
-        let is_same = |account: &Arc<Usage>| account.organization == *organization;
+        let is_same = |account: &Arc<Account>| account.organization == *organization;
         match part.entry(hash, is_same, |account| account.hash) {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(entry) => {
-                let account = Arc::new(Usage::new(organization, hash));
+                let account = Arc::new(Account::new(organization, hash));
                 Arc::clone(entry.insert(account).get())
             }
         }
@@ -208,7 +208,7 @@ impl UsageTable {
 
 /// Whether a request holds the account. No request can begin to while its part of the map is
 /// locked.
-fn is_in_use(account: &Arc<Usage>) -> bool {
+fn is_in_use(account: &Arc<Account>) -> bool {
     Arc::strong_count(account) > 1
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_idle_account_is_removed() {
-        let accounts = UsageTable::default();
+        let accounts = Accounts::default();
         let held = accounts.get_or_insert(&id(1));
         assert!(Arc::ptr_eq(&held, &accounts.get_or_insert(&id(1))));
         accounts.get_or_insert(&id(2)).add_jobs(1);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_full_table_keeps_only_accounts_in_use() {
-        let accounts = UsageTable::default();
+        let accounts = Accounts::default();
         (0..100).for_each(|number| accounts.get_or_insert(&id(number)).add_jobs(1));
         let _held = accounts.get_or_insert(&id(7));
         assert!(!accounts.sample(1, 0, 100));
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_organization_with_over_twice_the_jobs_of_others_is_heavy_for_a_minute() {
-        let accounts = UsageTable::default();
+        let accounts = Accounts::default();
         let [big, small, none] = [1, 2, 3].map(|number| accounts.get_or_insert(&id(number)));
         big.add_jobs(21);
         accounts.sample(1, 0, 10);

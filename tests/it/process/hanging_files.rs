@@ -46,7 +46,7 @@ async fn a_hanging_jwk_set_delays_nothing_else() {
     drop(held);
     until("the new set is read", async || is_accepted(NEW_SECRET).await).await;
     is_not_degraded(&app, "jwks_file").await;
-    assert_eq!(log_lines(&app, "file does not answer"), 1);
+    assert_eq!(log_lines(&app, "file access timed out"), 1);
 
     replace_by_fifo(&file);
     is_degraded(&app, "jwks_file").await;
@@ -171,7 +171,7 @@ async fn a_hanging_snapshot_delays_nothing_else() {
     let (build, database) = with_mongo(build).await;
     let app = build.start().await;
     assert_everything_else_works(&app, &database, "held").await;
-    assert_eq!(log_lines(&app, "file does not answer"), 1);
+    assert_eq!(log_lines(&app, "file access timed out"), 1);
     assert!(!Path::new(&file).exists());
     drop(held);
     until("the file is written", async || Path::new(&file).exists()).await;

@@ -78,7 +78,7 @@ fn a_key_for_no_configured_algorithm_gives_a_warning() {
 #[test]
 fn a_key_on_another_curve_gives_a_warning() {
     let files = Scratch::new("keys");
-    for (curve, name) in [("P-521", "P-521"), ("secp256k1", "another curve")] {
+    for (curve, name) in [("P-521", "P-521"), ("secp256k1", "a curve other")] {
         let curve = format!("ec_paramgen_curve:{curve}");
         let private = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", &curve]);
         let file = files.write("public.pem", public(&files, &private)).display().to_string();

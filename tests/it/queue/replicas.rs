@@ -167,7 +167,10 @@ async fn a_hung_replica_degrades_until_it_continues() {
     until("it is logged", async || app.hookgate.log().contains(logged)).await;
     replica.thaw();
     in_sync(&app, 1, 0).await;
-    assert_eq!(app.hookgate.log().matches(logged).count(), 1, "the line is logged once");
+    // Once for each change of the condition, not once a second. On a busy machine the condition may
+    // change more than once.
+    let lines = app.hookgate.log().matches(logged).count();
+    assert!(lines <= 3, "{lines} lines");
 }
 
 /// Replicas that lag by seconds are compared with what was written before, at any rate of writes.

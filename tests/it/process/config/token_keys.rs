@@ -114,7 +114,11 @@ fn private_and_short_keys_are_faults() {
             "1024 bits",
         ),
         ("another kind of key", openssl(&["genpkey", "-algorithm", "X25519"]), "private key"),
-        ("no key", "-----BEGIN X-----\nAAAA\n-----END X-----\n".to_owned(), "no public key"),
+        (
+            "no key",
+            "-----BEGIN X-----\nAAAA\n-----END X-----\n".to_owned(),
+            "EC or Ed25519 public key",
+        ),
     ];
     for (what, pem, reason) in rows {
         let file = files.write("key.pem", pem).display().to_string();

@@ -48,6 +48,10 @@ unit:
 it name="":
     cargo test --test it --no-fail-fast -- {{ name }}
 
+# Follows docs/start.md as it is printed, with the program that the tests have built.
+start:
+    scripts/check-start
+
 # Runs the demo with the optimized program, because that is what people run.
 demo:
     scripts/demo --once --release

@@ -35,7 +35,7 @@ pages:
 
 # Checks the scripts of every language.
 scripts:
-    shellcheck -x scripts/demo scripts/instructions scripts/optimize scripts/processes.sh scripts/setup scripts/test loadtest/run .ci/run
+    shellcheck -x $(git grep -Il '^#!/usr/bin/env bash') $(git ls-files '*.sh')
     for module in $(git ls-files '*.mjs' 'config/compose/*.js'); do node --check "$module"; done
     node --test loadtest/k6/reading.test.mjs
     for module in $(git grep -Il '^#!/usr/bin/env python3' -- . ; git ls-files '*.py'); do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$module"; done

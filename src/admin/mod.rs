@@ -11,7 +11,7 @@ pub use crate::admin::hosts::Hosts;
 pub use crate::admin::metrics_page::MetricsPage;
 
 use crate::admin::connections::{AdminConnections, MAX_AGE, PATIENCE, TrackedAdminStream};
-use crate::http::acceptor::Acceptor;
+use crate::http::acceptor::{Acceptor, BACKLOG};
 use crate::metrics::Metrics;
 use crate::mirror::Freshness;
 use crate::process::heartbeat::Heartbeat;
@@ -45,9 +45,6 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Bytes of a head at most, and of buffered answers that the client does not read, except for the
 /// last one.
 const BUFFERED_BYTES: usize = 32 << 10;
-
-/// Connections that the kernel queues before they are accepted.
-const BACKLOG: i32 = 4096;
 
 /// The section `[admin]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -77,12 +77,14 @@ impl Launch {
                 _ = stopped => None,
             }
         });
-        if let Some(Ok(config)) = loaded {
-            return Some(Ok((self, config)));
-        }
+        let failed = match loaded {
+            Some(Ok(config)) => return Some(Ok((self, config))),
+            Some(Err(faults)) => Some(Err(faults)),
+            None => None,
+        };
         // Dropping the runtime would wait for a file that hangs.
         self.runtime.shutdown_background();
-        loaded?.err().map(Err)
+        failed
     }
 
     /// Runs the service until a signal stops it. SIGHUP reloads the configuration from `path`.

@@ -2,12 +2,13 @@
 
 use crate::auth::jwt::{Claims, JwtSettings, Token, Verified, Verifier};
 use crate::auth::refusal::AuthRefusal;
+use crate::process::unix_time;
 use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Bytes of all cached tokens at most. Beyond it, rarely used tokens are evicted.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -98,5 +99,5 @@ impl Tokens {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    unix_time::since_epoch(SystemTime::now()).as_secs()
 }

@@ -82,16 +82,19 @@ impl Config {
 
     /// All keys with their defaults. A test compares `config/hookgate.toml` with them.
     pub fn known_keys() -> BTreeMap<String, Option<toml::Value>> {
-        let mut settings = Settings::default();
-        Self::read_sections(&mut settings);
-        settings.known().clone()
+        Self::defaults().known().clone()
     }
 
     /// Returns the bounds of the keys that have some. `docs/reference/configuration.md` shows them.
     pub fn bounds() -> BTreeMap<String, String> {
+        Self::defaults().bounds().clone()
+    }
+
+    /// Reads every section of an empty configuration.
+    fn defaults() -> Settings {
         let mut settings = Settings::default();
         Self::read_sections(&mut settings);
-        settings.bounds().clone()
+        settings
     }
 
     fn read_sections(settings: &mut Settings) -> Self {

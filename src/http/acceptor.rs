@@ -9,6 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
+/// Connections that the kernel queues before they are accepted. The kernel queues fewer if
+/// `net.core.somaxconn` is lower.
+pub(crate) const BACKLOG: i32 = 4096;
+
 /// The pause after an error. The usual cause is that the process has no file descriptor or memory
 /// for another connection.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);

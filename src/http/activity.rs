@@ -36,6 +36,11 @@ impl Phase {
         let phase = Self::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
         phase.expect("the word holds a phase")
     }
+
+    /// Whether no request is in progress and the connection is not being evicted.
+    fn is_idle(self) -> bool {
+        !matches!(self, Self::Answering | Self::Evicted)
+    }
 }
 
 /// The phase of a connection and when it began. The members are atomics because the reader below
@@ -84,16 +89,15 @@ impl Activity {
     /// eviction.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let word = self.word.load(Ordering::Relaxed);
-        let is_idle = !matches!(Phase::from_word(word), Phase::Answering | Phase::Evicted);
-        is_idle.then(|| self.since_word(word))
+        Phase::from_word(word).is_idle().then(|| self.since_word(word))
     }
 
     /// Evicts the connection if it has been idle since `since`, and returns whether it did. No
     /// request begins after that. Any thread may call this.
     pub(crate) fn evict(&self, since: Instant) -> bool {
         self.change(|word| {
-            let is_idle = !matches!(Phase::from_word(word), Phase::Answering | Phase::Evicted);
-            (is_idle && self.since_word(word) == since).then_some(word & !7 | Phase::Evicted as u64)
+            (Phase::from_word(word).is_idle() && self.since_word(word) == since)
+                .then_some(word & !7 | Phase::Evicted as u64)
         })
     }
 

@@ -1,6 +1,6 @@
 //! The ingress port: binds it and serves its connections.
 
-use crate::http::acceptor::{AcceptedStream, Acceptor};
+use crate::http::acceptor::{AcceptedStream, Acceptor, BACKLOG};
 use crate::http::activity::Activity;
 use crate::http::closing::ConnectionLimits;
 use crate::http::connection::ConnectionHandler;
@@ -16,10 +16,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
-
-/// Connections that the kernel queues before they are accepted. The kernel queues fewer if
-/// `net.core.somaxconn` is lower.
-const BACKLOG: i32 = 4096;
 
 /// A bound socket. Every worker has its own on the same port, and the kernel distributes the
 /// connections among them.

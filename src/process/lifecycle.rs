@@ -21,6 +21,11 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Ready without notes, degraded with some.
+    pub fn from_notes(notes: Vec<String>) -> Self {
+        if notes.is_empty() { Self::Ready } else { Self::Degraded(notes) }
+    }
+
     /// Merges two conditions of one part: the worse one, with the notes of both if both are
     /// degraded.
     #[must_use]

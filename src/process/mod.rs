@@ -14,4 +14,5 @@ pub mod printable;
 pub mod supervisor;
 pub mod text_file;
 pub mod tls_roots;
+pub mod unix_time;
 pub mod watched_file;

@@ -46,8 +46,7 @@ impl ChaosProxy {
 
     /// A proxy in front of any server on 127.0.0.1.
     pub async fn before_port(redis_port: u16, seed: u64) -> Self {
-        let port = ports::free();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
+        let (port, listener) = ports::listen().await;
         let shared = Arc::new(Shared::new(redis_port, seed));
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Self { port, shared, acceptor }

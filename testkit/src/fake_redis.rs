@@ -103,8 +103,7 @@ pub struct FakeRedis {
 
 impl FakeRedis {
     pub async fn before(redis: &Redis) -> Self {
-        let port = ports::free();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
+        let (port, listener) = ports::listen().await;
         let shared = Arc::new(Shared { real: redis.port(), state: Mutex::default() });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Self { port, shared, acceptor }

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
 
 static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
 
@@ -21,6 +22,13 @@ pub fn free() -> u16 {
     let (socket, port) = hold().expect("a free port");
     HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
     port
+}
+
+/// A free port and a listener on it, for a double that accepts connections itself.
+pub(crate) async fn listen() -> (u16, TcpListener) {
+    let port = free();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
+    (port, listener)
 }
 
 fn hold() -> io::Result<(Socket, u16)> {

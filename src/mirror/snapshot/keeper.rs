@@ -140,12 +140,8 @@ impl Keeper {
             let longest = humantime::format_duration(LONGEST_AGE);
             format!("no snapshot has been written for more than {longest}")
         });
-        let notes: Vec<String> = old.into_iter().chain(problem.clone()).collect();
-        self.reporter.set(if notes.is_empty() {
-            Condition::Ready
-        } else {
-            Condition::Degraded(notes)
-        });
+        let notes = old.into_iter().chain(problem.clone()).collect();
+        self.reporter.set(Condition::from_notes(notes));
     }
 
     fn file(&self) -> &Path {

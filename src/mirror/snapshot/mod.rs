@@ -15,6 +15,7 @@ use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::varint::{push_bytes, take_bytes};
 use crate::mirror::index::writer::Entry;
 use crate::process::file_access;
+use crate::process::unix_time;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use std::collections::HashMap;
@@ -76,7 +77,7 @@ impl Contents {
         let mut out = SummedWriter { out, sum: Context::new(&SHA256) };
         out.write_all(MAGIC)?;
         out.write_all(&self.source.0)?;
-        out.write_all(&milliseconds(now).to_le_bytes())?;
+        out.write_all(&unix_time::milliseconds(now).to_le_bytes())?;
         for Table { name, map, .. } in &self.tables {
             write_table(&mut out, name, map)?;
         }
@@ -267,9 +268,4 @@ impl<'a> Iterator for Entries<'a> {
         self.rest = rest;
         Some((key, Posting { document, data }))
     }
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,12 +4,13 @@
 use crate::metrics::{Metrics, RedisError};
 use crate::process::backoff::Backoff;
 use crate::process::failpoint;
+use crate::process::unix_time;
 use crate::queue::batch::isolation::{Isolation, Refusal};
 use crate::queue::batch::pending::{PendingCaller, PendingRequest};
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
-    FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary, unix_milliseconds,
+    FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary,
 };
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::outcome::{Added, EnqueueError, Enqueued};
@@ -19,6 +20,7 @@ use crate::queue::redis::limits::ExceededLimit;
 use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -155,7 +157,7 @@ impl Delivery {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let failure = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
         let mut state = DeliveryState { failure, broken_connections: 0 };
-        let timestamp = unix_milliseconds();
+        let timestamp = unix_time::milliseconds(SystemTime::now());
         let mut number = None;
         let mut redis_deadline = None;
         while let Some(connection) = reconnect.connection(latest).await {

@@ -8,10 +8,11 @@
 
 use crate::metrics::RedisError;
 use crate::process::backoff::Backoff;
+use crate::process::unix_time;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
-    FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary, unix_milliseconds,
+    FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary,
 };
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::outcome::Enqueued;
@@ -22,6 +23,7 @@ use crate::queue::redis::reconnect::ConnectionHandle;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -194,7 +196,7 @@ impl Isolation {
         let attempt = Attempt {
             number: &number,
             deadline: connection.clock().at(latest),
-            timestamp: unix_milliseconds(),
+            timestamp: unix_time::milliseconds(SystemTime::now()),
             requests: part,
             is_withdrawal: false,
         };

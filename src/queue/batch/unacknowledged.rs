@@ -3,7 +3,7 @@
 use crate::metrics::RedisError;
 use crate::queue::outcome::Enqueued;
 use crate::queue::redis::health::RedisHealth;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Bounds of the backoff between two attempts of a batch that Redis refuses temporarily.
 pub(in crate::queue) const FIRST_BACKOFF: Duration = Duration::from_millis(20);
@@ -33,9 +33,4 @@ pub(in crate::queue) fn is_momentary(kind: RedisError, health: &RedisHealth) -> 
         RedisError::ReadOnly => health.record_read_only(),
         _ => false,
     }
-}
-
-pub(in crate::queue) fn unix_milliseconds() -> u64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! Encodes the jobs of a request.
 
 use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
+use crate::process::unix_time;
 use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::bullmq::trace::TraceContext;
@@ -165,15 +166,14 @@ fn append_once(
 
 /// Appends the data from the payload to the end.
 fn append_tail(buffer: &mut Vec<u8>, request: &EnqueueRequest<'_>) {
-    let since_epoch =
-        request.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let received_at = unix_time::milliseconds(request.received_at);
     let [before, after] = &request.payload;
     buffer.extend_from_slice(before);
     buffer.extend_from_slice(after);
     buffer.extend_from_slice(br#"},"requestId":"#);
     append_json(buffer, request.id.as_str());
     buffer.extend_from_slice(br#","receivedAt":"#);
-    buffer.extend_from_slice(since_epoch.as_millis().to_string().as_bytes());
+    buffer.extend_from_slice(received_at.to_string().as_bytes());
     buffer.push(b'}');
 }
 

@@ -73,11 +73,7 @@ impl MissingPermissions {
         if !refusing.is_empty() {
             return Condition::NotReady(notes(refusing).collect::<Vec<_>>().join("; "));
         }
-        if silent.is_empty() {
-            Condition::Ready
-        } else {
-            Condition::Degraded(notes(silent).collect())
-        }
+        Condition::from_notes(notes(silent).collect())
     }
 }
 

@@ -161,8 +161,7 @@ impl ServerInfo {
         if let Some(reason) = self.refuses_jobs(settings, is_shedding) {
             return Condition::NotReady(reason);
         }
-        let notes = self.notes();
-        if notes.is_empty() { Condition::Ready } else { Condition::Degraded(notes) }
+        Condition::from_notes(self.notes())
     }
 
     /// Why jobs are refused or not acknowledged.

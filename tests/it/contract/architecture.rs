@@ -328,31 +328,10 @@ fn members(group: &str) -> Vec<&str> {
 }
 
 /// `a::b` names `a`; `{a::b, c::{d, e}}` names `a` and `c`.
-fn first_names(path: &str) -> BTreeSet<String> {
-    let word = |text: &str| -> String {
-        text.trim().chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect()
-    };
-    let Some(group) = path.strip_prefix('{') else {
-        return BTreeSet::from([word(path)]);
-    };
-    let mut names = BTreeSet::new();
-    let (mut depth, mut begin) = (0, 0);
-    for (at, char) in group.char_indices() {
-        match char {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                names.insert(word(&group[begin..at]));
-                begin = at + 1;
-                if char == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    names.remove("");
-    names
+fn first_names(tree: &str) -> BTreeSet<String> {
+    let paths = full_paths(tree);
+    let first = |path: &String| path.split("::").next().unwrap_or_default().to_owned();
+    paths.iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
 fn sources() -> Vec<Source> {

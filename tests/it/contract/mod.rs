@@ -2,6 +2,7 @@
 
 mod accept;
 mod architecture;
+mod dependencies;
 mod deployment;
 mod fuzz_corpus;
 mod openapi;

@@ -38,6 +38,7 @@ scripts:
     shellcheck -x $(git grep -Il '^#!/usr/bin/env bash') $(git ls-files '*.sh')
     for module in $(git ls-files '*.mjs' 'config/compose/*.js'); do node --check "$module"; done
     node --test loadtest/k6/reading.test.mjs
+    node tests/workflows/lint.mjs .github/workflows/*.yml
     for module in $(git grep -Il '^#!/usr/bin/env python3' -- . ; git ls-files '*.py'); do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$module"; done
 
 # Runs the unit tests.

@@ -34,6 +34,7 @@ pub mod ids;
 pub mod metrics;
 pub mod settings;
 pub mod process;
+pub mod files;
 pub mod logging;
 
 /// Version and git commit.

@@ -1,4 +1,4 @@
-//! Look-ups from two threads at a time, without changes and during many.
+//! Lookups from two threads at a time, without changes and during many.
 
 use crate::contenders::{Index, Plain, change, look_up};
 use crate::meter::{median, own_time_of};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const READERS: [u64; 2] = [0, 1];
-/// Look-ups in one group: few, so that the names are in the cache like those of a request.
+/// Lookups in one group: few, so that the names are in the cache like those of a request.
 const LOOK_UPS: u64 = 1024;
 /// Changes of one batch, and the time from one batch to the next: 2,000 changes a second.
 const BATCH: u64 = 20;
@@ -22,7 +22,7 @@ const CHANGING: u64 = 10;
 /// A version of webhooks that does not exist.
 const NEVER: u64 = 0xfff;
 
-/// Nanoseconds of CPU time of one look-up.
+/// Nanoseconds of CPU time of one lookup.
 #[derive(Clone, Copy)]
 pub struct Cost {
     pub index: f64,
@@ -36,7 +36,7 @@ pub struct Case {
     pub is_changing: bool,
 }
 
-/// How look-ups follow each other.
+/// How lookups follow each other.
 #[derive(Clone, Copy)]
 pub enum Pace {
     /// Each begins when the one before has ended, as if the rest of a request were between them.

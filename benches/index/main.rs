@@ -1,4 +1,4 @@
-//! The cost of the index of triggers, in one run: look-ups compared with a plain `HashMap` of the
+//! The cost of the index of triggers, in one run: lookups compared with a plain `HashMap` of the
 //! same keys and hasher, memory compared with the bytes of the names in it, changes, and loads.
 //!
 //! ```text
@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Costs are CPU time and not elapsed time, so that other load on the machine disturbs little. They
-//! include the counting of allocated bytes. A look-up reads the workflow and its nodes, and the
+//! include the counting of allocated bytes. A lookup reads the workflow and its nodes, and the
 //! names that it looks up are in the cache, like those of a request. It begins when the one before
 //! has ended; for the last column the processor may begin it while it waits for the memory of the
-//! one before. Names count as the strings that they encode. The run fails if a look-up has a wrong
+//! one before. Names count as the strings that they encode. The run fails if a lookup has a wrong
 //! result.
 #![expect(unreachable_pub, reason = "pub marks items for other files of this benchmark")]
 #![expect(clippy::print_stdout, reason = "the benchmark prints a table")]
@@ -130,7 +130,7 @@ impl Memory {
 
 fn look_ups(sizes: &[u64]) {
     println!(
-        "\n| triggers | look-up | changes a second | index, ns | `HashMap`, ns | ratio | ratio in a row |\n\
+        "\n| triggers | lookup | changes a second | index, ns | `HashMap`, ns | ratio | ratio in a row |\n\
          |--:|---|--:|--:|--:|--:|--:|"
     );
     for &size in sizes {

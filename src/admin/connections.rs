@@ -1,8 +1,8 @@
-//! The connections of the admin port: a fixed number of places, which cannot be occupied
+//! The connections of the admin port: a fixed number of slots, which cannot be occupied
 //! permanently.
 //!
 //! An unanswered health check makes an orchestrator kill the process. So every new connection is
-//! accepted. If no place is free, the connection that has made no progress for longest is closed.
+//! accepted. If no slot is free, the connection that has made no progress for longest is closed.
 //! Progress means that the client reads answers: a head that arrives slowly is no progress, and
 //! neither are requests whose answers are not read.
 
@@ -22,9 +22,9 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may make no progress: during a head, between requests, and while an answer
 /// is written.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const MAX_STALL: Duration = Duration::from_secs(10);
 
-/// The maximum age of a connection. Then it shuts down gracefully, within [`PATIENCE`].
+/// The maximum age of a connection. Then it shuts down gracefully, within [`MAX_STALL`].
 pub(super) const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// How long a new connection without an answer has priority over all others: its request is on the
@@ -35,7 +35,7 @@ const PRIORITY_TIME: Duration = Duration::from_secs(1);
 const PROTECTED_TIME: Duration = Duration::from_millis(20);
 
 /// How long to wait if no connection can be closed.
-const PAUSE: Duration = Duration::from_millis(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The open connections.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl AdminConnections {
         F: Future<Output = ()> + Send + 'static,
     {
         while !self.make_room() {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
         let progress = Arc::new(Progress::new());
         let tracked = TrackedAdminStream { stream, progress: Arc::clone(&progress) };
@@ -65,7 +65,7 @@ impl AdminConnections {
         self.0.push(AdminConnection { progress, task });
     }
 
-    /// Closes a connection if no place is free. Returns whether there is a free place now.
+    /// Closes a connection if no slot is free. Returns whether there is a free slot now.
     fn make_room(&mut self) -> bool {
         self.0.retain(|connection| !connection.task.is_finished());
         if self.0.len() < MAX_CONNECTIONS {

@@ -10,7 +10,7 @@ mod status;
 pub use crate::admin::hosts::Hosts;
 pub use crate::admin::metrics_page::MetricsPage;
 
-use crate::admin::connections::{AdminConnections, MAX_AGE, PATIENCE, TrackedAdminStream};
+use crate::admin::connections::{AdminConnections, MAX_AGE, MAX_STALL, TrackedAdminStream};
 use crate::http::acceptor::{Acceptor, BACKLOG};
 use crate::metrics::Metrics;
 use crate::mirror::Freshness;
@@ -100,7 +100,7 @@ pub async fn serve(
     }
 }
 
-/// Serves a connection until it is closed, makes no progress for [`PATIENCE`], or reaches its
+/// Serves a connection until it is closed, makes no progress for [`MAX_STALL`], or reaches its
 /// maximum age.
 async fn serve_connection(stream: TrackedAdminStream, admin: Arc<Admin>) {
     let progress = stream.progress();
@@ -116,7 +116,7 @@ async fn serve_connection(stream: TrackedAdminStream, admin: Arc<Admin>) {
     let old_at = progress.opened() + MAX_AGE;
     let mut end_at = old_at;
     loop {
-        let until = end_at.min(progress.last() + PATIENCE);
+        let until = end_at.min(progress.last() + MAX_STALL);
         tokio::select! {
             biased;
             // An error here is caused by the client.
@@ -124,12 +124,12 @@ async fn serve_connection(stream: TrackedAdminStream, admin: Arc<Admin>) {
             () = tokio::time::sleep_until(until) => {}
         }
         let now = Instant::now();
-        if now >= progress.last() + PATIENCE || now >= old_at + PATIENCE {
+        if now >= progress.last() + MAX_STALL || now >= old_at + MAX_STALL {
             return;
         }
         if now >= old_at {
             connection.as_mut().graceful_shutdown();
-            end_at = old_at + PATIENCE;
+            end_at = old_at + MAX_STALL;
         }
     }
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Parts of the map, each with its own lock.
-const PARTS: usize = 64;
-const PART_MASK: u64 = PARTS as u64 - 1;
+const LOCKS: usize = 64;
+const LOCK_MASK: u64 = LOCKS as u64 - 1;
 
 /// How long jobs count, in calls of [`Accounts::sample`], which runs once a second.
-const MINUTE: usize = 60;
+const SAMPLES_KEPT: usize = 60;
 
 /// Requests in flight, and the bytes reserved for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl JobCount {
     /// seconds.
     fn last_minute(&self, second: usize) -> usize {
         let previous = self.previous.load(Ordering::Relaxed);
-        self.current.load(Ordering::Relaxed) * MINUTE + previous * (MINUTE - second)
+        self.current.load(Ordering::Relaxed) * SAMPLES_KEPT + previous * (SAMPLES_KEPT - second)
     }
 
     fn is_empty(&self) -> bool {
@@ -131,7 +131,7 @@ pub(super) struct Accounts {
 
 impl Default for Accounts {
     fn default() -> Self {
-        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        let parts = (0..LOCKS).map(|_| Mutex::default()).collect();
         Self { parts, hasher: DefaultHashBuilder::default() }
     }
 }
@@ -141,7 +141,7 @@ impl Accounts {
     pub(super) fn get_or_insert(&self, organization: &OrganizationId) -> Arc<Account> {
         let hash = self.hasher.hash_one(organization.as_str());
         // The hash table itself uses the lowest and the highest bits of the hash.
-        let part = usize::try_from(hash >> 32 & PART_MASK).ok().and_then(|at| self.parts.get(at));
+        let part = usize::try_from(hash >> 32 & LOCK_MASK).ok().and_then(|at| self.parts.get(at));
         let mut part = part.expect("there is a part for every hash").lock();
         let is_same = |account: &Arc<Account>| account.organization == *organization;
         match part.entry(hash, is_same, |account| account.hash) {
@@ -157,7 +157,7 @@ impl Accounts {
     /// runs once a second; `tick` is the number of the call. If more than `max` accounts remain,
     /// all those without a request in flight are removed. Returns whether that happened.
     pub(super) fn sample(&self, tick: usize, now: u64, max: usize) -> bool {
-        let second = tick % MINUTE;
+        let second = tick % SAMPLES_KEPT;
         let (mut jobs, mut organizations, mut left) = (0_usize, 0_usize, 0);
         for part in &self.parts {
             let mut part = part.lock();

@@ -28,7 +28,7 @@ pub(super) enum UserLookup {
     StaleIndex,
 }
 
-/// All users, for look-ups.
+/// All users, for lookups.
 #[derive(Debug)]
 pub struct Callers {
     /// Users by id.
@@ -83,7 +83,8 @@ impl Callers {
     }
 
     fn lookup(&self, map: &ShardedIndex, key: IndexKey<'_>) -> UserLookup {
-        let found = map.lookup(key, &self.freshness, |postings| postings.and_then(known));
+        let found =
+            map.lookup(key, &self.freshness, |postings| postings.and_then(user_of_postings));
         found.map_or(UserLookup::StaleIndex, |found| found.unwrap_or(UserLookup::NotFound))
     }
 }
@@ -94,7 +95,7 @@ pub(super) const OWNERS: &str = "owners";
 
 /// Returns the user that a posting list represents, active or disabled; `None` if the users of the
 /// list have several organizations, or if a posting cannot be read.
-pub(super) fn known(postings: Postings<'_>) -> Option<UserLookup> {
+pub(super) fn user_of_postings(postings: Postings<'_>) -> Option<UserLookup> {
     let StoredUser { user, organization, is_active } = representative(postings)?;
     if !is_active {
         return Some(UserLookup::Disabled);

@@ -3,9 +3,9 @@
 
 use crate::auth::callers::KeyDigest;
 use crate::auth::token_cache::Tokens;
+use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::metrics::Metrics;
 use crate::process::lifecycle::{Condition, Reporter};
-use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -106,13 +106,13 @@ impl WatchedJwks {
         let new = settings.with_jwks(&json, self.file.path())?;
         let Some(set) = new.jwks() else { return Ok(()) };
         if self.read.replace(set.digest) != Some(set.digest) {
-            metrics.jwks.skipped_keys.increment(set.left_out);
+            metrics.jwks.skipped_keys.increment(set.skipped);
         }
         // The keys are the same, so the cache of verified tokens stays valid.
         if settings.jwks().is_some_and(|old| old.digest == set.digest) {
             return Ok(());
         }
-        tracing::info!(keys = set.usable(), left_out = set.left_out, "JWK set loaded");
+        tracing::info!(keys = set.usable(), skipped = set.skipped, "JWK set loaded");
         let known = settings.warnings();
         let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));
         new_warnings.for_each(|warning| tracing::warn!("{warning}"));

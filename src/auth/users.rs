@@ -1,6 +1,8 @@
 //! Reading users from their documents, and filing them by id and by API key.
 
-use crate::auth::callers::{Callers, KeyDigest, OWNERS, StoredUser, USERS, digest_of, known};
+use crate::auth::callers::{
+    Callers, KeyDigest, OWNERS, StoredUser, USERS, digest_of, user_of_postings,
+};
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::View;
@@ -8,7 +10,7 @@ use crate::mirror::document::{DocumentKey, IdString, Malformed, field, identifie
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
-use crate::mirror::left_out::LeftOut;
+use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
 use bson::{Document, RawBsonRef, RawDocument, doc};
@@ -65,7 +67,7 @@ impl UsersSettings {
 const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The number of users with conflicting keys that `hookgate check` names.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Files users by their ids, and by the digests of their API keys.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl UsersView {
         let owners = &self.callers.owners;
         self.conflicts.retain(|key| {
             owners.read(IndexKey::new(key), |accounts| {
-                accounts.is_some_and(|accounts| known(accounts).is_none())
+                accounts.is_some_and(|accounts| user_of_postings(accounts).is_none())
             })
         });
         if self.conflicts.len() > before && self.log_throttle.allows() {
@@ -111,9 +113,9 @@ impl UsersView {
         self.metrics.index_conflicting_api_keys.set(self.conflicts.len() as f64);
     }
 
-    /// The digests of a user's keys, and the malformed ones, which are left out alone.
-    fn digests(&self, document: &RawDocument) -> (Vec<KeyDigest>, LeftOut) {
-        let mut keys = (Vec::new(), LeftOut::default());
+    /// The digests of a user's keys, and the malformed ones, which are skipped alone.
+    fn digests(&self, document: &RawDocument) -> (Vec<KeyDigest>, SkippedParts) {
+        let mut keys = (Vec::new(), SkippedParts::default());
         match field(document, &self.settings.api_key_field) {
             Ok(None) => {}
             Ok(Some(RawBsonRef::Array(array))) => {
@@ -132,7 +134,7 @@ impl UsersView {
     /// in another encoding.
     fn add_key(
         &self,
-        (digests, left_out): &mut (Vec<KeyDigest>, LeftOut),
+        (digests, skipped): &mut (Vec<KeyDigest>, SkippedParts),
         index: usize,
         key: Result<RawBsonRef<'_>, Malformed>,
     ) {
@@ -144,7 +146,7 @@ impl UsersView {
         match digest {
             Ok(digest) => digests.extend(digest),
             Err(fault) => {
-                left_out.add(|| format!("API key no. {}", index + 1), Some(fault));
+                skipped.add(|| format!("API key no. {}", index + 1), Some(fault));
             }
         }
     }
@@ -167,7 +169,7 @@ pub struct UserRecord {
     organization: OrganizationId,
     is_active: bool,
     keys: Vec<KeyDigest>,
-    left_out: LeftOut,
+    skipped: SkippedParts,
 }
 
 impl View for UsersView {
@@ -193,7 +195,7 @@ impl View for UsersView {
 
     fn read(&self, document: &RawDocument) -> Result<UserRecord, Malformed> {
         identifier(document, "_id", UserId::new)?;
-        let (mut keys, left_out) = self.digests(document);
+        let (mut keys, skipped) = self.digests(document);
         keys.sort_unstable();
         keys.dedup();
         Ok(UserRecord {
@@ -204,12 +206,12 @@ impl View for UsersView {
             )?,
             is_active: is_active(document, &self.settings.active_field)?,
             keys,
-            left_out,
+            skipped,
         })
     }
 
-    fn left_out(record: &UserRecord) -> LeftOut {
-        record.left_out.clone()
+    fn skipped(record: &UserRecord) -> SkippedParts {
+        record.skipped.clone()
     }
 
     fn entries(document: &DocumentKey, record: UserRecord) -> [Vec<Entry>; 2] {
@@ -255,7 +257,7 @@ impl View for UsersView {
         }
         users.sort();
         users.dedup();
-        users.truncate(NAMED);
+        users.truncate(MAX_NAMED);
         let count = self.conflicts.len();
         let users = users.join(", ");
         vec![format!(

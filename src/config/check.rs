@@ -4,11 +4,11 @@
 use crate::auth::{Callers, UsersView};
 use crate::config::Config;
 use crate::config::memory_budget::MemoryBudget;
+use crate::logging::printable::printable;
 use crate::metrics::Metrics;
 use crate::mirror::file;
 use crate::mirror::mongo::Mongo;
 use crate::process::findings::Findings;
-use crate::process::printable::printable;
 use crate::queue;
 use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowsView};
@@ -62,7 +62,7 @@ impl CheckReport {
     pub async fn connect(&mut self, config: &Config) {
         let (documents, redis) = tokio::join!(
             Box::pin(check_documents(config)),
-            Box::pin(queue::probe(&config.queue, config.server.body.max_body))
+            Box::pin(queue::survey(&config.queue, config.server.body.max_body))
         );
         self.ok = documents.are_good() && redis.are_good();
         self.redis = Some(redis);
@@ -87,11 +87,11 @@ async fn check_documents(config: &Config) -> Findings {
     let callers = Arc::new(Callers::new(staleness));
     let users = UsersView::new(config.users.clone(), &callers, metrics);
     match config.triggers.source {
-        DocumentSource::File => file::probe(&config.triggers.file, workflows, users),
+        DocumentSource::File => file::survey(&config.triggers.file, workflows, users),
         DocumentSource::MongoDb => {
             let workflows = (config.triggers.collection.as_str(), workflows);
             let users = (config.users.collection.as_str(), users);
-            Mongo::new(config.mongodb.clone()).probe(workflows, users).await
+            Mongo::new(config.mongodb.clone()).survey(workflows, users).await
         }
     }
 }

@@ -6,7 +6,7 @@
 //! and rounded up. The index is not included, because its size depends on the documents.
 
 use crate::config::Config;
-use crate::process::file_access;
+use crate::files::file_access;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::fs;
@@ -26,7 +26,7 @@ const BASE: u64 = 128 * MEBIBYTE;
 /// Cost of an HTTP/1.1 connection: 64 KiB for the part of a head that has arrived, 64 KiB for an
 /// answer that the caller does not read, and its own state. Heads of admitted requests count in
 /// `limits.in_flight_bytes`.
-const CONNECTION: u64 = 144 * KIBIBYTE;
+const PER_CONNECTION: u64 = 144 * KIBIBYTE;
 
 /// Cost of a TLS connection, which may use HTTP/2: the buffers of TLS, a head that is being decoded
 /// (110 KiB for a thousand empty fields), frames, and the last 12 KiB of each of 100 answers that
@@ -34,7 +34,7 @@ const CONNECTION: u64 = 144 * KIBIBYTE;
 const TLS_CONNECTION: u64 = 1536 * KIBIBYTE;
 
 /// Cost of a request in flight, in addition to the bytes that it has reserved.
-const REQUEST: u64 = 16 * KIBIBYTE;
+const PER_REQUEST: u64 = 16 * KIBIBYTE;
 
 /// Cost of a reserved byte: it is copied once on its way to Redis, and the allocator has overhead.
 const PER_BYTE: u64 = 2;
@@ -83,13 +83,13 @@ impl MemoryBudget {
 
     fn from_config(config: &Config) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let connection = if config.server.tls.is_some() { TLS_CONNECTION } else { CONNECTION };
+        let connection = if config.server.tls.is_some() { TLS_CONNECTION } else { PER_CONNECTION };
         let workers = count(config.server.workers());
         let per_worker = DECODERS + PARSER_PER_BYTE * count(config.server.body.max_body);
         let mut bounds = vec![
             ("server.max_connections", connection * count(config.server.max_connections)),
             ("limits.in_flight_bytes", PER_BYTE * count(config.admission.in_flight_bytes)),
-            ("limits.in_flight_requests", REQUEST * count(config.admission.in_flight_requests)),
+            ("limits.in_flight_requests", PER_REQUEST * count(config.admission.in_flight_requests)),
             ("server.workers", workers * per_worker),
         ];
         bounds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
@@ -125,14 +125,14 @@ fn limit() -> Option<SystemLimit> {
     let limits = [
         of_process(Resource::As, "RLIMIT_AS"),
         of_process(Resource::Data, "RLIMIT_DATA"),
-        of_cgroup().map(|bytes| SystemLimit { bytes, by: "the cgroup" }),
-        of_machine().map(|bytes| SystemLimit { bytes, by: "the machine" }),
+        cgroup_limit().map(|bytes| SystemLimit { bytes, by: "the cgroup" }),
+        machine_memory().map(|bytes| SystemLimit { bytes, by: "the machine" }),
     ];
     limits.into_iter().flatten().min_by_key(|limit| limit.bytes)
 }
 
 /// The lowest limit of the cgroups of this process, in version 1 or 2.
-fn of_cgroup() -> Option<u64> {
+fn cgroup_limit() -> Option<u64> {
     let groups = read(Path::new(CGROUP))?;
     let of_line = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -160,7 +160,7 @@ fn read(file: &Path) -> Option<String> {
     fs::read_to_string(file).ok()
 }
 
-fn of_machine() -> Option<u64> {
+fn machine_memory() -> Option<u64> {
     let text = read(Path::new("/proc/meminfo"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;

@@ -4,10 +4,10 @@
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigFile, unreadable};
+use crate::files::file_access;
+use crate::files::text_file::Stamp;
 use crate::logging::{List, Log};
 use crate::metrics::{Metrics, ReloadResult};
-use crate::process::file_access;
-use crate::process::text_file::Stamp;
 use crate::queue::QueueSettings;
 use crate::settings::{Fault, RawValues};
 use std::path::PathBuf;

@@ -24,7 +24,7 @@ pub(crate) enum Phase {
     Refused,
     /// Nothing has arrived since the last answer.
     Idle,
-    /// The connection is being closed because its place is needed. This phase is final.
+    /// The connection is being closed because its slot is needed. This phase is final.
     Evicted,
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How long a connection that has sent nothing stays open when the process stops: its caller may be
 /// about to send.
-pub(crate) const LAST_CHANCE: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_BYTE_GRACE: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Closing {
             _ if self.stage == Stage::Aborting => Decision::Drop,
             Phase::Evicted => Decision::Drop,
             Phase::New | Phase::Head if waited >= limits.header_timeout => Decision::Drop,
-            Phase::New if self.draining_since.is_some_and(|at| now >= at + LAST_CHANCE) => {
+            Phase::New if self.draining_since.is_some_and(|at| now >= at + FIRST_BYTE_GRACE) => {
                 Decision::Drop
             }
             // A head that has begun is answered first, and its answer is the last one.
@@ -145,7 +145,7 @@ impl Closing {
         let since = activity.since();
         let due = match activity.phase() {
             Phase::Evicted => now,
-            _ if self.should_shut_down() => now + LAST_CHANCE / 10,
+            _ if self.should_shut_down() => now + FIRST_BYTE_GRACE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
             Phase::Refused | Phase::Idle if !self.shutdown_requested => since + limits.idle_timeout,
             Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,

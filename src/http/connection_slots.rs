@@ -1,8 +1,8 @@
-//! The places for connections (`server.max_connections`): which connection has one, and which one
+//! The slots for connections (`server.max_connections`): which connection has one, and which one
 //! is evicted for a new connection.
 //!
 //! A silent connection costs its caller almost nothing. Without eviction, silent connections could
-//! keep all other callers out until their time limits. So if no place is free, the connection that
+//! keep all other callers out until their time limits. So if no slot is free, the connection that
 //! has been idle for longest is closed.
 
 use crate::http::activity::Activity;
@@ -18,15 +18,15 @@ use tokio::time::{Instant, timeout};
 
 /// How long a connection cannot be evicted after its opening or its last answer: a request or the
 /// answer may still be on the wire.
-const GRACE: Duration = Duration::from_millis(500);
+const PROTECTED_TIME: Duration = Duration::from_millis(500);
 
-/// How long to wait for a free place before another connection is evicted.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait for a free slot before another connection is evicted.
+const EVICTION_DELAY: Duration = Duration::from_millis(20);
 
 /// Connections that one scan of all connections selects for eviction at most.
-const CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = 64;
 
-/// The places for connections of the process.
+/// The slots for connections of the process.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     free: Arc<Semaphore>,
@@ -36,7 +36,7 @@ pub struct ConnectionSlots {
     metrics: Arc<Metrics>,
 }
 
-/// The connections that have a place.
+/// The connections that have a slot.
 #[derive(Debug, Default)]
 struct SlotHolders {
     last_key: u64,
@@ -61,7 +61,7 @@ impl ConnectionSlots {
         Arc::new(Self { free, per_address, holders: Mutex::default(), metrics })
     }
 
-    /// Waits for a place; `None` if the client network has reached its bound.
+    /// Waits for a slot; `None` if the client network has reached its bound.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         address: IpAddr,
@@ -98,7 +98,7 @@ impl ConnectionSlots {
             }
             // Beyond the bound, one connection per worker waits here; the others wait in the
             // kernel.
-            let waiting = timeout(PAUSE, Arc::clone(&self.free).acquire_owned());
+            let waiting = timeout(EVICTION_DELAY, Arc::clone(&self.free).acquire_owned());
             if let Ok(permit) = waiting.await {
                 return permit.expect("the semaphore is never closed");
             }
@@ -141,22 +141,22 @@ impl SlotHolders {
     /// Selects many candidates in one scan, so that a flood of new connections does not cause a
     /// scan for each.
     fn select_candidates(&mut self) {
-        let latest = Instant::now() - GRACE;
+        let latest = Instant::now() - PROTECTED_TIME;
         let idle = self.all.iter().filter_map(|(key, holder)| {
             let since = holder.activity.idle_since()?;
             (since <= latest).then_some((since, *key))
         });
         let mut idle: Vec<_> = idle.collect();
-        if idle.len() > CANDIDATES {
-            idle.select_nth_unstable(CANDIDATES);
-            idle.truncate(CANDIDATES);
+        if idle.len() > MAX_CANDIDATES {
+            idle.select_nth_unstable(MAX_CANDIDATES);
+            idle.truncate(MAX_CANDIDATES);
         }
         idle.sort_unstable_by(|one, other| other.cmp(one));
         self.candidates = idle;
     }
 }
 
-/// The place of a connection. It is released when the guard is dropped, however the task ends.
+/// The slot of a connection. It is released when the guard is dropped, however the task ends.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
     slots: Arc<ConnectionSlots>,

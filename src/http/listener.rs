@@ -92,7 +92,7 @@ pub async fn serve<H: Handler>(
     Ok(())
 }
 
-/// Gives each connection a place and a task.
+/// Gives each connection a slot and a task.
 struct ConnectionSpawner<H> {
     handler: Arc<ConnectionHandler<H>>,
     slots: Arc<ConnectionSlots>,

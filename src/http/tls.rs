@@ -1,10 +1,10 @@
 //! TLS: the certificate, which is reloaded when its files change, and the handshake.
 
-use crate::http::closing::LAST_CHANCE;
-use crate::process::file_access;
+use crate::files::file_access;
+use crate::files::text_file;
+use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
+use crate::http::closing::FIRST_BYTE_GRACE;
 use crate::process::lifecycle::{Condition, Reporter, Stage, Stopping};
-use crate::process::text_file;
-use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::settings::Section;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -219,7 +219,7 @@ impl Tls {
     }
 }
 
-/// Performs the handshake, until the deadline `until` or until [`LAST_CHANCE`] after the process
+/// Performs the handshake, until the deadline `until` or until [`FIRST_BYTE_GRACE`] after the process
 /// begins to drain.
 pub(crate) async fn handshake(
     acceptor: &TlsAcceptor,
@@ -229,7 +229,7 @@ pub(crate) async fn handshake(
 ) -> io::Result<TlsStream<TcpStream>> {
     let last_chance = async {
         stopping.reached(Stage::Draining).await;
-        tokio::time::sleep(LAST_CHANCE).await;
+        tokio::time::sleep(FIRST_BYTE_GRACE).await;
     };
     tokio::select! {
         handshake = acceptor.accept(stream) => handshake,

@@ -20,17 +20,17 @@ use tokio::time::Sleep;
 
 /// Bytes of the largest unread part that is discarded. Discarding a larger one costs more than a
 /// new connection.
-const SMALL: u64 = 64 << 10;
+const MAX_DISCARDED_BYTES: u64 = 64 << 10;
 
 /// The time limit for discarding an unread part, and for lingering.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that a linger discards at most: what a caller may send before it reads the answer.
 const LINGER_BYTES: usize = 64 << 20;
 
 /// How long to wait for the end of a body after a chunk that was too much. The answer is delayed
 /// until then.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+const BODY_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A body that records how far it has been read. hyper does not report whether a chunked body has
 /// been read to its end.
@@ -99,7 +99,7 @@ impl UnreadBody {
             // The caller waits for `100 Continue` before it sends the body, and may never send it.
             // Reading would send the `100 Continue`.
             _ if !has_begun && head.headers.contains_key(EXPECT) => false,
-            Some(bytes) => bytes <= SMALL,
+            Some(bytes) => bytes <= MAX_DISCARDED_BYTES,
             // The length is unknown. The chunk that was too much may have been the last one.
             None if refusal == RejectionCause::Size && has_begun => {
                 return Err(MaybeLastChunk(body));
@@ -115,20 +115,24 @@ impl UnreadBody {
 pub(crate) struct MaybeLastChunk(Incoming);
 
 impl MaybeLastChunk {
-    /// Waits for the end of the body, for at most [`END_PATIENCE`], and returns its unread part.
+    /// Waits for the end of the body, for at most [`BODY_END_TIMEOUT`], and returns its unread part.
     pub(crate) async fn into_unread(self) -> UnreadBody {
-        if discard(self.0, END_PATIENCE).await { UnreadBody::Nothing } else { UnreadBody::Large }
+        if discard(self.0, BODY_END_TIMEOUT).await {
+            UnreadBody::Nothing
+        } else {
+            UnreadBody::Large
+        }
     }
 }
 
 /// Discards the unread part of a body, and returns whether its end was reached. If it was not,
 /// dropping the body closes the connection.
 pub(crate) async fn skip(body: Incoming) -> bool {
-    discard(body, PATIENCE).await
+    discard(body, DISCARD_TIMEOUT).await
 }
 
-async fn discard(mut body: Incoming, patience: Duration) -> bool {
-    let mut left = SMALL;
+async fn discard(mut body: Incoming, time_limit: Duration) -> bool {
+    let mut left = MAX_DISCARDED_BYTES;
     let reading = async {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return false };
@@ -139,20 +143,20 @@ async fn discard(mut body: Incoming, patience: Duration) -> bool {
         true
     };
     // Exceeding the time counts as exceeding the bytes.
-    tokio::time::timeout(patience, reading).await.unwrap_or(false)
+    tokio::time::timeout(time_limit, reading).await.unwrap_or(false)
 }
 
 /// Discards what still arrives on a connection after its sending half was closed. It ends when the
-/// caller closes, after [`PATIENCE`], or after [`LINGER_BYTES`].
+/// caller closes, after [`DISCARD_TIMEOUT`], or after [`LINGER_BYTES`].
 #[derive(Debug)]
 pub(crate) struct Linger {
-    patience: Pin<Box<Sleep>>,
+    time_limit: Pin<Box<Sleep>>,
     left: usize,
 }
 
 impl Linger {
     pub(crate) fn new() -> Self {
-        Self { patience: Box::pin(tokio::time::sleep(PATIENCE)), left: LINGER_BYTES }
+        Self { time_limit: Box::pin(tokio::time::sleep(DISCARD_TIMEOUT)), left: LINGER_BYTES }
     }
 
     pub(crate) fn poll(
@@ -161,7 +165,7 @@ impl Linger {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         let mut space = [MaybeUninit::uninit(); 8 << 10];
-        while self.patience.as_mut().poll(context).is_pending() {
+        while self.time_limit.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::uninit(&mut space);
             let read = ready!(stream.as_mut().poll_read(context, &mut buffer));
             let bytes = buffer.filled().len();

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Bytes of a piece. It is small because an HTTP/2 caller may leave 100 answers unread.
-const PIECE: usize = 4 << 10;
+const CHUNK_BYTES: usize = 4 << 10;
 
 /// The unsent part of the body of an answer.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Body for AnswerBody {
             std::mem::take(&mut self.unsent)
         } else {
             // A copy: a slice would keep the memory of the whole body while the piece waits.
-            let length = self.unsent.len().min(PIECE);
+            let length = self.unsent.len().min(CHUNK_BYTES);
             Bytes::copy_from_slice(&self.unsent.split_to(length))
         };
         Poll::Ready(Some(Ok(Frame::data(piece))))

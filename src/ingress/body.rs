@@ -17,15 +17,15 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bodies that a worker decodes at a time. A brotli decoder may use 16 MiB for its window and 4 MiB
 /// for its tables. More decoders at a time would be no faster, because a worker is one thread.
-const DECODERS: usize = 2;
+const DECODERS_PER_WORKER: usize = 2;
 
 /// Bytes reserved for a body with `Content-Length` before any of it has arrived, and its first
 /// buffer if it arrives in pieces. The buffer doubles as the body grows. The announced bytes may
 /// never arrive, so the reservation stays at most one step ahead of those that have.
-const STEP: usize = 16 << 10;
+const RESERVATION_STEP: usize = 16 << 10;
 
 /// The first buffer of a body without `Content-Length`, in bytes.
-const UNANNOUNCED: usize = 4 << 10;
+const FIRST_BUFFER_BYTES: usize = 4 << 10;
 
 /// The keys of `[server]` that concern bodies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct BodyReader {
 
 impl BodyReader {
     pub fn new(settings: BodySettings) -> Self {
-        Self { settings, decoders: Semaphore::new(DECODERS) }
+        Self { settings, decoders: Semaphore::new(DECODERS_PER_WORKER) }
     }
 
     /// Checks the headers that describe the body, before any of it is read.
@@ -137,7 +137,7 @@ async fn collect(
     if let Some(bytes) = announced {
         // A body that does not fit now is rejected before it is read.
         permit.check(bytes)?;
-        permit.reserve_at_least(bytes.min(STEP))?;
+        permit.reserve_at_least(bytes.min(RESERVATION_STEP))?;
     }
     let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -164,8 +164,8 @@ async fn collect(
 /// The next size of the buffer of a body that has outgrown it.
 fn next_capacity(capacity: usize, announced: Option<usize>, max_body: usize) -> usize {
     match announced {
-        Some(bytes) => (2 * capacity).max(STEP).min(bytes),
-        None => (2 * capacity).max(UNANNOUNCED).min(max_body),
+        Some(bytes) => (2 * capacity).max(RESERVATION_STEP).min(bytes),
+        None => (2 * capacity).max(FIRST_BUFFER_BYTES).min(max_body),
     }
 }
 

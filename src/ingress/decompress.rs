@@ -15,7 +15,7 @@ use compression_codecs::{
 use std::fmt;
 
 /// Bytes that a step reads or writes at most. Other requests of the worker run between steps.
-const STEP: usize = 32 << 10;
+const STEP_BYTES: usize = 32 << 10;
 
 /// Base-2 logarithm of the largest window that a zstd frame may request: 8 MiB, the maximum in HTTP
 /// by RFC 9659.
@@ -43,11 +43,11 @@ pub(super) async fn decode(
     loop {
         if filled == decoded.len() {
             // One byte beyond the bound has room, which shows that the body exceeds it.
-            let grown = (4 * encoded.len()).min(STEP).max(2 * filled).min(max_bytes + 1);
+            let grown = (4 * encoded.len()).min(STEP_BYTES).max(2 * filled).min(max_bytes + 1);
             permit.reserve(grown - filled)?;
             decoded.resize(grown, 0);
         }
-        let end = decoded.len().min(filled + STEP);
+        let end = decoded.len().min(filled + STEP_BYTES);
         filled += decoding.step(decoded.get_mut(filled..end).unwrap_or_default())?;
         if filled > max_bytes {
             return Err(Rejection::PayloadTooLarge { max_bytes });
@@ -104,7 +104,7 @@ impl<'a> Decoding<'a> {
             self.members_left = self.members_left.checked_sub(1).ok_or(Undecodable)?;
             self.decoder.reinit().map_err(|_| Undecodable)?;
         }
-        let mut input = PartialBuffer::new(self.rest.get(..STEP).unwrap_or(self.rest));
+        let mut input = PartialBuffer::new(self.rest.get(..STEP_BYTES).unwrap_or(self.rest));
         let mut output = WriteBuffer::new_initialized(space);
         let is_complete = self.decoder.decode(&mut input, &mut output);
         self.is_complete = is_complete.map_err(|_| Undecodable)?;

@@ -12,16 +12,16 @@ use serde::Serialize;
 use std::collections::BinaryHeap;
 
 /// Workflows of a page at most.
-const PAGE: usize = 1000;
+const PAGE_WORKFLOWS: usize = 1000;
 
 /// Skipped nodes that the first page lists at most, those of the webhook itself first.
-const SKIPPED: usize = 100;
+const MAX_SKIPPED: usize = 100;
 
 /// Bytes after which a page ends early, because the ids of nodes may have any length.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The query parameter with the last workflow of the previous page.
-const AFTER: &str = "after";
+const AFTER_PARAMETER: &str = "after";
 
 /// The body of the answer, and the permit that its memory counts against.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Preview {
             append(&mut json, &next);
         }
         if after.is_empty() {
-            append_skipped(&mut json, triggers.skipped(organization, webhook, SKIPPED));
+            append_skipped(&mut json, triggers.skipped(organization, webhook, MAX_SKIPPED));
         }
         json.extend_from_slice(b"}}");
         permit.resize(json.capacity())?;
@@ -100,7 +100,7 @@ fn append_skipped(json: &mut Vec<u8>, skipped: Vec<(String, SkippedNode)>) {
 /// Returns the workflow after which the page begins; empty for the first page.
 fn parse_after(query: Option<&str>) -> String {
     let query = query.unwrap_or_default().as_bytes();
-    let member = form_urlencoded::parse(query).find(|(name, _)| name == AFTER);
+    let member = form_urlencoded::parse(query).find(|(name, _)| name == AFTER_PARAMETER);
     member.map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
@@ -131,7 +131,7 @@ impl PreviewPage {
         let mut last = None;
         for (count, row) in rows.iter().enumerate() {
             let bytes = page.workflows.len() + page.inactive.len();
-            if count == PAGE || bytes >= PAGE_BYTES {
+            if count == PAGE_WORKFLOWS || bytes >= PAGE_BYTES {
                 page.next = last.map(str::to_owned);
                 break;
             }
@@ -156,11 +156,11 @@ impl PreviewPage {
     }
 }
 
-/// The first `PAGE` rows in order, and the next one if it exists, which shows that more follow.
+/// The first `PAGE_WORKFLOWS` rows in order, and the next one if it exists, which shows that more follow.
 fn first_rows<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
     let mut first = BinaryHeap::new();
     for row in rows {
-        if first.len() <= PAGE {
+        if first.len() <= PAGE_WORKFLOWS {
             first.push(row);
         } else if let Some(mut last) = first.peek_mut().filter(|last| row < **last) {
             *last = row;

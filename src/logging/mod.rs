@@ -2,12 +2,13 @@
 
 mod json;
 mod list;
+pub mod printable;
 
 pub use crate::logging::list::List;
 
 use crate::logging::json::JsonLines;
+use crate::logging::printable::Escaped;
 use crate::process::log_throttle::LogThrottle;
-use crate::process::printable::Escaped;
 use crate::settings::Section;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

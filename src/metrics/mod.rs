@@ -274,7 +274,7 @@ fn by_collection(
 
 fn index_skipped() -> Vec<Counter> {
     let name = "hookgate_index_skipped_documents_total";
-    describe_counter!(name, "Malformed documents that were left out.");
+    describe_counter!(name, "Malformed documents that were skipped.");
     let collections = Collection::ALL.iter();
     collections.map(|collection| counter!(name, "collection" => collection.as_str())).collect()
 }
@@ -283,11 +283,11 @@ fn index_skipped_parts() -> Vec<Counter> {
     let of_collection = |collection: &Collection| match collection {
         Collection::Workflows => register_counter(
             "hookgate_index_skipped_nodes_total",
-            "Malformed trigger nodes that were left out of their workflows.",
+            "Malformed trigger nodes that were skipped in their workflows.",
         ),
         Collection::Users => register_counter(
             "hookgate_index_skipped_api_keys_total",
-            "Malformed API keys that were left out of their users.",
+            "Malformed API keys that were skipped in their users.",
         ),
     };
     Collection::ALL.iter().map(of_collection).collect()

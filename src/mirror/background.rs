@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 /// Runs work on its own thread, to its end even if this future is dropped. A panic of the work
 /// continues in the caller.
 ///
-/// The thread is not one of tokio's blocking threads, because name look-ups and file reads that
+/// The thread is not one of tokio's blocking threads, because name lookups and file reads that
 /// hang may occupy all of those.
 pub(super) async fn background<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, result) = oneshot::channel();

@@ -5,7 +5,7 @@ use bson::spec::ElementType;
 use bson::{Bson, RawArray, RawBsonRef, RawDocument};
 use std::fmt;
 
-/// Why a document or a part of one is left out.
+/// Why a document or a part of one is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("{field} is not {expected}")]

@@ -45,8 +45,8 @@ impl View for SlowView {
         Ok(())
     }
 
-    fn left_out((): &()) -> LeftOut {
-        LeftOut::default()
+    fn skipped((): &()) -> SkippedParts {
+        SkippedParts::default()
     }
 
     fn entries(_: &DocumentKey, (): ()) -> [Vec<Entry>; 2] {

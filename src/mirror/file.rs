@@ -1,14 +1,14 @@
 //! Documents from a JSON file that is followed for changes.
 
+use crate::files::text_file;
+use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::metrics::{Collection, LoadReason};
 use crate::mirror::background::background;
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::probe::CollectionProbe;
+use crate::mirror::survey::CollectionSurvey;
 use crate::mirror::{Mirror, READ_AT_ONCE, View};
 use crate::process::findings::Findings;
 use crate::process::lifecycle::Condition;
-use crate::process::text_file;
-use crate::process::watched_file::{POLL_INTERVAL, WatchedFile};
 use anyhow::Context;
 use bson::{Bson, RawBsonRef, RawDocumentBuf};
 use serde_json::Value;
@@ -65,13 +65,13 @@ async fn refresh<V: View>(
 }
 
 /// Reads the file once, for `hookgate check`.
-pub fn probe<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings {
+pub fn survey<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings {
     let mut findings = Findings::default();
     findings.fact("file", path.display().to_string());
     let json = text_file::read(path).context("cannot be read");
     let read = json.and_then(|json| {
-        probe_collection(&json, workflows, &mut findings)?;
-        probe_collection(&json, users, &mut findings)
+        survey_collection(&json, workflows, &mut findings)?;
+        survey_collection(&json, users, &mut findings)
     });
     if let Err(error) = read {
         findings.fault(format!("{error:#}"));
@@ -79,14 +79,14 @@ pub fn probe<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings 
     findings
 }
 
-fn probe_collection<V: View>(json: &[u8], view: V, findings: &mut Findings) -> anyhow::Result<()> {
+fn survey_collection<V: View>(json: &[u8], view: V, findings: &mut Findings) -> anyhow::Result<()> {
     let name = V::COLLECTION.as_str();
     let documents = documents(json, name)?;
-    let mut probe = CollectionProbe::new(view);
+    let mut survey = CollectionSurvey::new(view);
     for (key, document) in documents.iter().flatten() {
-        probe.visit(key, document.as_deref().map_err(Clone::clone));
+        survey.visit(key, document.as_deref().map_err(Clone::clone));
     }
-    probe.finish(name, Some(documents.is_some()), findings);
+    survey.finish(name, Some(documents.is_some()), findings);
     Ok(())
 }
 

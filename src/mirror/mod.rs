@@ -10,10 +10,10 @@ pub mod document;
 pub mod file;
 mod freshness;
 pub mod index;
-pub mod left_out;
+pub mod skipped_parts;
 pub mod mongo;
 mod notices;
-mod probe;
+mod survey;
 pub mod snapshot;
 #[cfg(test)]
 pub mod steps;
@@ -27,8 +27,8 @@ pub use crate::mirror::view::View;
 use crate::metrics::{ChangeKind, LoadReason, Metrics};
 use crate::mirror::background::background;
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::left_out::LeftOut;
 use crate::mirror::notices::Notices;
+use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::Snapshot;
 use crate::mirror::tables::{DocumentChanges, TablesLoad};
 use crate::process::lifecycle::{Condition, Reporter};
@@ -202,7 +202,7 @@ impl<V: View> Mirror<V> {
         let read = self.tables().view().read(document);
         match read {
             Ok(record) => {
-                self.leave_out_parts(key, &V::left_out(&record));
+                self.skip_parts(key, &V::skipped(&record));
                 Some(record)
             }
             Err(malformed) => {
@@ -219,12 +219,12 @@ impl<V: View> Mirror<V> {
     }
 
     /// Counts the malformed parts of a document, and logs them the first time.
-    fn leave_out_parts(&mut self, key: &DocumentKey, left_out: &LeftOut) {
-        if left_out.malformed > 0 {
+    fn skip_parts(&mut self, key: &DocumentKey, skipped: &SkippedParts) {
+        if skipped.malformed > 0 {
             let counter = self.metrics.index_skipped_parts(V::COLLECTION);
-            counter.increment(left_out.malformed as u64);
+            counter.increment(skipped.malformed as u64);
         }
-        for part in &left_out.parts {
+        for part in &skipped.parts {
             self.notices.part(key, part);
         }
     }

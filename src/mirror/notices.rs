@@ -1,14 +1,14 @@
 //! The log of malformed documents and parts: each is logged once, at a bounded rate.
 
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::left_out::LeftOutPart;
+use crate::mirror::skipped_parts::SkippedPart;
 use crate::process::log_throttle::LogThrottle;
 use std::collections::HashSet;
 use std::time::Duration;
 
 /// The number of documents and parts that are remembered as logged. After that, further ones are
 /// counted and not logged.
-const LOGGED: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 
 /// Lines in one second. One faulty release of a program may write thousands of malformed documents.
 /// A document that is not logged for this reason is logged when it is read again.
@@ -29,26 +29,26 @@ impl Notices {
         Self { collection, logged: HashSet::new(), throttle }
     }
 
-    /// Logs that a document is left out.
+    /// Logs that a document is skipped.
     pub(super) fn document(&mut self, key: &DocumentKey, malformed: &Malformed) {
         let collection = self.collection;
         if self.is_due(key, "") {
-            tracing::warn!(collection, id = %key, reason = %malformed, "malformed document left out");
+            tracing::warn!(collection, id = %key, reason = %malformed, "malformed document skipped");
         }
     }
 
-    /// Logs that a part of a document is left out. A part that is not configured yet is not logged.
-    pub(super) fn part(&mut self, key: &DocumentKey, LeftOutPart { name, fault }: &LeftOutPart) {
+    /// Logs that a part of a document is skipped. A part that is not configured yet is not logged.
+    pub(super) fn part(&mut self, key: &DocumentKey, SkippedPart { name, fault }: &SkippedPart) {
         let (collection, Some(fault)) = (self.collection, fault) else { return };
         if self.is_due(key, name) {
-            tracing::warn!(collection, id = %key, part = name, reason = %fault, "malformed part of a document left out");
+            tracing::warn!(collection, id = %key, part = name, reason = %fault, "malformed part of a document skipped");
         }
     }
 
     /// Whether this has not been logged yet and may be logged now.
     fn is_due(&mut self, key: &DocumentKey, part: &str) -> bool {
         let named = (key.clone(), part.to_owned());
-        if self.logged.len() >= LOGGED || self.logged.contains(&named) {
+        if self.logged.len() >= MAX_REMEMBERED || self.logged.contains(&named) {
             return false;
         }
         if self.throttle.allows() {

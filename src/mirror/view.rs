@@ -4,7 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
-use crate::mirror::left_out::LeftOut;
+use crate::mirror::skipped_parts::SkippedParts;
 use bson::{Document, RawDocument};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub trait View: Send + 'static {
     /// Reads a document. A projected document and a whole one have their fields at the same paths.
     fn read(&self, document: &RawDocument) -> Result<Self::Record, Malformed>;
 
-    /// The parts of the document that are left out although the rest of it is read.
-    fn left_out(record: &Self::Record) -> LeftOut;
+    /// The parts of the document that are skipped although the rest of it is read.
+    fn skipped(record: &Self::Record) -> SkippedParts;
 
     /// The entries of a record in each index. No two entries of one index have the same key.
     fn entries(document: &DocumentKey, record: Self::Record) -> [Vec<Entry>; 2];

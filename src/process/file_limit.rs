@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 pub const STARTUP_FILES: usize = 16;
 
 /// Descriptors that callers cannot use: for MongoDB, operators and files.
-const RESERVED: usize = 128;
+const RESERVED_DESCRIPTORS: usize = 128;
 
 /// Descriptors of one worker: its listener, those of its runtime, and a connection that was
 /// accepted while all slots are in use.
@@ -61,7 +61,8 @@ fn raise() -> Option<u64> {
 /// not be replaced.
 pub fn cap_connections(wanted: usize, workers: usize, redis_connections: usize) -> usize {
     let open_files = raise().map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(wanted));
-    let reserved = RESERVED + PER_WORKER * workers + PER_REDIS_CONNECTION * redis_connections;
+    let reserved =
+        RESERVED_DESCRIPTORS + PER_WORKER * workers + PER_REDIS_CONNECTION * redis_connections;
     let room = open_files - reserved.min(open_files / 2);
     if room < wanted {
         tracing::warn!(

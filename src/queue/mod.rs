@@ -8,7 +8,7 @@ mod redis;
 mod settings;
 mod health_check;
 mod dry_run;
-mod probe;
+mod survey;
 
 pub use crate::queue::bullmq::idempotency::{
     Idempotency, IdempotencySettings, InvalidIdempotencyKey,
@@ -17,9 +17,9 @@ pub use crate::queue::bullmq::job::{EnqueueRequest, Jobs, WorkflowMatch};
 pub use crate::queue::bullmq::trace::TraceContext;
 pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
-pub use crate::queue::probe::probe;
 pub use crate::queue::redis::health::RedisHealth;
 pub use crate::queue::settings::QueueSettings;
+pub use crate::queue::survey::survey;
 
 use crate::admission::Permit;
 use crate::ids::OrganizationId;

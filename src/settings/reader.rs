@@ -1,6 +1,6 @@
 //! All settings: the file, the environment, and the keys that the program reads.
 
-use crate::process::text_file::Stamp;
+use crate::files::text_file::Stamp;
 use crate::settings::environment::{self, Environment};
 use crate::settings::fault::{self, Fault, mismatch};
 use crate::settings::raw_values::RawValues;

@@ -1,6 +1,6 @@
 //! Values that are never printed, and files that contain them.
 
-use crate::process::text_file::TextFile;
+use crate::files::text_file::TextFile;
 use crate::settings::environment::bare;
 use crate::settings::section::Section;
 use std::fmt;

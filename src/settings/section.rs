@@ -212,8 +212,10 @@ fn example(default: &Value) -> Option<String> {
 fn format_duration(span: Duration) -> String {
     const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
     let milliseconds = span.as_millis();
-    let unit =
-        UNITS.into_iter().find(|(size, _)| milliseconds > 0 && milliseconds.is_multiple_of(*size));
+    if milliseconds == 0 {
+        return "0s".to_owned();
+    }
+    let unit = UNITS.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size));
     let (size, name) = unit.unwrap_or((1, "ms"));
     format!("{}{name}", milliseconds / size)
 }
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn durations_are_formatted_in_one_unit() {
-        for text in ["0ms", "10ms", "1500ms", "75s", "10m", "24h"] {
+        for text in ["0s", "10ms", "1500ms", "75s", "10m", "24h"] {
             assert_eq!(format_duration(humantime::parse_duration(text).unwrap()), text);
         }
     }

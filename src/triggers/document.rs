@@ -209,12 +209,8 @@ mod tests {
             (rawdoc! { "id": 5, "data": { "webhookId": "a" } }, 1),
         ] {
             let record = read_with(node.clone()).unwrap();
-            let left_out = &record.skipped.left_out;
-            assert_eq!(
-                (left_out.malformed, left_out.unconfigured),
-                (faults, 1 - faults),
-                "{node:?}"
-            );
+            let skipped = &record.skipped.skipped;
+            assert_eq!((skipped.malformed, skipped.unconfigured), (faults, 1 - faults), "{node:?}");
             assert_eq!(record.triggers.len(), 1, "{node:?}");
             assert_eq!(&*record.triggers[0].1, r#"["good"]"#);
         }

@@ -11,7 +11,7 @@ use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::{Posting, Postings};
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::index::writer::{Entry, Writer};
-use crate::mirror::left_out::LeftOut;
+use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::Table;
 use crate::mirror::{Freshness, View};
 use crate::settings::Section;
@@ -234,8 +234,8 @@ impl View for WorkflowsView {
         WorkflowRecord::read(document, &self.fields)
     }
 
-    fn left_out(record: &WorkflowRecord) -> LeftOut {
-        record.skipped.left_out.clone()
+    fn skipped(record: &WorkflowRecord) -> SkippedParts {
+        record.skipped.skipped.clone()
     }
 
     fn entries(_: &DocumentKey, record: WorkflowRecord) -> [Vec<Entry>; 2] {

@@ -1,9 +1,9 @@
-//! Reads JWK sets: their usable keys, and why each other entry is left out.
+//! Reads JWK sets: their usable keys, and why each other entry is skipped.
 
 use crate::auth::callers::{KeyDigest, digest_of};
 use crate::auth::jwt::keys::{KeyMaterial, VerificationKey};
 use crate::auth::jwt::members::JsonMembers;
-use crate::process::text_file;
+use crate::files::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use std::path::{Path, PathBuf};
 
 /// The minimum bytes of a symmetric key, the size of an HS256 digest (RFC 7518 3.2). A shorter key
-/// can be guessed, so it is left out.
+/// can be guessed, so it is skipped.
 const MIN_OCTETS: usize = 32;
 
 /// Warnings about entries that are reported at most.
@@ -28,7 +28,7 @@ pub(in crate::auth) struct JwkSet {
     pub(in crate::auth) digest: KeyDigest,
     pub(super) keys: Vec<VerificationKey>,
     /// The number of entries that cannot be read or used.
-    pub(in crate::auth) left_out: u64,
+    pub(in crate::auth) skipped: u64,
     notes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl JwkSet {
             path: path.to_owned(),
             digest: digest_of(json),
             keys: Vec::new(),
-            left_out: 0,
+            skipped: 0,
             notes: Vec::new(),
         };
         for (index, entry) in entries.iter().enumerate() {
@@ -88,8 +88,8 @@ impl JwkSet {
                 }
             }
             Err(reason) => {
-                self.left_out += 1;
-                self.notes.push(format!("{name} is left out: {reason}"));
+                self.skipped += 1;
+                self.notes.push(format!("{name} is skipped: {reason}"));
             }
         }
     }

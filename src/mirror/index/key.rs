@@ -1,4 +1,4 @@
-//! The keys of an index: one name or two, borrowed for a look-up and stored as bytes.
+//! The keys of an index: one name or two, borrowed for a lookup and stored as bytes.
 
 use crate::mirror::index::varint::{push_bytes, take_bytes};
 use std::hash::{Hash, Hasher};

@@ -3,7 +3,7 @@
 //! The map consists of immutable [shards](crate::mirror::index::shard) that are swapped one by one.
 //! A change rewrites one shard, a few kilobytes, and a reader finds the shard before or after the
 //! change. Readers never wait, allocate or write to shared memory. Among a million keys, most of
-//! the time of a look-up is spent waiting for memory that is not cached, so a shard is laid out to
+//! the time of a lookup is spent waiting for memory that is not cached, so a shard is laid out to
 //! need few cache lines.
 
 use crate::mirror::freshness::{Freshness, StaleIndex};
@@ -80,7 +80,7 @@ impl ShardedIndex {
     /// Reads the postings of a key; `None` if there are none. A miss that the mirror cannot deny is
     /// a [`StaleIndex`] error.
     ///
-    /// The shard may be replaced between the look-up and the freshness check. So a miss is
+    /// The shard may be replaced between the lookup and the freshness check. So a miss is
     /// looked up again after the check.
     pub fn lookup<R>(
         &self,
@@ -202,6 +202,6 @@ mod tests {
         assert!(!index.read_twice(key, || {}, is_found));
         assert!(!index.read_twice(key, || upsert(IndexKey::new("another")), is_found));
         assert!(index.read_twice(key, || upsert(key), is_found));
-        assert!(index.read_twice(key, || panic!("found by the first look-up"), is_found));
+        assert!(index.read_twice(key, || panic!("found by the first lookup"), is_found));
     }
 }

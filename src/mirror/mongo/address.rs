@@ -5,9 +5,9 @@
 //! fails when it connects. Messages repeat only the names of options, because an address may hold a
 //! password.
 
+use crate::files::tls_roots;
 use crate::mirror::mongo::options;
 use crate::mirror::mongo::options::OptionUse;
-use crate::process::tls_roots;
 use crate::settings::Secret;
 use futures_util::FutureExt;
 use mongodb::error::ErrorKind;
@@ -115,8 +115,8 @@ impl<'a> UriParts<'a> {
         }
         let unsupported = options.iter().find(|option| {
             // Some options need a user, some forbid a password, and some need mongodb+srv.
-            let probes = ["mongodb://u:p@host", "mongodb://u@host", "mongodb+srv://a.b.c"];
-            probes.iter().all(|probe| refuses(format!("{probe}/?{option}")))
+            let addresses = ["mongodb://u:p@host", "mongodb://u@host", "mongodb+srv://a.b.c"];
+            addresses.iter().all(|address| refuses(format!("{address}/?{option}")))
         });
         if let Some(option) = unsupported {
             let name = option.split('=').next().unwrap_or_default();

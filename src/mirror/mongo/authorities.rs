@@ -1,12 +1,12 @@
-//! The certificate authorities of `crate::process::tls_roots`, as files for the driver. Without a
+//! The certificate authorities of `crate::files::tls_roots`, as files for the driver. Without a
 //! file the driver trusts its own list of roots.
 //!
 //! The driver reads its TLS files whenever it discovers a server, on the thread that runs other
 //! tasks too (`TlsConfig` of its runtime module). A file on a file system may hang, so each client
 //! gets files in memory.
 
-use crate::process::file_access;
-use crate::process::tls_roots;
+use crate::files::file_access;
+use crate::files::tls_roots;
 use mongodb::options::{ClientOptions, Tls};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;

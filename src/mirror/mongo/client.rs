@@ -33,7 +33,7 @@ impl Mongo {
     /// that it has discovered. If all of these are gone, or were of the wrong kind once, a client
     /// never finds another server.
     pub(in crate::mirror::mongo) async fn connect(&self) -> Result<Connected, StreamLoss> {
-        // The address has been parsed before, so only the look-up of a mongodb+srv name can fail.
+        // The address has been parsed before, so only the lookup of a mongodb+srv name can fail.
         let mut options = look_up(self.settings.uri.clone()).await.map_err(|reason| {
             StreamLoss::transient(format!(
                 "the servers of mongodb.uri cannot be looked up: {reason}"

@@ -18,7 +18,7 @@ mod client;
 mod look_up;
 mod lost;
 mod options;
-mod probe;
+mod survey;
 mod reason;
 mod servers;
 mod settings;

@@ -1,6 +1,6 @@
 //! The reason of a driver's error in a few words. Equal errors have equal reasons.
 
-use crate::process::tls_roots;
+use crate::files::tls_roots;
 use mongodb::error::{Error, ErrorKind};
 use std::io;
 

@@ -1,8 +1,8 @@
 //! Writing snapshots: when, by which process, and what is reported about them.
 
+use crate::files::file_access;
 use crate::mirror::freshness::Freshness;
 use crate::mirror::snapshot::{Contents, replaced_file};
-use crate::process::file_access;
 use crate::process::lifecycle::{Condition, Reporter};
 use metrics::Gauge;
 use parking_lot::{Mutex, MutexGuard};

@@ -9,12 +9,12 @@
 pub mod keeper;
 mod replaced_file;
 
+use crate::files::file_access;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::Posting;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::varint::{push_bytes, take_bytes};
 use crate::mirror::index::writer::Entry;
-use crate::process::file_access;
 use crate::process::unix_time;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};

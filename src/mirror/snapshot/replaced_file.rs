@@ -1,8 +1,8 @@
 //! A file that is replaced as a whole. Readers find the old or the new contents, even after a power
 //! failure.
 
+use crate::files::file_access;
 use crate::process::failpoint;
-use crate::process::file_access;
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::ffi::OsString;

@@ -13,7 +13,7 @@
 -- A request has one of two forms. The short form is one argument, the data of its only job, which
 -- begins with "{". The long form is: number of jobs; options of these jobs or ""; fingerprint of
 -- the body if the request has an idempotency key, or ""; tail of the data; and for each job the
--- head of its data. A call without requests is a probe: it is refused if jobs would be refused, and
+-- head of its data. A call without requests is a dry run: it is refused if jobs would be refused, and
 -- writes nothing.
 --
 -- Reply  "<number> <ms on the clock of this server> <result>". The result is one of
@@ -113,7 +113,7 @@ end
 call('LLEN', target)
 local is_maxed = meta[3] and call('LLEN', KEYS[7]) >= tonumber(meta[3])
 
--- A probe is refused if jobs would be refused: by a call above, by the id of the queue, or because
+-- A dry run is refused if jobs would be refused: by a call above, by the id of the queue, or because
 -- Redis refuses writes. SET with XX is a write to Redis, but changes nothing, because the key does
 -- not exist.
 

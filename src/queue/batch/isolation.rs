@@ -345,18 +345,19 @@ impl Isolation {
         match excess {
             Some(excess) if excess.max_bytes.is_some() => Refusal::TooLarge(excess),
             excess => {
-                let probed =
-                    timeout_at(self.sender.latest_execution(deadline), self.probe(jobs)).await;
-                let excess = probed.ok().flatten().or(excess);
+                let found =
+                    timeout_at(self.sender.latest_execution(deadline), self.exceeded_limit(jobs))
+                        .await;
+                let excess = found.ok().flatten().or(excess);
                 excess.map_or_else(|| self.unexplained(), Refusal::TooLarge)
             }
         }
     }
 
-    async fn probe(&self, jobs: &Jobs) -> Option<ExceededLimit> {
+    async fn exceeded_limit(&self, jobs: &Jobs) -> Option<ExceededLimit> {
         let latest = Instant::now() + self.settings.reply_timeout();
         let connection = self.reconnect.clone().connection(latest).await?;
-        ExceededLimit::probe(&connection, &self.settings.queue.producer_key("none"), jobs).await
+        ExceededLimit::find(&connection, &self.settings.queue.producer_key("none"), jobs).await
     }
 
     /// The refusal of a request that breaks its connection without exceeding a known limit of

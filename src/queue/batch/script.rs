@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 const ADD_JOBS: &str = include_str!("add_jobs.lua");
 
-/// The same script with another digest, which distinguishes probes from calls that add jobs.
+/// The same script with another digest, which distinguishes dry runs from calls that add jobs.
 const DRY_RUN_SCRIPT: &str =
     concat!("-- Asks whether jobs would be refused.\n", include_str!("add_jobs.lua"));
 

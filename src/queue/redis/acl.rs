@@ -11,7 +11,7 @@ const EXCESS_SCRIPT: &str = include_str!("excess_acl.lua");
 
 /// Commands without which jobs are still accepted, because the script continues without them, and
 /// what their absence breaks.
-const SILENT: [(&str, &str); 4] = [
+const DEGRADING: [(&str, &str); 4] = [
     ("ZADD", "idle BullMQ workers are not woken and find jobs seconds later"),
     ("XADD", "no event reports jobs that were added"),
     ("PEXPIRE", "the reply of a server that is no longer the primary may be trusted"),
@@ -58,7 +58,7 @@ impl MissingPermissions {
     pub(in crate::queue) fn sentences(&self) -> impl Iterator<Item = (String, bool)> {
         self.missing.iter().flatten().map(|missing| {
             let command = missing.split(' ').next();
-            let silent = SILENT.into_iter().find(|(silent, _)| command == Some(silent));
+            let silent = DEGRADING.into_iter().find(|(silent, _)| command == Some(silent));
             let effect = silent.map_or("jobs are refused", |(_, effect)| effect);
             (format!("this user may not {missing}: {effect}"), silent.is_none())
         })

@@ -1,7 +1,7 @@
 //! Parses `queue.redis`. Only hosts and ports are ever repeated, because the address may contain a
 //! password.
 
-use crate::process::tls_roots::{self, Authorities};
+use crate::files::tls_roots::{self, Authorities};
 use crate::settings::Secret;
 use fred::error::{Error, ErrorKind};
 use fred::prelude::Config;

@@ -61,7 +61,7 @@ impl ExceededLimit {
     /// Finds out whether these jobs have an argument that is too large, if CONFIG may not be used.
     /// Redis refuses to read a bit beyond the largest argument that it accepts. A binary search
     /// finds the limit. The key need not exist.
-    pub(in crate::queue) async fn probe(
+    pub(in crate::queue) async fn find(
         connection: &RedisConnection,
         key: &str,
         jobs: &Jobs,

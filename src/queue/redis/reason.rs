@@ -1,7 +1,7 @@
 //! Readable messages for fred's errors. fred stores I/O and TLS errors only in their debug format,
 //! which is parsed here.
 
-use crate::process::tls_roots;
+use crate::files::tls_roots;
 use fred::error::Error;
 
 /// A readable message for the error.

@@ -38,7 +38,7 @@ async fn send_by(app: &App, secret: &str, id: &str) -> Reply {
     send(app, &token).await
 }
 
-async fn left_out(app: &App) -> f64 {
+async fn skipped(app: &App) -> f64 {
     app.hookgate.metrics().await.value("hookgate_jwks_skipped_keys_total", &[])
 }
 
@@ -110,9 +110,9 @@ async fn an_unusable_entry_is_left_out_alone() {
     let (app, path) = app(&jwk_set(&set)).await;
     assert_accepted(&send_by(&app, SECRET, "good").await, &"at the start");
     let count = bad.len() as f64;
-    until("the entries are counted", async || (left_out(&app).await - count).abs() < 0.5).await;
+    until("the entries are counted", async || (skipped(&app).await - count).abs() < 0.5).await;
     let log = app.hookgate.log();
-    for expected in ["entry 1 is left out: it is not a JWK", "entry 10", "more entries"] {
+    for expected in ["entry 1 is skipped: it is not a JWK", "entry 10", "more entries"] {
         assert!(log.contains(expected), "{expected} in {log}");
     }
     // In operation each of them comes with a rotation, which succeeds.
@@ -126,7 +126,7 @@ async fn an_unusable_entry_is_left_out_alone() {
         .await;
     }
     let all = 2.0 * count;
-    until("all requests are counted", async || (left_out(&app).await - all).abs() < 0.5).await;
+    until("all requests are counted", async || (skipped(&app).await - all).abs() < 0.5).await;
     assert_refused(&send_by(&app, SECRET, "good").await, "invalid_token", &"rotated away");
     assert!(!is_degraded(&app).await);
 }
@@ -170,7 +170,7 @@ async fn an_unusually_encoded_key_is_used() {
     let key = pair.encoding_key(Algorithm::RS256);
     let token = sign_with_id(&claims("org_a", "u"), Algorithm::RS256, &key, "r");
     assert_accepted(&send(&app, &token).await, &"RS256");
-    assert!(left_out(&app).await < 0.5);
+    assert!(skipped(&app).await < 0.5);
 }
 
 #[tokio::test]

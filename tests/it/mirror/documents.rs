@@ -162,7 +162,7 @@ async fn unfinished_and_malformed_nodes_do_not_affect_their_workflow() {
         for part in parts.into_iter().chain(["no. 14", "no. 15", "no. 16"]) {
             assert_eq!(named(part), 1, "{part}");
         }
-        assert_eq!(named("malformed part of a document left out"), malformed.len());
+        assert_eq!(named("malformed part of a document skipped"), malformed.len());
         app.assert_accounting().await;
     }
 
@@ -210,7 +210,7 @@ async fn a_malformed_api_key_does_not_affect_its_user() {
         assert_eq!(metrics.value("hookgate_index_skipped_api_keys_total", &[]), 4.0);
         assert_eq!(metrics.value("hookgate_index_api_keys", &[]), 1.0);
         let log = app.hookgate.log();
-        assert_eq!(log.matches("malformed part of a document left out").count(), 4, "{log}");
+        assert_eq!(log.matches("malformed part of a document skipped").count(), 4, "{log}");
         assert!(log.contains("API key no. 2") && !log.contains("not-a-digest"), "{log}");
     }
 }

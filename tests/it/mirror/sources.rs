@@ -240,7 +240,7 @@ async fn a_file_may_hold_object_ids_and_malformed_documents() {
             metrics.value("hookgate_index_skipped_documents_total", &[("collection", collection)]);
         assert_eq!(skipped, count, "{collection}");
     }
-    // Only the malformed key is left out, not its user.
+    // Only the malformed key is skipped, not its user.
     assert_eq!(metrics.value("hookgate_index_skipped_api_keys_total", &[]), 1.0);
     let log = app.hookgate.log();
     for id in ["bad_1", "bad_2", "bad_3"] {

@@ -36,22 +36,22 @@ async fn check_reports_documents_and_what_is_left_out() {
     assert_eq!(found["replica_set"], "rs0");
     assert_eq!(found["database"], database.name());
     let workflows = json!({
-        "collection": "workflows", "exists": true, "documents": 4, "left_out": 1,
+        "collection": "workflows", "exists": true, "documents": 4, "skipped": 1,
         "reasons": ["wf_broken: nodes is not an array"],
         "skipped_nodes": 1, "skipped_nodes_reasons": ["wf_new, trigger node no. 2: id is missing"],
         "unconfigured_nodes": 1, "unconfigured_nodes_names": ["wf_new, node n1"],
     });
     assert_eq!(found["workflows"], workflows);
     let users = json!({
-        "collection": "users", "exists": true, "documents": 3, "left_out": 0, "reasons": [],
+        "collection": "users", "exists": true, "documents": 3, "skipped": 0, "reasons": [],
         "skipped_api_keys": 1,
         "skipped_api_keys_reasons": ["user_odd, API key no. 1: apiKey is not a string"],
     });
     assert_eq!(found["users"], users);
     let warnings = json!([
-        "1 documents of collection workflows are left out",
-        "1 trigger nodes of collection workflows are left out",
-        "1 API keys of collection users are left out",
+        "1 documents of collection workflows are skipped",
+        "1 trigger nodes of collection workflows are skipped",
+        "1 API keys of collection users are skipped",
     ]);
     assert_eq!(found["warnings"], warnings);
 
@@ -63,8 +63,8 @@ async fn check_reports_documents_and_what_is_left_out() {
         "  replica_set            rs0",
         "  workflows.documents    4",
         "  workflows.reasons      wf_broken: nodes is not an array",
-        "  users.left_out         0",
-        "  warning:               1 documents of collection workflows are left out",
+        "  users.skipped         0",
+        "  warning:               1 documents of collection workflows are skipped",
         "  append_only_file       yes",
         "  missing_rights         none",
     ] {
@@ -159,10 +159,10 @@ async fn a_file_is_checked_like_a_database() {
     let (code, report) = check_connect(&config).await;
     assert_eq!((code, &report["mongodb"]), (0, &Value::Null), "{report}");
     let found = &report["triggers_file"];
-    assert_eq!(found["workflows"]["left_out"], 1);
+    assert_eq!(found["workflows"]["skipped"], 1);
     assert_eq!(found["workflows"]["reasons"], json!(["wf_broken: nodes is not an array"]));
     let warnings = json!([
-        "1 documents of collection workflows are left out",
+        "1 documents of collection workflows are skipped",
         "API keys that belong to users of several organizations are refused: 1, such as those of user_1, user_2",
     ]);
     assert_eq!(found["warnings"], warnings);

@@ -159,8 +159,8 @@ fn entries_left_out_of_a_jwk_set_are_named() {
     private["d"] = json!("AAAA");
     let (file, text) = set(&[good, json!(null), signing.clone(), private]);
     let found = warnings(&text);
-    assert_warned(&found, &[&file, "entry 2 is left out", "not a JWK"]);
-    assert_warned(&found, &[&file, "entry 3 (kid \"good\") is left out", "key_ops"]);
+    assert_warned(&found, &[&file, "entry 2 is skipped", "not a JWK"]);
+    assert_warned(&found, &[&file, "entry 3 (kid \"good\") is skipped", "key_ops"]);
     assert_warned(&found, &[&file, "entry 4 (kid \"private\") is a private key"]);
 
     let (file, text) = set(&[]);

@@ -5,7 +5,7 @@ use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::{Connected, Mongo};
 use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::source::{CollectionSource, Position};
-use crate::mirror::probe::CollectionProbe;
+use crate::mirror::survey::CollectionSurvey;
 use crate::process::findings::Findings;
 use bson::{Document, RawDocument, doc};
 use mongodb::Database;
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 impl Mongo {
     /// Identifies the server, then opens the change streams of both collections and reads all their
     /// documents, as the service does.
-    pub async fn probe<W: View, U: View>(
+    pub async fn survey<W: View, U: View>(
         &self,
         workflows: (&str, W),
         users: (&str, U),
@@ -25,13 +25,13 @@ impl Mongo {
         let mut findings = Findings::default();
         let connected = self.connect().await;
         let set = match &connected {
-            Ok(connected) => self.probe_server(connected, &mut findings).await,
+            Ok(connected) => self.survey_server(connected, &mut findings).await,
             Err(lost) => Err(StreamLoss::transient(lost.reason.clone())),
         };
         match (set, &connected) {
             (Ok(true), Ok(Connected { database, .. })) => {
-                probe_collection(database, workflows, &mut findings).await;
-                probe_collection(database, users, &mut findings).await;
+                survey_collection(database, workflows, &mut findings).await;
+                survey_collection(database, users, &mut findings).await;
             }
             (Ok(_), _) => {}
             (Err(lost), connected) => {
@@ -45,7 +45,7 @@ impl Mongo {
     }
 
     /// Whether the database can be followed.
-    async fn probe_server(
+    async fn survey_server(
         &self,
         Connected { database, .. }: &Connected,
         findings: &mut Findings,
@@ -67,7 +67,7 @@ impl Mongo {
     }
 }
 
-async fn probe_collection<V: View>(
+async fn survey_collection<V: View>(
     database: &Database,
     (name, view): (&str, V),
     findings: &mut Findings,
@@ -87,10 +87,10 @@ async fn probe_collection<V: View>(
     // Needs any right in the database. The service does not depend on it.
     let exists = source.exists(&mut session).await.ok();
     let projection = view.projection();
-    let mut probe = CollectionProbe::new(view);
-    let visit = |key: DocumentKey, document: &RawDocument| probe.visit(&key, Ok(document));
+    let mut survey = CollectionSurvey::new(view);
+    let visit = |key: DocumentKey, document: &RawDocument| survey.visit(&key, Ok(document));
     if let Err(error) = source.read_all(projection, &mut session, visit).await {
         return fault("find", error.into());
     }
-    probe.finish(name, exists, findings);
+    survey.finish(name, exists, findings);
 }

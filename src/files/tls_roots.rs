@@ -2,8 +2,8 @@
 //! in the files named by `SSL_CERT_FILE` and `SSL_CERT_DIR`. Also describes failures of TLS for
 //! people.
 
-use crate::process::file_access;
-use crate::process::text_file;
+use crate::files::file_access;
+use crate::files::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Mutex, MutexGuard};
@@ -108,7 +108,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 
 fn client(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
-    // The system may have certificates that webpki cannot parse. They are left out.
+    // The system may have certificates that webpki cannot parse. They are skipped.
     roots.add_parsable_certificates(authorities);
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();

@@ -3,8 +3,8 @@
 //! The file is polled: a check costs microseconds, and detects the swapped symbolic links of a
 //! mounted configuration, which file system notifications miss.
 
-use crate::process::file_access;
-use crate::process::text_file;
+use crate::files::file_access;
+use crate::files::text_file;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use crate::metrics::Collection;
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::left_out::{LeftOut, LeftOutPart};
+use crate::mirror::skipped_parts::{SkippedPart, SkippedParts};
 use crate::mirror::tables::{Tables, TablesLoad};
 use crate::mirror::view::View;
 use crate::process::findings::Findings;
@@ -10,15 +10,15 @@ use bson::RawDocument;
 use serde_json::{Value, json};
 
 /// The number of documents, malformed parts and unconfigured parts that are named.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Loads a collection that is not served, and collects findings.
 #[derive(Debug)]
-pub(super) struct CollectionProbe<V: View> {
+pub(super) struct CollectionSurvey<V: View> {
     tables: Tables<V>,
     load: TablesLoad<V>,
     documents: u64,
-    left_out: u64,
+    skipped: u64,
     reasons: Vec<String>,
     malformed_parts: usize,
     malformed: Vec<String>,
@@ -26,7 +26,7 @@ pub(super) struct CollectionProbe<V: View> {
     unconfigured: Vec<String>,
 }
 
-impl<V: View> CollectionProbe<V> {
+impl<V: View> CollectionSurvey<V> {
     pub(super) fn new(view: V) -> Self {
         let tables = Tables::new(view);
         let load = tables.begin_load();
@@ -34,7 +34,7 @@ impl<V: View> CollectionProbe<V> {
             tables,
             load,
             documents: 0,
-            left_out: 0,
+            skipped: 0,
             reasons: Vec::new(),
             malformed_parts: 0,
             malformed: Vec::new(),
@@ -48,27 +48,27 @@ impl<V: View> CollectionProbe<V> {
         self.documents += 1;
         match document.and_then(|document| self.tables.view().read(document)) {
             Ok(record) => {
-                self.visit_parts(key, V::left_out(&record));
+                self.visit_parts(key, V::skipped(&record));
                 self.load.upsert(key, record);
             }
             Err(malformed) => {
-                self.left_out += 1;
-                if self.reasons.len() < NAMED {
+                self.skipped += 1;
+                if self.reasons.len() < MAX_NAMED {
                     self.reasons.push(format!("{key}: {malformed}"));
                 }
             }
         }
     }
 
-    fn visit_parts(&mut self, key: &DocumentKey, left_out: LeftOut) {
-        self.malformed_parts += left_out.malformed;
-        self.unconfigured_parts += left_out.unconfigured;
-        for LeftOutPart { name, fault } in left_out.parts {
+    fn visit_parts(&mut self, key: &DocumentKey, skipped: SkippedParts) {
+        self.malformed_parts += skipped.malformed;
+        self.unconfigured_parts += skipped.unconfigured;
+        for SkippedPart { name, fault } in skipped.parts {
             let (named, line) = match fault {
                 Some(fault) => (&mut self.malformed, format!("{key}, {name}: {fault}")),
                 None => (&mut self.unconfigured, format!("{key}, {name}")),
             };
-            if named.len() < NAMED {
+            if named.len() < MAX_NAMED {
                 named.push(line);
             }
         }
@@ -85,7 +85,7 @@ impl<V: View> CollectionProbe<V> {
             "collection": collection,
             "exists": exists,
             "documents": self.documents,
-            "left_out": self.left_out,
+            "skipped": self.skipped,
             "reasons": self.reasons,
         });
         let (parts, part_findings) = match V::COLLECTION {
@@ -114,9 +114,9 @@ impl<V: View> CollectionProbe<V> {
             findings
                 .warning(format!("collection {collection} does not exist and is served as empty"));
         }
-        for (count, kind) in [(self.left_out, "documents"), (self.malformed_parts as u64, parts)] {
+        for (count, kind) in [(self.skipped, "documents"), (self.malformed_parts as u64, parts)] {
             if count > 0 {
-                findings.warning(format!("{count} {kind} of collection {collection} are left out"));
+                findings.warning(format!("{count} {kind} of collection {collection} are skipped"));
             }
         }
         self.tables.finish_load(self.load);

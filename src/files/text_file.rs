@@ -1,7 +1,7 @@
 //! Reads files that people edit: text in UTF-8, with or without a byte order mark, and a stamp that
 //! identifies the version that was read.
 
-use crate::process::file_access;
+use crate::files::file_access;
 use aws_lc_rs::digest::{SHA256, digest};
 use hex::encode as hex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

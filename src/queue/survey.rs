@@ -1,4 +1,4 @@
-//! The probe of Redis for `hookgate check --connect`. It writes nothing.
+//! The survey of Redis for `hookgate check --connect`. It writes nothing.
 
 use crate::process::findings::Findings;
 use crate::queue::dry_run;
@@ -21,15 +21,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const ROUND_TRIPS: usize = 11;
 
 /// Reports what server Redis is, what the queue contains, and whether jobs could be added.
-pub async fn probe(settings: &QueueSettings, max_body: usize) -> Findings {
+pub async fn survey(settings: &QueueSettings, max_body: usize) -> Findings {
     let mut findings = Findings::default();
     match RedisConnection::open(settings).await {
         Ok((connection, driver)) => {
             findings.fact("server", connection.server());
-            let mut probe =
-                RedisProbe { settings, connection: &connection, findings: &mut findings };
-            probe.run().await;
-            probe.limits(max_body).await;
+            let mut survey =
+                RedisSurvey { settings, connection: &connection, findings: &mut findings };
+            survey.run().await;
+            survey.limits(max_body).await;
             drop(driver);
         }
         Err(error) => {
@@ -40,13 +40,13 @@ pub async fn probe(settings: &QueueSettings, max_body: usize) -> Findings {
     findings
 }
 
-struct RedisProbe<'a> {
+struct RedisSurvey<'a> {
     settings: &'a QueueSettings,
     connection: &'a RedisConnection,
     findings: &'a mut Findings,
 }
 
-impl RedisProbe<'_> {
+impl RedisSurvey<'_> {
     async fn run(&mut self) {
         self.server().await;
         self.queue().await;

@@ -1,0 +1,7 @@
+//! Files that the process reads and writes: bounded calls, text, watched files, and the files with
+//! certificate authorities.
+
+pub mod file_access;
+pub mod text_file;
+pub mod tls_roots;
+pub mod watched_file;

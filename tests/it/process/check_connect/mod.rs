@@ -63,7 +63,7 @@ async fn check_reports_documents_and_what_is_left_out() {
         "  replica_set            rs0",
         "  workflows.documents    4",
         "  workflows.reasons      wf_broken: nodes is not an array",
-        "  users.skipped         0",
+        "  users.skipped          0",
         "  warning:               1 documents of collection workflows are skipped",
         "  append_only_file       yes",
         "  missing_rights         none",

@@ -13,8 +13,8 @@
 -- A request has one of two forms. The short form is one argument, the data of its only job, which
 -- begins with "{". The long form is: number of jobs; options of these jobs or ""; fingerprint of
 -- the body if the request has an idempotency key, or ""; tail of the data; and for each job the
--- head of its data. A call without requests is a dry run: it is refused if jobs would be refused, and
--- writes nothing.
+-- head of its data. A call without requests is a dry run: it is refused if jobs would be refused,
+-- and writes nothing.
 --
 -- Reply  "<number> <ms on the clock of this server> <result>". The result is one of
 --        *      every job of every request was added
@@ -33,68 +33,32 @@
 --
 -- acl.lua checks the permission for every command that this script calls.
 --
--- Redis does not roll back. Therefore every check that can refuse the whole call comes before the
--- first write. The first write is INCRBY (or SET), which a full or read-only Redis refuses. After a
--- job has been written, nothing may raise an error.
+-- Redis does not roll back. Therefore everything is read first, and an error of a read ends the
+-- call without a change. The first write stores the record of the producer as if every job were
+-- added, and returns the previous record in the same command. A full or read-only Redis refuses it;
+-- no later write is refused for these reasons. If no job can be added after all, the previous
+-- record is put back. After a job has been written, nothing may raise an error.
+--
+-- A call with one job should cost little more than the commands that BullMQ needs. So the ordinary
+-- case has no further commands, no closures and no pattern matching.
 
 -- Globals that are used for each job are looked up once. `call` raises an error of Redis, `try`
 -- returns it.
 local KEYS, ARGV, format = KEYS, ARGV, string.format
 local call, try = redis.call, redis.pcall
 
-local number, first_request = ARGV[8], 13
+local number, mark, lifetime = ARGV[8], ARGV[9], ARGV[6]
+local first_request, last = 13, #ARGV
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function reply(result) return number .. ' ' .. format('%d', now) .. ' ' .. result end
-
--- Replies with a recorded result, which a replica must not report: a resynchronization may undo
--- what the replica has. The write proves that this server is the primary. It also makes a following
--- WAIT cover the jobs, because WAIT counts from the last write of the connection.
-local function reply_as_primary(result)
-  local touched = try('PEXPIRE', KEYS[8], ARGV[6])
-  if type(touched) == 'table' and string.find(touched.err, 'READONLY', 1, true) then return touched end
-  return reply(result)
-end
-
--- Was this batch executed before? The number is looked up before the deadline is checked, because a
--- late attempt of a batch that was added in time must report "added".
-
-local record = call('GET', KEYS[8])
-local mark, other_entries = tonumber(ARGV[9]), ''
-if record then
-  local recorded_mark = tonumber(string.match(record, '^%d+'))
-  if tonumber(number) <= recorded_mark then return reply('stale') end
-  mark = math.max(mark, recorded_mark)
-  for recorded, result in string.gmatch(record, ' (%d+)=(%S+)') do
-    if recorded == number then return reply_as_primary(result) end
-    if tonumber(recorded) > mark then
-      other_entries = other_entries .. ' ' .. recorded .. '=' .. result
-    end
-  end
-end
-
-local function write_record(result)
-  call('SET', KEYS[8],
-    format('%d', mark) .. other_entries .. ' ' .. number .. '=' .. result, 'PX', ARGV[6])
-end
-
--- Both results are recorded, so that no other attempt is executed after this reply, even if the
--- clock of this server is set back.
-if now >= tonumber(ARGV[10]) then
-  write_record('late')
-  return reply('late')
-end
-if ARGV[12] == '-' then
-  write_record('-')
-  return reply('-')
-end
+local reply = number .. ' ' .. format('%d', now) .. ' '
 
 -- Which list do jobs go to?
 
 local meta = call('HMGET', KEYS[3], 'opts.maxLenEvents', 'paused', 'concurrency', 'version')
-local is_paused = meta[2] ~= false
-local target = KEYS[1]
-if is_paused then
+local target, wakes_worker = KEYS[1], true
+if meta[2] then
+  wakes_worker = false
   local layout = ARGV[4]
   if layout == 'auto' then
     -- BullMQ 5 pauses by renaming `wait` to `paused`. It resumes by renaming `paused` to `wait`,
@@ -110,24 +74,28 @@ if is_paused then
   end
   if layout == 'v5' then target = KEYS[2] end
 end
-call('LLEN', target)
-local is_maxed = meta[3] and call('LLEN', KEYS[7]) >= tonumber(meta[3])
+if meta[3] then
+  -- All workers are busy if the queue runs as many jobs as it may.
+  local bound = tonumber(meta[3])
+  if bound and call('LLEN', KEYS[7]) >= bound then wakes_worker = false end
+end
 
--- A dry run is refused if jobs would be refused: by a call above, by the id of the queue, or because
--- Redis refuses writes. SET with XX is a write to Redis, but changes nothing, because the key does
--- not exist.
+-- A dry run is refused if jobs would be refused: by a call above, by the keys of a wrong type, by
+-- the id of the queue, or because Redis refuses writes. SET with XX is a write to Redis, but
+-- changes nothing, because the key does not exist.
 
 -- Lua numbers are doubles, which represent every integer up to this bound.
 local ids_end, ids_used_up = 2 ^ 53, 'ERR the ids of the queue are used up'
-local last = #ARGV
-if last < first_request then
+if last < first_request and ARGV[12] ~= '-' then
+  call('GET', KEYS[8])
+  call('LLEN', target)
   local id = call('GET', KEYS[4]) or '0'
   if not string.match(id, '^%-?%d+$') then
     return redis.error_reply('ERR the id of the queue is not an integer')
   end
   if tonumber(id) + 1 >= ids_end then return redis.error_reply(ids_used_up) end
   call('SET', KEYS[8], '', 'XX', 'PX', '1')
-  return reply('*')
+  return reply .. '*'
 end
 
 -- Which requests repeat an idempotency key?
@@ -135,8 +103,9 @@ end
 -- outcomes: the outcome of a request, unless it is A. key_of: the record key of a request.
 -- new_record: the value to write for a record key.
 local requests, jobs_left = 0, tonumber(ARGV[12])
-local outcomes, key_of, new_record = {}, {}, {}
+local outcomes, key_of, new_record
 if #KEYS > 8 then
+  outcomes, key_of, new_record = {}, {}, {}
   local at, last_key = first_request, 8
   while at <= last do
     local jobs = tonumber(ARGV[at])
@@ -161,124 +130,150 @@ if #KEYS > 8 then
   end
 end
 
-local function encode_outcomes()
-  if next(outcomes) == nil then return '*' end
-  local letters = {}
-  for request = 1, requests do letters[request] = outcomes[request] or 'A' end
-  return table.concat(letters)
+-- Was this batch executed before? The number is looked up before the deadline is checked, because a
+-- late attempt of a batch that was added in time must report "added".
+
+local entries = mark .. ' ' .. number .. '='
+local previous = try('SET', KEYS[8], entries .. '*', 'PX', lifetime, 'GET')
+local refusal
+if type(previous) == 'table' then
+  refusal, previous = previous, call('GET', KEYS[8])
+end
+-- Usually the record holds only the batch before this one, and all its jobs were added.
+if previous and (refusal or previous ~= format('%d', mark - 1) .. ' ' .. mark .. '=*') then
+  local recorded_mark = tonumber(string.match(previous, '^%d+'))
+  local known = tonumber(number) <= recorded_mark and 'stale'
+  mark = math.max(mark, recorded_mark)
+  entries = format('%d', mark)
+  for recorded, result in string.gmatch(previous, ' (%d+)=(%S+)') do
+    if recorded == number then known = known or result end
+    if tonumber(recorded) > mark then entries = entries .. ' ' .. recorded .. '=' .. result end
+  end
+  if known then
+    -- A replica must not report a recorded result: a resynchronization may undo what it has. A
+    -- write proves that this server is the primary. It also makes a following WAIT cover the jobs,
+    -- because WAIT counts from the last write of the connection.
+    if refusal then
+      local touched = try('PEXPIRE', KEYS[8], lifetime)
+      local is_replica = type(touched) == 'table' and string.find(touched.err, 'READONLY', 1, true)
+      if is_replica then return touched end
+    else
+      call('SET', KEYS[8], previous, 'PX', lifetime)
+    end
+    return reply .. known
+  end
+  entries = entries .. ' ' .. number .. '='
+  if not refusal then call('SET', KEYS[8], entries .. '*', 'PX', lifetime) end
+end
+if refusal then return refusal end
+
+-- Both results are recorded, so that no other attempt is executed after this reply, even if the
+-- clock of this server is set back.
+local ending = now >= tonumber(ARGV[10]) and 'late' or ARGV[12]
+if ending == 'late' or ending == '-' then
+  call('SET', KEYS[8], entries .. ending, 'PX', lifetime)
+  return reply .. ending
 end
 
--- Writes. First the ids, then the record as if there were no key conflict, then the jobs.
+-- Writes. First the ids, then the jobs.
 
-local next_id = 1
+local next_id = 0
 if jobs_left > 0 then
-  local last_id = call('INCRBY', KEYS[4], jobs_left)
-  if last_id >= ids_end then return redis.error_reply(ids_used_up) end
-  next_id = last_id - jobs_left + 1
+  local last_id = try('INCRBY', KEYS[4], jobs_left)
+  if type(last_id) == 'table' then
+    refusal = last_id
+  elseif last_id >= ids_end then
+    refusal = redis.error_reply(ids_used_up)
+  else
+    next_id = last_id - jobs_left
+  end
 end
-local expected = encode_outcomes()
-write_record(expected)
-if not meta[1] then try('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
 
 local prefix, name, common_options, timestamp = ARGV[1], ARGV[2], ARGV[3], ARGV[11]
-local ids, added, refusal = {}, 0, nil
-
--- Writes the hash of a job and returns whether that succeeded. WRONGTYPE means that another value
--- holds the key. Any other error is stored in `refusal`.
-local function write_job(options, data)
-  local id = format('%d', next_id)
-  next_id = next_id + 1
-  local written = try('HSET', prefix .. id, 'name', name, 'data', data, 'opts', options,
-    'timestamp', timestamp, 'delay', '0', 'priority', '0')
-  if type(written) ~= 'number' then
-    if not string.find(written.err, 'WRONGTYPE', 1, true) then refusal = written end
-    return false
-  end
-  added = added + 1
-  ids[added] = id
-  return true
-end
-
--- Removes the jobs that were added after the first `count`.
-local function remove_jobs_after(count)
-  while added > count do
-    try('DEL', prefix .. ids[added])
-    ids[added] = nil
-    added = added - 1
-  end
-end
-
--- Writes all jobs of a request or none, and returns whether it has written them.
-local function write_request(at, jobs)
-  local before = added
-  local options, tail = ARGV[at + 1], ARGV[at + 3]
-  if options == '' then options = common_options end
-  for head = at + 4, at + 3 + jobs do
-    if not write_job(options, ARGV[head] .. tail) then
-      remove_jobs_after(before)
-      return false
-    end
-  end
-  return true
-end
-
-local at, failed_keys = first_request, {}
+local ids, added, at, failed_keys = {}, 0, first_request, nil
 requests = 0
-while at <= last do
+while at <= last and not refusal do
   requests = requests + 1
   local jobs = tonumber(ARGV[at])
-  if not jobs then
-    if not write_job(common_options, ARGV[at]) then outcomes[requests] = 'E' end
-    at = at + 1
-  else
-    local key = key_of[requests]
-    if outcomes[requests] then
-      -- The request that it repeats is in the same batch and has added nothing.
-      if failed_keys[key] then outcomes[requests] = 'E' end
-    elseif not write_request(at, jobs) then
+  local options, tail, first_head, last_head = common_options, '', at, at
+  if jobs then
+    if ARGV[at + 1] ~= '' then options = ARGV[at + 1] end
+    tail, first_head, last_head = ARGV[at + 3], at + 4, at + 3 + jobs
+  end
+  at = last_head + 1
+
+  local repeated = outcomes and outcomes[requests]
+  if repeated then
+    -- The request that it repeats may be in the same batch and may have added nothing.
+    if failed_keys and failed_keys[key_of[requests]] then outcomes[requests] = 'E' end
+    last_head = 0
+  end
+  local before = added
+  for head = first_head, last_head do
+    next_id = next_id + 1
+    local id = format('%d', next_id)
+    local written = try('HSET', prefix .. id, 'name', name, 'data', ARGV[head] .. tail,
+      'opts', options, 'timestamp', timestamp, 'delay', '0', 'priority', '0')
+    if type(written) == 'table' then
+      -- WRONGTYPE means that another value holds the key. Any other error applies to every job.
+      if not string.find(written.err, 'WRONGTYPE', 1, true) then refusal = written end
+      -- A request adds all its jobs or none.
+      while added > before do
+        try('DEL', prefix .. ids[added])
+        ids[added] = nil
+        added = added - 1
+      end
+      next_id = next_id + last_head - head
+      outcomes, key_of, failed_keys = outcomes or {}, key_of or {}, failed_keys or {}
       outcomes[requests] = 'E'
-      if key then failed_keys[key] = true end
+      if key_of[requests] then failed_keys[key_of[requests]] = true end
+      break
     end
-    at = at + 4 + jobs
+    added = added + 1
+    ids[added] = id
   end
 end
 
 -- unpack() fails at about 8,000 values.
 for first = 1, added, 4000 do
   local pushed = try('LPUSH', target, unpack(ids, first, math.min(first + 3999, added)))
-  if type(pushed) ~= 'number' then
-    -- This user may not use LPUSH, so no chunk was pushed before.
-    remove_jobs_after(0)
+  if type(pushed) == 'table' then
+    -- Another value holds the key, or this user may not use LPUSH. So no chunk was pushed before.
     refusal = pushed
-    for request = 1, requests do
-      local key = key_of[request]
-      if not outcomes[request] or (key and new_record[key]) then outcomes[request] = 'E' end
-    end
     break
   end
 end
 
--- An idempotency key is used up only if its jobs were added. This user may use SET, because the
--- record of the producer was written with it.
-for request, key in pairs(key_of) do
-  if not outcomes[request] then try('SET', key, new_record[key], 'PX', ARGV[7]) end
-end
-local result = encode_outcomes()
-if result ~= expected then write_record(result) end
 -- This is not the key conflict of one job: Redis refuses every job.
-if refusal and added == 0 then return refusal end
-
-if added > 0 and not is_paused and not is_maxed then
-  try('ZADD', KEYS[6], '0', '0')
+if refusal then
+  for each = 1, added do try('DEL', prefix .. ids[each]) end
+  call('SET', KEYS[8], previous or ARGV[9], 'PX', lifetime)
+  return refusal
 end
+
+local result = '*'
+if outcomes then
+  -- An idempotency key is used up only if its jobs were added.
+  for request, key in pairs(key_of) do
+    if not outcomes[request] then try('SET', key, new_record[key], 'PX', ARGV[7]) end
+  end
+  if next(outcomes) then
+    for request = 1, requests do outcomes[request] = outcomes[request] or 'A' end
+    result = table.concat(outcomes)
+    call('SET', KEYS[8], entries .. result, 'PX', lifetime)
+  end
+end
+
+if not meta[1] then try('HSET', KEYS[3], 'opts.maxLenEvents', '10000') end
+if added > 0 and wakes_worker then try('ZADD', KEYS[6], '0', '0') end
 
 -- Events inform listeners; jobs run without them. Only the last XADD trims the stream.
 if ARGV[5] == '1' then
   local events, max_length = KEYS[5], meta[1] or '10000'
-  for i = 1, added do
-    local id = ids[i]
+  for each = 1, added do
+    local id = ids[each]
     try('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
-    if i < added then
+    if each < added then
       try('XADD', events, '*', 'event', 'waiting', 'jobId', id)
     else
       try('XADD', events, 'MAXLEN', '~', max_length, '*', 'event', 'waiting', 'jobId', id)
@@ -286,4 +281,4 @@ if ARGV[5] == '1' then
   end
 end
 
-return reply(result)
+return reply .. result

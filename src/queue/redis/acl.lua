@@ -14,7 +14,7 @@ local wait, paused, meta, id, events, marker, active, producer, idempotency, job
   unpack(ARGV)
 local needed = {
   {'EVALSHA', string.rep('0', 40), '0'}, {'TIME'},
-  {'GET', producer}, {'SET', producer, '', 'PX', '1'}, {'PEXPIRE', producer, '1'},
+  {'GET', producer}, {'SET', producer, '', 'PX', '1', 'GET'}, {'PEXPIRE', producer, '1'},
   {'GET', idempotency}, {'SET', idempotency, '', 'PX', '1'},
   {'HMGET', meta, 'version'}, {'HSET', meta, 'opts.maxLenEvents', '1'},
   {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},

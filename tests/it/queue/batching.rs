@@ -114,20 +114,26 @@ async fn a_queue_with_keys_of_a_wrong_type_gets_no_jobs_until_they_are_removed()
         let key = app.redis.queue().key(key);
         let values: &[&str] = if command == "SET" { &["x"] } else { &["x", "1"] };
         let () = app.redis.query(cmd(command).arg(&key).arg(values)).await;
-        let before: Vec<String> =
-            app.redis.query(cmd("KEYS").arg(app.redis.queue().key("*"))).await;
+        let before = keys_without_id(&app).await;
         for _ in 0..3 {
             let reply = app.webhook("wh_1").send().await;
             reply.assert_rejected(503, "queue_unavailable");
             assert_eq!(reply.json()["details"]["enqueued"], "none", "{key}");
             assert_eq!(reply.header("retry-after"), Some("1"));
         }
-        let after: Vec<String> = app.redis.query(cmd("KEYS").arg(app.redis.queue().key("*"))).await;
-        assert_eq!(after, before, "{key}");
+        assert_eq!(keys_without_id(&app).await, before, "{key}");
         let () = app.redis.query(cmd("DEL").arg(&key)).await;
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "{key}");
         app.redis.queue().only_job().await;
     }
+}
+
+/// The keys of the queue. A batch that is refused may have taken ids, which are then not used.
+async fn keys_without_id(app: &App) -> BTreeSet<String> {
+    let queue = app.redis.queue();
+    let mut keys: BTreeSet<String> = app.redis.query(cmd("KEYS").arg(queue.key("*"))).await;
+    keys.remove(&queue.key("id"));
+    keys
 }
 
 #[tokio::test]

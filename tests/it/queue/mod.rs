@@ -15,6 +15,7 @@ mod paused;
 mod redis_connection;
 mod redis_faults;
 mod redis_kinds;
+mod refused_calls;
 mod replicas;
 mod workers;
 mod wrong_replies;

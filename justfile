@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export PATH := justfile_directory() / ".tools/node/bin" + ":" + justfile_directory() / ".tools" + ":" + env("PATH")
 
 # Without the programs of loadtest/peers: their dependencies enable more features of shared crates.
-ours := "-p hookgate -p testkit"
+ours := "-p hookgate -p model -p testkit"
 
 # Lists the recipes.
 default:

@@ -171,7 +171,10 @@ impl Execution<'_> {
         let all = !self.has(Safeguard::KeyOfAddedOnly);
         for (request, outcome) in batch.requests.iter().zip(self.outcomes.clone()) {
             let Some(IdempotencyKey { key, .. }) = &request.key else { continue };
-            if outcome.is_some() && !all {
+            // A request without jobs may have the key of one that has failed.
+            let is_without_jobs =
+                request.heads.is_empty() && self.has(Safeguard::KeyKeptWithoutJobs);
+            if is_without_jobs || (outcome.is_some() && !all) {
                 continue;
             }
             if let Some(record) = self.new_records.get(key).cloned()

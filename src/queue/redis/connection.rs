@@ -239,12 +239,7 @@ impl RedisConnection {
         let call = Call::begin(&self.vitals);
         let reply = tokio::select! {
             biased;
-            reply = self.transport.send(name, arguments) => reply.and_then(Value::convert).map_err(|error| {
-                if is_cluster_down(&error) {
-                    self.vitals().is_cluster_down = true;
-                }
-                classify(error)
-            }),
+            reply = self.transport.send(name, arguments) => self.read_reply(reply),
             // fred may keep a command forever that arrived after its task ended.
             () = self.given_up.cancelled() => Err(CallError::Lost),
         };
@@ -252,6 +247,23 @@ impl RedisConnection {
             call.replied();
         }
         reply
+    }
+
+    /// A reply of another type than the command has is that of another command. Every later reply
+    /// would then be one too, and an error reply does not show which command it answers.
+    fn read_reply<T: FromValue>(&self, reply: Result<Value, Error>) -> Result<T, CallError> {
+        match reply {
+            Ok(value) => value.convert().map_err(|_| {
+                self.give_up();
+                CallError::Lost
+            }),
+            Err(error) => {
+                if is_cluster_down(&error) {
+                    self.vitals().is_cluster_down = true;
+                }
+                Err(classify(error))
+            }
+        }
     }
 
     async fn read_clock(&self) -> Result<(), CallError> {
@@ -331,4 +343,37 @@ fn is_reply(details: &str) -> bool {
 /// The condition of a Redis that does not answer.
 pub(in crate::queue) fn no_answer(cause: &str) -> Condition {
     Condition::NotReady(format!("does not answer: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::redis::transport::Reply;
+
+    /// Replies to every command with a string.
+    #[derive(Debug)]
+    struct Strings;
+
+    impl Transport for Strings {
+        fn send(&self, _: &'static str, _: Vec<Value>) -> Reply<'_> {
+            Box::pin(std::future::ready(Ok(Value::from_static_str("2 1700000000000 *"))))
+        }
+
+        fn server(&self) -> String {
+            "strings:6379".to_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_of_another_type_ends_the_connection() {
+        let connection = RedisConnection::new(Box::new(Strings));
+        assert!(connection.call::<String>("INFO", Vec::new()).await.is_ok());
+        assert!(!connection.is_closing());
+        let bit = connection.call::<u64>("GETBIT", Vec::new()).await;
+        assert!(matches!(bit, Err(CallError::Lost)));
+        // The error that answers GETBIT would otherwise be taken for that of the next command.
+        assert!(connection.is_closing());
+        let next = connection.call::<String>("INFO", Vec::new()).await;
+        assert!(matches!(next, Err(CallError::NotSent)));
+    }
 }

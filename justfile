@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export PATH := justfile_directory() / ".tools/node/bin" + ":" + justfile_directory() / ".tools" + ":" + env("PATH")
 
 # Without the programs of loadtest/peers: their dependencies enable more features of shared crates.
-ours := "-p hookgate -p testkit"
+ours := "-p hookgate -p model -p testkit"
 
 # Lists the recipes.
 default:
@@ -72,6 +72,7 @@ long:
     OVERLOAD_SECONDS=60 CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it -- --nocapture queue::overload queue::chaos
     DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
+    SIMULATION_SEEDS=3000000 cargo test --lib -- --nocapture queue::simulation::tests::no_seed
 
 # Runs one benchmark: `just bench index`.
 bench name:

@@ -38,11 +38,11 @@ pub async fn run_health_check(
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 ) {
-    let mut reconnect = ConnectionHandle::start(&settings, &supervisor);
+    let reconnect = ConnectionHandle::start(&settings, &supervisor);
     // The first report waits until the connections for jobs are open or have had time to open.
     let latest = Instant::now() + settings.reply_timeout();
     let reconnects = health.connections().clone();
-    for mut each in reconnects {
+    for each in reconnects {
         let _ = each.connection(latest).await;
     }
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);

@@ -9,6 +9,8 @@ mod settings;
 mod health_check;
 mod dry_run;
 mod survey;
+#[cfg(test)]
+mod simulation;
 
 pub use crate::queue::bullmq::idempotency::{
     Idempotency, IdempotencySettings, InvalidIdempotencyKey,

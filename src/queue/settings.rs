@@ -5,6 +5,8 @@ use crate::queue::bullmq::idempotency::IdempotencySettings;
 use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::redis::address;
+use crate::queue::redis::client::FredConnector;
+use crate::queue::redis::transport::Connector;
 use crate::settings::{Secret, Section};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ const MIN_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub(in crate::queue) redis: Secret,
+    /// Opens connections to it; not fred only in the simulation.
+    pub(in crate::queue) connector: Arc<dyn Connector>,
     pub(in crate::queue) queue: QueueKeys,
     pub(in crate::queue) job_name: String,
     /// Shared by all clones of these settings, so that a reload changes it while the process runs.
@@ -79,6 +83,7 @@ impl QueueSettings {
         Self {
             queue: QueueKeys::read(section, in_cluster),
             redis,
+            connector: Arc::new(FredConnector),
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,
             paused_layout: section.value("paused_layout", PausedLayout::Auto),

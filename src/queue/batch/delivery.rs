@@ -153,14 +153,13 @@ impl Delivery {
         deadline: Instant,
     ) -> Result<Vec<RequestOutcome>, DeliveryEnd> {
         let latest = self.sender.latest_execution(deadline);
-        let mut reconnect = self.reconnect.clone();
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let failure = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
         let mut state = DeliveryState { failure, broken_connections: 0 };
         let timestamp = unix_time::milliseconds(SystemTime::now());
         let mut number = None;
         let mut redis_deadline = None;
-        while let Some(connection) = reconnect.connection(latest).await {
+        while let Some(connection) = self.reconnect.connection(latest).await {
             if state.is_in_doubt() {
                 self.metrics.redis.resent_batches.increment(1);
             } else {

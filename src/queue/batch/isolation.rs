@@ -16,10 +16,11 @@ use crate::queue::batch::unacknowledged::{
 };
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::outcome::Enqueued;
-use crate::queue::redis::connection::{Driver, RedisConnection};
+use crate::queue::redis::connection::RedisConnection;
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::{ExceededLimit, Limits};
 use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::transport::Driver;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -144,12 +145,11 @@ impl Isolation {
         deadline: Instant,
     ) -> Result<Vec<RequestOutcome>, Unsettled> {
         let latest = self.sender.latest_execution(deadline);
-        let mut reconnect = self.reconnect.clone();
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let mut failure = Unacknowledged::new(RedisError::Timeout, Enqueued::Nothing);
         let slot = timeout_at(latest, self.slots.acquire()).await;
         while slot.is_ok() && Instant::now() < latest {
-            let Some(witness) = reconnect.connection(latest).await else {
+            let Some(witness) = self.reconnect.connection(latest).await else {
                 failure = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
                 break;
             };
@@ -290,7 +290,6 @@ impl Isolation {
         let latest = self.sender.latest_execution(deadline);
         let attempt = Attempt { is_withdrawal: true, ..attempt };
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
-        let mut reconnect = self.reconnect.clone();
         let mut answer = self.sender.send(witness, attempt, latest).await;
         let mut is_by_witness = true;
         loop {
@@ -307,7 +306,7 @@ impl Isolation {
                 }
             }
             backoff.wait().await;
-            let Some(connection) = reconnect.connection(latest).await else {
+            let Some(connection) = self.reconnect.connection(latest).await else {
                 return BatchStatus::Unknown;
             };
             answer = self.sender.send(&connection, attempt, latest).await;
@@ -356,7 +355,7 @@ impl Isolation {
 
     async fn exceeded_limit(&self, jobs: &Jobs) -> Option<ExceededLimit> {
         let latest = Instant::now() + self.settings.reply_timeout();
-        let connection = self.reconnect.clone().connection(latest).await?;
+        let connection = self.reconnect.connection(latest).await?;
         ExceededLimit::find(&connection, &self.settings.queue.producer_key("none"), jobs).await
     }
 

@@ -65,6 +65,38 @@ impl Drop for BatchNumber {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Each step opens a batch, or closes one of the open batches.
+        #[test]
+        fn the_mark_stays_below_every_open_number_and_never_goes_back(
+            steps in vec(any::<Option<proptest::sample::Index>>(), 1..200),
+        ) {
+            let producer = Producer::new();
+            let (mut open, mut last_mark, mut last) = (Vec::new(), 0, 0);
+            for step in steps {
+                match step {
+                    Some(index) if !open.is_empty() => drop(open.swap_remove(index.index(open.len()))),
+                    _ => open.push(producer.open_batch()),
+                }
+                let numbers = open.iter().map(BatchNumber::get);
+                let newest = numbers.clone().max().unwrap_or(last);
+                let Some(oldest) = numbers.min() else { continue };
+                for number in &open {
+                    let mark = number.low_water_mark();
+                    prop_assert_eq!(mark, oldest - 1);
+                    prop_assert!(mark >= last_mark);
+                    last_mark = mark;
+                }
+                last = newest.max(last);
+                prop_assert_eq!(producer.numbers.lock().last, last);
+            }
+            drop(open);
+            prop_assert!(producer.numbers.lock().open.is_empty());
+        }
+    }
 
     #[test]
     fn the_low_water_mark_is_just_below_the_oldest_open_batch() {

@@ -1,25 +1,20 @@
 //! One connection to Redis, from its greeting to its loss.
 //!
-//! fred opens the connection and speaks the protocol, including TLS, Sentinel and Cluster. It is
-//! used for nothing else. It has no reconnect policy, so it never sends anything twice. Its
-//! connection state, limits and timeouts are not used. A stuck connection is dropped with its
-//! socket, whatever fred is doing.
+//! A transport carries its commands, and never sends anything twice. A stuck connection is dropped
+//! with its socket, whatever the transport is doing.
 
 use crate::process::lifecycle::Condition;
-use crate::queue::redis::address::host_and_port;
 use crate::queue::redis::handshake::{Handshake, is_ping_refused};
 use crate::queue::redis::reason::reason;
+use crate::queue::redis::transport::{Driver, Target, Transport};
 use crate::queue::settings::QueueSettings;
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
-use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use fred::types::{FromValue, Value};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 /// How often a connection is checked: whether it is stuck, and whether it has been idle for
 /// [`IDLE`] and the time must be read to see whether it is alive.
@@ -32,17 +27,12 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 /// A handle to a connection to Redis.
 #[derive(Debug)]
 pub(in crate::queue) struct RedisConnection {
-    client: Client,
+    transport: Box<dyn Transport>,
     vitals: Mutex<ConnectionState>,
     given_up: CancellationToken,
     /// No new calls are made; calls under way still get their replies.
     replacement_requested: CancellationToken,
-    /// The slot of the queue's keys in a cluster.
-    slot: u16,
 }
-
-/// fred's task, which owns the socket. Dropping the handle closes the connection.
-pub(in crate::queue) type Driver = AbortOnDropHandle<Result<(), Error>>;
 
 #[derive(Debug)]
 struct ConnectionState {
@@ -108,12 +98,26 @@ impl RedisConnection {
     ) -> Result<(Arc<Self>, Driver), Error> {
         let timeout = settings.reply_timeout();
         let deadline = Instant::now() + timeout;
-        // Half of the time remains for connecting with the previous authorities if reading a file
-        // hangs.
-        let config = handshake.config(&settings.redis, timeout / 2).await?;
-        let client = client(config, timeout)?;
-        let driver = AbortOnDropHandle::new(client.connect());
-        let connection = Self {
+        let slot = fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes());
+        let target = Target { address: &settings.redis, slot, handshake, timeout };
+        let opening = async {
+            let (transport, driver) = settings.connector.connect(target).await?;
+            let connection = Self::new(transport);
+            connection.read_clock().await.map_err(|error| match error {
+                CallError::Refused(error) => error,
+                CallError::NotSent | CallError::Lost => {
+                    Error::new(ErrorKind::IO, "connection lost")
+                }
+            })?;
+            Ok((Arc::new(connection), driver))
+        };
+        let opened = tokio::time::timeout_at(deadline, opening).await;
+        opened.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))
+    }
+
+    fn new(transport: Box<dyn Transport>) -> Self {
+        Self {
+            transport,
             vitals: Mutex::new(ConnectionState {
                 calls: 0,
                 silent_since: None,
@@ -124,27 +128,14 @@ impl RedisConnection {
             }),
             given_up: CancellationToken::new(),
             replacement_requested: CancellationToken::new(),
-            slot: fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes()),
-            client,
-        };
-        let greeting = async {
-            connection.client.wait_for_connect().await?;
-            connection.read_clock().await.map_err(|error| match error {
-                CallError::Refused(error) => error,
-                CallError::NotSent | CallError::Lost => {
-                    Error::new(ErrorKind::IO, "connection lost")
-                }
-            })
-        };
-        let greeting = tokio::time::timeout_at(deadline, greeting).await;
-        greeting.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))?;
-        Ok((Arc::new(connection), driver))
+        }
     }
 
     /// Waits for the end of the connection, and returns its cause. The caller then drops the
     /// driver.
     pub(in crate::queue) async fn ended(&self, driver: &mut Driver, timeout: Duration) -> String {
         let end = tokio::select! {
+            biased;
             ended = driver => match ended {
                 Ok(Err(error)) => reason(&error),
                 Ok(Ok(())) => "connection closed".to_owned(),
@@ -231,17 +222,12 @@ impl RedisConnection {
         self.vitals().clock = Clock { milliseconds, read_at: Instant::now() };
     }
 
-    /// Host and port of the server that has the queue. In a cluster it is the node with the slot of
-    /// the queue; with Sentinel it is the primary.
+    /// Host and port of the server that has the queue.
     pub(in crate::queue) fn server(&self) -> String {
-        let cluster = self.client.cached_cluster_state();
-        let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
-        let server = node.or_else(|| self.client.active_connections().into_iter().next());
-        server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
+        self.transport.server()
     }
 
-    /// Sends a command unchanged. In a cluster it goes to the node that has the slot of the queue.
-    /// fred's own methods for scripts are not used, because they ignore their options.
+    /// Sends a command unchanged.
     pub(in crate::queue) async fn call<T: FromValue>(
         &self,
         name: &'static str,
@@ -251,17 +237,9 @@ impl RedisConnection {
             return Err(CallError::NotSent);
         }
         let call = Call::begin(&self.vitals);
-        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
-        // Boxed, because fred's future has about ten kilobytes, which would be moved with this one.
-        let reply = Box::pin(self.client.custom(command, arguments));
         let reply = tokio::select! {
             biased;
-            reply = reply => reply.map_err(|error| {
-                if is_cluster_down(&error) {
-                    self.vitals().is_cluster_down = true;
-                }
-                classify(error)
-            }),
+            reply = self.transport.send(name, arguments) => self.read_reply(reply),
             // fred may keep a command forever that arrived after its task ended.
             () = self.given_up.cancelled() => Err(CallError::Lost),
         };
@@ -269,6 +247,23 @@ impl RedisConnection {
             call.replied();
         }
         reply
+    }
+
+    /// A reply of another type than the command has is that of another command. Every later reply
+    /// would then be one too, and an error reply does not show which command it answers.
+    fn read_reply<T: FromValue>(&self, reply: Result<Value, Error>) -> Result<T, CallError> {
+        match reply {
+            Ok(value) => value.convert().map_err(|_| {
+                self.give_up();
+                CallError::Lost
+            }),
+            Err(error) => {
+                if is_cluster_down(&error) {
+                    self.vitals().is_cluster_down = true;
+                }
+                Err(classify(error))
+            }
+        }
     }
 
     async fn read_clock(&self) -> Result<(), CallError> {
@@ -304,26 +299,6 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.0.lock().calls -= 1;
     }
-}
-
-/// Creates a client that connects once.
-fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
-    let connection = ConnectionConfig {
-        connection_timeout: timeout,
-        internal_command_timeout: timeout,
-        max_command_attempts: 1,
-        // fred would follow a redirection to a node that it is not connected to, and close the
-        // connection there. It still updates its map of slots after MOVED.
-        max_redirections: 0,
-        tcp: TcpConfig {
-            nodelay: Some(true),
-            // Unsent data in the socket of a closed connection must not reach Redis later.
-            linger: Some(Duration::ZERO),
-            ..TcpConfig::default()
-        },
-        ..ConnectionConfig::default()
-    };
-    Builder::from_config(config).set_connection_config(connection).build()
 }
 
 /// Replaces MOVED and ASK, in the format of an error of Redis.
@@ -368,4 +343,37 @@ fn is_reply(details: &str) -> bool {
 /// The condition of a Redis that does not answer.
 pub(in crate::queue) fn no_answer(cause: &str) -> Condition {
     Condition::NotReady(format!("does not answer: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::redis::transport::Reply;
+
+    /// Replies to every command with a string.
+    #[derive(Debug)]
+    struct Strings;
+
+    impl Transport for Strings {
+        fn send(&self, _: &'static str, _: Vec<Value>) -> Reply<'_> {
+            Box::pin(std::future::ready(Ok(Value::from_static_str("2 1700000000000 *"))))
+        }
+
+        fn server(&self) -> String {
+            "strings:6379".to_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_of_another_type_ends_the_connection() {
+        let connection = RedisConnection::new(Box::new(Strings));
+        assert!(connection.call::<String>("INFO", Vec::new()).await.is_ok());
+        assert!(!connection.is_closing());
+        let bit = connection.call::<u64>("GETBIT", Vec::new()).await;
+        assert!(matches!(bit, Err(CallError::Lost)));
+        // The error that answers GETBIT would otherwise be taken for that of the next command.
+        assert!(connection.is_closing());
+        let next = connection.call::<String>("INFO", Vec::new()).await;
+        assert!(matches!(next, Err(CallError::NotSent)));
+    }
 }

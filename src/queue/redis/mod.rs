@@ -2,6 +2,7 @@
 
 pub(in crate::queue) mod acl;
 pub(in crate::queue) mod address;
+pub(in crate::queue) mod client;
 pub(in crate::queue) mod connection;
 pub(in crate::queue) mod handshake;
 pub(in crate::queue) mod health;
@@ -11,3 +12,4 @@ pub(in crate::queue) mod reconnect;
 pub(in crate::queue) mod replicas;
 pub(in crate::queue) mod server_config;
 pub(in crate::queue) mod server_info;
+pub(in crate::queue) mod transport;

@@ -9,8 +9,9 @@ use crate::queue::settings::QueueSettings;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Bounds of the backoff between attempts to connect. The first attempt after the loss of a useful
 /// connection is made at once.
@@ -23,8 +24,42 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A handle to the current connection.
 #[derive(Debug, Clone)]
 pub(in crate::queue) struct ConnectionHandle {
-    connections: watch::Receiver<Option<Arc<RedisConnection>>>,
-    status: Arc<Mutex<ConnectionStatus>>,
+    current: Arc<Current>,
+    /// Ends the reconnect loop when the last handle is dropped.
+    _guard: Arc<DropGuard>,
+}
+
+/// The current connection. Those that wait for the next one are woken in the order in which they
+/// began to wait; a `watch` channel would wake them in a random order, which no simulation could
+/// repeat.
+#[derive(Debug)]
+struct Current {
+    connection: Mutex<Option<Arc<RedisConnection>>>,
+    replaced: Notify,
+    status: Mutex<ConnectionStatus>,
+}
+
+impl Current {
+    fn replace(&self, connection: Option<Arc<RedisConnection>>) {
+        *self.connection.lock() = connection;
+        self.replaced.notify_waiters();
+    }
+
+    /// The connection, unless it accepts no new calls.
+    fn usable(&self) -> Option<Arc<RedisConnection>> {
+        self.connection.lock().as_ref().filter(|connection| !connection.is_closing()).cloned()
+    }
+
+    async fn next_usable(&self) -> Arc<RedisConnection> {
+        loop {
+            // It is woken by every replacement from now on.
+            let replaced = self.replaced.notified();
+            if let Some(connection) = self.usable() {
+                return connection;
+            }
+            replaced.await;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,48 +73,48 @@ struct ConnectionStatus {
 impl ConnectionHandle {
     /// Starts the reconnect loop on the current runtime. It ends when every clone is dropped.
     pub(in crate::queue) fn start(settings: &Arc<QueueSettings>, supervisor: &Supervisor) -> Self {
-        let (sender, connections) = watch::channel(None);
         let status =
             ConnectionStatus { server: settings.servers(), cause: "not connected yet".to_owned() };
-        let status = Arc::new(Mutex::new(status));
-        let reconnecting = keep_connected(Arc::clone(settings), sender, Arc::clone(&status));
+        let current = Arc::new(Current {
+            connection: Mutex::new(None),
+            replaced: Notify::new(),
+            status: Mutex::new(status),
+        });
+        let unused = CancellationToken::new();
+        let reconnecting =
+            keep_connected(Arc::clone(settings), Arc::clone(&current), unused.clone());
         tokio::spawn(supervisor.clone().watch("reconnect", reconnecting));
-        Self { connections, status }
+        Self { current, _guard: Arc::new(unused.drop_guard()) }
     }
 
     /// Returns the current connection, or waits until `latest` for the next one. A connection that
     /// accepts no new calls does not count.
     pub(in crate::queue) async fn connection(
-        &mut self,
+        &self,
         latest: Instant,
     ) -> Option<Arc<RedisConnection>> {
-        let is_usable = |connection: &Option<Arc<RedisConnection>>| {
-            connection.as_ref().is_some_and(|connection| !connection.is_closing())
-        };
-        let usable = self.connections.wait_for(is_usable);
-        let connection = tokio::time::timeout_at(latest, usable).await.ok()?.ok()?;
-        connection.clone()
+        tokio::time::timeout_at(latest, self.current.next_usable()).await.ok()
     }
 
     pub(in crate::queue) fn is_up(&self) -> bool {
-        self.connections.borrow().as_ref().is_some_and(|connection| !connection.is_closing())
+        self.current.usable().is_some()
     }
 
     /// Why there is no connection.
     pub(in crate::queue) fn cause(&self) -> String {
-        self.status.lock().cause.clone()
+        self.current.status.lock().cause.clone()
     }
 
     /// Host and port of the last connection, or the configured ones before the first.
     pub(in crate::queue) fn server(&self) -> String {
-        self.status.lock().server.clone()
+        self.current.status.lock().server.clone()
     }
 }
 
 async fn keep_connected(
     settings: Arc<QueueSettings>,
-    sender: watch::Sender<Option<Arc<RedisConnection>>>,
-    status: Arc<Mutex<ConnectionStatus>>,
+    current: Arc<Current>,
+    unused: CancellationToken,
 ) {
     let mut loss_log = LogThrottle::new(1, LOSS_LOG_INTERVAL);
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
@@ -89,13 +124,14 @@ async fn keep_connected(
             Ok((connection, mut driver)) => {
                 let server = connection.server();
                 tracing::debug!(server, "connected to Redis");
-                status.lock().server.clone_from(&server);
-                sender.send_replace(Some(Arc::clone(&connection)));
+                current.status.lock().server.clone_from(&server);
+                current.replace(Some(Arc::clone(&connection)));
                 let end = tokio::select! {
+                    biased;
                     end = connection.ended(&mut driver, settings.reply_timeout()) => end,
-                    () = sender.closed() => return,
+                    () = unused.cancelled() => return,
                 };
-                sender.send_replace(None);
+                current.replace(None);
                 if loss_log.allows() {
                     tracing::warn!(server, cause = end, "connection to Redis lost");
                 }
@@ -105,14 +141,15 @@ async fn keep_connected(
             Err(error) => reason(&error),
         };
         tracing::debug!(cause = end, "no connection to Redis");
-        status.lock().cause = end;
+        current.status.lock().cause = end;
         if was_useful {
             backoff.reset();
             continue;
         }
         tokio::select! {
+            biased;
             () = backoff.wait() => {}
-            () = sender.closed() => return,
+            () = unused.cancelled() => return,
         }
     }
 }

@@ -1,0 +1,258 @@
+//! One execution of the script, step by step in the order of `add_jobs.lua`.
+
+use super::Text;
+use super::batch::{Batch, IdempotencyKey, PausedLayout};
+use super::errors::{Command, RedisError, Refusal};
+use super::redis::{Counter, KeyRecord, Redis};
+use super::reply::{BatchResult, Outcome};
+use crate::safeguards::{Safeguard, Safeguards};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Lua numbers are doubles, which represent every integer up to this bound.
+pub(super) const IDS_END: i64 = 1 << 53;
+
+const READ_ONLY: RedisError = RedisError::Refused(Refusal::ReadOnly);
+
+pub(super) struct Execution<'a> {
+    pub(super) redis: &'a mut Redis,
+    pub(super) now: u64,
+    pub(super) batch: &'a Batch,
+    pub(super) safeguards: Safeguards,
+    /// Whether something was written: a full server refuses only the first write of a script.
+    pub(super) has_written: bool,
+    /// For each request its outcome, unless it is [`Outcome::Added`].
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    /// The records to write for idempotency keys that were not used before.
+    pub(super) new_records: BTreeMap<Text, KeyRecord>,
+    pub(super) failed_keys: BTreeSet<Text>,
+    pub(super) next_id: i64,
+    pub(super) added: Vec<i64>,
+    /// An error by which Redis refuses every job.
+    pub(super) refusal: Option<RedisError>,
+}
+
+/// The list that jobs go to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Wait,
+    Paused,
+}
+
+impl<'a> Execution<'a> {
+    pub(super) fn new(
+        redis: &'a mut Redis,
+        now: u64,
+        batch: &'a Batch,
+        safeguards: Safeguards,
+    ) -> Self {
+        Self {
+            redis,
+            now,
+            batch,
+            safeguards,
+            has_written: false,
+            outcomes: vec![None; batch.requests.len()],
+            new_records: BTreeMap::new(),
+            failed_keys: BTreeSet::new(),
+            next_id: 1,
+            added: Vec::new(),
+            refusal: None,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<BatchResult, RedisError> {
+        let mut checks = [Self::look_up_number, Self::check_deadline];
+        if !self.has(Safeguard::NumberBeforeDeadline) {
+            checks.reverse();
+        }
+        for check in checks {
+            if let Some(result) = check(&mut self)? {
+                return Ok(result);
+            }
+        }
+        if self.batch.is_withdrawal {
+            if self.has(Safeguard::RecordOfWithdrawal) {
+                self.write_record(BatchResult::Withdrawn)?;
+            }
+            return Ok(BatchResult::Withdrawn);
+        }
+        let target = self.find_target()?;
+        let is_maxed = self.is_maxed()?;
+        if self.batch.is_probe() {
+            return self.probe();
+        }
+        self.look_up_keys()?;
+        self.reserve_ids()?;
+        self.write(target, is_maxed)
+    }
+
+    /// Returns the result of this number if it was executed before.
+    fn look_up_number(&mut self) -> Result<Option<BatchResult>, RedisError> {
+        self.read(Command::Get, &self.batch.keys.producer)?;
+        let Some(record) = self.redis.producers.get(&self.batch.keys.producer) else {
+            return Ok(None);
+        };
+        if self.has(Safeguard::Mark) && self.batch.number <= record.mark {
+            return Ok(Some(BatchResult::Stale));
+        }
+        match record.result(self.batch.number).cloned() {
+            Some(result) => self.reply_as_primary(result).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn reply_as_primary(&mut self, result: BatchResult) -> Result<BatchResult, RedisError> {
+        if !self.has(Safeguard::ProofOfPrimary) {
+            return Ok(result);
+        }
+        let touched = self.begin_write(Command::PExpire);
+        if touched == Err(READ_ONLY) {
+            return Err(READ_ONLY);
+        }
+        let expires_at = self.now.saturating_add(self.batch.record_ttl);
+        let record = self.redis.producers.get_mut(&self.batch.keys.producer);
+        if let Some(record) = record.filter(|_| touched.is_ok()) {
+            record.expires_at = expires_at;
+        }
+        Ok(result)
+    }
+
+    fn check_deadline(&mut self) -> Result<Option<BatchResult>, RedisError> {
+        if self.now < self.batch.deadline || !self.has(Safeguard::Deadline) {
+            return Ok(None);
+        }
+        if self.has(Safeguard::RecordOfLate) {
+            self.write_record(BatchResult::Late)?;
+        }
+        Ok(Some(BatchResult::Late))
+    }
+
+    fn find_target(&mut self) -> Result<Target, RedisError> {
+        let keys = &self.batch.keys;
+        self.read(Command::HMGet, &keys.meta)?;
+        let target = match (self.redis.meta.is_paused, self.batch.paused_layout) {
+            (false, _) | (true, PausedLayout::V6) => Target::Wait,
+            (true, PausedLayout::V5) => Target::Paused,
+            (true, PausedLayout::Auto) => {
+                self.read(Command::LLen, &keys.wait)?;
+                self.read(Command::LLen, &keys.paused)?;
+                self.paused_target()
+            }
+        };
+        self.read(
+            Command::LLen,
+            match target {
+                Target::Wait => &keys.wait,
+                Target::Paused => &keys.paused,
+            },
+        )?;
+        Ok(target)
+    }
+
+    /// The lists show which release of BullMQ has paused the queue.
+    fn paused_target(&self) -> Target {
+        let has_waiting = !self.redis.wait.is_empty();
+        let has_paused = !self.redis.paused.is_empty();
+        let is_v6 = match self.redis.meta.major_version() {
+            Some(major) if has_waiting == has_paused => major >= 6,
+            _ => has_waiting,
+        };
+        if is_v6 { Target::Wait } else { Target::Paused }
+    }
+
+    fn is_maxed(&mut self) -> Result<bool, RedisError> {
+        let Some(concurrency) = self.redis.meta.concurrency else { return Ok(false) };
+        self.read(Command::LLen, &self.batch.keys.active)?;
+        Ok(self.redis.active >= concurrency)
+    }
+
+    fn probe(&mut self) -> Result<BatchResult, RedisError> {
+        self.read(Command::Get, &self.batch.keys.id)?;
+        match self.redis.last_id {
+            Counter::NotANumber => return Err(RedisError::IdIsNoInteger),
+            Counter::Number(id) if id >= IDS_END - 1 => return Err(RedisError::IdsUsedUp),
+            Counter::Number(_) | Counter::Absent => {}
+        }
+        // SET with XX changes nothing, because a probe has a producer of its own without a record.
+        self.begin_write(Command::Set)?;
+        Ok(BatchResult::Added)
+    }
+
+    /// Finds the requests that repeat an idempotency key.
+    fn look_up_keys(&mut self) -> Result<(), RedisError> {
+        let batch = self.batch;
+        for (position, request) in batch.requests.iter().enumerate() {
+            let Some(key) = &request.key else { continue };
+            let outcome = self.look_up_key(key, request.heads.len() as u64)?;
+            self.set_outcome(position, outcome);
+        }
+        Ok(())
+    }
+
+    fn look_up_key(
+        &mut self,
+        idempotency: &IdempotencyKey,
+        jobs: u64,
+    ) -> Result<Option<Outcome>, RedisError> {
+        let IdempotencyKey { key, fingerprint } = idempotency;
+        let used = if let Some(record) = self.new_records.get(key) {
+            Some(record)
+        } else {
+            self.read(Command::Get, key)?;
+            self.redis.idempotency.get(key)
+        };
+        let used = used.filter(|_| self.has(Safeguard::KeyLookedUp));
+        if let Some(record) = used {
+            let is_same = record.fingerprint == *fingerprint || !self.has(Safeguard::Fingerprint);
+            let repeated = Outcome::Repeated(record.jobs);
+            return Ok(Some(if is_same { repeated } else { Outcome::KeyReused }));
+        }
+        if jobs > 0 || !self.has(Safeguard::KeyKeptWithoutJobs) {
+            let expires_at = self.now.saturating_add(self.batch.key_ttl);
+            let record = KeyRecord { fingerprint: Text::clone(fingerprint), jobs, expires_at };
+            self.new_records.insert(Text::clone(key), record);
+        }
+        Ok(None)
+    }
+
+    pub(super) fn set_outcome(&mut self, position: usize, outcome: Option<Outcome>) {
+        if let Some(each) = self.outcomes.get_mut(position) {
+            *each = outcome;
+        }
+    }
+
+    pub(super) fn has(&self, safeguard: Safeguard) -> bool {
+        self.safeguards.has(safeguard)
+    }
+
+    /// A command that reads this key.
+    pub(super) fn read(&self, command: Command, key: &str) -> Result<(), RedisError> {
+        self.permit(command)?;
+        self.redis.read_key(key)
+    }
+
+    /// A command that writes this key and needs the right type of it.
+    pub(super) fn write_typed(&mut self, key: &str, command: Command) -> Result<(), RedisError> {
+        self.begin_write(command)?;
+        self.redis.read_key(key)
+    }
+
+    pub(super) fn begin_write(&mut self, command: Command) -> Result<(), RedisError> {
+        self.permit(command)?;
+        match self.redis.refusal {
+            Some(Refusal::OutOfMemory) if self.has_written || !command.needs_memory() => {}
+            Some(refusal) => return Err(RedisError::Refused(refusal)),
+            None => {}
+        }
+        self.has_written = true;
+        Ok(())
+    }
+
+    fn permit(&self, command: Command) -> Result<(), RedisError> {
+        if self.redis.forbidden == Some(command) {
+            Err(RedisError::NotPermitted(command))
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A simulation of the queue: the real batcher, delivery, isolation and connections run on a
+//! stopped clock against a simulated network and the model of the script.
+//!
+//! Everything that happens in a run follows from its seed: the same seed gives the same events, to
+//! the word. A seed that breaks a promise is printed with its trace.
+//!
+//! | module | has |
+//! |---|---|
+//! | `plan` | what a seed chooses before its run |
+//! | `world` | the two servers, failovers, clocks, and everything else that happens to them |
+//! | `server` | one server: the model of the script, and the other commands |
+//! | `network` | connections that are cut, silenced and deliver wrong replies |
+//! | `callers` | callers that send, leave and send again |
+//! | `ledger` | what was sent, replied, answered and lost |
+//! | `judge` | the promises |
+//! | `run` | a run, and the search through seeds |
+//! | `tests` | the short and the long form |
+
+mod callers;
+mod judge;
+mod ledger;
+mod network;
+mod plan;
+mod run;
+mod server;
+mod tests;
+mod trace;
+mod world;

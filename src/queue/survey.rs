@@ -23,6 +23,8 @@ const ROUND_TRIPS: usize = 11;
 /// Reports what server Redis is, what the queue contains, and whether jobs could be added.
 pub async fn survey(settings: &QueueSettings, max_body: usize) -> Findings {
     let mut findings = Findings::default();
+    // Half of it is the time for a connection. An operator waits longer than a webhook.
+    let settings = &QueueSettings { enqueue_timeout: 2 * CALL_TIMEOUT, ..settings.clone() };
     match RedisConnection::open(settings).await {
         Ok((connection, driver)) => {
             findings.fact("server", connection.server());

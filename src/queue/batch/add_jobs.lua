@@ -1,7 +1,8 @@
 -- Adds the jobs of a batch of requests to a BullMQ queue, in one step and at most once.
 --
 -- KEYS  1 wait  2 paused  3 meta  4 id  5 events  6 marker  7 active  8 record of the producer
---       9 and later: for each request with an idempotency key, the record of that key
+--       9 and later: for each request with an idempotency key, the record of that key; then the
+--       staged hashes
 -- ARGV  1 key prefix of jobs  2 job name  3 options of jobs  4 paused layout: auto, v5 or v6
 --       5 "1" to write events  6 lifetime of the producer's record, in ms
 --       7 lifetime of the record of an idempotency key, in ms  8 number of the batch
@@ -13,8 +14,9 @@
 -- A request has one of two forms. The short form is one argument, the data of its only job, which
 -- begins with "{". The long form is: number of jobs; options of these jobs or ""; fingerprint of
 -- the body if the request has an idempotency key, or ""; tail of the data; and for each job the
--- head of its data. A call without requests is a dry run: it is refused if jobs would be refused,
--- and writes nothing.
+-- head of its data. If the head is "", the tail is the name of a staged hash: the hash of the job,
+-- which the same transaction has written before this call, with a time to live. A call without
+-- requests is a dry run: it is refused if jobs would be refused, and writes nothing.
 --
 -- Reply  "<number> <ms on the clock of this server> <result>". The result is one of
 --        *      every job of every request was added
@@ -103,13 +105,14 @@ end
 -- outcomes: the outcome of a request, unless it is A. key_of: the record key of a request.
 -- new_record: the value to write for a record key.
 local requests, jobs_left = 0, tonumber(ARGV[12])
-local outcomes, key_of, new_record
+local outcomes, key_of, new_record, staged
 if #KEYS > 8 then
-  outcomes, key_of, new_record = {}, {}, {}
+  outcomes, key_of, new_record, staged = {}, {}, {}, {}
   local at, last_key = first_request, 8
   while at <= last do
     local jobs = tonumber(ARGV[at])
     requests = requests + 1
+    if jobs and ARGV[at + 4] == '' then staged[#staged + 1] = ARGV[at + 3] end
     if jobs and ARGV[at + 2] ~= '' then
       last_key = last_key + 1
       local key, fingerprint = KEYS[last_key], ARGV[at + 2]
@@ -128,6 +131,7 @@ if #KEYS > 8 then
     end
     at = at + (jobs and 4 + jobs or 1)
   end
+  if #staged == 0 then staged = nil end
 end
 
 -- Was this batch executed before? The number is looked up before the deadline is checked, because a
@@ -160,18 +164,23 @@ if previous and (refusal or previous ~= format('%d', mark - 1) .. ' ' .. mark ..
     else
       call('SET', KEYS[8], previous, 'PX', lifetime)
     end
+    if staged then try('UNLINK', unpack(staged)) end
     return reply .. known
   end
   entries = entries .. ' ' .. number .. '='
   if not refusal then call('SET', KEYS[8], entries .. '*', 'PX', lifetime) end
 end
-if refusal then return refusal end
+if refusal then
+  if staged then try('UNLINK', unpack(staged)) end
+  return refusal
+end
 
 -- Both results are recorded, so that no other attempt is executed after this reply, even if the
 -- clock of this server is set back.
 local ending = now >= tonumber(ARGV[10]) and 'late' or ARGV[12]
 if ending == 'late' or ending == '-' then
   call('SET', KEYS[8], entries .. ending, 'PX', lifetime)
+  if staged then try('UNLINK', unpack(staged)) end
   return reply .. ending
 end
 
@@ -212,11 +221,24 @@ while at <= last and not refusal do
   for head = first_head, last_head do
     next_id = next_id + 1
     local id = format('%d', next_id)
-    local written = try('HSET', prefix .. id, 'name', name, 'data', ARGV[head] .. tail,
-      'opts', options, 'timestamp', timestamp, 'delay', '0', 'priority', '0')
-    if type(written) == 'table' then
+    local written, is_held
+    if ARGV[head] == '' then
+      written = try('RENAMENX', tail, prefix .. id)
+      is_held = written == 0
+      local kept = written == 1 and try('PERSIST', prefix .. id)
+      if type(kept) == 'table' then
+        -- The job would expire.
+        try('DEL', prefix .. id)
+        written = kept
+      end
+    else
+      written = try('HSET', prefix .. id, 'name', name, 'data', ARGV[head] .. tail,
+        'opts', options, 'timestamp', timestamp, 'delay', '0', 'priority', '0')
+    end
+    if is_held or type(written) == 'table' then
       -- WRONGTYPE means that another value holds the key. Any other error applies to every job.
-      if not string.find(written.err, 'WRONGTYPE', 1, true) then refusal = written end
+      is_held = is_held or string.find(written.err, 'WRONGTYPE', 1, true)
+      if not is_held then refusal = written end
       -- A request adds all its jobs or none.
       while added > before do
         try('DEL', prefix .. ids[added])
@@ -246,6 +268,7 @@ end
 
 -- This is not the key conflict of one job: Redis refuses every job.
 if refusal then
+  if staged then try('UNLINK', unpack(staged)) end
   for each = 1, added do try('DEL', prefix .. ids[each]) end
   call('SET', KEYS[8], previous or ARGV[9], 'PX', lifetime)
   return refusal
@@ -253,6 +276,8 @@ end
 
 local result = '*'
 if outcomes then
+  -- Those of requests that have added nothing; the others have been renamed.
+  if staged then try('UNLINK', unpack(staged)) end
   -- An idempotency key is used up only if its jobs were added.
   for request, key in pairs(key_of) do
     if not outcomes[request] then try('SET', key, new_record[key], 'PX', ARGV[7]) end

@@ -9,3 +9,4 @@ pub(in crate::queue) mod isolation;
 pub(in crate::queue) mod producer;
 pub(in crate::queue) mod script;
 pub(in crate::queue) mod sender;
+pub(in crate::queue) mod staging;

@@ -2,6 +2,7 @@
 
 use crate::metrics::RedisError;
 use crate::queue::batch::producer::{BatchNumber, Producer};
+use crate::queue::batch::staging::{is_staged, staged_key, staging_commands};
 use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::options::JobOptions;
@@ -26,6 +27,7 @@ pub(in crate::queue) struct AddJobs {
     keys: Vec<Value>,
     /// The key prefix of jobs and the name of jobs.
     names: [Value; 2],
+    producer_key: String,
     options: Arc<ArcSwap<JobOptions>>,
     arguments: Vec<Value>,
     idempotency_prefix: String,
@@ -89,6 +91,7 @@ impl AddJobs {
         Self {
             digest: bulk_string(Script::from_lua(ADD_JOBS).sha1().to_string()),
             keys: keys.into_iter().map(bulk_string).collect(),
+            producer_key: settings.queue.producer_key(&producer.id),
             names: [settings.queue.job_prefix(), settings.job_name.clone()].map(bulk_string),
             options: Arc::clone(&settings.job),
             arguments: arguments.into_iter().map(bulk_string).collect(),
@@ -122,12 +125,12 @@ impl AddJobs {
         connection: &RedisConnection,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RequestOutcome>, ScriptError> {
-        let mut reply = connection.call("EVALSHA", self.values(&self.digest, attempt)).await;
+        let mut reply = self.send(connection, "EVALSHA", &self.digest, attempt).await;
         // This server does not have the script in its cache, so nothing was executed.
         if matches!(&reply, Err(CallError::Refused(error)) if error.details().starts_with("NOSCRIPT"))
         {
             let script = Value::from_static_str(ADD_JOBS);
-            reply = connection.call("EVAL", self.values(&script, attempt)).await;
+            reply = self.send(connection, "EVAL", &script, attempt).await;
         }
         let reply: Bytes = reply.map_err(|error| match error {
             CallError::Lost if connection.is_cluster_down() => {
@@ -149,17 +152,44 @@ impl AddJobs {
         }
     }
 
+    /// Sends the script, together with the staged hashes if there are any.
+    async fn send(
+        &self,
+        connection: &RedisConnection,
+        name: &'static str,
+        script: &Value,
+        attempt: Attempt<'_>,
+    ) -> Result<Bytes, CallError> {
+        let arguments = self.values(script, attempt);
+        let [_, job_name] = &self.names;
+        let options = self.options.load();
+        let mut commands = staging_commands(&self.producer_key, attempt, job_name, &options.json);
+        if commands.is_empty() {
+            return connection.call(name, arguments).await;
+        }
+        commands.push((name, arguments));
+        connection.transaction(commands).await
+    }
+
     /// The arguments of EVALSHA or EVAL, in the order that the script documents.
     fn values(&self, script: &Value, attempt: Attempt<'_>) -> Vec<Value> {
         let requests = if attempt.is_withdrawal { &[] } else { attempt.requests };
         let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
         let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
         let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
-        values.extend([script.clone(), decimal((self.keys.len() + keys.clone().count()) as u64)]);
+        let staged = |position: usize| staged_key(&self.producer_key, attempt, position);
+        let staged_requests = requests
+            .iter()
+            .enumerate()
+            .filter(|(_, each)| is_staged(each))
+            .map(|(position, _)| position);
+        let count = self.keys.len() + keys.clone().count() + staged_requests.clone().count();
+        values.extend([script.clone(), decimal(count as u64)]);
         values.extend_from_slice(&self.keys);
         values.extend(keys.map(|Idempotency { key, .. }| {
             bulk_string([&self.idempotency_prefix, key.as_str()].concat())
         }));
+        values.extend(staged_requests.map(staged).map(bulk_string));
         values.extend_from_slice(&self.names);
         values.push(Value::Bytes(self.options.load().json.clone()));
         values.extend_from_slice(&self.arguments);
@@ -177,18 +207,30 @@ impl AddJobs {
         } else {
             decimal(jobs as u64)
         });
-        for request in requests {
-            if !request.is_short_form() {
-                let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
-                values.push(decimal(request.heads.len() as u64));
-                values.push(Value::Bytes(request.options.clone()));
-                values.push(Value::Bytes(fingerprint.unwrap_or_default()));
-                values.push(Value::Bytes(request.tail.clone()));
-            }
-            values.extend(request.heads.iter().cloned().map(Value::Bytes));
+        for (position, request) in requests.iter().enumerate() {
+            let staged = is_staged(request).then(|| staged(position));
+            append_request(&mut values, request, staged);
         }
         values
     }
+}
+
+/// Appends a request in one of the forms that the script documents.
+fn append_request(values: &mut Vec<Value>, request: &Jobs, staged: Option<String>) {
+    if staged.is_some() || !request.is_short_form() {
+        let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
+        values.push(decimal(request.heads.len() as u64));
+        values.push(Value::Bytes(request.options.clone()));
+        values.push(Value::Bytes(fingerprint.unwrap_or_default()));
+    }
+    if let Some(staged) = staged {
+        values.extend([staged, String::new()].map(bulk_string));
+        return;
+    }
+    if !request.is_short_form() {
+        values.push(Value::Bytes(request.tail.clone()));
+    }
+    values.extend(request.heads.iter().cloned().map(Value::Bytes));
 }
 
 fn decimal(number: u64) -> Value {

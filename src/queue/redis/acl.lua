@@ -19,6 +19,8 @@ local needed = {
   {'HMGET', meta, 'version'}, {'HSET', meta, 'opts.maxLenEvents', '1'},
   {'LLEN', wait}, {'LLEN', paused}, {'LLEN', active},
   {'INCRBY', id, '1'}, {'HSET', job, 'name', ''}, {'DEL', job},
+  {'MULTI'}, {'EXEC'}, {'HSET', producer, 'name', ''}, {'RENAMENX', producer, job},
+  {'PERSIST', job}, {'UNLINK', producer},
   {'LPUSH', wait, '1'}, {'LPUSH', paused, '1'},
   {'ZADD', marker, '0', '0'},
 }

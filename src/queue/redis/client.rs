@@ -3,7 +3,9 @@
 //! twice. Its connection state, limits and timeouts are not used.
 
 use crate::queue::redis::address::host_and_port;
-use crate::queue::redis::transport::{Connecting, Connector, Driver, Reply, Target, Transport};
+use crate::queue::redis::transport::{
+    Command, Connecting, Connector, Driver, Reply, Target, Transport,
+};
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
@@ -37,13 +39,32 @@ struct FredTransport {
     slot: u16,
 }
 
+impl FredTransport {
+    fn command(&self, name: &'static str) -> CustomCommand {
+        CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false)
+    }
+}
+
 impl Transport for FredTransport {
     /// In a cluster the command goes to the node that has the slot of the queue. fred's own methods
     /// for scripts are not used, because they ignore their options.
     fn send(&self, name: &'static str, arguments: Vec<Value>) -> Reply<'_> {
-        let command = CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false);
         // Boxed, because fred's future has about ten kilobytes, which would be moved with others.
-        Box::pin(self.client.custom(command, arguments))
+        Box::pin(self.client.custom(self.command(name), arguments))
+    }
+
+    /// A pipeline reaches Redis without commands of others in between. fred's own transactions wait
+    /// for the replies of all earlier commands before they begin.
+    fn transaction(&self, commands: Vec<Command>) -> Reply<'_> {
+        let pipeline = self.client.pipeline();
+        let begin = std::iter::once(("MULTI", Vec::new()));
+        let all = begin.chain(commands).chain(std::iter::once(("EXEC", Vec::new())));
+        Box::pin(async move {
+            for (name, arguments) in all {
+                let _: Value = pipeline.custom(self.command(name), arguments).await?;
+            }
+            reply_of_last(pipeline.try_all().await)
+        })
     }
 
     /// In a cluster it is the node with the slot of the queue; with Sentinel it is the primary.
@@ -52,6 +73,20 @@ impl Transport for FredTransport {
         let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
         let server = node.or_else(|| self.client.active_connections().into_iter().next());
         server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
+    }
+}
+
+/// The reply of the last command of a transaction, from the replies to all that was sent. If Redis
+/// has refused a command, EXEC reports only that. Null if these are not the replies to a
+/// transaction.
+fn reply_of_last(mut replies: Vec<Result<Value, Error>>) -> Result<Value, Error> {
+    match replies.pop() {
+        Some(Ok(Value::Array(mut executed))) => Ok(executed.pop().unwrap_or(Value::Null)),
+        Some(Err(error)) if error.details().starts_with("EXECABORT") => {
+            Err(replies.into_iter().find_map(Result::err).unwrap_or(error))
+        }
+        Some(Err(error)) => Err(error),
+        Some(Ok(_)) | None => Ok(Value::Null),
     }
 }
 

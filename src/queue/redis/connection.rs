@@ -6,7 +6,7 @@
 use crate::process::lifecycle::Condition;
 use crate::queue::redis::handshake::{Handshake, is_ping_refused};
 use crate::queue::redis::reason::reason;
-use crate::queue::redis::transport::{Driver, Target, Transport};
+use crate::queue::redis::transport::{Command, Driver, Reply, Target, Transport};
 use crate::queue::settings::QueueSettings;
 use fred::error::{Error, ErrorKind};
 use fred::types::{FromValue, Value};
@@ -233,13 +233,28 @@ impl RedisConnection {
         name: &'static str,
         arguments: Vec<Value>,
     ) -> Result<T, CallError> {
+        self.exchange(|transport| transport.send(name, arguments)).await
+    }
+
+    /// Sends commands as one transaction, and returns the reply of the last.
+    pub(in crate::queue) async fn transaction<T: FromValue>(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<T, CallError> {
+        self.exchange(|transport| transport.transaction(commands)).await
+    }
+
+    async fn exchange<'a, T: FromValue>(
+        &'a self,
+        send: impl FnOnce(&'a dyn Transport) -> Reply<'a>,
+    ) -> Result<T, CallError> {
         if self.is_closing() {
             return Err(CallError::NotSent);
         }
         let call = Call::begin(&self.vitals);
         let reply = tokio::select! {
             biased;
-            reply = self.transport.send(name, arguments) => self.read_reply(reply),
+            reply = send(&*self.transport) => self.read_reply(reply),
             // fred may keep a command forever that arrived after its task ended.
             () = self.given_up.cancelled() => Err(CallError::Lost),
         };
@@ -348,7 +363,6 @@ pub(in crate::queue) fn no_answer(cause: &str) -> Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::redis::transport::Reply;
 
     /// Replies to every command with a string.
     #[derive(Debug)]
@@ -357,6 +371,10 @@ mod tests {
     impl Transport for Strings {
         fn send(&self, _: &'static str, _: Vec<Value>) -> Reply<'_> {
             Box::pin(std::future::ready(Ok(Value::from_static_str("2 1700000000000 *"))))
+        }
+
+        fn transaction(&self, _: Vec<Command>) -> Reply<'_> {
+            self.send("EXEC", Vec::new())
         }
 
         fn server(&self) -> String {

@@ -20,6 +20,9 @@ pub(in crate::queue) type Connecting<'a> =
 pub(in crate::queue) type Reply<'a> =
     Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
 
+/// A command and its arguments.
+pub(in crate::queue) type Command = (&'static str, Vec<Value>);
+
 /// Opens connections.
 pub(in crate::queue) trait Connector: Debug + Send + Sync {
     fn connect<'a>(&'a self, target: Target<'a>) -> Connecting<'a>;
@@ -30,6 +33,10 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
     /// Sends a command unchanged, and waits for its reply. A command whose reply is no longer
     /// awaited may be executed nevertheless.
     fn send(&self, name: &'static str, arguments: Vec<Value>) -> Reply<'_>;
+
+    /// Sends commands as one transaction, and waits for the reply of the last. Redis executes all of
+    /// them or none. If Redis refuses one, its error is the reply.
+    fn transaction(&self, commands: Vec<Command>) -> Reply<'_>;
 
     /// Host and port of the server that has the queue.
     fn server(&self) -> String;

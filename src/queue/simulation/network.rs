@@ -1,7 +1,9 @@
 //! The network of the simulation: connections that carry commands to a server in order, and that
 //! are cut, silenced, or deliver wrong replies.
 
-use crate::queue::redis::transport::{Connecting, Connector, Driver, Reply, Target, Transport};
+use crate::queue::redis::transport::{
+    Command as TransportCommand, Connecting, Connector, Driver, Reply, Target, Transport,
+};
 use crate::queue::simulation::ledger::{Ack, Attempt};
 use crate::queue::simulation::server::{Command, Ending, Execution};
 use crate::queue::simulation::trace::Kind;
@@ -436,6 +438,11 @@ impl Transport for SimulatedTransport {
         })
     }
 
+    fn transaction(&self, commands: Vec<TransportCommand>) -> Reply<'_> {
+        let (name, arguments) = inlined(commands);
+        self.send(name, arguments)
+    }
+
     fn server(&self) -> String {
         format!("server-{}:6379", self.world.lock().links[self.id].server)
     }
@@ -467,4 +474,22 @@ impl Drop for Wire {
     fn drop(&mut self) {
         self.world.lock().close(self.id);
     }
+}
+
+/// The script of a transaction, with the data of staged hashes in place of their names. A
+/// transaction is executed as a whole, so its commands need no events of their own.
+fn inlined(mut commands: Vec<TransportCommand>) -> TransportCommand {
+    let (name, mut script) = commands.pop().expect("a transaction ends with the script");
+    for (_, hash) in commands.into_iter().filter(|(name, _)| *name == "HSET") {
+        let [key, _, _, _, data, ..] = &*hash else { panic!("not a staged hash") };
+        let at = script.windows(2).position(|pair| pair[0] == *key && is_empty(&pair[1]));
+        let at = at.expect("the script has the staged hash");
+        script.swap(at, at + 1);
+        script[at + 1] = data.clone();
+    }
+    (name, script)
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_bytes().is_some_and(<[u8]>::is_empty)
 }

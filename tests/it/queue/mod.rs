@@ -16,6 +16,7 @@ mod redis_connection;
 mod redis_faults;
 mod redis_kinds;
 mod refused_calls;
+mod staged_jobs;
 mod replicas;
 mod workers;
 mod wrong_replies;

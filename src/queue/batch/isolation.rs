@@ -9,6 +9,7 @@
 use crate::metrics::RedisError;
 use crate::process::backoff::Backoff;
 use crate::process::unix_time;
+use crate::queue::batch::producer::Producer;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
@@ -30,6 +31,10 @@ use tokio::time::{Instant, timeout_at};
 
 /// Connections for isolated batches, besides the shared one.
 const MAX_CONNECTIONS: usize = 2;
+
+/// The shared producer never gets to this number. Those of isolated batches follow it, because
+/// their withdrawals use the shared connection.
+const LAST_OF_SHARED: u64 = 1 << 40;
 
 /// The margin is the size of a request that broke its connection, divided by this. A request that
 /// is smaller by no more than the margin is sent alone as well.
@@ -95,7 +100,7 @@ impl Isolation {
     ) -> Self {
         Self {
             settings: Arc::clone(settings),
-            sender: BatchSender::new(settings),
+            sender: BatchSender::new(settings, Producer::numbering_after(LAST_OF_SHARED)),
             reconnect,
             health: Arc::clone(health),
             slots: Semaphore::new(MAX_CONNECTIONS),

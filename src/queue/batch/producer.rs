@@ -14,7 +14,7 @@ pub(in crate::queue) struct Producer {
     numbers: Arc<Mutex<Numbers>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
     last: u64,
     /// Numbers of the batches that may be sent again.
@@ -23,7 +23,15 @@ struct Numbers {
 
 impl Producer {
     pub(in crate::queue) fn new() -> Self {
-        Self { id: uuid::Uuid::new_v4().simple().to_string(), numbers: Arc::default() }
+        Self::numbering_after(0)
+    }
+
+    /// Creates a producer whose first batch has the number after `last`. Producers that use the
+    /// same connection need different numbers, because a reply is recognized by its number.
+    pub(in crate::queue) fn numbering_after(last: u64) -> Self {
+        let numbers = Numbers { last, open: BTreeSet::new() };
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        Self { id, numbers: Arc::new(Mutex::new(numbers)) }
     }
 
     /// Returns the number of a new batch. The batch stays open until the number is dropped.

@@ -12,9 +12,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const ADD_JOBS: &str = include_str!("add_jobs.lua");
+
+/// The digest of the script, by which EVALSHA names it.
+static DIGEST: LazyLock<Value> =
+    LazyLock::new(|| bulk_string(Script::from_lua(ADD_JOBS).sha1().to_string()));
 
 /// The same script with another digest, which distinguishes dry runs from calls that add jobs.
 const DRY_RUN_SCRIPT: &str =
@@ -89,7 +93,7 @@ impl AddJobs {
             settings.idempotency.ttl.as_millis().max(1).to_string(),
         ];
         Self {
-            digest: bulk_string(Script::from_lua(ADD_JOBS).sha1().to_string()),
+            digest: DIGEST.clone(),
             keys: keys.into_iter().map(bulk_string).collect(),
             producer_key: settings.queue.producer_key(&producer.id),
             names: [settings.queue.job_prefix(), settings.job_name.clone()].map(bulk_string),

@@ -16,8 +16,7 @@ pub(super) fn judge(world: &World) -> Vec<String> {
         faults: ledger.faults.clone(),
         // Where the documentation ends: an attempt that was held back, and a failover that has lost
         // the record which would have refused it.
-        may_come_late: ledger.has_lost_withdrawal
-            || (ledger.has_lost_late && world.plan.clocks_vary()),
+        may_come_late: ledger.has_lost_withdrawal || (ledger.has_lost_late && world.clocks_vary),
         may_lose_acknowledged: world.plan.wait_replicas == 0,
     };
     let present = [0, 1].map(|server| world.jobs(server));

@@ -2,7 +2,7 @@
 //! and what a failover has lost.
 
 use crate::queue::outcome::{Added, EnqueueError, Enqueued};
-use crate::queue::simulation::server::Mode;
+use crate::queue::simulation::plan::Mode;
 use model::script::{Batch, BatchResult, Redis, Request, Text};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
@@ -116,6 +116,8 @@ pub(super) struct Ledger {
     pub(super) sendings: Vec<Sending>,
     /// The attempts by their producer and number.
     attempts: BTreeMap<(Text, u64), Attempt>,
+    /// The producer of each number on a connection.
+    producers: BTreeMap<(usize, u64), Text>,
     /// The sendings that were acknowledged by a primary, in a reply that has arrived.
     pub(super) acknowledged: BTreeSet<usize>,
     /// The sendings whose jobs a failover has lost.
@@ -133,8 +135,13 @@ impl Ledger {
         self.sendings.len() - 1
     }
 
-    /// Records an attempt that is sent, and returns the earlier attempt under its number.
-    pub(super) fn attempt(&mut self, attempt: &Attempt) -> Option<Attempt> {
+    /// Records an attempt that is sent over a connection, and returns the earlier attempt under its
+    /// number.
+    pub(super) fn attempt(&mut self, attempt: &Attempt, link: usize) -> Option<Attempt> {
+        let producer = self.producers.entry((link, attempt.number));
+        if *producer.or_insert_with(|| Text::clone(&attempt.producer)) != attempt.producer {
+            self.faults.push(format!("number {} of two producers over {link}", attempt.number));
+        }
         let name = (Text::clone(&attempt.producer), attempt.number);
         let earlier = self.attempts.get(&name).cloned();
         match &earlier {
@@ -177,6 +184,19 @@ impl Ledger {
         if matches!(ack.result, BatchResult::Late | BatchResult::Withdrawn) && !ack.is_known {
             let Attempt { producer, number, .. } = &ack.attempt;
             self.unreplicated.push((Text::clone(producer), *number, ack.result.clone()));
+        }
+    }
+
+    /// Nothing is executed after its callers were answered.
+    pub(super) fn check_time(&mut self, ack: &Ack) {
+        if ack.is_known || !matches!(ack.result, BatchResult::Added | BatchResult::Outcomes(_)) {
+            return;
+        }
+        for &sending in &ack.attempt.sendings {
+            let late = self.sendings[sending].deadline < Instant::now();
+            if late && self.sendings[sending].jobs > 0 {
+                self.faults.push(format!("request {sending} was executed after its deadline"));
+            }
         }
     }
 

@@ -7,9 +7,11 @@
 //! | module | has |
 //! |---|---|
 //! | `plan` | what a seed chooses before its run |
-//! | `world` | the two servers, failovers, clocks, and everything else that happens to them |
+//! | `world` | the two servers, clocks, and everything else that happens to them |
 //! | `server` | one server: the model of the script, and the other commands |
-//! | `network` | connections that are cut, silenced and deliver wrong replies |
+//! | `failover` | replication, failovers and restarts |
+//! | `link`, `network` | connections that are cut, silenced and deliver wrong replies |
+//! | `connector` | the network in the place of fred |
 //! | `callers` | callers that send, leave and send again |
 //! | `ledger` | what was sent, replied, answered and lost |
 //! | `judge` | the promises |
@@ -17,8 +19,11 @@
 //! | `tests` | the short and the long form |
 
 mod callers;
+mod connector;
+mod failover;
 mod judge;
 mod ledger;
+mod link;
 mod network;
 mod plan;
 mod run;

@@ -1,98 +1,21 @@
-//! The network of the simulation: connections that carry commands to a server in order, and that
-//! are cut, silenced, or deliver wrong replies.
+//! The network of the simulation: connections carry commands to a server in order, are cut or
+//! silenced, and deliver wrong replies.
 
-use crate::queue::redis::transport::{
-    Command as TransportCommand, Connecting, Connector, Driver, Reply, Target, Transport,
-};
-use crate::queue::simulation::ledger::{Ack, Attempt};
+use crate::queue::simulation::ledger::Attempt;
+use crate::queue::simulation::link::{Call, Link, PendingReply, Sent, Turn};
 use crate::queue::simulation::server::{Command, Ending, Execution};
 use crate::queue::simulation::trace::Kind;
-use crate::queue::simulation::world::{SharedWorld, World};
-use bytes::Bytes;
+use crate::queue::simulation::world::World;
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) server: usize,
-    pub(super) incarnation: u32,
-    /// On their way to the server.
-    calls: VecDeque<Call>,
-    /// On their way back.
-    replies: VecDeque<PendingReply>,
-    /// When the server reads the next call, which it does not do during WAIT.
-    reads_at: Instant,
-    is_silent: bool,
-    /// Whether the server ends the connection after its last reply.
-    is_ending: bool,
-    end: Option<Error>,
-    /// The version of the server after the last write over this connection.
-    last_write: u64,
-    /// Whether it is the connection of an isolated batch.
-    is_alone: bool,
-    /// The requests of the batches that were sent alone.
-    alone: BTreeSet<usize>,
-    /// The last reply of the script.
-    last_text: Option<Bytes>,
-    /// The reply that is delivered instead of the next one, once one reply was too many.
-    shifted: Option<Result<Value, Error>>,
-    wake: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct Call {
-    command: Command,
-    arrives: Instant,
-    answer: oneshot::Sender<Result<Value, Error>>,
-}
-
-#[derive(Debug)]
-struct PendingReply {
-    arrives: Instant,
-    result: Result<Value, Error>,
-    /// `None` if the reply is a wrong one.
-    ack: Option<Ack>,
-    answer: oneshot::Sender<Result<Value, Error>>,
-}
-
-/// What a connection waits for.
-enum Turn {
-    Ended(Error),
-    Until(Instant),
-    Idle,
-}
-
-impl Link {
-    fn new(server: usize, incarnation: u32) -> Self {
-        Self {
-            server,
-            incarnation,
-            calls: VecDeque::new(),
-            replies: VecDeque::new(),
-            reads_at: Instant::now(),
-            is_silent: false,
-            is_ending: false,
-            end: None,
-            last_write: 0,
-            is_alone: false,
-            alone: BTreeSet::new(),
-            last_text: None,
-            shifted: None,
-            wake: Arc::default(),
-        }
-    }
-}
 
 impl World {
     /// Puts a call on its way, or returns what happens to it instead.
-    fn send(&mut self, link: usize, command: Command) -> Sent {
+    pub(super) fn send(&mut self, link: usize, command: Command) -> Sent {
         if self.links[link].end.is_some() {
             // fred may keep a command forever that arrived after its task ended.
             return if self.rng.bool() {
@@ -109,7 +32,7 @@ impl World {
         let travel = self.travel_time();
         let (answer, reply) = oneshot::channel();
         let link = &mut self.links[link];
-        let before = link.calls.back().map_or(Instant::now(), |call| call.arrives);
+        let before = link.calls.back().map_or_else(Instant::now, |call| call.arrives);
         let arrives = before.max(Instant::now() + travel);
         link.calls.push_back(Call { command, arrives, answer });
         link.wake.notify_one();
@@ -117,7 +40,7 @@ impl World {
     }
 
     fn begin_attempt(&mut self, attempt: &Attempt, link: usize) {
-        let earlier = self.ledger.attempt(attempt);
+        let earlier = self.ledger.attempt(attempt, link);
         let kind = match earlier {
             _ if attempt.is_withdrawal => Kind::Withdrawal,
             Some(_) => Kind::Resent,
@@ -143,7 +66,7 @@ impl World {
     }
 
     /// Lets everything happen on a connection that is due.
-    fn turn(&mut self, id: usize) -> Turn {
+    pub(super) fn turn(&mut self, id: usize) -> Turn {
         loop {
             let now = Instant::now();
             let link = &mut self.links[id];
@@ -248,7 +171,7 @@ impl World {
         let batch = command.batch.as_ref().filter(|batch| !batch.is_withdrawal);
         if let Some(batch) = batch.filter(|_| self.links[id].is_alone) {
             let attempt = Attempt::new(batch);
-            let kind = if self.has_halved(attempt.sendings.iter().copied().collect()) {
+            let kind = if self.has_halved(&attempt.sendings.iter().copied().collect()) {
                 Kind::Halved
             } else {
                 Kind::SentAlone
@@ -259,9 +182,9 @@ impl World {
     }
 
     /// Whether a larger batch with these requests was sent alone before.
-    fn has_halved(&self, sendings: BTreeSet<usize>) -> bool {
+    fn has_halved(&self, sendings: &BTreeSet<usize>) -> bool {
         let larger = |link: &Link| link.alone.len() > sendings.len();
-        self.links.iter().any(|link| larger(link) && link.alone.is_superset(&sendings))
+        self.links.iter().any(|link| larger(link) && link.alone.is_superset(sendings))
     }
 
     /// Puts a reply on its way, or a wrong one.
@@ -301,7 +224,7 @@ impl World {
             result = Ok(Value::Bytes("1".into()));
             wrong = Some(Kind::ReplyMangled);
         }
-        let before = link.replies.back().map_or(Instant::now(), |reply| reply.arrives);
+        let before = link.replies.back().map_or_else(Instant::now, |reply| reply.arrives);
         let arrives = before.max(Instant::now() + travel);
         link.is_ending |= ending == Some(Ending::AfterReply);
         if let Some(kind) = wrong {
@@ -315,11 +238,12 @@ impl World {
     fn deliver(&mut self, id: usize) {
         let Some(reply) = self.links[id].replies.pop_front() else { return };
         let is_awaited = !reply.answer.is_closed();
-        if let Some(ack) = reply.ack.filter(|_| is_awaited) {
-            if self.ledger.acknowledge(&ack) && ack.attempt.is_withdrawal {
-                let number = ack.attempt.number;
-                self.trace.note(Kind::WithdrawalFoundOutcomes, format_args!("number {number}"));
-            }
+        if let Some(ack) = reply.ack.filter(|_| is_awaited)
+            && self.ledger.acknowledge(&ack)
+            && ack.attempt.is_withdrawal
+        {
+            let number = ack.attempt.number;
+            self.trace.note(Kind::WithdrawalFoundOutcomes, format_args!("number {number}"));
         }
         let is_down = |error: &Error| error.details().starts_with("CLUSTERDOWN");
         let down = reply.result.as_ref().err().filter(|error| is_down(error)).cloned();
@@ -352,7 +276,7 @@ impl World {
     }
 
     /// Hookgate has closed a connection. Some of the calls on it may have left already.
-    fn close(&mut self, id: usize) {
+    pub(super) fn close(&mut self, id: usize) {
         let waiting = self.links[id].calls.len();
         let travelling = if self.plan.faults.cut_travelling > 0 || self.links[id].is_silent {
             self.rng.usize(0..=waiting)
@@ -366,130 +290,4 @@ impl World {
 /// Whether this is the script that asks whether CONFIG may be used.
 fn is_question(command: &Command) -> bool {
     command.name == "EVAL" && command.arguments[1] == "0"
-}
-
-enum Sent {
-    Awaited(oneshot::Receiver<Result<Value, Error>>),
-    NotWritten,
-    Kept,
-}
-
-/// Opens connections to the servers of a run.
-pub(super) struct SimulatedConnector(pub(super) SharedWorld);
-
-impl fmt::Debug for SimulatedConnector {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("SimulatedConnector")
-    }
-}
-
-impl Connector for SimulatedConnector {
-    fn connect<'a>(&'a self, _: Target<'a>) -> Connecting<'a> {
-        Box::pin(async move {
-            let (travel, is_refused) = {
-                let mut world = self.0.lock();
-                let chance = world.plan.faults.connect_refused;
-                (world.milliseconds(3), world.chance(chance))
-            };
-            tokio::time::sleep(travel).await;
-            let mut world = self.0.lock();
-            if is_refused {
-                world.trace.note(Kind::ConnectRefused, format_args!(""));
-                return Err(Error::new(ErrorKind::IO, "connection refused"));
-            }
-            let server = world.choose_server();
-            let (id, incarnation) = (world.links.len(), world.servers[server].incarnation);
-            world.trace.note(Kind::Connected, format_args!("{id} to {server}"));
-            world.links.push(Link::new(server, incarnation));
-            drop(world);
-            let wire = Wire { world: Arc::clone(&self.0), id };
-            let transport: Box<dyn Transport> =
-                Box::new(SimulatedTransport { world: Arc::clone(&self.0), id });
-            Ok((transport, Driver::new(tokio::spawn(wire.run()))))
-        })
-    }
-}
-
-struct SimulatedTransport {
-    world: SharedWorld,
-    id: usize,
-}
-
-impl fmt::Debug for SimulatedTransport {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SimulatedTransport({})", self.id)
-    }
-}
-
-impl Transport for SimulatedTransport {
-    fn send(&self, name: &'static str, arguments: Vec<Value>) -> Reply<'_> {
-        let bytes = |value: Value| value.into_bytes().expect("every argument is a string");
-        let arguments = arguments.into_iter().map(bytes).collect();
-        Box::pin(async move {
-            let command = Command::new(name, arguments);
-            let sent = self.world.lock().send(self.id, command);
-            match sent {
-                Sent::Awaited(reply) => reply
-                    .await
-                    .unwrap_or_else(|_| Err(Error::new(ErrorKind::IO, "connection closed"))),
-                Sent::NotWritten => Err(Error::new(ErrorKind::Canceled, "not written")),
-                Sent::Kept => std::future::pending().await,
-            }
-        })
-    }
-
-    fn transaction(&self, commands: Vec<TransportCommand>) -> Reply<'_> {
-        let (name, arguments) = inlined(commands);
-        self.send(name, arguments)
-    }
-
-    fn server(&self) -> String {
-        format!("server-{}:6379", self.world.lock().links[self.id].server)
-    }
-}
-
-/// The task of a connection. Dropping it closes the connection.
-struct Wire {
-    world: SharedWorld,
-    id: usize,
-}
-
-impl Wire {
-    async fn run(self) -> Result<(), Error> {
-        let wake = Arc::clone(&self.world.lock().links[self.id].wake);
-        loop {
-            let turn = self.world.lock().turn(self.id);
-            match turn {
-                Turn::Ended(error) => return Err(error),
-                Turn::Until(at) => {
-                    let _ = tokio::time::timeout_at(at, wake.notified()).await;
-                }
-                Turn::Idle => wake.notified().await,
-            }
-        }
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.world.lock().close(self.id);
-    }
-}
-
-/// The script of a transaction, with the data of staged hashes in place of their names. A
-/// transaction is executed as a whole, so its commands need no events of their own.
-fn inlined(mut commands: Vec<TransportCommand>) -> TransportCommand {
-    let (name, mut script) = commands.pop().expect("a transaction ends with the script");
-    for (_, hash) in commands.into_iter().filter(|(name, _)| *name == "HSET") {
-        let [key, _, _, _, data, ..] = &*hash else { panic!("not a staged hash") };
-        let at = script.windows(2).position(|pair| pair[0] == *key && is_empty(&pair[1]));
-        let at = at.expect("the script has the staged hash");
-        script.swap(at, at + 1);
-        script[at + 1] = data.clone();
-    }
-    (name, script)
-}
-
-fn is_empty(value: &Value) -> bool {
-    value.as_bytes().is_some_and(<[u8]>::is_empty)
 }

@@ -76,6 +76,18 @@ pub(super) enum OldPrimary {
     Split,
 }
 
+/// What a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Primary,
+    /// It follows the primary.
+    Replica,
+    /// It is no longer the primary and refuses writes, but still has its own data.
+    Demoted,
+    /// It is no longer the primary, but accepts writes, which are lost later.
+    Split,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     Loading,

@@ -4,11 +4,11 @@ use crate::admission::{Admission, AdmissionSettings};
 use crate::metrics::Metrics;
 use crate::process::supervisor::{Supervisor, TaskFailures};
 use crate::queue::simulation::callers::{self, Process};
+use crate::queue::simulation::connector::SimulatedConnector;
 use crate::queue::simulation::judge::judge;
 use crate::queue::simulation::ledger::Answer;
-use crate::queue::simulation::network::SimulatedConnector;
 use crate::queue::simulation::plan::RequestPlan;
-use crate::queue::simulation::trace::Kind;
+use crate::queue::simulation::trace::{Kind, Trace};
 use crate::queue::simulation::world::{SharedWorld, World, keep_agenda};
 use crate::queue::{IdempotencySettings, Queue, QueueSettings, RedisHealth};
 use crate::settings::Settings;
@@ -71,7 +71,7 @@ impl Bench {
             let mut faults = self.play(&world).await;
             let mut world = world.lock();
             faults.extend(judge(&world));
-            let trace = std::mem::replace(&mut world.trace, super::trace::Trace::new(false));
+            let trace = std::mem::replace(&mut world.trace, Trace::new(false));
             let (reached, trace) = trace.into_parts();
             Outcome { faults, reached, trace }
         })
@@ -101,7 +101,9 @@ impl Bench {
             callers.spawn(async move {
                 sleep(Duration::from_millis(at)).await;
                 world.lock().trace.note(Kind::Drained, format_args!(""));
-                processes.iter().for_each(|process| *process.lock() = None);
+                for process in &processes {
+                    *process.lock() = None;
+                }
             });
         }
         callers.close();

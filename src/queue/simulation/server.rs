@@ -1,7 +1,7 @@
 //! A server of the simulation: the model of the script, a clock, and what else Hookgate asks it.
 
 use crate::queue::simulation::ledger::{Ack, Attempt};
-use crate::queue::simulation::plan::{Limit, Refusal};
+use crate::queue::simulation::plan::{Limit, Mode, Refusal};
 use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
@@ -33,17 +33,6 @@ impl Command {
         let batch = is_script.then(|| Arc::new(parse(&arguments)));
         Self { name, arguments, batch }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    Primary,
-    /// It follows the primary.
-    Replica,
-    /// It is no longer the primary and refuses writes, but still has its own data.
-    Demoted,
-    /// It is no longer the primary, but accepts writes, which are lost later.
-    Split,
 }
 
 #[derive(Debug)]

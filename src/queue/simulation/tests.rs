@@ -5,7 +5,7 @@ use crate::queue::simulation::trace::Kind;
 use model::{Safeguard, Safeguards};
 
 /// Seeds of the short form.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 40_000;
 
 /// Seeds within which every removed safeguard must show.
 const SEEDS_OF_MUTATIONS: u64 = 20_000;

@@ -1,12 +1,12 @@
 //! The surroundings of a run: two servers, of which one is the primary, and what happens to them.
 
 use crate::queue::simulation::ledger::{Ack, Attempt, Ledger, jobs_by_sending};
-use crate::queue::simulation::network::Link;
-use crate::queue::simulation::plan::{Faults, OldPrimary, Plan, Refusal, Step};
-use crate::queue::simulation::server::{Command, Execution, Mode, Server};
+use crate::queue::simulation::link::Link;
+use crate::queue::simulation::plan::{self, Faults, Mode, Plan, Refusal, Step};
+use crate::queue::simulation::server::{Command, Execution, Server};
 use crate::queue::simulation::trace::{Kind, Trace};
 use fastrand::Rng;
-use fred::error::{Error, ErrorKind};
+use fred::error::Error;
 use fred::types::Value;
 use model::Safeguards;
 use model::script::BatchResult;
@@ -30,10 +30,12 @@ pub(super) struct World {
     pub(super) primary: usize,
     pub(super) links: Vec<Link>,
     safeguards: Safeguards,
+    /// Whether clocks step or differ.
+    pub(super) clocks_vary: bool,
     /// Whether the other server follows the primary.
-    is_followed: bool,
+    pub(super) is_followed: bool,
     /// The version of the primary that the other server has.
-    replicated_version: u64,
+    pub(super) replicated_version: u64,
     agenda: BTreeMap<(Instant, u64), Event>,
     agenda_changed: Arc<Notify>,
     entries: u64,
@@ -41,7 +43,7 @@ pub(super) struct World {
 
 /// What happens at a time.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Step(Step),
     /// A copy of a call arrives whose connection is gone.
     LateCopy {
@@ -64,6 +66,7 @@ impl World {
             primary: 0,
             links: Vec::new(),
             safeguards,
+            clocks_vary: plan.clocks_vary(),
             is_followed: plan.has_replica(),
             replicated_version: 0,
             agenda: BTreeMap::new(),
@@ -87,7 +90,7 @@ impl World {
         Duration::from_millis(self.rng.u64(0..=most))
     }
 
-    fn schedule(&mut self, after: Duration, event: Event) {
+    pub(super) fn schedule(&mut self, after: Duration, event: Event) {
         self.entries += 1;
         self.agenda.insert((Instant::now() + after, self.entries), event);
         self.agenda_changed.notify_one();
@@ -180,90 +183,6 @@ impl World {
         self.trace.note(Kind::KeyHeld, format_args!("job {id}"));
     }
 
-    /// Ends every connection to a server, and forgets its scripts.
-    fn stop(&mut self, server: usize) {
-        self.servers[server].incarnation += 1;
-        self.servers[server].has_script = false;
-        for link in 0..self.links.len() {
-            if self.links[link].server == server {
-                self.cut(link, 0, &Error::new(ErrorKind::IO, "connection reset"));
-            }
-        }
-    }
-
-    fn replicate(&mut self) {
-        let [first, second] = &mut self.servers;
-        let (from, to) = if self.primary == 0 { (first, second) } else { (second, first) };
-        to.redis.clone_from(&from.redis);
-        self.replicated_version = from.version;
-        self.ledger.replicated();
-    }
-
-    fn fail_over(&mut self, is_older: bool, old: OldPrimary) {
-        // A server that does not follow the primary is not promoted.
-        if !self.is_followed {
-            return;
-        }
-        if !is_older {
-            self.replicate();
-        }
-        let kind = if is_older { Kind::FailoverOlder } else { Kind::FailoverEqual };
-        let (from, to) = (self.primary, 1 - self.primary);
-        self.trace.note(kind, format_args!("from {from} to {to}"));
-        (self.primary, self.is_followed) = (to, false);
-        let promoted = &mut self.servers[to];
-        (promoted.mode, promoted.version) = (Mode::Primary, self.replicated_version);
-        promoted.refused = None;
-        let mode = match old {
-            OldPrimary::Dead => Mode::Demoted,
-            OldPrimary::Demoted => Mode::Demoted,
-            OldPrimary::Split => Mode::Split,
-        };
-        self.servers[from].mode = mode;
-        let kind = match old {
-            OldPrimary::Dead => Kind::OldPrimaryDead,
-            OldPrimary::Demoted => Kind::OldPrimaryDemoted,
-            OldPrimary::Split => Kind::OldPrimarySplit,
-        };
-        self.trace.note(kind, format_args!("{from}"));
-        if old == OldPrimary::Dead {
-            self.stop(from);
-        }
-        if old != OldPrimary::Split {
-            self.count_lost(from);
-        }
-        let most = u64::try_from(self.plan.enqueue_timeout.as_millis()).unwrap();
-        let after = self.milliseconds(most);
-        self.schedule(after, Event::Resynchronize(from));
-    }
-
-    fn count_lost(&mut self, old: usize) {
-        let (old, new) = (&self.servers[old].redis, &self.servers[1 - old].redis);
-        let before = (self.ledger.has_lost_late, self.ledger.has_lost_withdrawal);
-        let lost = self.ledger.failed_over(old, new);
-        if lost > 0 {
-            self.trace.note(Kind::JobsLost, format_args!("of {lost} requests"));
-        }
-        if self.ledger.has_lost_late && !before.0 {
-            self.trace.note(Kind::LateLost, format_args!(""));
-        }
-        if self.ledger.has_lost_withdrawal && !before.1 {
-            self.trace.note(Kind::WithdrawalLost, format_args!(""));
-        }
-    }
-
-    /// The old primary takes the data of the new one and follows it.
-    fn resynchronize(&mut self, server: usize) {
-        if self.servers[server].mode == Mode::Split {
-            self.count_lost(server);
-        }
-        self.servers[server].mode = Mode::Replica;
-        self.servers[server].refused = None;
-        self.is_followed = true;
-        self.replicate();
-        self.trace.note(Kind::Resynchronized, format_args!("{server}"));
-    }
-
     fn heal(&mut self) {
         self.plan.faults = Faults { replicated: 1000, ..Faults::default() };
         self.plan.limit = None;
@@ -281,7 +200,7 @@ impl World {
         link: Option<usize>,
     ) -> Execution {
         if self.servers[server].refusal().is_none() && self.chance(self.plan.faults.momentary) {
-            let refusal = crate::queue::simulation::plan::refusal(&mut self.rng);
+            let refusal = plan::refusal(&mut self.rng);
             self.trace.note(refused(refusal), format_args!("once: {refusal:?}"));
             self.servers[server].refused =
                 Some((refusal, Instant::now() + Duration::from_nanos(1)));
@@ -295,6 +214,10 @@ impl World {
             && matches!(ack.mode, Mode::Primary | Mode::Split)
         {
             self.ledger.executed(ack);
+            // Deadlines are those of the clock of a server.
+            if !self.clocks_vary {
+                self.ledger.check_time(ack);
+            }
         }
         if execution.has_written
             && is_primary
@@ -324,41 +247,6 @@ impl World {
             kind,
             format_args!("number {number} above {mark}, requests {sendings:?}, at {server} over {link:?}: {text}"),
         );
-    }
-
-    /// WAIT on a server, after this version was written over the connection. Returns the reply, and
-    /// how long it takes.
-    pub(super) fn wait_for_replica(
-        &mut self,
-        server: usize,
-        version: u64,
-        timeout: Duration,
-    ) -> (Result<Value, Error>, Duration) {
-        match self.servers[server].mode {
-            Mode::Primary if self.is_followed => {
-                if self.replicated_version < version && self.chance(700) {
-                    self.replicate();
-                }
-                if self.replicated_version >= version {
-                    self.trace.note(Kind::Waited, format_args!(""));
-                    return (Ok(Value::Integer(1)), self.milliseconds(5));
-                }
-            }
-            Mode::Primary | Mode::Split => {}
-            Mode::Replica | Mode::Demoted => {
-                let details = "ERR WAIT cannot be used with replica instances.";
-                return (Err(Error::new(ErrorKind::Unknown, details)), Duration::ZERO);
-            }
-        }
-        self.trace.note(Kind::WaitFailed, format_args!(""));
-        (Ok(Value::Integer(0)), timeout)
-    }
-
-    /// The server that a new connection goes to. Sentinel may still name the old primary.
-    pub(super) fn choose_server(&mut self) -> usize {
-        let other = 1 - self.primary;
-        let was_primary = matches!(self.servers[other].mode, Mode::Demoted | Mode::Split);
-        if was_primary && self.chance(300) { other } else { self.primary }
     }
 
     pub(super) fn jobs(&self, server: usize) -> BTreeMap<usize, Vec<usize>> {

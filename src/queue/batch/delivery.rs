@@ -7,6 +7,7 @@ use crate::process::failpoint;
 use crate::process::unix_time;
 use crate::queue::batch::isolation::{Isolation, Refusal};
 use crate::queue::batch::pending::{PendingCaller, PendingRequest};
+use crate::queue::batch::producer::Producer;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
@@ -100,7 +101,7 @@ impl Delivery {
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
-            sender: BatchSender::new(settings),
+            sender: BatchSender::new(settings, Producer::new()),
             isolation: Isolation::new(settings, reconnect.clone(), health),
             reconnect,
             health: Arc::clone(health),

@@ -9,6 +9,7 @@
 use crate::metrics::RedisError;
 use crate::process::backoff::Backoff;
 use crate::process::unix_time;
+use crate::queue::batch::producer::Producer;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
 use crate::queue::batch::unacknowledged::{
@@ -33,6 +34,10 @@ const MAX_CONNECTIONS: usize = 2;
 /// The margin is the size of a request that broke its connection, divided by this. A request that
 /// is smaller by no more than the margin is sent alone as well.
 const SUSPECT_MARGIN: usize = 8;
+
+/// Numbers of isolated batches are above those of any other. Withdrawals use the shared connection,
+/// where a reply shows the number of its batch but not the producer.
+const SHARED_NUMBERS: u64 = 1 << 40;
 
 /// Sends suspected batches alone.
 #[derive(Debug)]
@@ -94,7 +99,7 @@ impl Isolation {
     ) -> Self {
         Self {
             settings: Arc::clone(settings),
-            sender: BatchSender::new(settings),
+            sender: BatchSender::new(settings, Producer::with_numbers_above(SHARED_NUMBERS)),
             reconnect,
             health: Arc::clone(health),
             slots: Semaphore::new(MAX_CONNECTIONS),

@@ -14,7 +14,7 @@ pub(in crate::queue) struct Producer {
     numbers: Arc<Mutex<Numbers>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
     last: u64,
     /// Numbers of the batches that may be sent again.
@@ -23,7 +23,16 @@ struct Numbers {
 
 impl Producer {
     pub(in crate::queue) fn new() -> Self {
-        Self { id: uuid::Uuid::new_v4().simple().to_string(), numbers: Arc::default() }
+        Self::with_numbers_above(0)
+    }
+
+    /// Creates a producer whose first batch has the number after this one.
+    pub(in crate::queue) fn with_numbers_above(last: u64) -> Self {
+        let numbers = Numbers { last, open: BTreeSet::new() };
+        Self {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            numbers: Arc::new(Mutex::new(numbers)),
+        }
     }
 
     /// Returns the number of a new batch. The batch stays open until the number is dropped.
@@ -79,5 +88,12 @@ mod tests {
         assert_eq!(third.low_water_mark(), 2);
         drop(third);
         assert_eq!(producer.open_batch().low_water_mark(), 3);
+    }
+
+    #[test]
+    fn numbers_may_begin_anywhere() {
+        let producer = Producer::with_numbers_above(1 << 40);
+        let first = producer.open_batch();
+        assert_eq!((first.get(), first.low_water_mark()), ((1 << 40) + 1, 1 << 40));
     }
 }

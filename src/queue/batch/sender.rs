@@ -23,9 +23,8 @@ pub(in crate::queue) struct BatchSender {
 }
 
 impl BatchSender {
-    /// Creates a sender with a new producer.
-    pub(in crate::queue) fn new(settings: &Arc<QueueSettings>) -> Self {
-        let producer = Producer::new();
+    /// Creates a sender with this producer.
+    pub(in crate::queue) fn new(settings: &Arc<QueueSettings>, producer: Producer) -> Self {
         Self {
             add_jobs: AddJobs::new(settings, &producer),
             producer,

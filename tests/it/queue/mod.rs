@@ -16,5 +16,6 @@ mod redis_connection;
 mod redis_faults;
 mod redis_kinds;
 mod replicas;
+mod script_model;
 mod workers;
 mod wrong_replies;

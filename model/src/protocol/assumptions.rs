@@ -2,20 +2,20 @@
 //! `docs/concepts/exactly-once.md`.
 
 use super::sizes::{
-    Size, alone, attempts, failover, in_flight, keys, refusals, replicas, restarts, shifted,
+    Size, alone, attempts, batch, failover, in_flight, keys, refusals, replicas, restarts, shifted,
 };
-use super::{Faults, Property, Protocol, Setting};
+use super::{Faults, Property, Protocol, Request, Setting};
 use crate::search::{Until, search};
 use std::collections::BTreeSet;
 
 const PAGE: &str = include_str!("../../../docs/concepts/exactly-once.md");
 
 const COLUMNS: [(&str, &[Property]); 6] = [
-    ("a 202 has all its jobs", &[Property::Acknowledged]),
-    ("and keeps them", &[Property::Kept]),
+    ("202: all jobs are added", &[Property::Acknowledged]),
+    ("202: they stay", &[Property::Kept]),
     ("no job twice, no part of a request", &[Property::Once, Property::Whole]),
-    ("nothing after `none`", &[Property::None]),
-    ("nothing later than any 503", &[Property::NotLater]),
+    ("`none`: nothing is added", &[Property::None]),
+    ("503: nothing is added later", &[Property::NotLater]),
     ("a key is used once", &[Property::KeyOnce, Property::KeyTrue]),
 ];
 
@@ -28,6 +28,8 @@ fn rows() -> Vec<(&'static str, Vec<Setting>)> {
     let fails_over = |faults: &mut Faults| faults.failovers = 1;
     let forgets = |faults: &mut Faults| faults.forgotten = 1;
     let shifts = |faults: &mut Faults| faults.shifts = 1;
+    let swallowed = Faults { shifts: 1, refusals: 1, ..Faults::default() };
+    let refusing = |setting| Setting { horizon: 1, faults: swallowed, ..setting };
     vec![
         (
             "Connections break, attempts arrive late, processes die, Redis refuses commands",
@@ -41,8 +43,14 @@ fn rows() -> Vec<(&'static str, Vec<Setting>)> {
             "A replica that lacks the last writes becomes the primary",
             vec![failover(size), with(alone(size), fails_over)],
         ),
-        ("One replica becomes the primary, `wait_replicas = 1`", vec![replicas(size)]),
-        ("The same, and the clock of the replica is slow", vec![slow(replicas(size))]),
+        (
+            "One replica becomes the primary, `wait_replicas = 1`",
+            vec![replicas(size), with_one_key(replicas(size))],
+        ),
+        (
+            "The same, and the clock of the replica is slow",
+            vec![slow(replicas(size)), slow(with_one_key(replicas(size)))],
+        ),
         (
             "The old primary goes on after a failover",
             vec![two(failover(size)), two(replicas(size))],
@@ -53,9 +61,23 @@ fn rows() -> Vec<(&'static str, Vec<Setting>)> {
         ),
         (
             "A connection swallows a reply and stays open",
-            vec![with(in_flight(size), shifts), with(refusals(size), shifts), shifted(size)],
+            vec![with(in_flight(size), shifts), with(keys(size), shifts), shifted(size)],
+        ),
+        (
+            "The same, while Redis refuses commands",
+            vec![refusing(in_flight(size)), refusing(with_one_key(in_flight(size)))],
         ),
     ]
+}
+
+/// The first caller sends again if need be, and all requests have one idempotency key.
+fn with_one_key(setting: Setting) -> Setting {
+    let request = Request::new(1).with_key(0, 0);
+    let mut setting = setting;
+    setting.requests = vec![request, request.repeating(0)];
+    setting.batches = vec![batch(0, &[0]), batch(0, &[1])];
+    setting.faults.losses = setting.faults.losses.min(1);
+    setting
 }
 
 fn with(setting: Setting, change: impl Fn(&mut Faults)) -> Setting {

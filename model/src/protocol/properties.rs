@@ -86,10 +86,10 @@ impl Protocol {
             Some(Answer::Accepted { repeats, epoch }) => {
                 let added = repeats.unwrap_or(request);
                 if !self.is_complete(world, added) {
-                    broken.push(Property::Kept);
                     if epoch == world.epoch {
                         broken.push(Property::Acknowledged);
                     }
+                    broken.push(Property::Kept);
                 }
             }
             _ => {}

@@ -24,7 +24,7 @@ impl Size {
 
     /// A search that finds more is given up.
     pub(super) fn most_states(self) -> usize {
-        self.pick(2_000_000, 40_000_000)
+        self.pick(3_000_000, 20_000_000)
     }
 
     fn pick<T>(self, short: T, long: T) -> T {
@@ -49,7 +49,7 @@ pub(super) fn settings(size: Size) -> Vec<(&'static str, Setting)> {
     ]
 }
 
-fn batch(process: u8, requests: &[u8]) -> Batch {
+pub(super) fn batch(process: u8, requests: &[u8]) -> Batch {
     Batch { process, requests: requests.to_vec() }
 }
 
@@ -57,8 +57,8 @@ fn batch(process: u8, requests: &[u8]) -> Batch {
 pub(super) fn attempts(size: Size) -> Setting {
     Setting {
         requests: vec![Request::new(2)],
-        horizon: size.pick(2, 4),
-        window: size.pick(1, 2),
+        horizon: size.pick(3, 5),
+        window: size.pick(2, 3),
         faults: Faults { losses: size.pick(2, 4), forward: size.pick(1, 2), ..Faults::default() },
         ..Setting::default()
     }
@@ -85,7 +85,7 @@ pub(super) fn keys(size: Size) -> Setting {
         batches: vec![batch(0, &[0]), batch(1, &[1]), batch(1, &[2])],
         processes: 2,
         horizon: size.pick(1, 2),
-        faults: Faults { losses: 1, restarts: size.pick(0, 1), ..Faults::default() },
+        faults: Faults { losses: 1, restarts: 1, ..Faults::default() },
         ..Setting::default()
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn keys_in_a_batch(size: Size) -> Setting {
         requests: vec![request(0, 0), request(2, 0), request(2, 0), request(1, 1)],
         batches: vec![batch(0, &[0, 1, 2]), batch(0, &[3])],
         horizon: 1,
-        faults: Faults { losses: size.pick(1, 2), ..Faults::default() },
+        faults: Faults { losses: size.pick(2, 3), ..Faults::default() },
         ..Setting::default()
     }
 }
@@ -108,9 +108,9 @@ pub(super) fn held(size: Size) -> Setting {
     Setting {
         requests: vec![request, request, Request::new(1), request.repeating(0)],
         batches: vec![batch(0, &[0, 1, 2]), batch(0, &[3])],
-        horizon: 1,
+        horizon: 2,
         held_jobs: vec![2],
-        faults: Faults { losses: size.pick(1, 2), ..Faults::default() },
+        faults: Faults { losses: size.pick(2, 3), ..Faults::default() },
         ..Setting::default()
     }
 }
@@ -159,8 +159,8 @@ pub(super) fn restarts(size: Size) -> Setting {
     Setting {
         requests: vec![Request::new(1), Request::new(1).repeating(0)],
         batches: vec![batch(0, &[0]), batch(0, &[1])],
-        horizon: 1,
-        faults: Faults { losses: size.pick(1, 2), restarts: size.pick(1, 2), ..Faults::default() },
+        horizon: size.pick(1, 2),
+        faults: Faults { losses: size.pick(2, 3), restarts: size.pick(1, 2), ..Faults::default() },
         ..Setting::default()
     }
 }
@@ -170,9 +170,9 @@ pub(super) fn failover(size: Size) -> Setting {
     Setting {
         requests: vec![Request::new(1).with_key(0, 0), Request::new(1).with_key(0, 0).repeating(0)],
         batches: vec![batch(0, &[0]), batch(0, &[1])],
-        horizon: 1,
+        horizon: 2,
         most_numbers: 2,
-        faults: Faults { losses: size.pick(1, 2), failovers: size.pick(1, 2), ..Faults::default() },
+        faults: Faults { losses: size.pick(1, 2), failovers: 1, ..Faults::default() },
         ..Setting::default()
     }
 }
@@ -185,7 +185,7 @@ pub(super) fn replicas(size: Size) -> Setting {
         horizon: 2,
         most_numbers: 2,
         waits_for_replica: true,
-        faults: Faults { losses: 2, failovers: size.pick(1, 2), ..Faults::default() },
+        faults: Faults { losses: size.pick(2, 3), failovers: 1, ..Faults::default() },
         ..Setting::default()
     }
 }

@@ -9,7 +9,7 @@ mod history;
 use history::{Call, History, Request, Step, history};
 use model::Safeguards;
 use model::script::{Batch, Counter, Redis, Refusal};
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
 use std::collections::BTreeMap;
@@ -28,7 +28,9 @@ fn the_model_of_the_script_does_what_the_script_does() {
     let server = runtime.block_on(Server::start());
     let cases = size::from_environment("SCRIPT_HISTORIES", 150);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let checked = TestRunner::new(config).run(&history(40), |history| {
+    let seed = [size::from_environment("SCRIPT_SEED", 0); 32];
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let checked = TestRunner::new_with_rng(config, random).run(&history(40), |history| {
         runtime.block_on(server.check(history));
         Ok(())
     });

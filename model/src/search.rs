@@ -87,9 +87,9 @@ impl Hasher for Mixer {
     }
 
     fn write_u64(&mut self, number: u64) {
-        const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        let product = u128::from(self.0 ^ number ^ 0x2545_f491_4f6c_dd1d).wrapping_mul(FACTOR);
-        self.0 = (product >> 64) as u64 ^ product as u64;
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let (low, high) = (self.0 ^ number ^ 0x2545_f491_4f6c_dd1d).carrying_mul(FACTOR, 0);
+        self.0 = low ^ high.rotate_left(23);
     }
 }
 
@@ -201,8 +201,8 @@ impl<P: PartialEq> Findings<P> {
         self.violations.iter().find(|(property, _)| !except.contains(property))
     }
 
-    pub fn trace(&self, property: P) -> Option<&Trace> {
-        self.violations.iter().find(|(violated, _)| *violated == property).map(|(_, trace)| trace)
+    pub fn trace(&self, property: &P) -> Option<&Trace> {
+        self.violations.iter().find(|(violated, _)| violated == property).map(|(_, trace)| trace)
     }
 }
 
@@ -293,8 +293,8 @@ mod tests {
         let findings = search(&Jugs, Until::Exhausted, 1000);
         assert!(findings.is_exhausted);
         assert_eq!(findings.states, 16);
-        assert_eq!(findings.trace(Never::SixLitres), None);
-        let trace = findings.trace(Never::FourLitres).unwrap();
+        assert_eq!(findings.trace(&Never::SixLitres), None);
+        let trace = findings.trace(&Never::FourLitres).unwrap();
         let expected = ["Fill(1)", "Into(0)", "Empty(0)", "Into(0)", "Fill(1)", "Into(0)"];
         assert_eq!(trace.0, expected);
     }

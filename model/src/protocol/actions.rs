@@ -60,7 +60,7 @@ impl Protocol {
         for (id, delivery) in &world.deliveries {
             self.add_steps(world, *id, delivery, &mut actions);
         }
-        self.add_network(world, &mut actions);
+        Self::add_network(world, &mut actions);
         self.add_servers(world, &mut actions);
         if world.now < self.setting.horizon {
             actions.push(Action::Tick);
@@ -149,7 +149,7 @@ impl Protocol {
             || producer.is_some_and(|producer| producer.last % ALONE < self.setting.most_numbers)
     }
 
-    fn add_network(&self, world: &World, actions: &mut Vec<Action>) {
+    fn add_network(world: &World, actions: &mut Vec<Action>) {
         for (id, connection) in &world.connections {
             if !connection.calls.is_empty() {
                 actions.push(Action::Arrive(*id));
@@ -254,7 +254,7 @@ impl Protocol {
 
     fn not_replicated(&self, world: &mut World, id: u8) {
         if self.has(Safeguard::UnknownWithoutReplicas) {
-            self.finish_all(world, id, Answer::Unknown);
+            Self::finish_all(world, id, Answer::Unknown);
         } else {
             self.replicated(world, id);
         }

@@ -1,6 +1,8 @@
 //! Which promise holds if an assumption does not. The table stands in
 //! `docs/concepts/exactly-once.md`.
 
+#![expect(clippy::print_stdout, reason = "what a search has found is for people")]
+
 use super::sizes::{
     Size, alone, attempts, batch, failover, in_flight, keys, refusals, replicas, restarts, shifted,
 };

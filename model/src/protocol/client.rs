@@ -5,9 +5,14 @@ use super::{Protocol, server};
 use crate::safeguards::Safeguard;
 use std::collections::BTreeMap;
 
+/// The keys of the values that fulfil a condition.
+pub(super) fn keys_of<T>(map: &BTreeMap<u8, T>, is_meant: impl Fn(&T) -> bool) -> Vec<u8> {
+    map.iter().filter(|(_, value)| is_meant(value)).map(|(key, _)| *key).collect()
+}
+
 /// The lowest number that is not a key.
 pub(super) fn free<T>(map: &BTreeMap<u8, T>) -> u8 {
-    (0..).find(|number| !map.contains_key(number)).unwrap_or(u8::MAX)
+    (0..u8::MAX).find(|number| !map.contains_key(number)).unwrap_or(u8::MAX)
 }
 
 impl Protocol {
@@ -49,7 +54,7 @@ impl Protocol {
     pub(super) fn send(&self, world: &mut World, id: u8, connection: u8) {
         let Some(delivery) = world.deliveries.get(&id) else { return };
         if !delivery.is_in_doubt && world.now >= delivery.latest {
-            return self.finish_all(world, id, Answer::Nothing);
+            return Self::finish_all(world, id, Answer::Nothing);
         }
         self.renew(world, id);
         let Some(delivery) = world.deliveries.get(&id).cloned() else { return };
@@ -110,16 +115,16 @@ impl Protocol {
     }
 
     /// Answers every caller of a batch.
-    pub(super) fn finish_all(&self, world: &mut World, id: u8, answer: Answer) {
+    pub(super) fn finish_all(world: &mut World, id: u8, answer: Answer) {
         let Some(delivery) = world.deliveries.get(&id) else { return };
         for request in delivery.requests.clone() {
             set_answer(world, request, answer);
         }
-        self.end(world, id);
+        Self::end(world, id);
     }
 
     /// Ends a delivery. Its replies are read and ignored.
-    pub(super) fn end(&self, world: &mut World, id: u8) {
+    pub(super) fn end(world: &mut World, id: u8) {
         close_number(world, id);
         let Some(delivery) = world.deliveries.remove(&id) else { return };
         for connection in world.connections.values_mut() {
@@ -128,9 +133,9 @@ impl Protocol {
             }
         }
         if matches!(delivery.way, Way::Alone { .. }) {
-            self.close_own(world, &delivery.stage);
+            Self::close_own(world, &delivery.stage);
         }
-        self.close_drained(world);
+        Self::close_drained(world);
     }
 
     /// The answer if Redis could not be asked.
@@ -138,23 +143,21 @@ impl Protocol {
         let Some(delivery) = world.deliveries.get(&id) else { return };
         let is_unknown = delivery.is_in_doubt || matches!(delivery.stage, Stage::Sent(_));
         let is_unknown = is_unknown && self.has(Safeguard::UnknownAfterLoss);
-        self.finish_all(world, id, if is_unknown { Answer::Unknown } else { Answer::Nothing });
+        Self::finish_all(world, id, if is_unknown { Answer::Unknown } else { Answer::Nothing });
     }
 
     pub(super) fn restart(&self, world: &mut World, process: u8) {
-        let ended = world.deliveries.iter().filter(|(_, each)| each.process == process);
-        for id in ended.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.finish_all(world, id, Answer::NoAnswer);
+        for id in keys_of(&world.deliveries, |each| each.process == process) {
+            Self::finish_all(world, id, Answer::Unanswered);
         }
-        let closed = world.connections.iter().filter(|(_, each)| each.process == process);
-        for connection in closed.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.close(world, connection);
+        for connection in keys_of(&world.connections, |each| each.process == process) {
+            Self::close(world, connection);
         }
-        let mut names = world.producers.iter().map(|producer| producer.name).max().unwrap_or(0);
+        let names = world.producers.iter().map(|producer| producer.name).max().unwrap_or(0) + 1;
         let own = 2 * usize::from(process);
-        for (producer, is_alone) in world.producers.iter_mut().skip(own).zip([false, true]) {
-            names += 1;
-            let name = if self.has(Safeguard::FreshProducer) { names } else { producer.name };
+        let producers = world.producers.iter_mut().skip(own);
+        for ((producer, is_alone), name) in producers.zip([false, true]).zip(names..) {
+            let name = if self.has(Safeguard::FreshProducer) { name } else { producer.name };
             *producer = self.producer(name, is_alone);
         }
         world.left.restarts -= 1;

@@ -7,13 +7,20 @@ pub(super) fn describe(before: &World, action: Action, after: &World) -> String 
     let mut words = describe_action(before, action, after);
     for (request, (old, new)) in before.answers.iter().zip(&after.answers).enumerate() {
         if let Some(answer) = new.filter(|_| old != new) {
-            words += &format!("; the caller of request {request} is answered {}", name(answer));
+            let answer = name(answer);
+            words.extend([
+                "; the caller of request ",
+                &request.to_string(),
+                " is answered ",
+                answer,
+            ]);
         }
     }
     for (request, _) in (0_u8..).zip(&before.answers) {
         let (old, new) = (before.jobs(request).len(), after.jobs(request).len());
         if old != new {
-            words += &format!("; request {request} has {new} jobs, before {old}");
+            let change = format!("; request {request} has {new} jobs, before {old}");
+            words.push_str(&change);
         }
     }
     words
@@ -62,7 +69,8 @@ fn sent(after: &World, id: u8, connection: Option<u8>) -> String {
     };
     let number = delivery.number.unwrap_or_default();
     let requests = &delivery.requests;
-    let over = connection.map_or("its own connection".to_owned(), |id| format!("connection {id}"));
+    let over =
+        connection.map_or_else(|| "its own connection".to_owned(), |id| format!("connection {id}"));
     format!("delivery {id} of requests {requests:?} is sent as number {number} over {over}")
 }
 
@@ -99,6 +107,6 @@ fn name(answer: Answer) -> &'static str {
         Answer::KeyReused => "422",
         Answer::Nothing => "503 none",
         Answer::Unknown => "503 unknown",
-        Answer::NoAnswer => "nothing",
+        Answer::Unanswered => "nothing",
     }
 }

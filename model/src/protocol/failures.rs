@@ -1,6 +1,7 @@
 //! Connections that end.
 
 use super::Protocol;
+use super::client::{close_number, keys_of};
 use super::world::{HeldCalls, Stage, Way, World};
 use crate::safeguards::Safeguard;
 
@@ -8,7 +9,7 @@ impl Protocol {
     /// A connection breaks: every batch that waits on it is in doubt.
     pub(super) fn lose(&self, world: &mut World, connection: u8) {
         let waiting = waiting_on(world, connection);
-        self.close(world, connection);
+        Self::close(world, connection);
         for id in waiting {
             self.lost(world, id, true);
         }
@@ -28,12 +29,12 @@ impl Protocol {
             Way::Withdrawn { witness } => *witness = None,
         }
         if delivery.broken >= self.setting.suspect_after && !self.has(Safeguard::WithdrawnFirst) {
-            self.suspect(world, id);
+            Self::suspect(world, id);
         }
     }
 
     /// Removes a connection. What was sent over it may still arrive.
-    pub(super) fn close(&self, world: &mut World, id: u8) {
+    pub(super) fn close(world: &mut World, id: u8) {
         let Some(connection) = world.connections.remove(&id) else { return };
         if !connection.calls.is_empty() {
             world.held.push(HeldCalls { server: connection.server, calls: connection.calls });
@@ -50,41 +51,39 @@ impl Protocol {
     }
 
     /// Closes the connection that only this batch uses.
-    pub(super) fn close_own(&self, world: &mut World, stage: &Stage) {
+    pub(super) fn close_own(world: &mut World, stage: &Stage) {
         if let Stage::Sent(connection) | Stage::Replicating { connection, .. } = stage
             && world.connections.get(connection).is_some_and(|connection| connection.is_alone)
         {
-            self.close(world, *connection);
+            Self::close(world, *connection);
         }
     }
 
     /// Closes the connections that are being replaced and that no call waits on.
-    pub(super) fn close_drained(&self, world: &mut World) {
-        let closing = world.connections.iter().filter(|(_, connection)| connection.is_closing);
-        for id in closing.map(|(id, _)| *id).collect::<Vec<_>>() {
+    pub(super) fn close_drained(world: &mut World) {
+        for id in keys_of(&world.connections, |connection| connection.is_closing) {
             if waiting_on(world, id).is_empty() {
-                self.close(world, id);
+                Self::close(world, id);
             }
         }
     }
 
     /// The batch is sent alone from now on.
-    pub(super) fn suspect(&self, world: &mut World, id: u8) {
-        super::client::close_number(world, id);
+    pub(super) fn suspect(world: &mut World, id: u8) {
+        close_number(world, id);
         let Some(delivery) = world.deliveries.get_mut(&id) else { return };
         let shared = world.processes.get(usize::from(delivery.process));
         let witness = shared.and_then(|process| process.connection);
         (delivery.is_in_doubt, delivery.deadline) = (false, None);
         (delivery.way, delivery.stage) = (Way::Alone { witness }, Stage::Ready);
-        self.close_drained(world);
+        Self::close_drained(world);
     }
 }
 
 /// The batches that wait for a reply on this connection, or for the replica.
 fn waiting_on(world: &World, id: u8) -> Vec<u8> {
-    let on_connection = world.deliveries.iter().filter(|(_, delivery)| match delivery.stage {
+    keys_of(&world.deliveries, |delivery| match delivery.stage {
         Stage::Sent(connection) | Stage::Replicating { connection, .. } => connection == id,
         Stage::Ready => false,
-    });
-    on_connection.map(|(id, _)| *id).collect()
+    })
 }

@@ -1,5 +1,7 @@
 //! Every safeguard is needed: without it, a property is violated.
 
+#![expect(clippy::print_stdout, reason = "what a search has found is for people")]
+
 use super::sizes::{
     Size, alone, attempts, failover, held, in_flight, keys, keys_in_a_batch, refusals, replicas,
     restarts, shifted,
@@ -95,11 +97,11 @@ fn a_clock_that_is_set_back_cannot_make_none_false() {
     let safeguards = setting.safeguards.without(Safeguard::RecordOfLate);
     let mutated = Protocol::new(Setting { safeguards, ..setting.clone() });
     let findings = search(&mutated, Until::Exhausted, MOST_STATES);
-    let trace = findings.trace(Property::None).expect("a trace");
+    let trace = findings.trace(&Property::None).expect("a trace");
     assert!(trace.0.iter().any(|action| action.ends_with("answered 503 none")), "{trace}");
     let last = trace.0.last().expect("an action");
     assert!(last.starts_with("a call of a lost connection is executed"), "{trace}");
     let findings = search(&Protocol::new(setting), Until::Exhausted, MOST_STATES);
-    assert_eq!(findings.trace(Property::None), None);
+    assert_eq!(findings.trace(&Property::None), None);
     assert!(findings.is_exhausted);
 }

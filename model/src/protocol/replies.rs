@@ -30,9 +30,9 @@ impl Protocol {
         }
         let is_done = |each: &Delivery| !matches!(each.stage, Stage::Replicating { connection: other, .. } if other == connection);
         if is_alone && world.deliveries.values().all(is_done) {
-            self.close(world, connection);
+            Self::close(world, connection);
         }
-        self.close_drained(world);
+        Self::close_drained(world);
     }
 
     /// After a wrong reply, no other reply of the connection can be trusted.
@@ -45,8 +45,8 @@ impl Protocol {
         match reply.result {
             Err(is_read_only) => self.refused(world, id, connection, is_read_only),
             Ok(BatchResult::Stale) => self.distrust(world, id, connection),
-            Ok(BatchResult::Late) => self.late(world, id, connection),
-            Ok(BatchResult::Withdrawn) => self.withdrawn(world, id, connection),
+            Ok(BatchResult::Late) => Self::late(world, id, connection),
+            Ok(BatchResult::Withdrawn) => Self::withdrawn(world, id, connection),
             Ok(result) => {
                 let requests = world.deliveries.get(&id).map_or(0, |each| each.requests.len());
                 if matches!(&result, BatchResult::Outcomes(all) if all.len() != requests) {
@@ -77,30 +77,30 @@ impl Protocol {
         delivery.stage = Stage::Ready;
     }
 
-    fn late(&self, world: &mut World, id: u8, connection: u8) {
+    fn late(world: &mut World, id: u8, connection: u8) {
         let Some(delivery) = world.deliveries.get(&id) else { return };
         match delivery.way {
-            Way::Shared if delivery.is_in_doubt => self.finish_all(world, id, Answer::Nothing),
+            Way::Shared if delivery.is_in_doubt => Self::finish_all(world, id, Answer::Nothing),
             Way::Shared | Way::Alone { .. } => set_stage(world, id, Stage::Ready),
-            Way::Withdrawn { .. } => self.withdrawn(world, id, connection),
+            Way::Withdrawn { .. } => Self::withdrawn(world, id, connection),
         }
     }
 
-    fn withdrawn(&self, world: &mut World, id: u8, connection: u8) {
+    fn withdrawn(world: &mut World, id: u8, connection: u8) {
         let Some(delivery) = world.deliveries.get(&id) else { return };
         match delivery.way {
             Way::Alone { .. } => set_stage(world, id, Stage::Ready),
-            Way::Withdrawn { witness } if witness == Some(connection) => self.blame(world, id),
-            Way::Shared | Way::Withdrawn { .. } => self.suspect(world, id),
+            Way::Withdrawn { witness } if witness == Some(connection) => Self::blame(world, id),
+            Way::Shared | Way::Withdrawn { .. } => Self::suspect(world, id),
         }
     }
 
     /// The batch breaks connections. Its halves are sent alone until one request is left.
-    fn blame(&self, world: &mut World, id: u8) {
+    fn blame(world: &mut World, id: u8) {
         close_number(world, id);
         let Some(delivery) = world.deliveries.get(&id).cloned() else { return };
         if delivery.requests.len() < 2 {
-            return self.finish_all(world, id, Answer::Nothing);
+            return Self::finish_all(world, id, Answer::Nothing);
         }
         world.deliveries.remove(&id);
         let (first, second) = delivery.requests.split_at(delivery.requests.len() / 2);
@@ -108,7 +108,7 @@ impl Protocol {
             let half = Delivery { requests: part.to_vec(), ..delivery.clone() };
             let number = free(&world.deliveries);
             world.deliveries.insert(number, half);
-            self.suspect(world, number);
+            Self::suspect(world, number);
         }
     }
 
@@ -129,7 +129,7 @@ impl Protocol {
             set_answer(world, *request, answer);
             self.record_key_apart(world, *request, outcome);
         }
-        self.end(world, id);
+        Self::end(world, id);
     }
 
     /// The answer to a repeat, which must be that of an execution.

@@ -1,6 +1,8 @@
 //! The settings that are searched. Together they have every fault and every safeguard in them; one
 //! setting with all of it would have too many states.
 
+#![expect(clippy::print_stdout, reason = "what a search has found is for people")]
+
 use super::{Batch, Faults, Property, Protocol, Request, Setting};
 use crate::script::Command;
 use crate::search::{Findings, Until, search};

@@ -170,7 +170,7 @@ pub(super) enum Answer {
     /// 503 with `unknown`.
     Unknown,
     /// The process was killed.
-    NoAnswer,
+    Unanswered,
 }
 
 impl World {

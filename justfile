@@ -71,6 +71,8 @@ long:
     FLOOD=1000000 SLOW_CALLERS=10000 cargo test --test it -- --nocapture http::floods::a_ http::slow_callers
     OVERLOAD_SECONDS=60 CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it -- --nocapture queue::overload queue::chaos
     DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
+    SCRIPT_HISTORIES=5000 cargo test --test it -- --nocapture queue::script_model
+    MODEL_SIZE=long cargo test -p model --lib -- --nocapture every_property
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
     SIMULATION_SEEDS=3000000 cargo test --lib -- --nocapture queue::simulation::tests::no_seed
 

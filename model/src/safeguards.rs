@@ -37,6 +37,59 @@ pub enum Safeguard {
     KeyKeptWithoutJobs,
     /// The body of a repeat is compared with that of the first request.
     Fingerprint,
+    // In the sender.
+    /// A batch that may have been executed is sent again under the same number.
+    SameNumber,
+    /// All attempts of a batch have one deadline.
+    OneDeadline,
+    /// The answer is `unknown` if no attempt was replied to.
+    UnknownAfterLoss,
+    /// The refusal of an attempt says nothing about an earlier one.
+    RefusalInDoubt,
+    /// A reply with another number is not believed.
+    NumberInReply,
+    /// The low-water mark stays below the number of every open batch.
+    MarkBelowOpen,
+    /// The producer of batches that are sent alone has other numbers than the shared one, because both
+    /// use the shared connection.
+    NumbersApart,
+    /// A process that starts draws a new producer.
+    FreshProducer,
+    /// A suspected batch is withdrawn before it is sent alone.
+    WithdrawnFirst,
+    /// A batch that too few replicas have is answered `unknown`.
+    UnknownWithoutReplicas,
+}
+
+impl Safeguard {
+    pub const ALL: [Self; 26] = [
+        Self::Record,
+        Self::Mark,
+        Self::Deadline,
+        Self::RecordOfLate,
+        Self::RecordOfWithdrawal,
+        Self::RecordBeforeJobs,
+        Self::RecordCorrected,
+        Self::NumberBeforeDeadline,
+        Self::ProofOfPrimary,
+        Self::WholeRequests,
+        Self::KeyLookedUp,
+        Self::KeyInSameStep,
+        Self::KeyOfAddedOnly,
+        Self::RepeatOfFailedFails,
+        Self::KeyKeptWithoutJobs,
+        Self::Fingerprint,
+        Self::SameNumber,
+        Self::OneDeadline,
+        Self::UnknownAfterLoss,
+        Self::RefusalInDoubt,
+        Self::NumberInReply,
+        Self::MarkBelowOpen,
+        Self::NumbersApart,
+        Self::FreshProducer,
+        Self::WithdrawnFirst,
+        Self::UnknownWithoutReplicas,
+    ];
 }
 
 /// A set of safeguards.

@@ -22,8 +22,8 @@ pub enum Refusal {
     OutOfMemory,
     /// `READONLY`: the server is a replica.
     ReadOnly,
-    /// `MISCONF`: the server cannot save its data.
-    CannotSave,
+    /// `NOREPLICAS`: the server has fewer replicas than it needs for writes.
+    TooFewReplicas,
 }
 
 /// The commands that the script calls.
@@ -76,9 +76,8 @@ impl Display for RedisError {
             Self::Refused(Refusal::ReadOnly) => {
                 "READONLY You can't write against a read only replica."
             }
-            Self::Refused(Refusal::CannotSave) => {
-                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
-                 persist to disk."
+            Self::Refused(Refusal::TooFewReplicas) => {
+                "NOREPLICAS Not enough good replicas to write."
             }
             Self::NotPermitted(_) => {
                 "ERR The user executing the script can't run this command or subcommand"

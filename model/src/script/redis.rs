@@ -114,7 +114,8 @@ impl ProducerRecord {
         entries.fold(self.mark.to_string(), |text, entry| text + &entry)
     }
 
-    pub(super) fn result(&self, number: u64) -> Option<&BatchResult> {
+    /// The recorded result of this number.
+    pub fn result(&self, number: u64) -> Option<&BatchResult> {
         self.results.iter().find(|(recorded, _)| *recorded == number).map(|(_, result)| result)
     }
 }

@@ -153,7 +153,7 @@ fn a_held_key_fails_its_request_and_the_repeats_of_it() {
 /// Nothing is added by a call that ends with an error, whatever raises it.
 #[test]
 fn an_error_adds_nothing() {
-    let refusals = [Refusal::OutOfMemory, Refusal::ReadOnly, Refusal::CannotSave];
+    let refusals = [Refusal::OutOfMemory, Refusal::ReadOnly, Refusal::TooFewReplicas];
     let refusing = refusals
         .map(|refusal| Redis { refusal: Some(refusal), ..Redis::default() })
         .into_iter()

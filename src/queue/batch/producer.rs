@@ -120,4 +120,11 @@ mod tests {
         drop(third);
         assert_eq!(producer.open_batch().low_water_mark(), 3);
     }
+
+    #[test]
+    fn numbers_may_begin_anywhere() {
+        let producer = Producer::numbering_after(1 << 40);
+        let first = producer.open_batch();
+        assert_eq!((first.get(), first.low_water_mark()), ((1 << 40) + 1, 1 << 40));
+    }
 }

@@ -18,5 +18,6 @@ mod redis_kinds;
 mod refused_calls;
 mod staged_jobs;
 mod replicas;
+mod script_model;
 mod workers;
 mod wrong_replies;

@@ -60,12 +60,16 @@ pub(super) fn run(
         let view = SimulatedView(index);
         let mut mirror = Mirror::new(view, freshness, Arc::clone(metrics), reporter);
         if random.u8(..) < 80 {
+            // Another process has written it a while ago.
             let age = Duration::from_secs(random.u64(..100));
-            mirror.restore(Arc::new(snapshot(&state, age))).await;
+            let snapshot = snapshot(&state, age);
+            edits.some(&world, 4);
+            sleep(age).await;
+            world.server().commit();
+            mirror.restore(Arc::new(snapshot)).await;
             if mutation == Some(Mutation::SnapshotDenies) {
                 world.freshness.set(Instant::now());
             }
-            edits.some(&world, 4);
         }
         run_world(&world, edits, mirror, &readiness).await
     });

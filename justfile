@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export PATH := justfile_directory() / ".tools/node/bin" + ":" + justfile_directory() / ".tools" + ":" + env("PATH")
 
 # Without the programs of loadtest/peers: their dependencies enable more features of shared crates.
-ours := "-p hookgate -p testkit"
+ours := "-p hookgate -p testkit -p atomics"
 
 # Lists the recipes.
 default:
@@ -44,6 +44,10 @@ scripts:
 unit:
     cargo test {{ ours }} --lib --bins --no-fail-fast
 
+# Runs what threads share without a lock in every interleaving.
+interleavings:
+    RUSTFLAGS="--cfg loom" cargo test -p atomics --lib --target-dir target/loom
+
 # Runs the integration tests whose names contain NAME, against real servers: `just it queue::outage`.
 it name="":
     cargo test --test it --no-fail-fast -- {{ name }}
@@ -70,6 +74,7 @@ long:
     FLOOD=1000000 SLOW_CALLERS=10000 cargo test --test it -- --nocapture http::floods::a_ http::slow_callers
     OVERLOAD_SECONDS=60 CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it -- --nocapture queue::overload queue::chaos
     DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
+    FOLLOWING_SEEDS=100000 cargo test --lib -- --nocapture mirror::mongo::simulation::search::every
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
 
 # Runs one benchmark: `just bench index`.

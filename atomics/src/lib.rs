@@ -13,7 +13,8 @@
 pub mod bucket;
 pub mod currency;
 pub mod in_flight;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 mod interleavings;
 pub mod phase;
 

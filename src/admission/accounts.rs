@@ -152,7 +152,7 @@ impl Accounts {
         for part in &self.parts {
             let mut part = part.lock();
             if is_full {
-                part.retain(|account| is_in_use(account));
+                part.retain(is_in_use);
             }
             if part.len() < part.capacity() / 4 {
                 part.shrink_to_fit(|account| account.hash);

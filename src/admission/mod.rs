@@ -191,6 +191,9 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+mod permits;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::settings::Settings;

@@ -217,6 +217,21 @@ impl Organizations {
         }
     }
 
+    /// What an organization has in flight.
+    #[cfg(test)]
+    pub(super) fn in_flight(&self, organization: &OrganizationId) -> Amount {
+        let in_flight = &self.usages.get_or_insert(organization).in_flight;
+        Amount { requests: in_flight.requests(), bytes: in_flight.bytes() }
+    }
+
+    /// Removes accounts as [`Self::maintain`] does, `max` being the most that are kept. Returns how
+    /// many are left.
+    #[cfg(test)]
+    pub(super) fn remove_idle(&self, tick: usize, max: usize) -> usize {
+        self.usages.sample(tick, u64::MAX, max);
+        self.usages.len()
+    }
+
     /// Nanoseconds since the epoch.
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -247,6 +262,11 @@ pub(super) struct OrganizationShare {
 }
 
 impl OrganizationShare {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn release(&mut self, bytes: usize) {
         self.bytes -= bytes;
         self.usage.in_flight.release_bytes(bytes);

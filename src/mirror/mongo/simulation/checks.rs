@@ -74,7 +74,7 @@ impl Checks {
         }
     }
 
-    /// The answer must be that of one moment within the span, and not go back behind the last one.
+    /// The answer must be that of one moment within the span, and not be older than that of the last answer.
     fn check_moment(
         &mut self,
         server: &Server,

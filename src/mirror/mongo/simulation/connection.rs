@@ -68,9 +68,9 @@ enum CursorKind {
 }
 
 impl Address for World {
-    type Database = Arc<World>;
+    type Database = Arc<Self>;
 
-    async fn connect(&self) -> std::result::Result<Connected<Arc<World>>, StreamLoss> {
+    async fn connect(&self) -> std::result::Result<Connected<Arc<Self>>, StreamLoss> {
         sleep(self.latency()).await;
         if self.is_drawn(0.01) {
             return Err(StreamLoss::transient("the name cannot be looked up".to_owned()));

@@ -109,7 +109,7 @@ async fn run_world(
     let name = "collection".to_owned();
     let following = tokio::spawn(follow_at(Arc::clone(world), name, mirror));
     tokio::join!(biased; edits.run(world, end), faults.run(world, end));
-    faults.heal(world);
+    heal(world);
     let recovered = recover(world, readiness).await;
     following.abort();
     let is_panic = following.await.is_err_and(|error| error.is_panic());
@@ -253,7 +253,9 @@ impl Edits {
         if self.random.bool() {
             server.write(changes, lag);
         } else {
-            changes.into_iter().for_each(|change| server.write(vec![change], lag));
+            for change in changes {
+                server.write(vec![change], lag);
+            }
         }
     }
 
@@ -264,7 +266,9 @@ impl Edits {
             let document = self.random.u8(..DOCUMENTS);
             let version = self.next_version();
             let mut content = server.newest().state.get(&document).cloned();
-            content.iter_mut().for_each(|content| content.version = version);
+            if let Some(content) = &mut content {
+                content.version = version;
+            }
             server.write(vec![(document, content.or_else(|| Some(self.content())))], lag);
         }
         let state = State::clone(&server.newest().state);
@@ -354,12 +358,13 @@ impl Faults {
         world.go_down(Duration::from_millis(self.random.u64(1..3000)));
         world.server().set_up_again(state);
     }
+}
 
-    fn heal(&self, world: &World) {
-        world.trace("heal", 0);
-        world.set_latency(3);
-        world.refuse(0.0, 0);
-        world.forget_moments(false);
-        world.notify();
-    }
+/// Ends all faults but those that end by themselves.
+fn heal(world: &World) {
+    world.trace("heal", 0);
+    world.set_latency(3);
+    world.refuse(0.0, 0);
+    world.forget_moments(false);
+    world.notify();
 }

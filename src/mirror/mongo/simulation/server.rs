@@ -112,7 +112,7 @@ impl Server {
 
     /// The newest version, which may not have reached a majority.
     pub(super) fn newest(&self) -> &Version {
-        self.pending.back().or(self.history.last()).unwrap()
+        self.pending.back().or_else(|| self.history.last()).unwrap()
     }
 
     /// The newest version that has reached a majority.
@@ -168,7 +168,7 @@ impl Server {
         collection: Option<Identity>,
         lag: Duration,
     ) {
-        let due = self.pending.back().map_or(Instant::now(), |version| version.at);
+        let due = self.pending.back().map_or_else(Instant::now, |version| version.at);
         let at = due.max(Instant::now() + lag);
         self.pending.push_back(Version::new(time, at, state, collection));
     }
@@ -365,7 +365,9 @@ pub(super) fn reply(
     token: Option<RawDocumentBuf>,
 ) -> RawDocumentBuf {
     let mut array = RawArrayBuf::new();
-    documents.iter().for_each(|document| array.push(document.clone()));
+    for document in documents {
+        array.push(document.clone());
+    }
     let mut cursor = RawDocumentBuf::new();
     cursor.append(batch, array);
     if let Some(token) = token {

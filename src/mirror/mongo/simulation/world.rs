@@ -66,7 +66,7 @@ struct Remembered {
 
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) itself: Weak<World>,
+    pub(super) itself: Weak<Self>,
     pub(super) mutation: Option<Mutation>,
     pub(super) index: [Arc<ShardedIndex>; 2],
     pub(super) freshness: Arc<Freshness>,

@@ -1,15 +1,26 @@
 //! What every look-up must answer at every moment.
 
-use crate::mirror::StaleIndex;
 use crate::mirror::index::key::IndexKey;
+use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::mongo::simulation::content::{Answer, KEYS, found};
+use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::server::Server;
-use crate::mirror::mongo::simulation::world::{Mutation, World};
+use crate::mirror::{Freshness, StaleIndex};
+
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A moment is kept in whole milliseconds.
 const PRECISION: Duration = Duration::from_millis(2);
+
+/// What a request uses to look up.
+#[derive(Debug)]
+pub(super) struct Readers {
+    pub(super) index: [Arc<ShardedIndex>; 2],
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) mutation: Option<Mutation>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Checks {
@@ -22,16 +33,16 @@ pub(super) struct Checks {
 
 impl Checks {
     /// Looks every key up. Returns a number that identifies the answers.
-    pub(super) fn look_up(&mut self, world: &World, server: &Server) -> Option<u64> {
+    pub(super) fn look_up(&mut self, readers: &Readers, server: &Server) -> Option<u64> {
         if self.violation.is_some() {
             return None;
         }
         let mut answers = 0;
         for key in 0..KEYS {
-            let is_current = world.freshness.can_confirm_miss();
-            let found = look_up(world, key);
-            if let Err(violation) = self.check(world, server, (key, is_current), &found) {
-                let age = world.freshness.age();
+            let is_current = readers.freshness.can_confirm_miss();
+            let found = look_up(readers, key);
+            if let Err(violation) = self.check(readers, server, (key, is_current), &found) {
+                let age = readers.freshness.age();
                 self.violation = Some(format!("key {key} of age {age:?}: {violation}"));
             }
             let number = found.map_or(1, |found| {
@@ -46,7 +57,7 @@ impl Checks {
 
     fn check(
         &mut self,
-        world: &World,
+        readers: &Readers,
         server: &Server,
         (key, is_current): (u8, bool),
         found: &Result<Answer, StaleIndex>,
@@ -54,7 +65,7 @@ impl Checks {
         match found {
             Err(StaleIndex) => {
                 self.counts[2] += 1;
-                let is_miss = world.index[0].read(IndexKey::new(&[key]), |found| found.is_none());
+                let is_miss = readers.index[0].read(IndexKey::new(&[key]), |found| found.is_none());
                 if is_current {
                     Err("a current index denies nothing".to_owned())
                 } else if !is_miss {
@@ -66,7 +77,7 @@ impl Checks {
             Ok(found) => {
                 self.counts[usize::from(found.is_empty())] += 1;
                 if is_current || found.is_empty() {
-                    self.check_moment(server, (key, world.freshness.max_staleness), found)
+                    self.check_moment(server, (key, readers.freshness.max_staleness), found)
                 } else {
                     check_documents(server, key, found)
                 }
@@ -118,12 +129,12 @@ fn check_documents(server: &Server, key: u8, found: &Answer) -> Result<(), Strin
 }
 
 /// Looks a key up as a request does.
-fn look_up(world: &World, key: u8) -> Result<Answer, StaleIndex> {
-    let (index, freshness) = (&world.index[0], &world.freshness);
+fn look_up(readers: &Readers, key: u8) -> Result<Answer, StaleIndex> {
+    let (index, freshness) = (&readers.index[0], &readers.freshness);
     let key = [key];
     let key = IndexKey::new(&key);
     let is_young = || freshness.age().is_some_and(|age| age <= freshness.max_staleness);
-    match world.mutation {
+    match readers.mutation {
         Some(Mutation::MissWhileStale) if freshness.is_loaded() => Ok(index.read(key, found)),
         Some(Mutation::MissWhileInconsistent) if is_young() => Ok(index.read(key, found)),
         _ => index.lookup(key, freshness, found),

@@ -6,11 +6,12 @@ use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::server::{Address, Aggregate, Batch, Database, Session, SessionKind};
 use crate::mirror::mongo::servers::Servers;
 use crate::mirror::mongo::simulation::content::{document, number};
+use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::server::{
     ClusterTime, Place, Server, cluster_time, is_delete, is_end, listed, place, reply, scan,
     timestamp, token,
 };
-use crate::mirror::mongo::simulation::world::{Mutation, World};
+use crate::mirror::mongo::simulation::world::World;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp};
 use mongodb::error::{CommandError, Error, ErrorKind, Result};
 use std::io;

@@ -15,6 +15,7 @@
 mod checks;
 mod connection;
 mod content;
+mod mutation;
 mod schedule;
 mod search;
 mod server;

@@ -5,12 +5,14 @@ use crate::mirror::background::simulated::IS_SIMULATED;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::mongo::follow_at;
+use crate::mirror::mongo::simulation::checks::Readers;
 use crate::mirror::mongo::simulation::content::{
     Content, DOCUMENTS, KEYS, SimulatedView, State, answer, document_key, found,
 };
+use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::server::Server;
 use crate::mirror::mongo::simulation::trace::Trace;
-use crate::mirror::mongo::simulation::world::{Mutation, World};
+use crate::mirror::mongo::simulation::world::World;
 use crate::mirror::snapshot::{Snapshot, Table};
 use crate::mirror::{Freshness, Mirror, Tables, View};
 use crate::process::lifecycle::Readiness;
@@ -53,8 +55,8 @@ pub(super) fn run(
         let state = edits.state();
         let trace = Trace::new(keeps_lines);
         let server = Server::new(state.clone());
-        let readers = (index.clone(), Arc::clone(&freshness));
-        let world = World::new(server, readers, (random.fork(), mutation), trace);
+        let readers = Readers { index: index.clone(), freshness: Arc::clone(&freshness), mutation };
+        let world = World::new(server, readers, random.fork(), trace);
         let readiness = Readiness::default();
         let reporter = readiness.part("collection");
         let view = SimulatedView(index);
@@ -68,7 +70,7 @@ pub(super) fn run(
             world.server().commit();
             mirror.restore(Arc::new(snapshot)).await;
             if mutation == Some(Mutation::SnapshotDenies) {
-                world.freshness.set(Instant::now());
+                world.readers.freshness.set(Instant::now());
             }
         }
         run_world(&world, edits, mirror, &readiness).await
@@ -177,11 +179,11 @@ fn is_equal(world: &World) -> bool {
     let server = world.server();
     let state = &server.newest().state;
     let is_equal = |key: u8| {
-        [true, false].into_iter().zip(&world.index).all(|(is_active, index)| {
+        [true, false].into_iter().zip(&world.readers.index).all(|(is_active, index)| {
             index.read(IndexKey::new(&[key]), found) == answer(state, key, is_active)
         })
     };
-    world.freshness.can_confirm_miss() && (0..KEYS).all(is_equal)
+    world.readers.freshness.can_confirm_miss() && (0..KEYS).all(is_equal)
 }
 
 /// Draws edits of the collection.

@@ -1,8 +1,8 @@
 //! The search for a seed that violates a promise, and for one that finds each mutation.
 
 use crate::metrics::Metrics;
+use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::schedule::{Outcome, run};
-use crate::mirror::mongo::simulation::world::Mutation;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,7 @@
 //! The world of a simulation: the replica set, the faults that it has at the moment, and the index.
 
-use crate::mirror::Freshness;
-use crate::mirror::index::sharded::ShardedIndex;
-use crate::mirror::mongo::simulation::checks::Checks;
+use crate::mirror::mongo::simulation::checks::{Checks, Readers};
+use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::server::{ClusterTime, Place, Server};
 use crate::mirror::mongo::simulation::trace::Trace;
 use fastrand::Rng;
@@ -13,32 +12,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
-
-/// A safeguard of the follower that is switched off, by what the simulated server answers or by how
-/// the index is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mutation {
-    /// A miss is believed however old the index is.
-    MissWhileStale,
-    /// A miss is believed although a load or a fetch is ahead of the stream.
-    MissWhileInconsistent,
-    /// A snapshot counts as current.
-    SnapshotDenies,
-    /// A changed document is taken from the load instead of being fetched again.
-    NotFetchedAgain,
-    /// A changed document is fetched in its newest state, not in that of the change.
-    FetchLater,
-    /// Reads return a state older than what their session has seen.
-    NotCausal,
-    /// The position counts what has been received and not what has been applied.
-    PositionBeforeApplying,
-    StreamAfterLoad,
-    /// Every collection has the same UUID.
-    NoUuid,
-    NoDeletes,
-    /// A full reply does not count as full.
-    FullReply,
-}
 
 /// The faults at the moment.
 #[derive(Debug)]
@@ -68,8 +41,7 @@ struct Remembered {
 pub(super) struct World {
     pub(super) itself: Weak<Self>,
     pub(super) mutation: Option<Mutation>,
-    pub(super) index: [Arc<ShardedIndex>; 2],
-    pub(super) freshness: Arc<Freshness>,
+    pub(super) readers: Readers,
     server: Mutex<Server>,
     random: Mutex<Rng>,
     faults: Mutex<Faults>,
@@ -81,12 +53,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(
-        server: Server,
-        (index, freshness): ([Arc<ShardedIndex>; 2], Arc<Freshness>),
-        (random, mutation): (Rng, Option<Mutation>),
-        trace: Trace,
-    ) -> Arc<Self> {
+    pub(super) fn new(server: Server, readers: Readers, random: Rng, trace: Trace) -> Arc<Self> {
         let now = Instant::now();
         let faults = Faults {
             connection: 0,
@@ -99,9 +66,8 @@ impl World {
         };
         Arc::new_cyclic(|itself| Self {
             itself: Weak::clone(itself),
-            mutation,
-            index,
-            freshness,
+            mutation: readers.mutation,
+            readers,
             server: Mutex::new(server),
             random: Mutex::new(random),
             faults: Mutex::new(faults),
@@ -137,7 +103,7 @@ impl World {
     /// Checks what every look-up answers at this moment.
     pub(super) fn check(&self) {
         let mut checks = self.checks.lock();
-        if let Some(answers) = checks.look_up(self, &self.server()) {
+        if let Some(answers) = checks.look_up(&self.readers, &self.server()) {
             self.trace("answers", answers);
         }
     }

@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export PATH := justfile_directory() / ".tools/node/bin" + ":" + justfile_directory() / ".tools" + ":" + env("PATH")
 
 # Without the programs of loadtest/peers: their dependencies enable more features of shared crates.
-ours := "-p hookgate -p model -p testkit"
+ours := "-p hookgate -p atomics -p model -p testkit"
 
 # Lists the recipes.
 default:
@@ -45,6 +45,10 @@ scripts:
 unit:
     cargo test {{ ours }} --lib --bins --no-fail-fast
 
+# Runs what threads share without a lock in every interleaving.
+interleavings:
+    RUSTFLAGS="--cfg loom" cargo test -p atomics --lib --target-dir target/loom
+
 # Runs the integration tests whose names contain NAME, against real servers: `just it queue::outage`.
 it name="":
     cargo test --test it --no-fail-fast -- {{ name }}
@@ -73,6 +77,7 @@ long:
     DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
     SCRIPT_HISTORIES=5000 cargo test --test it -- --nocapture queue::script_model
     MODEL_SIZE=long cargo test -p model --lib -- --nocapture every_property
+    FOLLOWING_SEEDS=100000 cargo test --lib -- --nocapture mirror::mongo::simulation::search::every
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
     SIMULATION_SEEDS=3000000 cargo test --lib -- --nocapture queue::simulation::tests::no_seed
 

@@ -17,6 +17,8 @@ pub enum Safeguard {
     RecordOfWithdrawal,
     /// The record is written before the jobs.
     RecordBeforeJobs,
+    /// The previous record is put back if Redis refuses the jobs.
+    RecordPutBack,
     /// The record is written again if a request of the batch has failed.
     RecordCorrected,
     /// The number is looked up before the deadline is checked.
@@ -62,13 +64,14 @@ pub enum Safeguard {
 }
 
 impl Safeguard {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Record,
         Self::Mark,
         Self::Deadline,
         Self::RecordOfLate,
         Self::RecordOfWithdrawal,
         Self::RecordBeforeJobs,
+        Self::RecordPutBack,
         Self::RecordCorrected,
         Self::NumberBeforeDeadline,
         Self::ProofOfPrimary,

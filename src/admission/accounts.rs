@@ -3,8 +3,9 @@
 //! A request looks up its account once, under a short lock, and uses atomics from then on. Idle
 //! accounts are removed once a second.
 
-use crate::admission::bucket::Bucket;
 use crate::ids::OrganizationId;
+use atomics::bucket::Bucket;
+use atomics::in_flight::InFlight;
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
@@ -31,8 +32,7 @@ pub(super) struct Amount {
 pub(super) struct Account {
     organization: OrganizationId,
     hash: u64,
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
+    pub(super) in_flight: InFlight,
     pub(super) request_rate: Bucket,
     pub(super) job_rate: Bucket,
     jobs: JobCount,
@@ -46,8 +46,7 @@ impl Account {
         Self {
             organization: organization.clone(),
             hash,
-            requests: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            in_flight: InFlight::default(),
             request_rate: Bucket::default(),
             job_rate: Bucket::default(),
             jobs: JobCount::default(),
@@ -57,29 +56,6 @@ impl Account {
 
     pub(super) fn organization(&self) -> &OrganizationId {
         &self.organization
-    }
-
-    /// Counts a request, and returns the requests in flight including it.
-    pub(super) fn add_request(&self) -> usize {
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    pub(super) fn end_request(&self, bytes: usize) {
-        self.requests.fetch_sub(1, Ordering::Relaxed);
-        self.release_bytes(bytes);
-    }
-
-    /// Reserves `bytes`, and returns the reserved bytes including them.
-    pub(super) fn add_bytes(&self, bytes: usize) -> usize {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
-    }
-
-    pub(super) fn release_bytes(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn add_jobs(&self, jobs: usize) {
@@ -176,7 +152,7 @@ impl Accounts {
         for part in &self.parts {
             let mut part = part.lock();
             if is_full {
-                part.retain(|account| is_in_use(account));
+                part.retain(is_in_use);
             }
             if part.len() < part.capacity() / 4 {
                 part.shrink_to_fit(|account| account.hash);
@@ -207,9 +183,10 @@ impl Accounts {
 }
 
 /// Whether a request holds the account. No request can begin to while its part of the map is
-/// locked.
-fn is_in_use(account: &Arc<Account>) -> bool {
-    Arc::strong_count(account) > 1
+/// locked. If none does, everything that requests have done with it is visible here, which
+/// `Arc::strong_count` would not guarantee.
+fn is_in_use(account: &mut Arc<Account>) -> bool {
+    Arc::get_mut(account).is_none()
 }
 
 /// Whether `own` jobs are more than twice the mean of the other organizations that have started

@@ -4,7 +4,6 @@
 //! organization, and returns an error if there is no room. A [`Permit`] releases what it holds when
 //! it is dropped, even if its request panics or is cancelled.
 
-mod bucket;
 mod no_room;
 mod organization;
 mod accounts;
@@ -15,6 +14,7 @@ use crate::admission::organization::{OrganizationSettings, OrganizationShare, Or
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
+use atomics::in_flight::InFlight;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -48,8 +48,7 @@ impl AdmissionSettings {
 pub struct Admission {
     max_requests: AtomicUsize,
     max_bytes: AtomicUsize,
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
+    in_flight: InFlight,
     organizations: Arc<Organizations>,
 }
 
@@ -58,8 +57,7 @@ impl Admission {
         Arc::new(Self {
             max_requests: AtomicUsize::new(settings.in_flight_requests),
             max_bytes: AtomicUsize::new(settings.in_flight_bytes),
-            requests: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            in_flight: InFlight::default(),
             organizations: Arc::new(Organizations::new(
                 settings.organization,
                 settings.in_flight(),
@@ -78,10 +76,9 @@ impl Admission {
     /// Admits a request, or returns [`NoRoom::Overloaded`] if the limit is reached.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, NoRoom> {
         let bound = self.max_requests.load(Ordering::Relaxed);
-        if self.requests.fetch_add(1, Ordering::Relaxed) < bound {
+        if self.in_flight.try_add_request(bound) {
             return Ok(Permit { admission: Arc::clone(self), bytes: 0, head: 0, share: None });
         }
-        self.requests.fetch_sub(1, Ordering::Relaxed);
         Err(NoRoom::Overloaded)
     }
 
@@ -128,15 +125,11 @@ impl Permit {
             admission.organizations.reserve_bytes(share, bytes)?;
         }
         let bound = admission.max_bytes.load(Ordering::Relaxed);
-        // The bytes are added first, and subtracted again if they exceed the bound. Two requests
-        // that reach the bound at the same time may both be refused.
-        let reserved = admission.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if reserved <= bound || reserved == self.bytes + bytes {
-            self.bytes += bytes;
-            return Ok(());
+        if !admission.in_flight.try_add_bytes(bytes, self.bytes, bound) {
+            return Err(NoRoom::Overloaded);
         }
-        admission.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Err(NoRoom::Overloaded)
+        self.bytes += bytes;
+        Ok(())
     }
 
     /// Checks that `bytes` more could be reserved now, and reserves nothing.
@@ -145,7 +138,7 @@ impl Permit {
         if let Some(share) = &mut self.share {
             admission.organizations.check(share, bytes)?;
         }
-        let reserved = admission.bytes.load(Ordering::Relaxed);
+        let reserved = admission.in_flight.bytes();
         let is_room = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
         if is_room || reserved == self.bytes { Ok(()) } else { Err(NoRoom::Overloaded) }
     }
@@ -164,7 +157,7 @@ impl Permit {
             return self.reserve(more);
         }
         let less = held - bytes;
-        self.admission.bytes.fetch_sub(less, Ordering::Relaxed);
+        self.admission.in_flight.release_bytes(less);
         self.bytes -= less;
         if let Some(share) = &mut self.share {
             share.release(less);
@@ -192,10 +185,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.admission.requests.fetch_sub(1, Ordering::Relaxed);
+        self.admission.in_flight.release_bytes(self.bytes);
+        self.admission.in_flight.end_request();
     }
 }
+
+#[cfg(test)]
+mod permits;
 
 #[cfg(test)]
 mod tests {
@@ -223,14 +219,14 @@ mod tests {
         assert_eq!(second.resize(71), Err(NoRoom::Overloaded));
         assert_eq!((second.check(0), second.check(1)), (Ok(()), Err(NoRoom::Overloaded)));
         drop(first);
-        assert_eq!(admission.requests.load(Ordering::Relaxed), 1);
+        assert_eq!(admission.in_flight.requests(), 1);
         second.reserve(30).unwrap();
         second.reserve(1).expect("it holds all reserved bytes");
         second.admission.reload(&limits(1, 100));
         assert!(second.admission.admit().is_err());
         drop(second);
-        assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
-        assert_eq!(admission.requests.load(Ordering::Relaxed), 0);
+        assert_eq!(admission.in_flight.bytes(), 0);
+        assert_eq!(admission.in_flight.requests(), 0);
     }
 
     #[test]
@@ -238,7 +234,7 @@ mod tests {
         let admission = Admission::new(&limits(2, 1000), &Metrics::new("v", "c").unwrap());
         let mut permit = admission.admit().unwrap();
         permit.reserve_for_organization(&OrganizationId::new("o").unwrap(), 100).unwrap();
-        let reserved = || admission.bytes.load(Ordering::Relaxed);
+        let reserved = || admission.in_flight.bytes();
         for (bytes, expected) in [(50, 150), (20, 150), (70, 170)] {
             permit.reserve_at_least(bytes).unwrap();
             assert_eq!(reserved(), expected);

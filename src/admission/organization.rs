@@ -2,12 +2,12 @@
 //! limits. They keep an organization that sends too much from displacing the others.
 
 use crate::admission::accounts::{Account, Accounts, Amount};
-use crate::admission::bucket::Rate;
 use crate::admission::no_room::{NoRoom, OverLimit};
 use crate::ids::OrganizationId;
 use crate::metrics::{Limit, Metrics};
 use crate::settings::Section;
 use arc_swap::ArcSwap;
+use atomics::bucket::Rate;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,7 +128,7 @@ impl Organizations {
     ) -> Result<OrganizationShare, NoRoom> {
         let current = **self.current.load();
         let usage = self.usages.get_or_insert(organization);
-        let requests = usage.add_request();
+        let requests = usage.in_flight.add_request();
         let mut share = OrganizationShare { usage, bytes: 0, current, is_reported: false };
         let max = current.max_in_flight;
         let over =
@@ -149,13 +149,13 @@ impl Organizations {
         bytes: usize,
     ) -> Result<(), NoRoom> {
         share.bytes += bytes;
-        let total = share.usage.add_bytes(bytes);
+        let total = share.usage.in_flight.add_bytes(bytes);
         self.check_bytes(share, share.bytes, total)
     }
 
     /// Checks that `bytes` more could be reserved now, and reserves nothing.
     pub(super) fn check(&self, share: &mut OrganizationShare, bytes: usize) -> Result<(), NoRoom> {
-        let total = share.usage.bytes() + bytes;
+        let total = share.usage.in_flight.bytes() + bytes;
         self.check_bytes(share, share.bytes + bytes, total)
     }
 
@@ -217,6 +217,21 @@ impl Organizations {
         }
     }
 
+    /// What an organization has in flight.
+    #[cfg(test)]
+    pub(super) fn in_flight(&self, organization: &OrganizationId) -> Amount {
+        let in_flight = &self.usages.get_or_insert(organization).in_flight;
+        Amount { requests: in_flight.requests(), bytes: in_flight.bytes() }
+    }
+
+    /// Removes accounts as [`Self::maintain`] does, `max` being the most that are kept. Returns how
+    /// many are left.
+    #[cfg(test)]
+    pub(super) fn remove_idle(&self, tick: usize, max: usize) -> usize {
+        self.usages.sample(tick, u64::MAX, max);
+        self.usages.len()
+    }
+
     /// Nanoseconds since the epoch.
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -247,9 +262,14 @@ pub(super) struct OrganizationShare {
 }
 
 impl OrganizationShare {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn release(&mut self, bytes: usize) {
         self.bytes -= bytes;
-        self.usage.release_bytes(bytes);
+        self.usage.in_flight.release_bytes(bytes);
     }
 
     /// Whether the organization has started more than twice as many jobs in the last minute as the
@@ -261,7 +281,8 @@ impl OrganizationShare {
 
 impl Drop for OrganizationShare {
     fn drop(&mut self) {
-        self.usage.end_request(self.bytes);
+        self.usage.in_flight.release_bytes(self.bytes);
+        self.usage.in_flight.end_request();
     }
 }
 

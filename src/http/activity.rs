@@ -2,46 +2,16 @@
 
 use crate::http::unread_body;
 use crate::http::unread_body::{Linger, UnreadBody};
+pub(crate) use atomics::phase::Phase;
+use atomics::phase::PhaseWord;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Nothing has arrived yet. Over HTTP/2: no request has arrived yet.
-    New,
-    /// Part of a head has arrived. HTTP/1.1 only.
-    Head,
-    /// At least one request is in progress. Requests have their own time limits.
-    Answering,
-    /// The last answer was sent before its request had arrived in full. HTTP/1.1 only.
-    Refused,
-    /// Nothing has arrived since the last answer.
-    Idle,
-    /// The connection is being closed because its slot is needed. This phase is final.
-    Evicted,
-}
-
-impl Phase {
-    const ALL: [Self; 6] =
-        [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle, Self::Evicted];
-
-    fn from_word(word: u64) -> Self {
-        let phase = Self::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
-        phase.expect("the word holds a phase")
-    }
-
-    /// Whether no request is in progress and the connection is not being evicted.
-    fn is_idle(self) -> bool {
-        !matches!(self, Self::Answering | Self::Evicted)
-    }
-}
 
 /// The phase of a connection and when it began. The members are atomics because the reader below
 /// hyper, the service above it, the timer and the HTTP/2 streams share them, and other threads use
@@ -49,23 +19,15 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,
-    /// When the phase began, in milliseconds since the opening, in the upper bits; the phase in the
-    /// lower three.
-    word: AtomicU64,
-    /// Requests in progress.
-    requests: AtomicUsize,
+    /// The phase, when it began in milliseconds since the opening, and the requests in progress.
+    word: PhaseWord,
     /// Whether the next answer is the last one.
     is_last: AtomicBool,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self {
-            opened: Instant::now(),
-            word: AtomicU64::new(Phase::New as u64),
-            requests: AtomicUsize::new(0),
-            is_last: AtomicBool::new(false),
-        }
+        Self { opened: Instant::now(), word: PhaseWord::default(), is_last: AtomicBool::new(false) }
     }
 
     pub(crate) fn opened(&self) -> Instant {
@@ -73,45 +35,35 @@ impl Activity {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        Phase::from_word(self.word.load(Ordering::Relaxed))
+        self.word.phase()
     }
 
     /// When the phase began; while answering, when the previous phase did.
     pub(crate) fn since(&self) -> Instant {
-        self.since_word(self.word.load(Ordering::Relaxed))
+        self.moment(self.word.since())
     }
 
-    fn since_word(&self, word: u64) -> Instant {
-        self.opened + Duration::from_millis(word >> 3)
+    fn moment(&self, milliseconds: u64) -> Instant {
+        self.opened + Duration::from_millis(milliseconds)
     }
 
     /// When the connection became idle; `None` while a request is in progress or after its
     /// eviction.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        let word = self.word.load(Ordering::Relaxed);
-        Phase::from_word(word).is_idle().then(|| self.since_word(word))
+        Some(self.moment(self.word.idle_since()?))
     }
 
     /// Evicts the connection if it has been idle since `since`, and returns whether it did. No
     /// request begins after that. Any thread may call this.
     pub(crate) fn evict(&self, since: Instant) -> bool {
-        self.change(|word| {
-            (Phase::from_word(word).is_idle() && self.since_word(word) == since)
-                .then_some(word & !7 | Phase::Evicted as u64)
-        })
+        let since = since.saturating_duration_since(self.opened).as_millis();
+        u64::try_from(since).is_ok_and(|since| self.word.evict(since))
     }
 
     /// Begins a request; `None` if the connection is evicted.
     pub(crate) fn begin_request(self: &Arc<Self>) -> Option<ActiveRequest> {
-        let has_begun = self.change(|word| {
-            let is_evicted = Phase::from_word(word) == Phase::Evicted;
-            (!is_evicted).then_some(word & !7 | Phase::Answering as u64)
-        });
-        if !has_begun {
-            return None;
-        }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Some(ActiveRequest { activity: Arc::clone(self), next_phase: Phase::Idle })
+        let has_begun = self.word.begin_request();
+        has_begun.then(|| ActiveRequest { activity: Arc::clone(self), next_phase: Phase::Idle })
     }
 
     /// Makes the next answer the last one of the connection.
@@ -120,17 +72,8 @@ impl Activity {
     }
 
     fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
-        self.change(|word| {
-            let is_evicted = Phase::from_word(word) == Phase::Evicted;
-            (!is_evicted).then_some(millis << 3 | phase as u64)
-        });
-    }
-
-    /// Changes the word unless `update` returns `None`, and returns whether it did. The thread of
-    /// the connection changes the word, and so does a thread that evicts it.
-    fn change(&self, update: impl FnMut(u64) -> Option<u64>) -> bool {
-        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
+        self.word.enter(phase, now);
     }
 }
 
@@ -169,7 +112,7 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.activity.word.end_request() {
             self.activity.enter(self.next_phase);
         }
     }

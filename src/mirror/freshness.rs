@@ -1,7 +1,7 @@
 //! How current a mirror is.
 
+use atomics::currency::Currency;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -17,13 +17,10 @@ pub struct StaleIndex;
 #[derive(Debug)]
 pub struct Freshness {
     epoch: Instant,
-    /// Milliseconds from the epoch to the moment whose state is published, plus one. 0 if nothing
-    /// is published yet.
-    as_of: AtomicU64,
-    /// Whether what is published may have been read in the middle of a change: it is a snapshot, or
-    /// a load that has not caught up. A value that moved from one document to another meanwhile may
-    /// be missing from both.
-    is_inconsistent: AtomicBool,
+    /// The moment whose state is published, in milliseconds from the epoch. It is inconsistent if
+    /// it may have been read in the middle of a change: it is a snapshot, or ahead of the stream. A
+    /// value that moved from one document to another meanwhile may be missing from both.
+    currency: Currency,
     pub(in crate::mirror) max_staleness: Duration,
 }
 
@@ -32,23 +29,18 @@ impl Freshness {
     pub fn new(max_staleness: Duration) -> Arc<Self> {
         let now = Instant::now();
         let epoch = now.checked_sub(LONG_AGO).unwrap_or(now);
-        Arc::new(Self {
-            epoch,
-            as_of: AtomicU64::new(0),
-            is_inconsistent: AtomicBool::new(false),
-            max_staleness,
-        })
+        Arc::new(Self { epoch, currency: Currency::default(), max_staleness })
     }
 
     /// Whether anything is published: a load or a snapshot.
     #[inline]
     pub fn is_loaded(&self) -> bool {
-        self.as_of() > 0
+        self.currency.as_of().is_some()
     }
 
     /// The age of the published state; `None` if nothing is published yet.
     pub fn age(&self) -> Option<Duration> {
-        let as_of = self.as_of().checked_sub(1)?;
+        let as_of = self.currency.as_of()?;
         Some(self.epoch.elapsed().saturating_sub(Duration::from_millis(as_of)))
     }
 
@@ -58,11 +50,11 @@ impl Freshness {
     }
 
     pub(in crate::mirror) fn may_be_inconsistent(&self) -> bool {
-        self.is_inconsistent.load(Ordering::Acquire)
+        self.currency.is_inconsistent()
     }
 
     pub(in crate::mirror) fn mark_inconsistent(&self) {
-        self.is_inconsistent.store(true, Ordering::Release);
+        self.currency.mark_inconsistent();
     }
 
     /// Records that a snapshot of this time is published.
@@ -74,18 +66,16 @@ impl Freshness {
 
     /// Records that the published state is that of the source at this moment.
     pub fn set(&self, as_of: Instant) {
-        self.set_as_of(as_of);
-        self.is_inconsistent.store(false, Ordering::Release);
-    }
-
-    /// The moment of the published state, as it is stored.
-    fn as_of(&self) -> u64 {
-        self.as_of.load(Ordering::Acquire)
+        self.currency.set(self.milliseconds(as_of));
     }
 
     /// Records the moment of the published state, without a statement about its consistency.
     pub(in crate::mirror) fn set_as_of(&self, as_of: Instant) {
-        let millis = as_of.saturating_duration_since(self.epoch).as_millis();
-        self.as_of.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+        self.currency.set_as_of(self.milliseconds(as_of));
+    }
+
+    fn milliseconds(&self, moment: Instant) -> u64 {
+        let milliseconds = moment.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(milliseconds).unwrap_or(u64::MAX)
     }
 }

@@ -31,7 +31,9 @@ fn setting(safeguard: Safeguard) -> Setting {
             Setting { faults, ..in_flight(size) }
         }
         Safeguard::RecordOfWithdrawal | Safeguard::WithdrawnFirst => alone(size),
-        Safeguard::RecordBeforeJobs | Safeguard::RefusalInDoubt => refusals(size),
+        Safeguard::RecordBeforeJobs | Safeguard::RecordPutBack | Safeguard::RefusalInDoubt => {
+            refusals(size)
+        }
         Safeguard::RecordCorrected
         | Safeguard::WholeRequests
         | Safeguard::KeyOfAddedOnly

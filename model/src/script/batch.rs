@@ -1,6 +1,7 @@
 //! One call of the script.
 
 use super::Text;
+use super::execution::Target;
 
 /// The arguments of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,8 +99,8 @@ impl Batch {
         self.requests.iter().map(|request| request.heads.len()).sum()
     }
 
-    pub(super) fn is_probe(&self) -> bool {
-        self.requests.is_empty()
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.requests.is_empty() && !self.is_withdrawal
     }
 }
 
@@ -108,6 +109,13 @@ impl Keys {
         let [wait, paused, meta, id, events, marker, active, producer] =
             keys.first_chunk::<8>()?.clone();
         Some(Self { wait, paused, meta, id, events, marker, active, producer, job_prefix })
+    }
+
+    pub(super) fn list(&self, target: Target) -> &Text {
+        match target {
+            Target::Wait => &self.wait,
+            Target::Paused => &self.paused,
+        }
     }
 
     pub(super) fn job(&self, id: i64) -> String {
@@ -142,7 +150,7 @@ fn parse_requests(keys: &[Text], arguments: &[Text]) -> Option<Vec<Request>> {
             }
         });
     }
-    // A probe names further keys, so that the permission for them is checked.
+    // A dry run names further keys, so that the permission for them is checked.
     Some(requests)
 }
 

@@ -3,7 +3,7 @@
 use super::Text;
 use super::batch::{Batch, IdempotencyKey, PausedLayout};
 use super::errors::{Command, RedisError, Refusal};
-use super::redis::{Counter, KeyRecord, Redis};
+use super::redis::{Counter, KeyRecord, ProducerRecord, Redis};
 use super::reply::{BatchResult, Outcome};
 use crate::safeguards::{Safeguard, Safeguards};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,8 @@ pub(super) struct Execution<'a> {
     pub(super) failed_keys: BTreeSet<Text>,
     pub(super) next_id: i64,
     pub(super) added: Vec<i64>,
-    /// An error by which Redis refuses every job.
-    pub(super) refusal: Option<RedisError>,
+    /// The record of the producer before the call.
+    pub(super) previous: Option<ProducerRecord>,
 }
 
 /// The list that jobs go to.
@@ -56,11 +56,17 @@ impl<'a> Execution<'a> {
             failed_keys: BTreeSet::new(),
             next_id: 1,
             added: Vec::new(),
-            refusal: None,
+            previous: None,
         }
     }
 
     pub(super) fn run(mut self) -> Result<BatchResult, RedisError> {
+        let target = self.find_target()?;
+        let is_maxed = self.is_maxed()?;
+        if self.batch.is_dry_run() {
+            return self.dry_run(target);
+        }
+        self.look_up_keys()?;
         let mut checks = [Self::look_up_number, Self::check_deadline];
         if !self.has(Safeguard::NumberBeforeDeadline) {
             checks.reverse();
@@ -71,60 +77,74 @@ impl<'a> Execution<'a> {
             }
         }
         if self.batch.is_withdrawal {
-            if self.has(Safeguard::RecordOfWithdrawal) {
-                self.write_record(BatchResult::Withdrawn)?;
-            }
+            self.end(BatchResult::Withdrawn, Safeguard::RecordOfWithdrawal)?;
             return Ok(BatchResult::Withdrawn);
         }
-        let target = self.find_target()?;
-        let is_maxed = self.is_maxed()?;
-        if self.batch.is_probe() {
-            return self.probe();
-        }
-        self.look_up_keys()?;
-        self.reserve_ids()?;
         self.write(target, is_maxed)
     }
 
-    /// Returns the result of this number if it was executed before.
+    /// Writes the record as if every job were added. Returns the result of this number if it was
+    /// executed before.
     fn look_up_number(&mut self) -> Result<Option<BatchResult>, RedisError> {
-        self.read(Command::Get, &self.batch.keys.producer)?;
-        let Some(record) = self.redis.producers.get(&self.batch.keys.producer) else {
+        let mut written = Ok(());
+        if self.has(Safeguard::RecordBeforeJobs) {
+            written = self.begin_write(Command::Set);
+        }
+        if written.is_ok() {
+            written = self.redis.read_key(&self.batch.keys.producer);
+        }
+        if written.is_err() {
+            self.read(Command::Get, &self.batch.keys.producer)?;
+        }
+        self.previous = self.redis.producers.get(&self.batch.keys.producer).cloned();
+        let Some(known) = self.known_result() else {
+            written?;
+            if self.has(Safeguard::RecordBeforeJobs) {
+                self.write_record(BatchResult::Added)?;
+            }
             return Ok(None);
         };
-        if self.has(Safeguard::Mark) && self.batch.number <= record.mark {
-            return Ok(Some(BatchResult::Stale));
+        if written.is_err() {
+            self.prove_primary()?;
         }
-        match record.result(self.batch.number).cloned() {
-            Some(result) => self.reply_as_primary(result).map(Some),
-            None => Ok(None),
-        }
+        self.touch_record();
+        Ok(Some(known))
     }
 
-    fn reply_as_primary(&mut self, result: BatchResult) -> Result<BatchResult, RedisError> {
-        if !self.has(Safeguard::ProofOfPrimary) {
-            return Ok(result);
+    fn known_result(&self) -> Option<BatchResult> {
+        let record = self.previous.as_ref()?;
+        if self.has(Safeguard::Mark) && self.batch.number <= record.mark {
+            return Some(BatchResult::Stale);
         }
-        let touched = self.begin_write(Command::PExpire);
-        if touched == Err(READ_ONLY) {
-            return Err(READ_ONLY);
-        }
+        record.result(self.batch.number).cloned()
+    }
+
+    /// A replica refuses the write, so it reports no result.
+    fn prove_primary(&mut self) -> Result<(), RedisError> {
+        let is_replica = self.begin_write(Command::PExpire) == Err(READ_ONLY);
+        if is_replica && self.has(Safeguard::ProofOfPrimary) { Err(READ_ONLY) } else { Ok(()) }
+    }
+
+    fn touch_record(&mut self) {
         let expires_at = self.now.saturating_add(self.batch.record_ttl);
+        let is_touched = self.has_written;
         let record = self.redis.producers.get_mut(&self.batch.keys.producer);
-        if let Some(record) = record.filter(|_| touched.is_ok()) {
+        if let Some(record) = record.filter(|_| is_touched) {
             record.expires_at = expires_at;
         }
-        Ok(result)
     }
 
     fn check_deadline(&mut self) -> Result<Option<BatchResult>, RedisError> {
         if self.now < self.batch.deadline || !self.has(Safeguard::Deadline) {
             return Ok(None);
         }
-        if self.has(Safeguard::RecordOfLate) {
-            self.write_record(BatchResult::Late)?;
-        }
+        self.end(BatchResult::Late, Safeguard::RecordOfLate)?;
         Ok(Some(BatchResult::Late))
+    }
+
+    /// Records a result without jobs.
+    fn end(&mut self, result: BatchResult, safeguard: Safeguard) -> Result<(), RedisError> {
+        if self.has(safeguard) { self.write_record(result) } else { self.put_record_back() }
     }
 
     fn find_target(&mut self) -> Result<Target, RedisError> {
@@ -139,13 +159,6 @@ impl<'a> Execution<'a> {
                 self.paused_target()
             }
         };
-        self.read(
-            Command::LLen,
-            match target {
-                Target::Wait => &keys.wait,
-                Target::Paused => &keys.paused,
-            },
-        )?;
         Ok(target)
     }
 
@@ -166,14 +179,17 @@ impl<'a> Execution<'a> {
         Ok(self.redis.active >= concurrency)
     }
 
-    fn probe(&mut self) -> Result<BatchResult, RedisError> {
-        self.read(Command::Get, &self.batch.keys.id)?;
+    fn dry_run(&mut self, target: Target) -> Result<BatchResult, RedisError> {
+        let keys = &self.batch.keys;
+        self.read(Command::Get, &keys.producer)?;
+        self.read(Command::LLen, keys.list(target))?;
+        self.read(Command::Get, &keys.id)?;
         match self.redis.last_id {
             Counter::NotANumber => return Err(RedisError::IdIsNoInteger),
             Counter::Number(id) if id >= IDS_END - 1 => return Err(RedisError::IdsUsedUp),
             Counter::Number(_) | Counter::Absent => {}
         }
-        // SET with XX changes nothing, because a probe has a producer of its own without a record.
+        // SET with XX changes nothing, because a dry run has a producer of its own without a record.
         self.begin_write(Command::Set)?;
         Ok(BatchResult::Added)
     }

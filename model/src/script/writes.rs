@@ -1,5 +1,4 @@
-//! What an execution of the script writes. Its first write is that of the ids, or of the record if
-//! there are no jobs; a full or read-only server refuses it.
+//! What an execution of the script writes after the record of the producer.
 
 use super::Text;
 use super::batch::{Batch, IdempotencyKey, Request};
@@ -33,29 +32,26 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Writes the record as if there were no key conflict, then the jobs.
+    /// Writes the jobs. If Redis refuses all of them, nothing of the call remains but ids.
     pub(super) fn write(
         &mut self,
         target: Target,
         is_maxed: bool,
     ) -> Result<BatchResult, RedisError> {
-        let expected = self.result();
-        if self.has(Safeguard::RecordBeforeJobs) {
-            self.write_record(expected.clone())?;
+        let refused = self
+            .reserve_ids()
+            .and_then(|()| self.write_requests())
+            .and_then(|()| self.push(target));
+        if let Err(refusal) = refused {
+            self.remove_jobs_after(0);
+            self.put_record_back()?;
+            return Err(refusal);
         }
-        if self.redis.meta.max_events.is_none() && self.begin_write(Command::HSet).is_ok() {
-            self.redis.meta.max_events = Some(MAX_EVENTS.into());
-        }
-        self.write_requests();
-        self.push(target);
         self.write_key_records();
         let result = self.result();
-        let is_corrected = result != expected && self.has(Safeguard::RecordCorrected);
+        let is_corrected = result != BatchResult::Added && self.has(Safeguard::RecordCorrected);
         if is_corrected || !self.has(Safeguard::RecordBeforeJobs) {
             self.write_record(result.clone())?;
-        }
-        if let Some(refusal) = self.refusal.filter(|_| self.added.is_empty()) {
-            return Err(refusal);
         }
         self.notify(is_maxed);
         Ok(result)
@@ -70,7 +66,7 @@ impl Execution<'_> {
         BatchResult::Outcomes(outcomes.collect())
     }
 
-    fn write_requests(&mut self) {
+    fn write_requests(&mut self) -> Result<(), RedisError> {
         let batch = self.batch;
         for (position, request) in batch.requests.iter().enumerate() {
             let key = request.key.as_ref().map(|idempotency| &idempotency.key);
@@ -80,16 +76,17 @@ impl Execution<'_> {
                 if has_failed && self.has(Safeguard::RepeatOfFailedFails) {
                     self.set_outcome(position, Some(Outcome::KeyConflict));
                 }
-            } else if !self.write_request(request) {
+            } else if !self.write_request(request)? {
                 self.set_outcome(position, Some(Outcome::KeyConflict));
                 self.failed_keys.extend(key.cloned());
             }
         }
+        Ok(())
     }
 
     /// Writes all jobs of a request or none, and returns whether it has written them.
-    fn write_request(&mut self, request: &Request) -> bool {
-        let before = self.added.len();
+    fn write_request(&mut self, request: &Request) -> Result<bool, RedisError> {
+        let (before, first_id) = (self.added.len(), self.next_id);
         let options =
             if request.options.is_empty() { &self.batch.options } else { &request.options };
         for head in &request.heads {
@@ -98,33 +95,32 @@ impl Execution<'_> {
             } else {
                 [&**head, &*request.tail].concat().into()
             };
-            if !self.write_job(options, data) {
+            if !self.write_job(options, data)? {
                 if self.has(Safeguard::WholeRequests) {
                     self.remove_jobs_after(before);
                 }
-                return false;
+                // The ids of the other jobs of the request are not used.
+                self.next_id = first_id + i64::try_from(request.heads.len()).unwrap_or(i64::MAX);
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 
-    fn write_job(&mut self, options: &Text, data: Text) -> bool {
+    fn write_job(&mut self, options: &Text, data: Text) -> Result<bool, RedisError> {
         let id = self.next_id;
         self.next_id += 1;
         // Formatting the name of the key costs more than everything else here.
         let is_held = !self.redis.held_keys.is_empty()
             && self.redis.held_keys.contains(&*self.batch.keys.job(id));
-        if let Err(error) = self.begin_write(Command::HSet) {
-            self.refusal = Some(error);
-            return false;
-        }
+        self.begin_write(Command::HSet)?;
         if is_held {
-            return false;
+            return Ok(false);
         }
         let (name, timestamp) = (Text::clone(&self.batch.job_name), self.batch.timestamp);
         self.redis.jobs.insert(id, Job { name, data, options: Text::clone(options), timestamp });
         self.added.push(id);
-        true
+        Ok(true)
     }
 
     /// Removes the jobs that were added after the first `count`.
@@ -136,30 +132,17 @@ impl Execution<'_> {
         }
     }
 
-    /// Puts the jobs in the list. If that is refused, no job and no new key remains.
-    fn push(&mut self, target: Target) {
+    /// Puts the jobs in the list.
+    fn push(&mut self, target: Target) -> Result<(), RedisError> {
         if self.added.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.begin_write(Command::LPush) {
-            self.remove_jobs_after(0);
-            self.refusal = Some(error);
-            self.fail_new_requests();
-            return;
-        }
+        self.write_typed(self.batch.keys.list(target), Command::LPush)?;
         match target {
             Target::Wait => self.redis.wait.extend(&self.added),
             Target::Paused => self.redis.paused.extend(&self.added),
         }
-    }
-
-    fn fail_new_requests(&mut self) {
-        for (request, outcome) in self.batch.requests.iter().zip(&mut self.outcomes) {
-            let key = request.key.as_ref().map(|idempotency| &idempotency.key);
-            if outcome.is_none() || key.is_some_and(|key| self.new_records.contains_key(key)) {
-                *outcome = Some(Outcome::KeyConflict);
-            }
-        }
+        Ok(())
     }
 
     /// Uses up the idempotency keys of requests whose jobs were added.
@@ -187,6 +170,9 @@ impl Execution<'_> {
 
     /// Wakes workers and writes events.
     fn notify(&mut self, is_maxed: bool) {
+        if self.redis.meta.max_events.is_none() && self.begin_write(Command::HSet).is_ok() {
+            self.redis.meta.max_events = Some(MAX_EVENTS.into());
+        }
         let keys = &self.batch.keys;
         let wakes = !self.added.is_empty() && !self.redis.meta.is_paused && !is_maxed;
         if wakes && self.write_typed(&keys.marker, Command::ZAdd).is_ok() {
@@ -212,6 +198,21 @@ impl Execution<'_> {
         results.push((number, result));
         let expires_at = self.now.saturating_add(record_ttl);
         let record = ProducerRecord { mark, results, expires_at };
+        self.redis.producers.insert(Text::clone(&keys.producer), record);
+        Ok(())
+    }
+
+    /// Puts the record back that the producer had before the call.
+    pub(super) fn put_record_back(&mut self) -> Result<(), RedisError> {
+        let is_written = self.has(Safeguard::Record) && self.has(Safeguard::RecordBeforeJobs);
+        if !is_written || !self.has(Safeguard::RecordPutBack) {
+            return Ok(());
+        }
+        self.begin_write(Command::Set)?;
+        let Batch { mark, ref keys, record_ttl, .. } = *self.batch;
+        let none = ProducerRecord { mark, results: Vec::new(), expires_at: 0 };
+        let expires_at = self.now.saturating_add(record_ttl);
+        let record = ProducerRecord { expires_at, ..self.previous.clone().unwrap_or(none) };
         self.redis.producers.insert(Text::clone(&keys.producer), record);
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::mirror::mongo::look_up::look_up;
 use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::servers::Servers;
 use crate::mirror::mongo::settings::MongoSettings;
-use mongodb::{Client, Database};
+use mongodb::Client;
 use std::time::Duration;
 
 /// How long a client searches for a server, unless the address sets it. Short, because the follower
@@ -32,7 +32,9 @@ impl Mongo {
     /// Each attempt needs a new client: the driver replaces the hosts of the address by the members
     /// that it has discovered. If all of these are gone, or were of the wrong kind once, a client
     /// never finds another server.
-    pub(in crate::mirror::mongo) async fn connect(&self) -> Result<Connected, StreamLoss> {
+    pub(in crate::mirror::mongo) async fn connect(
+        &self,
+    ) -> Result<Connected<mongodb::Database>, StreamLoss> {
         // The address has been parsed before, so only the lookup of a mongodb+srv name can fail.
         let mut options = look_up(self.settings.uri.clone()).await.map_err(|reason| {
             StreamLoss::transient(format!(
@@ -53,9 +55,9 @@ impl Mongo {
 
 /// A client, its database and what the client needs to live.
 #[derive(Debug)]
-pub(in crate::mirror::mongo) struct Connected {
-    pub(in crate::mirror::mongo) database: Database,
+pub(in crate::mirror::mongo) struct Connected<D> {
+    pub(in crate::mirror::mongo) database: D,
     pub(in crate::mirror::mongo) servers: Servers,
     /// The client reads these files whenever it discovers a server.
-    _authorities: Option<Authorities>,
+    pub(in crate::mirror::mongo) _authorities: Option<Authorities>,
 }

@@ -8,20 +8,30 @@
 //! its earlier version, and one that is missing is removed. Three rules make moved documents and
 //! racing deletions correct:
 //!
-//! - Reads are majority reads from the primary, in a session that has seen the change.
+//! - Reads come from the primary, and show the state at the cluster time of the last change.
 //! - One fetch runs at a time.
 //! - Records are keyed by `_id`, type included.
+//!
+//! So the index always shows one moment of the collection. The server may no longer know the state
+//! at that time. Then the follower reads the newest state, and what it publishes is *ahead of the
+//! stream*: a key that has moved between two documents may be in neither of them. A miss is not
+//! believed until the stream has reported everything up to the end of the read. The same holds for
+//! a load.
 
 mod address;
 mod authorities;
 mod client;
+mod driver;
 mod look_up;
 mod lost;
 mod options;
 mod survey;
 mod reason;
+mod server;
 mod servers;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod source;
 mod stream;
 
@@ -32,6 +42,7 @@ use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::Connected;
 use crate::mirror::mongo::lost::StreamLoss;
+use crate::mirror::mongo::server::{Address, Database, Session};
 use crate::mirror::mongo::source::{CollectionSource, Position};
 use crate::mirror::mongo::stream::{StreamReplies, StreamReply, pump};
 use crate::mirror::tables::DocumentChanges;
@@ -39,8 +50,7 @@ use crate::mirror::{Mirror, View};
 use crate::process::backoff::Backoff;
 use crate::process::lifecycle::Condition;
 use bson::{Binary, Bson, RawDocument, Timestamp};
-use mongodb::ClientSession;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,13 +79,18 @@ const LONGEST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps a mirror equal to a collection. Never returns.
-pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mut mirror: Mirror<V>) {
+pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mirror: Mirror<V>) {
+    follow_at(mongo, collection, mirror).await;
+}
+
+async fn follow_at<A: Address, V: View>(mongo: Arc<A>, collection: String, mut mirror: Mirror<V>) {
     let mut follow = FollowState {
         mongo,
         collection,
         connected: None,
         position: None,
         uuid: None,
+        ahead: None,
         has_advanced: false,
         reason: LoadReason::Start,
         limit: REPLY_LIMIT,
@@ -123,16 +138,18 @@ fn not_followed<V: View>(mirror: &Mirror<V>, lost: &StreamLoss) -> Condition {
 }
 
 /// The state of a follower that outlives a change stream.
-struct FollowState {
-    mongo: Arc<Mongo>,
+struct FollowState<A: Address> {
+    mongo: Arc<A>,
     collection: String,
-    connected: Option<Connected>,
+    connected: Option<Connected<A::Database>>,
     /// Where the next stream continues: after everything that has been applied. `None` if the
     /// collection has to be loaded.
     position: Option<Position>,
     /// The UUID of the collection, if known. After a server has been set up again, its stream may
     /// resume although the collection of the same name is a different one.
     uuid: Option<Binary>,
+    /// The end of the last read, if the stream has not passed it yet.
+    ahead: Option<ReadEnd>,
     /// Whether a reply of the last stream has been applied.
     has_advanced: bool,
     /// The reason of the next load.
@@ -141,7 +158,30 @@ struct FollowState {
     limit: Duration,
 }
 
-impl FollowState {
+/// The end of a read whose documents may be newer than what the stream has reported.
+#[derive(Debug)]
+struct ReadEnd {
+    /// The cluster time of the state that was read last.
+    at: Option<Timestamp>,
+    /// The local time.
+    by: Instant,
+}
+
+impl ReadEnd {
+    fn new(session: &impl Session) -> Self {
+        Self { at: session.operation_time(), by: Instant::now() }
+    }
+
+    /// Whether a reply shows that the stream has reported everything that was read.
+    fn is_before(&self, reply: &StreamReply) -> bool {
+        match reply.changed_at {
+            Some(changed_at) => Some(changed_at) > self.at,
+            None => reply.as_of > self.by,
+        }
+    }
+}
+
+impl<A: Address> FollowState<A> {
     /// Follows the collection until the stream is lost. Loads it first, unless the stream continues
     /// at the position of the last one.
     async fn until_lost<V: View>(
@@ -163,50 +203,34 @@ impl FollowState {
         tokio::spawn(pump(source.clone(), stream, from, sender));
         let (exists, uuid) = source.identity(&mut session).await?;
         let is_missing = !exists;
-        let caught_up = self.position.is_some();
         // A collection that exists without a known UUID may be the same: not every user may read
         // it.
         let is_replaced =
             self.uuid.is_some() && uuid != self.uuid && (is_missing || uuid.is_some());
-        if caught_up && is_replaced {
+        if self.position.is_some() && is_replaced {
             return Err(StreamLoss::permanent("the collection is not the one that was loaded"));
         }
         self.uuid = uuid;
-        if !caught_up {
+        if self.position.is_none() {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;
+            self.ahead = Some(ReadEnd::new(&session));
             mirror.loaded_as_of(begun_at);
         }
-        let (loaded_at, loaded_by) = (session.operation_time(), Instant::now());
-        let follower = StreamFollower {
-            source,
-            session,
-            loaded_at,
-            loaded_by,
-            caught_up,
-            is_missing,
-            follow: self,
-        };
-        follower.run(mirror, replies).await
+        StreamFollower { source, session, is_missing, follow: self }.run(mirror, replies).await
     }
 }
 
 /// Applies a change stream to a mirror that has been loaded.
-struct StreamFollower<'a> {
-    source: CollectionSource,
-    session: ClientSession,
-    /// The cluster time at the end of the load.
-    loaded_at: Option<Timestamp>,
-    /// The end of the load by the local clock.
-    loaded_by: Instant,
-    /// Whether every change up to the end of the load has been applied.
-    caught_up: bool,
+struct StreamFollower<'a, A: Address> {
+    source: CollectionSource<A::Database>,
+    session: <A::Database as Database>::Session,
     /// Whether the collection does not exist.
     is_missing: bool,
-    follow: &'a mut FollowState,
+    follow: &'a mut FollowState<A>,
 }
 
-impl StreamFollower<'_> {
+impl<A: Address> StreamFollower<'_, A> {
     /// Applies replies until the stream is lost.
     async fn run<V: View>(
         mut self,
@@ -216,7 +240,7 @@ impl StreamFollower<'_> {
         loop {
             match tokio::time::timeout(AGE_CHECK_INTERVAL, replies.recv()).await {
                 // A silent stream may have become stale.
-                Err(_) if self.caught_up => mirror.report(self.condition()),
+                Err(_) if self.follow.ahead.is_none() => mirror.report(self.condition()),
                 Err(_) => {}
                 Ok(None) => {
                     return Err(StreamLoss::permanent("the task that reads the stream has ended"));
@@ -233,70 +257,74 @@ impl StreamFollower<'_> {
         mut reply: StreamReply,
         replies: &mut StreamReplies,
     ) -> Result<(), StreamLoss> {
-        let mut changed = self.take_changes(&mut reply);
+        let mut changes = Changes::default();
         let mut lost = None;
-        while changed.len() < FETCHED_DOCUMENTS && lost.is_none() {
+        self.take_changes(&mut reply, &mut changes);
+        while changes.documents.len() < FETCHED_DOCUMENTS && lost.is_none() {
             match replies.try_recv() {
                 Err(_) => break,
                 Ok(Err(reason)) => lost = Some(reason),
                 Ok(Ok(next)) => {
                     reply = next;
-                    changed.extend(self.take_changes(&mut reply));
+                    self.take_changes(&mut reply, &mut changes);
                 }
             }
         }
-        if !changed.is_empty() {
-            self.apply(mirror, changed).await?;
+        if reply.is_full {
+            // The rest of a transaction may be missing.
+            mirror.mark_inconsistent();
         }
-        if self.is_missing && self.caught_up {
+        if !changes.documents.is_empty() {
+            self.apply(mirror, changes).await?;
+        }
+        if self.is_missing {
             // The stream does not report the creation of an empty collection.
             let exists = self.source.exists(&mut self.session).await;
             self.is_missing = !exists.unwrap_or_default();
         }
-        if self.caught_up {
-            self.follow.position = Some(reply.position);
-            self.follow.has_advanced = true;
+        self.follow.position = Some(reply.position);
+        self.follow.has_advanced = true;
+        if self.follow.ahead.is_none() && !reply.is_full {
             mirror.current_as_of(reply.as_of);
             mirror.report(self.condition());
         }
         lost.map_or(Ok(()), Err)
     }
 
-    /// Takes the changes out of a reply, and records whether the stream has caught up with the
-    /// load.
-    fn take_changes(&mut self, reply: &mut StreamReply) -> HashMap<DocumentKey, Bson> {
-        let is_after_load = match reply.changed_at {
-            Some(changed_at) => Some(changed_at) > self.loaded_at,
-            None => reply.as_of > self.loaded_by,
-        };
-        self.caught_up |= is_after_load;
+    /// Takes the changes out of a reply, and records whether the stream has passed the last read.
+    fn take_changes(&mut self, reply: &mut StreamReply, changes: &mut Changes) {
+        self.follow.ahead.take_if(|ahead| ahead.is_before(reply));
         if let Some(time) = reply.changed_at {
             self.session.advance_operation_time(time);
+            changes.last_at = Some(time);
         }
-        std::mem::take(&mut reply.changed).into_iter().collect()
+        changes.documents.extend(std::mem::take(&mut reply.changed));
     }
 
     /// Fetches the changed documents and applies them.
     async fn apply<V: View>(
         &mut self,
         mirror: &mut Mirror<V>,
-        changed: HashMap<DocumentKey, Bson>,
+        changes: Changes,
     ) -> mongodb::error::Result<()> {
         self.is_missing = false;
-        let ids = changed.values().cloned().collect();
-        let projection = mirror.projection();
-        let mut missing = changed;
-        let mut updates: DocumentChanges<V> = Vec::with_capacity(missing.len());
-        let visit = |key: DocumentKey, document: &RawDocument| {
-            if missing.remove(&key).is_some() {
-                mirror.upsert(&mut updates, key, document);
+        // What is ahead of the stream must not go back to an earlier state.
+        if let Some(moment) = changes.last_at.filter(|_| self.follow.ahead.is_none()) {
+            let mut fetch = Fetch::new(mirror, &changes);
+            let (ids, projection) = (changes.ids(), fetch.mirror.projection());
+            let visit = |key: DocumentKey, document: &RawDocument| fetch.visit(key, document);
+            if self.source.fetch_at(moment, ids, projection, visit).await? {
+                fetch.publish();
+                return Ok(());
             }
-        };
-        self.source.fetch(ids, projection, &mut self.session, visit).await?;
-        for key in missing.into_keys() {
-            mirror.remove(&mut updates, key);
         }
-        mirror.apply(updates);
+        let mut fetch = Fetch::new(mirror, &changes);
+        let (ids, projection) = (changes.ids(), fetch.mirror.projection());
+        let visit = |key: DocumentKey, document: &RawDocument| fetch.visit(key, document);
+        self.source.fetch(ids, projection, &mut self.session, visit).await?;
+        self.follow.ahead = Some(ReadEnd::new(&self.session));
+        fetch.mirror.mark_inconsistent();
+        fetch.publish();
         Ok(())
     }
 
@@ -308,5 +336,49 @@ impl StreamFollower<'_> {
             )]);
         }
         Condition::Ready
+    }
+}
+
+/// The documents that the stream reports as changed.
+#[derive(Debug, Default)]
+struct Changes {
+    documents: HashMap<DocumentKey, Bson>,
+    /// The cluster time of the last change.
+    last_at: Option<Timestamp>,
+}
+
+impl Changes {
+    fn ids(&self) -> Vec<Bson> {
+        self.documents.values().cloned().collect()
+    }
+}
+
+/// The changed documents as they are fetched.
+struct Fetch<'a, V: View> {
+    mirror: &'a mut Mirror<V>,
+    /// The documents that were not found yet.
+    missing: HashSet<DocumentKey>,
+    updates: DocumentChanges<V>,
+}
+
+impl<'a, V: View> Fetch<'a, V> {
+    fn new(mirror: &'a mut Mirror<V>, changes: &Changes) -> Self {
+        let missing: HashSet<DocumentKey> = changes.documents.keys().cloned().collect();
+        let updates = Vec::with_capacity(missing.len());
+        Self { mirror, missing, updates }
+    }
+
+    fn visit(&mut self, key: DocumentKey, document: &RawDocument) {
+        if self.missing.remove(&key) {
+            self.mirror.upsert(&mut self.updates, key, document);
+        }
+    }
+
+    /// Publishes the documents, and removes those that were not found.
+    fn publish(mut self) {
+        for key in self.missing {
+            self.mirror.remove(&mut self.updates, key);
+        }
+        self.mirror.apply(self.updates);
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::lost::StreamLoss;
-use crate::mirror::mongo::source::{CollectionSource, Position, Stream};
+use crate::mirror::mongo::server::{Batch, Database};
+use crate::mirror::mongo::source::{
+    CHANGES_BATCH, CollectionSource, MAX_AWAIT, Position, Stream, StreamBatch, documents,
+};
 use crate::process::failpoint;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
-use mongodb::raw_batch_cursor::RawBatch;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,6 +20,9 @@ pub(super) struct StreamReply {
     pub(super) changed_at: Option<Timestamp>,
     /// The moment whose state is known once this reply is applied, as far as the clocks agree.
     pub(super) as_of: Instant,
+    /// Whether the reply has no room for more changes. Then the server may hold others, which may
+    /// be as old as the last one, or belong to the same transaction.
+    pub(super) is_full: bool,
     /// Where a stream continues after this reply.
     pub(super) position: Position,
 }
@@ -27,9 +32,9 @@ pub(super) type StreamReplies = mpsc::Receiver<Result<StreamReply, StreamLoss>>;
 
 /// Reads a stream until it is lost or the receiver is dropped. The cursor is not cancel-safe, so
 /// one task owns it.
-pub(super) async fn pump(
-    source: CollectionSource,
-    mut stream: Stream,
+pub(super) async fn pump<D: Database>(
+    source: CollectionSource<D>,
+    mut stream: Stream<D>,
     mut position: Position,
     replies: mpsc::Sender<Result<StreamReply, StreamLoss>>,
 ) {
@@ -38,7 +43,7 @@ pub(super) async fn pump(
     loop {
         failpoint::pass("stream");
         let reply = match source.next(&mut stream).await {
-            Ok(batch) => read_reply(&batch, stream.session.operation_time(), &position),
+            Ok(batch) => read_reply(&batch, &position),
             Err(error) => Err(StreamLoss::from(error)),
         };
         if let Ok(reply) = &reply {
@@ -54,32 +59,41 @@ pub(super) async fn pump(
     }
 }
 
-/// Reads a reply. `now` is the cluster time at which it was sent. A stream that lags reports
-/// changes that are older than their arrival.
-fn read_reply(
-    batch: &RawBatch,
-    now: Option<Timestamp>,
+/// Reads a reply. A stream that lags reports changes that are older than their arrival.
+fn read_reply<B: Batch>(
+    StreamBatch { batch, requested_at, sent_at }: &StreamBatch<B>,
     before: &Position,
 ) -> Result<StreamReply, StreamLoss> {
-    let as_of = Instant::now();
-    let position = token_after(batch)?.map_or_else(|| before.clone(), Position::After);
-    let mut reply = StreamReply { changed: Vec::new(), changed_at: None, as_of, position };
-    for event in batch.doc_slices().map_err(StreamLoss::from)? {
+    let position = token_after(batch.reply())?.map_or_else(|| before.clone(), Position::After);
+    let (mut changed, mut changed_at) = (Vec::new(), None);
+    for event in documents(batch).map_err(StreamLoss::from)? {
         let Some(event) = event.map_err(unreadable)?.as_document() else { continue };
-        reply.changed.push(changed_document(event)?);
-        reply.changed_at = event.get_timestamp("clusterTime").ok();
+        changed.push(changed_document(event)?);
+        changed_at = event.get_timestamp("clusterTime").ok();
     }
-    if let (Some(now), Some(then)) = (now, reply.changed_at) {
-        let lag = Duration::from_secs(now.time.saturating_sub(then.time).into());
-        reply.as_of = as_of.checked_sub(lag).unwrap_or(as_of);
-    }
-    Ok(reply)
+    let as_of = match (sent_at, changed_at) {
+        (Some(now), Some(then)) => {
+            let lag = Duration::from_secs(now.time.saturating_sub(then.time).into());
+            requested_at.checked_sub(lag).unwrap_or(*requested_at)
+        }
+        (_, Some(_)) => *requested_at,
+        (_, None) => empty_as_of(*requested_at, Instant::now()),
+    };
+    let is_full = changed.len() >= CHANGES_BATCH as usize;
+    Ok(StreamReply { changed, changed_at, as_of, is_full, position })
+}
+
+/// The moment up to which an empty reply has shown that nothing has changed. The server holds it
+/// back for [`MAX_AWAIT`], and the network may delay it for longer.
+fn empty_as_of(requested_at: Instant, arrived_at: Instant) -> Instant {
+    let sent_at = requested_at + MAX_AWAIT;
+    if sent_at <= arrived_at { sent_at } else { requested_at }
 }
 
 /// The resume token after the last event of a reply, or after the last entry of the oplog that the
 /// server has scanned.
-fn token_after(batch: &RawBatch) -> Result<Option<RawDocumentBuf>, StreamLoss> {
-    let cursor = batch.as_raw_document().get_document("cursor").map_err(unreadable)?;
+fn token_after(reply: &RawDocument) -> Result<Option<RawDocumentBuf>, StreamLoss> {
+    let cursor = reply.get_document("cursor").map_err(unreadable)?;
     let token = cursor.get("postBatchResumeToken").map_err(unreadable)?;
     Ok(token.and_then(RawBsonRef::as_document).map(RawDocument::to_owned))
 }

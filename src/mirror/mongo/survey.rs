@@ -47,7 +47,7 @@ impl Mongo {
     /// Whether the database can be followed.
     async fn survey_server(
         &self,
-        Connected { database, .. }: &Connected,
+        Connected { database, .. }: &Connected<Database>,
         findings: &mut Findings,
     ) -> Result<bool, StreamLoss> {
         let ask = async |command: Document| database.run_command(command).await;

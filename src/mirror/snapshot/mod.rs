@@ -164,6 +164,15 @@ impl Snapshot {
         Self { bytes: Vec::new(), taken_at: SystemTime::now() }
     }
 
+    /// The snapshot that is read back after these tables were written.
+    #[cfg(test)]
+    pub(super) fn of_tables(tables: Vec<Table>, taken_at: SystemTime) -> Self {
+        let contents = Contents { file: PathBuf::new(), source: SourceId::from_parts(&[]), tables };
+        let mut bytes = Vec::new();
+        contents.write(&mut bytes, taken_at).expect("written to memory");
+        Self::from_file(bytes, contents.source).expect("a snapshot that was just written")
+    }
+
     /// Checks the contents of a file: its completeness, version and source.
     fn from_file(mut bytes: Vec<u8>, source: SourceId) -> anyhow::Result<Self> {
         let Some((content, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {

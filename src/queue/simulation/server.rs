@@ -195,7 +195,7 @@ impl Server {
         let (mut denied, mut forbidden) = (None, None);
         match self.refusal() {
             Some(Refusal::Memory) => denied = Some(Denied::OutOfMemory),
-            Some(Refusal::Save) => denied = Some(Denied::CannotSave),
+            Some(Refusal::Save) => denied = Some(Denied::TooFewReplicas),
             Some(Refusal::ReadOnly) => denied = Some(Denied::ReadOnly),
             Some(Refusal::Permission(command)) => forbidden = Some(command),
             _ => {}

@@ -11,13 +11,14 @@ const SEEDS: u64 = 40_000;
 const SEEDS_OF_MUTATIONS: u64 = 20_000;
 
 /// The safeguards of the script. Those of the calling side cannot be removed from the real code.
-const OF_THE_SCRIPT: [Safeguard; 16] = [
+const OF_THE_SCRIPT: [Safeguard; 17] = [
     Safeguard::Record,
     Safeguard::Mark,
     Safeguard::Deadline,
     Safeguard::RecordOfLate,
     Safeguard::RecordOfWithdrawal,
     Safeguard::RecordBeforeJobs,
+    Safeguard::RecordPutBack,
     Safeguard::RecordCorrected,
     Safeguard::NumberBeforeDeadline,
     Safeguard::ProofOfPrimary,

@@ -92,6 +92,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["http/tls.rs", "files/tls_roots.rs"]),
     ("tokio_rustls", &["http/tls.rs"]),
     ("triomphe", &["mirror/"]),
+    ("atomics", &["admission/", "http/activity.rs", "mirror/freshness.rs"]),
     ("metrics_exporter_prometheus", &["metrics/"]),
     ("tracing_subscriber", &["logging/"]),
     ("clap", &["main.rs"]),

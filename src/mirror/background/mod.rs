@@ -11,6 +11,10 @@ use tokio::sync::oneshot;
 /// The thread is not one of tokio's blocking threads, because name lookups and file reads that
 /// hang may occupy all of those.
 pub(super) async fn background<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    #[cfg(test)]
+    if simulated::IS_SIMULATED.get() {
+        return simulated::background(work).await;
+    }
     let (sender, result) = oneshot::channel();
     let run = move || drop(sender.send(catch_unwind(AssertUnwindSafe(work))));
     // The work goes through a channel, so that it is not lost if the thread cannot be spawned.
@@ -30,6 +34,9 @@ pub(super) async fn background<R: Send + 'static>(work: impl FnOnce() -> R + Sen
 }
 
 type Run = Box<dyn FnOnce() + Send>;
+
+#[cfg(test)]
+pub(in crate::mirror) mod simulated;
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,16 @@
 //! A token bucket for the rate of an organization (GCRA): one word of memory, and no lock.
 
+use crate::atomic::{AtomicU64, Ordering};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
 
 /// The average rate, and the burst that is allowed after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) per_second: NonZeroU32,
-    pub(super) burst: NonZeroU32,
+pub struct Rate {
+    pub per_second: NonZeroU32,
+    pub burst: NonZeroU32,
 }
 
 impl Rate {
@@ -22,7 +22,7 @@ impl Rate {
     /// The quota and the window in which it refills, for the `RateLimit-Policy` header. Windows are
     /// whole seconds. If the burst is not a multiple of the rate, it would show a wrong rate, so
     /// the rate of one second is returned.
-    pub(super) fn quota(self) -> (usize, Duration) {
+    pub fn quota(self) -> (usize, Duration) {
         let (per_second, burst) = (self.per_second.get(), self.burst.get());
         let (quota, window) = match burst / per_second {
             window if window > 0 && burst.is_multiple_of(per_second) => (burst, window),
@@ -34,12 +34,12 @@ impl Rate {
 
 /// A bucket: the time when it is full again, in nanoseconds since the epoch of its owner.
 #[derive(Debug, Default)]
-pub(super) struct Bucket(AtomicU64);
+pub struct Bucket(AtomicU64);
 
 impl Bucket {
     /// Takes `amount`, or returns how long to wait for it. An amount above the burst is allowed if
     /// the bucket is full, and refills at the same rate.
-    pub(super) fn try_take(&self, rate: Rate, amount: usize, now: u64) -> Result<(), Duration> {
+    pub fn try_take(&self, rate: Rate, amount: usize, now: u64) -> Result<(), Duration> {
         let amount = u64::try_from(amount).unwrap_or(u64::MAX);
         let cost = rate.nanoseconds(amount);
         let capacity = rate.nanoseconds(rate.burst.get().into());
@@ -61,16 +61,17 @@ impl Bucket {
         }
     }
 
-    pub(super) fn is_full(&self, now: u64) -> bool {
+    pub fn is_full(&self, now: u64) -> bool {
         self.0.load(Ordering::Relaxed) <= now
     }
 
     /// Fills the bucket.
-    pub(super) fn reset(&self) {
+    pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

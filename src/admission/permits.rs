@@ -1,0 +1,157 @@
+//! Random histories of permits: nothing is ever lost, negative or left over, whatever ends when.
+
+use super::*;
+use crate::settings::Settings;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const ORGANIZATIONS: usize = 3;
+const PERMITS: usize = 5;
+
+/// A step of a history. The first number is that of a permit.
+#[derive(Debug, Clone)]
+enum Step {
+    Admit(usize),
+    /// With an organization and the bytes of a head.
+    Organization(usize, usize, usize),
+    Reserve(usize, usize),
+    ReserveAtLeast(usize, usize),
+    Resize(usize, usize),
+    Check(usize, usize),
+    Jobs(usize, usize),
+    End(usize),
+    /// With new limits: requests, bytes, and whether organizations are only watched.
+    Reload(usize, usize, bool),
+    /// At a second of the minute, with the most accounts that are kept.
+    RemoveIdle(usize, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (permit, bytes) = (0..PERMITS, 0..150_usize);
+    prop_oneof![
+        4 => permit.clone().prop_map(Step::Admit),
+        3 => (permit.clone(), 0..ORGANIZATIONS, 0..40_usize)
+            .prop_map(|(permit, organization, head)| Step::Organization(permit, organization, head)),
+        4 => (permit.clone(), bytes.clone()).prop_map(|(permit, bytes)| Step::Reserve(permit, bytes)),
+        2 => (permit.clone(), bytes.clone())
+            .prop_map(|(permit, bytes)| Step::ReserveAtLeast(permit, bytes)),
+        4 => (permit.clone(), bytes.clone()).prop_map(|(permit, bytes)| Step::Resize(permit, bytes)),
+        1 => (permit.clone(), bytes).prop_map(|(permit, bytes)| Step::Check(permit, bytes)),
+        1 => (permit.clone(), 0..5_usize).prop_map(|(permit, jobs)| Step::Jobs(permit, jobs)),
+        3 => permit.prop_map(Step::End),
+        1 => (1..6_usize, 1..300_usize, any::<bool>())
+            .prop_map(|(requests, bytes, dry_run)| Step::Reload(requests, bytes, dry_run)),
+        1 => (0..120_usize, 0..3_usize).prop_map(|(tick, max)| Step::RemoveIdle(tick, max)),
+    ]
+}
+
+fn limits(requests: usize, bytes: usize, dry_run: bool) -> AdmissionSettings {
+    let toml = format!(
+        "[limits.organization]\nin_flight_share = 0.5\njobs_per_second = 1\ndry_run = {dry_run}"
+    );
+    let mut settings = Settings::new(toml.parse().unwrap(), std::iter::empty());
+    let mut limits = AdmissionSettings::read(&mut settings.section("limits"));
+    (limits.in_flight_requests, limits.in_flight_bytes) = (requests, bytes);
+    limits
+}
+
+fn id(number: usize) -> OrganizationId {
+    OrganizationId::new(&format!("org_{number}")).unwrap()
+}
+
+/// The permits of requests in progress, each with the number of its organization.
+struct Requests {
+    admission: Arc<Admission>,
+    permits: [Option<(Permit, Option<usize>)>; PERMITS],
+}
+
+impl Requests {
+    fn apply(&mut self, step: &Step) {
+        let admission = Arc::clone(&self.admission);
+        let (Step::Admit(at)
+        | Step::Organization(at, ..)
+        | Step::Reserve(at, _)
+        | Step::ReserveAtLeast(at, _)
+        | Step::Resize(at, _)
+        | Step::Check(at, _)
+        | Step::Jobs(at, _)
+        | Step::End(at)) = *step
+        else {
+            return self.apply_to_all(step);
+        };
+        let slot = &mut self.permits[at];
+        if matches!(step, Step::Admit(_)) && slot.is_none() {
+            let live = admission.in_flight.requests();
+            let permit = admission.admit();
+            assert_eq!(permit.is_ok(), live < admission.max_requests.load(Ordering::Relaxed));
+            *slot = permit.ok().map(|permit| (permit, None));
+            return;
+        }
+        let Some((permit, organization)) = slot else { return };
+        match *step {
+            Step::Organization(_, number, head) if organization.is_none() && permit.bytes == 0 => {
+                let is_admitted = permit.reserve_for_organization(&id(number), head).is_ok();
+                *organization = permit.share.is_some().then_some(number);
+                assert!(organization.is_some() || !is_admitted);
+            }
+            Step::Reserve(_, bytes) => drop(permit.reserve(bytes)),
+            Step::ReserveAtLeast(_, bytes) => drop(permit.reserve_at_least(bytes)),
+            Step::Resize(_, bytes) => {
+                let is_resized = permit.resize(bytes).is_ok();
+                assert!(!is_resized || permit.bytes == permit.head + bytes);
+            }
+            Step::Check(_, bytes) => drop(permit.check(bytes)),
+            Step::Jobs(_, jobs) => drop(permit.start_jobs(jobs)),
+            Step::End(_) => *slot = None,
+            _ => {}
+        }
+    }
+
+    fn apply_to_all(&self, step: &Step) {
+        match *step {
+            Step::Reload(requests, bytes, dry_run) => {
+                self.admission.reload(&limits(requests, bytes, dry_run));
+            }
+            Step::RemoveIdle(tick, max) => {
+                self.admission.organizations.remove_idle(tick, max);
+            }
+            _ => {}
+        }
+    }
+
+    /// The sums of all permits are what the counters say.
+    fn check(&self) {
+        let permits = || self.permits.iter().flatten();
+        let in_flight = &self.admission.in_flight;
+        assert_eq!(in_flight.requests(), permits().count());
+        assert_eq!(in_flight.bytes(), permits().map(|(permit, _)| permit.bytes).sum::<usize>());
+        for number in 0..ORGANIZATIONS {
+            let own = || permits().filter(|(_, organization)| *organization == Some(number));
+            let shares = own().filter_map(|(permit, _)| permit.share.as_ref());
+            let expected = Amount {
+                requests: own().count(),
+                bytes: shares.map(OrganizationShare::bytes).sum(),
+            };
+            assert_eq!(self.admission.organizations.in_flight(&id(number)), expected);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_counters_are_the_sums_of_all_permits(steps in vec(step(), 1..60)) {
+        let admission = Admission::new(&limits(4, 200, false), &Metrics::new("", "").unwrap());
+        let mut requests = Requests { admission, permits: Default::default() };
+        for step in &steps {
+            requests.apply(step);
+            requests.check();
+        }
+        requests.permits = Default::default();
+        requests.check();
+        // Two minutes later nothing is remembered of any organization.
+        for tick in [60, 120] {
+            requests.admission.organizations.remove_idle(tick, usize::MAX);
+        }
+        prop_assert_eq!(requests.admission.organizations.remove_idle(121, usize::MAX), 0);
+    }
+}

@@ -1,7 +1,8 @@
 //! The phase of a connection, and when it began.
 
+use crate::http::linger::Linger;
 use crate::http::unread_body;
-use crate::http::unread_body::{Linger, UnreadBody};
+use crate::http::unread_body::UnreadBody;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) enum Phase {
     /// At least one request is in progress. Requests have their own time limits.
     Answering,
     /// The last answer was sent before its request had arrived in full. HTTP/1.1 only.
-    Refused,
+    AnsweredEarly,
     /// Nothing has arrived since the last answer.
     Idle,
     /// The connection is being closed because its slot is needed. This phase is final.
@@ -30,7 +31,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     const ALL: [Self; 6] =
-        [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle, Self::Evicted];
+        [Self::New, Self::Head, Self::Answering, Self::AnsweredEarly, Self::Idle, Self::Evicted];
 
     fn from_word(word: u64) -> Self {
         let phase = Self::ALL.into_iter().find(|phase| *phase as u64 == word & 7);
@@ -153,13 +154,13 @@ impl ActiveRequest {
         if matches!(unread, UnreadBody::Nothing) {
             return;
         }
-        self.next_phase = Phase::Refused;
+        self.next_phase = Phase::AnsweredEarly;
         if let UnreadBody::Small(body) = unread {
             let activity = Arc::clone(&self.activity);
             tokio::spawn(async move {
                 let is_complete = unread_body::skip(body).await;
                 // If the next request has already begun, its phase stays.
-                if is_complete && activity.phase() == Phase::Refused {
+                if is_complete && activity.phase() == Phase::AnsweredEarly {
                     activity.enter(Phase::Idle);
                 }
             });
@@ -235,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
         // hyper has rejected the head, or Hookgate the request. The caller may still be sending.
-        if matches!(activity.phase(), Phase::Head | Phase::Refused) {
+        if matches!(activity.phase(), Phase::Head | Phase::AnsweredEarly) {
             let linger = linger.get_or_insert_with(Linger::new);
             ready!(linger.poll(Pin::new(stream), context));
         }

@@ -59,7 +59,8 @@ id!(
     WorkflowId
 );
 id!(
-    /// The name of a webhook: in the body of a request, and in a `WebhookTrigger` node.
+    /// The name of a webhook: in the body of a request, and in a `WebhookTrigger` node. One from a
+    /// body may be empty, see [`WebhookId::from_body`].
     WebhookId
 );
 
@@ -78,7 +79,7 @@ pub fn normalize_id(id: &str) -> Cow<'_, str> {
 }
 
 impl WebhookId {
-    /// The webhook id in a body. It may be empty there, and then matches no trigger.
+    /// The webhook id in a body. It may be empty there: an empty id matches no trigger.
     pub fn from_body(text: &str) -> Result<Self, IdError> {
         if text.len() > MAX_ID_BYTES {
             return Err(IdError);
@@ -95,7 +96,7 @@ thread_local! {
 
 /// The identifier of a request in logs, answers and jobs.
 ///
-/// Up to 128 bytes of printable ASCII.
+/// 1 to 128 bytes of printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(CompactString);
 

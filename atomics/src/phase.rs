@@ -12,7 +12,7 @@ pub enum Phase {
     /// At least one request is in progress. Requests have their own time limits.
     Answering,
     /// The last answer was sent before its request had arrived in full. HTTP/1.1 only.
-    Refused,
+    AnsweredEarly,
     /// Nothing has arrived since the last answer.
     Idle,
     /// The connection is being closed because its slot is needed. This phase is final.
@@ -21,7 +21,7 @@ pub enum Phase {
 
 impl Phase {
     const ALL: [Self; 6] =
-        [Self::New, Self::Head, Self::Answering, Self::Refused, Self::Idle, Self::Evicted];
+        [Self::New, Self::Head, Self::Answering, Self::AnsweredEarly, Self::Idle, Self::Evicted];
 
     fn from_word(word: u64) -> Self {
         let phase = Self::ALL.into_iter().find(|phase| *phase as u64 == word & 7);

@@ -24,7 +24,7 @@ pub struct Index {
 impl Index {
     pub fn empty() -> Self {
         let readers = TriggerIndex::new(Duration::from_secs(30));
-        readers.freshness().set(tokio::time::Instant::now());
+        readers.freshness().mark_current(tokio::time::Instant::now());
         let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
         let view = WorkflowsView::new(&settings, &readers, Metrics::new("", "").unwrap());
         Self { readers, tables: Tables::new(view), triggers: 0 }

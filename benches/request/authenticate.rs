@@ -68,6 +68,6 @@ fn authenticator(keys: &KeyRing, algorithm: Algorithm) -> Authenticator {
     let user = rawdoc! { "_id": "user_a", "organizationId": "org_a", "apiKey": "key_a" };
     let record = view.read(&user).unwrap();
     Tables::new(view).apply(vec![(DocumentKey::from_document(&user).unwrap(), Some(record))]);
-    callers.freshness().set(tokio::time::Instant::now());
+    callers.freshness().mark_current(tokio::time::Instant::now());
     Authenticator::new(auth, callers)
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Connections at most. Their file descriptors are reserved, so that callers cannot use them up.
+/// Maximum connections. Their file descriptors are reserved, so that callers cannot use them up.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may make no progress: during a head, between requests, and while an answer

@@ -42,7 +42,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Bytes of a head at most, and of buffered answers that the client does not read, except for the
+/// Maximum bytes of a head, and of buffered answers that the client does not read, except for the
 /// last one.
 const BUFFERED_BYTES: usize = 32 << 10;
 
@@ -167,7 +167,11 @@ impl Admin {
                 page(StatusCode::OK, PROMETHEUS_TEXT, metrics)
             }
             "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI),
-            "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::page(self)),
+            "/" => {
+                let report = self.readiness.report();
+                let html = status::page(&report, self.index_age(), self.build);
+                page(StatusCode::OK, "text/html; charset=utf-8", html)
+            }
             _ => plain_text(
                 StatusCode::NOT_FOUND,
                 "try /, /livez, /readyz, /metrics or /openapi.json\n",

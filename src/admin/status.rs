@@ -1,7 +1,8 @@
 //! The status page for people: whether the process is ready, and if not, why.
 
-use crate::admin::Admin;
+use crate::process::lifecycle::ReadinessReport;
 use std::fmt::Write;
+use std::time::Duration;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}\
     .ready{color:#1a7f37}.not{color:#cf222e}.degraded{color:#9a6700}code{background:#f0f0f0;padding:0 .3em}\
@@ -13,8 +14,8 @@ pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-lRi/Vq66znDyU+FQGB50VXz1825KnWGm6n9qkSBjdFo='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(super) fn page(admin: &Admin) -> String {
-    let report = admin.readiness.report();
+/// Renders the page. `build` is the version and commit.
+pub(super) fn page(report: &ReadinessReport, index_age: Option<Duration>, build: &str) -> String {
     let (class, condition) = match (report.ready, report.degraded.is_empty()) {
         (true, true) => ("ready", "ready"),
         (true, false) => ("degraded", "ready, degraded"),
@@ -26,10 +27,9 @@ pub(super) fn page(admin: &Admin) -> String {
     );
     list(&mut page, "Not ready because", &report.reasons);
     list(&mut page, "Degraded because", &report.degraded);
-    let age = admin
-        .index_age()
-        .map_or_else(|| "not loaded".to_owned(), |age| format!("{} ms", age.as_millis()));
-    let rows = [("Version", admin.build.to_owned()), ("Age of the index", age)];
+    let age =
+        index_age.map_or_else(|| "not loaded".to_owned(), |age| format!("{} ms", age.as_millis()));
+    let rows = [("Version", build.to_owned()), ("Age of the index", age)];
     page.push_str("<table>");
     for (name, value) in rows {
         push(&mut page, format_args!("<tr><td>{name}<td>{}", escape(&value)));

@@ -84,10 +84,9 @@ impl JobCount {
         self.previous.store(self.current.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// An estimate of the jobs of the last 60 seconds, times 60. `second` is the position in this
-    /// minute. The jobs of the previous minute count in proportion to its part within the 60
-    /// seconds.
-    fn last_minute(&self, second: usize) -> usize {
+    /// 60 × the estimated jobs of the last 60 s: this minute's jobs in full, the previous minute's
+    /// weighted by the part still inside the window. `second` is the position in this minute.
+    fn last_minute_times_60(&self, second: usize) -> usize {
         let previous = self.previous.load(Ordering::Relaxed);
         self.current.load(Ordering::Relaxed) * SAMPLES_KEPT + previous * (SAMPLES_KEPT - second)
     }
@@ -141,7 +140,7 @@ impl Accounts {
                 if second == 0 {
                     account.jobs.next_minute();
                 }
-                let own = account.jobs.last_minute(second);
+                let own = account.jobs.last_minute_times_60(second);
                 jobs += own;
                 organizations += usize::from(own > 0);
                 is_in_use(account) || !account.is_idle(now)
@@ -158,7 +157,7 @@ impl Accounts {
                 part.shrink_to_fit(|account| account.hash);
             }
             for account in part.iter() {
-                let own = account.jobs.last_minute(second);
+                let own = account.jobs.last_minute_times_60(second);
                 let is_heavy = is_heavy(own, jobs.saturating_sub(own), organizations);
                 account.is_heavy.store(is_heavy, Ordering::Relaxed);
             }

@@ -1,15 +1,16 @@
 //! The limits on what is in flight in the whole process: requests, and the bytes reserved for them.
 //!
 //! Admission never waits. It uses atomics and one short lock to find the account of an
-//! organization, and returns an error if there is no room. A [`Permit`] releases what it holds when
-//! it is dropped, even if its request panics or is cancelled.
+//! organization, and returns an error if a limit is reached. A [`Permit`] releases what it holds
+//! when it is dropped, even if its request panics or is cancelled.
 
-mod no_room;
-mod organization;
 mod accounts;
+mod error;
+mod organization;
+
+pub use crate::admission::error::{AdmissionError, OverLimit};
 
 use crate::admission::accounts::Amount;
-pub use crate::admission::no_room::{NoRoom, OverLimit};
 use crate::admission::organization::{OrganizationSettings, OrganizationShare, Organizations};
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
@@ -21,9 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdmissionSettings {
-    /// Requests in flight at most, 1 to 1,000,000.
+    /// Maximum requests in flight, 1 to 1,000,000.
     pub in_flight_requests: usize,
-    /// Bytes reserved for them at most, 64 KiB to 64 GiB: heads, bodies, jobs and large answers.
+    /// Maximum bytes reserved for them, 64 KiB to 64 GiB: heads, bodies, jobs and large answers.
     pub in_flight_bytes: usize,
     /// The limits of each organization.
     organization: OrganizationSettings,
@@ -73,13 +74,13 @@ impl Admission {
         self.organizations.reload(settings.organization, settings.in_flight());
     }
 
-    /// Admits a request, or returns [`NoRoom::Overloaded`] if the limit is reached.
-    pub fn admit(self: &Arc<Self>) -> Result<Permit, NoRoom> {
+    /// Admits a request, or returns [`AdmissionError::Overloaded`] if the limit is reached.
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, AdmissionError> {
         let bound = self.max_requests.load(Ordering::Relaxed);
         if self.in_flight.try_add_request(bound) {
             return Ok(Permit { admission: Arc::clone(self), bytes: 0, head: 0, share: None });
         }
-        Err(NoRoom::Overloaded)
+        Err(AdmissionError::Overloaded)
     }
 
     /// Maintains the accounts of organizations. Never ends.
@@ -107,7 +108,7 @@ impl Permit {
         &mut self,
         organization: &OrganizationId,
         head: usize,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), AdmissionError> {
         self.share = Some(self.admission.organizations.reserve_request(organization)?);
         self.reserve(head)?;
         self.head = head;
@@ -115,43 +116,43 @@ impl Permit {
     }
 
     /// Reserves `bytes` more for this request. A request that holds all reserved bytes is never
-    /// refused: sending it later would not help.
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// rejected: sending it later would not help.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let admission = &self.admission;
-        // The organization is checked first, so that a refusal there reserves nothing of the
-        // process. Its own count keeps the bytes until the permit is dropped, because a refused
+        // The organization is checked first, so that a rejection there reserves nothing of the
+        // process. Its own count keeps the bytes until the permit is dropped, because a rejected
         // request ends.
         if let Some(share) = &mut self.share {
             admission.organizations.reserve_bytes(share, bytes)?;
         }
         let bound = admission.max_bytes.load(Ordering::Relaxed);
         if !admission.in_flight.try_add_bytes(bytes, self.bytes, bound) {
-            return Err(NoRoom::Overloaded);
+            return Err(AdmissionError::Overloaded);
         }
         self.bytes += bytes;
         Ok(())
     }
 
     /// Checks that `bytes` more could be reserved now, and reserves nothing.
-    pub fn check(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub fn check(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let admission = &self.admission;
         if let Some(share) = &mut self.share {
             admission.organizations.check(share, bytes)?;
         }
         let reserved = admission.in_flight.bytes();
-        let is_room = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
-        if is_room || reserved == self.bytes { Ok(()) } else { Err(NoRoom::Overloaded) }
+        let fits = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
+        if fits || reserved == self.bytes { Ok(()) } else { Err(AdmissionError::Overloaded) }
     }
 
     /// Ensures that at least `bytes` are reserved besides the head.
-    pub fn reserve_at_least(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub fn reserve_at_least(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let more = bytes.saturating_sub(self.bytes - self.head);
         if more > 0 { self.reserve(more) } else { Ok(()) }
     }
 
     /// Replaces all bytes that this request holds besides its head by `bytes`, for example when a
     /// body has become jobs.
-    pub fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub fn resize(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let held = self.bytes - self.head;
         if let Some(more) = bytes.checked_sub(held) {
             return self.reserve(more);
@@ -171,7 +172,7 @@ impl Permit {
     }
 
     /// Counts `jobs` against the job rate of the organization.
-    pub fn start_jobs(&mut self, jobs: usize) -> Result<(), NoRoom> {
+    pub fn start_jobs(&mut self, jobs: usize) -> Result<(), AdmissionError> {
         let organizations = &self.admission.organizations;
         self.share.as_mut().map_or(Ok(()), |share| organizations.start_jobs(share, jobs))
     }
@@ -212,12 +213,12 @@ mod tests {
         let mut second = admission.admit().unwrap();
         assert!(admission.admit().is_err());
         first.reserve(60).unwrap();
-        assert_eq!(second.reserve(41), Err(NoRoom::Overloaded));
+        assert_eq!(second.reserve(41), Err(AdmissionError::Overloaded));
         second.reserve(40).unwrap();
         first.resize(30).unwrap();
         second.resize(70).unwrap();
-        assert_eq!(second.resize(71), Err(NoRoom::Overloaded));
-        assert_eq!((second.check(0), second.check(1)), (Ok(()), Err(NoRoom::Overloaded)));
+        assert_eq!(second.resize(71), Err(AdmissionError::Overloaded));
+        assert_eq!((second.check(0), second.check(1)), (Ok(()), Err(AdmissionError::Overloaded)));
         drop(first);
         assert_eq!(admission.in_flight.requests(), 1);
         second.reserve(30).unwrap();

@@ -2,7 +2,7 @@
 //! limits. They keep an organization that sends too much from displacing the others.
 
 use crate::admission::accounts::{Account, Accounts, Amount};
-use crate::admission::no_room::{NoRoom, OverLimit};
+use crate::admission::error::{AdmissionError, OverLimit};
 use crate::ids::OrganizationId;
 use crate::metrics::{Limit, Metrics};
 use crate::settings::Section;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// How often jobs are counted and idle accounts are removed.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Accounts that are kept at most, some 200 bytes each. If more organizations have called within a
+/// Maximum number of accounts, some 200 bytes each. If more organizations have called within a
 /// minute, all accounts without a request in flight are removed, which resets their limits.
 const MAX_ACCOUNTS: usize = 1 << 18;
 
@@ -33,7 +33,7 @@ pub(super) struct OrganizationSettings {
     jobs: Option<Rate>,
     /// The share of `limits.in_flight_requests` and `limits.in_flight_bytes`, above 0; 1: no limit.
     in_flight_share: f64,
-    /// Requests over a limit are counted and logged, but not refused.
+    /// Requests over a limit are counted and logged, but not rejected.
     dry_run: bool,
 }
 
@@ -125,7 +125,7 @@ impl Organizations {
     pub(super) fn reserve_request(
         &self,
         organization: &OrganizationId,
-    ) -> Result<OrganizationShare, NoRoom> {
+    ) -> Result<OrganizationShare, AdmissionError> {
         let current = **self.current.load();
         let usage = self.usages.get_or_insert(organization);
         let requests = usage.in_flight.add_request();
@@ -137,24 +137,28 @@ impl Organizations {
                 let taken = share.usage.request_rate.try_take(rate, 1, self.now());
                 taken.err().map(|wait| over_rate(Limit::Rate, rate, wait))
             });
-        self.refuse_if(over, &mut share)?;
+        self.reject_if(over, &mut share)?;
         Ok(share)
     }
 
     /// Reserves `bytes` more for a request, unless its organization exceeds its share. A request
-    /// that holds all bytes of its organization is never refused: sending it later would not help.
+    /// that holds all bytes of its organization is never rejected: sending it later would not help.
     pub(super) fn reserve_bytes(
         &self,
         share: &mut OrganizationShare,
         bytes: usize,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), AdmissionError> {
         share.bytes += bytes;
         let total = share.usage.in_flight.add_bytes(bytes);
         self.check_bytes(share, share.bytes, total)
     }
 
     /// Checks that `bytes` more could be reserved now, and reserves nothing.
-    pub(super) fn check(&self, share: &mut OrganizationShare, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) fn check(
+        &self,
+        share: &mut OrganizationShare,
+        bytes: usize,
+    ) -> Result<(), AdmissionError> {
         let total = share.usage.in_flight.bytes() + bytes;
         self.check_bytes(share, share.bytes + bytes, total)
     }
@@ -164,10 +168,10 @@ impl Organizations {
         share: &mut OrganizationShare,
         own: usize,
         total: usize,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), AdmissionError> {
         let max = share.current.max_in_flight.filter(|_| own < total);
         let over = max.and_then(|max| over_share(Limit::InFlightBytes, total, max.bytes));
-        self.refuse_if(over, share)
+        self.reject_if(over, share)
     }
 
     /// Counts the jobs of a request, unless its organization exceeds its job rate.
@@ -175,34 +179,34 @@ impl Organizations {
         &self,
         share: &mut OrganizationShare,
         jobs: usize,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), AdmissionError> {
         let over = share.current.settings.jobs.filter(|_| jobs > 0).and_then(|rate| {
             let taken = share.usage.job_rate.try_take(rate, jobs, self.now());
             taken.err().map(|wait| over_rate(Limit::Jobs, rate, wait))
         });
-        self.refuse_if(over, share)?;
+        self.reject_if(over, share)?;
         share.usage.add_jobs(jobs);
         Ok(())
     }
 
     #[inline]
-    fn refuse_if(
+    fn reject_if(
         &self,
         over: Option<OverLimit>,
         share: &mut OrganizationShare,
-    ) -> Result<(), NoRoom> {
-        over.map_or(Ok(()), |over| self.refuse(over, share))
+    ) -> Result<(), AdmissionError> {
+        over.map_or(Ok(()), |over| self.reject(over, share))
     }
 
-    /// Reports that an organization is over a limit, once a request, and refuses the request unless
+    /// Reports that an organization is over a limit, once a request, and rejects the request unless
     /// `dry_run` is set.
     #[cold]
-    fn refuse(&self, over: OverLimit, share: &mut OrganizationShare) -> Result<(), NoRoom> {
+    fn reject(&self, over: OverLimit, share: &mut OrganizationShare) -> Result<(), AdmissionError> {
         let dry_run = share.current.settings.dry_run;
         if !std::mem::replace(&mut share.is_reported, true) {
             self.report(share.usage.organization(), over, dry_run);
         }
-        if dry_run { Ok(()) } else { Err(NoRoom::OverLimit(over)) }
+        if dry_run { Ok(()) } else { Err(AdmissionError::OverLimit(over)) }
     }
 
     fn report(&self, organization: &OrganizationId, over: OverLimit, dry_run: bool) {
@@ -314,10 +318,10 @@ mod tests {
         OrganizationId::new(&format!("org_{number}")).unwrap()
     }
 
-    fn exceeded<T>(result: &Result<T, NoRoom>) -> (Limit, usize) {
+    fn exceeded<T>(result: &Result<T, AdmissionError>) -> (Limit, usize) {
         match result {
-            Err(NoRoom::OverLimit(over)) => (over.limit, over.quota),
-            _ => panic!("it was admitted, or refused for another reason"),
+            Err(AdmissionError::OverLimit(over)) => (over.limit, over.quota),
+            _ => panic!("it was admitted, or rejected for another reason"),
         }
     }
 

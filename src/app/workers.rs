@@ -90,9 +90,9 @@ impl Port {
     /// with an error.
     ///
     /// A process that listens gets its share of the connections to a port that several processes
-    /// share. Before it is ready, it can only reject their requests, so that it does not listen
-    /// yet. A process that does not become ready in time opens its port as well, and its answers
-    /// give the reason.
+    /// share. A process that is not ready could only reject its share of the connections, so it
+    /// does not listen yet. A process that does not become ready in time opens its port as well,
+    /// and its answers give the reason.
     pub async fn open_when_ready(
         self,
         settings: &ServerSettings,

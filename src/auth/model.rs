@@ -1,7 +1,7 @@
 //! A property test that compares [`Callers`] with a simple model, for random changes and reloads.
 //!
-//! There are few hash values ([`ShardLayout::COLLIDING`]), so that collisions
-//! of keys and of documents are frequent.
+//! There are few hash values ([`ShardLayout::COLLIDING`]), so collisions of keys and of
+//! documents are frequent.
 
 use crate::auth::callers::{Callers, UserLookup};
 use crate::auth::users::{UsersSettings, UsersView};
@@ -34,7 +34,7 @@ struct User {
 }
 
 fn user() -> impl Strategy<Value = User> {
-    // Most users have one organization, so that not all shared keys are in conflict.
+    // Most users have one organization, so not all shared keys are in conflict.
     let organization = prop_oneof![3 => Just(ORGANIZATIONS[0]), 1 => select(&ORGANIZATIONS[..])];
     let fields = (organization, prop::bool::weighted(0.7), vec(select(&KEYS[..]), 0..4));
     fields.prop_map(|(organization, is_active, keys)| User { organization, is_active, keys })
@@ -46,7 +46,7 @@ proptest! {
         let metrics = Metrics::new("", "").unwrap();
         let staleness = std::time::Duration::from_secs(30);
         let callers = Arc::new(Callers::with_layout(staleness, ShardLayout::COLLIDING));
-        callers.freshness().set(Instant::now());
+        callers.freshness().mark_current(Instant::now());
         let settings = UsersSettings::read(&mut Settings::default().section("users"));
         let mut users = Tables::new(UsersView::new(settings, &callers, Arc::clone(&metrics)));
         let mut model = CallersModel::default();

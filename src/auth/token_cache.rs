@@ -10,7 +10,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Bytes of all cached tokens at most. Beyond it, rarely used tokens are evicted.
+/// Maximum bytes of all cached tokens. Beyond it, rarely used tokens are evicted.
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// Bytes of a cache entry besides the token and its claims.

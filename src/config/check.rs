@@ -96,7 +96,7 @@ async fn check_documents(config: &Config) -> Findings {
     }
 }
 
-/// The report for people. Its lines may contain text from outside, so that they are escaped.
+/// The report for people. Its lines may contain text from outside, so they are escaped.
 impl fmt::Display for CheckReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.lines().iter().map(printable).collect();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Stands for the path in logs when a file of the authorities hangs. The library finds the files,
-/// so that their paths are not known here.
+/// so their paths are not known here.
 const AUTHORITIES: &str = "a certificate authority file";
 
 /// The authorities that were read last. They stay in use while their files hang or cannot be read.

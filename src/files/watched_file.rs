@@ -17,6 +17,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// read.
 type FileVersion = Option<(SystemTime, u64, u64)>;
 
+/// A file that its owner polls; it does not watch by itself.
 #[derive(Debug, Clone)]
 pub struct WatchedFile {
     path: PathBuf,

@@ -1,7 +1,8 @@
 //! The phase of a connection, and when it began.
 
+use crate::http::linger::Linger;
 use crate::http::unread_body;
-use crate::http::unread_body::{Linger, UnreadBody};
+use crate::http::unread_body::UnreadBody;
 pub(crate) use atomics::phase::Phase;
 use atomics::phase::PhaseWord;
 use std::io;
@@ -96,13 +97,13 @@ impl ActiveRequest {
         if matches!(unread, UnreadBody::Nothing) {
             return;
         }
-        self.next_phase = Phase::Refused;
+        self.next_phase = Phase::AnsweredEarly;
         if let UnreadBody::Small(body) = unread {
             let activity = Arc::clone(&self.activity);
             tokio::spawn(async move {
                 let is_complete = unread_body::skip(body).await;
                 // If the next request has already begun, its phase stays.
-                if is_complete && activity.phase() == Phase::Refused {
+                if is_complete && activity.phase() == Phase::AnsweredEarly {
                     activity.enter(Phase::Idle);
                 }
             });
@@ -178,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
         // hyper has rejected the head, or Hookgate the request. The caller may still be sending.
-        if matches!(activity.phase(), Phase::Head | Phase::Refused) {
+        if matches!(activity.phase(), Phase::Head | Phase::AnsweredEarly) {
             let linger = linger.get_or_insert_with(Linger::new);
             ready!(linger.poll(Pin::new(stream), context));
         }

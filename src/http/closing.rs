@@ -88,18 +88,18 @@ impl Closing {
             }
             // A head that has begun is answered first, and its answer is the last one.
             Phase::Head if self.version == HttpVersion::Http1 => self.check_age(now, activity),
-            Phase::Head | Phase::Answering | Phase::Refused | Phase::Idle
+            Phase::Head | Phase::Answering | Phase::AnsweredEarly | Phase::Idle
                 if self.should_shut_down() =>
             {
                 self.ask()
             }
             // The caller may not have read the answer yet, so the connection is asked first.
-            Phase::Refused | Phase::Idle
+            Phase::AnsweredEarly | Phase::Idle
                 if waited >= limits.idle_timeout && self.shutdown_requested =>
             {
                 Decision::Drop
             }
-            Phase::Refused | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
+            Phase::AnsweredEarly | Phase::Idle if waited >= limits.idle_timeout => self.ask(),
             _ => self.check_age(now, activity),
         }
     }
@@ -147,8 +147,10 @@ impl Closing {
             Phase::Evicted => now,
             _ if self.should_shut_down() => now + FIRST_BYTE_GRACE / 10,
             Phase::New | Phase::Head => since + limits.header_timeout,
-            Phase::Refused | Phase::Idle if !self.shutdown_requested => since + limits.idle_timeout,
-            Phase::Refused | Phase::Idle | Phase::Answering => now + soonest,
+            Phase::AnsweredEarly | Phase::Idle if !self.shutdown_requested => {
+                since + limits.idle_timeout
+            }
+            Phase::AnsweredEarly | Phase::Idle | Phase::Answering => now + soonest,
         };
         let due = self
             .max_age_at

@@ -28,16 +28,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-/// Bytes of a head at most, in either version, and of the read buffer of HTTP/1.1.
+/// Maximum bytes of a head, in either version, and of the read buffer of HTTP/1.1.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// Requests at a time over one HTTP/2 connection. RFC 9113 recommends at least this many.
-const STREAMS: u32 = 100;
+/// Maximum requests at a time over one HTTP/2 connection. RFC 9113 recommends at least this many.
+const MAX_STREAMS: u32 = 100;
 
-/// Bytes of request bodies that an HTTP/2 connection may have received and not read. A body is read
-/// as it arrives, and read bytes count as in flight (`limits.in_flight_bytes`). So this bounds only
-/// the unread bytes, whatever `server.max_body` is: 1 MiB a connection, not 100 streams times the
-/// body.
+/// Maximum bytes of request bodies that an HTTP/2 connection has received and not read. A body is
+/// read as it arrives, and read bytes count as in flight (`limits.in_flight_bytes`). So this bounds
+/// only the unread bytes, whatever `server.max_body` is: 1 MiB a connection, not 100 streams times
+/// the body.
 ///
 /// The rest of the memory of a connection is bounded too. It has one frame of 16 KiB each way, and
 /// 100 answers of less than 1 KiB or the last pieces of 100 previews, 12 KiB each. A head of 32 KiB
@@ -46,23 +46,23 @@ const STREAMS: u32 = 100;
 /// after its head has arrived, and such a head counts as in flight.
 const UNREAD_BYTES: u32 = 1 << 20;
 
-/// Bytes of one request body that an HTTP/2 stream may have received and not read.
+/// Maximum bytes of one request body that an HTTP/2 stream has received and not read.
 const UNREAD_BYTES_OF_STREAM: u32 = 256 << 10;
 
-/// Bytes of an HTTP/2 frame at most.
+/// Maximum bytes of an HTTP/2 frame.
 const FRAME_BYTES: u32 = 16 << 10;
 
-/// Bytes of an answer that hyper buffers for an HTTP/2 stream.
+/// Maximum bytes of an answer that hyper buffers for an HTTP/2 stream.
 const UNSENT_BYTES_OF_STREAM: usize = 8 << 10;
 
-/// Streams that a caller has opened and reset before hyper accepted them. Beyond this number the
+/// Maximum streams that a caller opens and resets before hyper accepts them. Beyond this number the
 /// connection is closed (CVE-2023-44487 and similar attacks).
-const RESET_UNSEEN: usize = 20;
+const MAX_UNACCEPTED_RESETS: usize = 20;
 
-/// Streams that the server resets for the caller's faults over the life of a connection. Beyond
-/// this number the connection is closed. It is higher because a proxy that serves many callers
-/// legitimately causes some.
-const RESET_FOR_FAULTS: usize = 1024;
+/// Maximum streams that the server resets for the caller's faults over the life of a connection.
+/// Beyond this number the connection is closed. It is higher because a proxy that serves many
+/// callers legitimately causes some.
+const MAX_FAULT_RESETS: usize = 1024;
 
 /// Serves connections. All connections of a worker share it.
 pub(crate) struct ConnectionHandler<H> {
@@ -124,14 +124,14 @@ impl<H: Handler> ConnectionHandler<H> {
         let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
         let connection = http2::Builder::new(StreamExecutor(self.tasks.clone()))
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(head_bytes)
             .max_frame_size(FRAME_BYTES)
             .initial_connection_window_size(UNREAD_BYTES)
             .initial_stream_window_size(UNREAD_BYTES_OF_STREAM)
             .max_send_buf_size(UNSENT_BYTES_OF_STREAM)
-            .max_pending_accept_reset_streams(RESET_UNSEEN)
-            .max_local_error_reset_streams(RESET_FOR_FAULTS)
+            .max_pending_accept_reset_streams(MAX_UNACCEPTED_RESETS)
+            .max_local_error_reset_streams(MAX_FAULT_RESETS)
             // No other frame may come between the frames of a head, not even the answer to a ping.
             // So pings bound the time of a head too.
             .keep_alive_interval(self.limits.header_timeout / 2)

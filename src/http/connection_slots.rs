@@ -23,14 +23,14 @@ const PROTECTED_TIME: Duration = Duration::from_millis(500);
 /// How long to wait for a free slot before another connection is evicted.
 const EVICTION_DELAY: Duration = Duration::from_millis(20);
 
-/// Connections that one scan of all connections selects for eviction at most.
+/// Maximum connections that one scan of all connections selects for eviction.
 const MAX_CANDIDATES: usize = 64;
 
 /// The slots for connections of the process.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     free: Arc<Semaphore>,
-    /// Connections of one client network at most; 0: no bound.
+    /// Maximum connections of one client network; 0: no bound.
     per_address: usize,
     holders: Mutex<SlotHolders>,
     metrics: Arc<Metrics>,

@@ -7,6 +7,7 @@ pub mod closing;
 pub mod connection;
 pub mod connection_slots;
 pub mod handler;
+pub mod linger;
 pub mod listener;
 pub mod request_head;
 pub mod tls;

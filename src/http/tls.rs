@@ -94,7 +94,7 @@ impl CertificateFiles {
         if certificates.is_empty() {
             return Err(certificate_error("has no certificate".to_owned()));
         }
-        // The messages about a key are fixed strings, so that no part of it is ever printed.
+        // The messages about a key are fixed strings, so no part of it is ever printed.
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
             key_error("has no unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)")
         })?;

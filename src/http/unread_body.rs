@@ -11,22 +11,14 @@ use hyper::Version;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::Sleep;
 
 /// Bytes of the largest unread part that is discarded. Discarding a larger one costs more than a
 /// new connection.
 const MAX_DISCARDED_BYTES: u64 = 64 << 10;
 
-/// The time limit for discarding an unread part, and for lingering.
+/// The time limit for discarding an unread part.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes that a linger discards at most: what a caller may send before it reads the answer.
-const LINGER_BYTES: usize = 64 << 20;
 
 /// How long to wait for the end of a body after a chunk that was too much. The answer is delayed
 /// until then.
@@ -65,7 +57,7 @@ impl TrackedBody {
 pub(crate) enum RejectionCause {
     /// The body took too long.
     Timeout,
-    /// The body is too large, or the in-flight limits have no room for more of it.
+    /// The body is too large, or more of it would exceed the in-flight limits.
     Size,
     /// The reason does not concern the size or time of the body.
     Other,
@@ -87,7 +79,7 @@ impl UnreadBody {
     pub(crate) fn from_body(
         head: &Parts,
         body: TrackedBody,
-        refusal: RejectionCause,
+        cause: RejectionCause,
     ) -> Result<Self, MaybeLastChunk> {
         let TrackedBody { body, has_begun, has_ended } = body;
         // HTTP/2 ends only the stream, and hyper does that.
@@ -95,16 +87,16 @@ impl UnreadBody {
             return Ok(Self::Nothing);
         }
         let is_small = match body.size_hint().upper() {
-            _ if refusal == RejectionCause::Timeout => false,
+            _ if cause == RejectionCause::Timeout => false,
             // The caller waits for `100 Continue` before it sends the body, and may never send it.
             // Reading would send the `100 Continue`.
             _ if !has_begun && head.headers.contains_key(EXPECT) => false,
             Some(bytes) => bytes <= MAX_DISCARDED_BYTES,
             // The length is unknown. The chunk that was too much may have been the last one.
-            None if refusal == RejectionCause::Size && has_begun => {
+            None if cause == RejectionCause::Size && has_begun => {
                 return Err(MaybeLastChunk(body));
             }
-            None => refusal != RejectionCause::Size,
+            None => cause != RejectionCause::Size,
         };
         Ok(if is_small { Self::Small(body) } else { Self::Large })
     }
@@ -144,36 +136,4 @@ async fn discard(mut body: Incoming, time_limit: Duration) -> bool {
     };
     // Exceeding the time counts as exceeding the bytes.
     tokio::time::timeout(time_limit, reading).await.unwrap_or(false)
-}
-
-/// Discards what still arrives on a connection after its sending half was closed. It ends when the
-/// caller closes, after [`DISCARD_TIMEOUT`], or after [`LINGER_BYTES`].
-#[derive(Debug)]
-pub(crate) struct Linger {
-    time_limit: Pin<Box<Sleep>>,
-    left: usize,
-}
-
-impl Linger {
-    pub(crate) fn new() -> Self {
-        Self { time_limit: Box::pin(tokio::time::sleep(DISCARD_TIMEOUT)), left: LINGER_BYTES }
-    }
-
-    pub(crate) fn poll(
-        &mut self,
-        mut stream: Pin<&mut impl AsyncRead>,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        let mut space = [MaybeUninit::uninit(); 8 << 10];
-        while self.time_limit.as_mut().poll(context).is_pending() {
-            let mut buffer = ReadBuf::uninit(&mut space);
-            let read = ready!(stream.as_mut().poll_read(context, &mut buffer));
-            let bytes = buffer.filled().len();
-            if read.is_err() || bytes == 0 || bytes > self.left {
-                break;
-            }
-            self.left -= bytes;
-        }
-        Poll::Ready(())
-    }
 }

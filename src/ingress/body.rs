@@ -21,7 +21,8 @@ const DECODERS_PER_WORKER: usize = 2;
 
 /// Bytes reserved for a body with `Content-Length` before any of it has arrived, and its first
 /// buffer if it arrives in pieces. The buffer doubles as the body grows. The announced bytes may
-/// never arrive, so the reservation stays at most one step ahead of those that have.
+/// never arrive, so the reservation is at most about twice what has arrived, or
+/// `RESERVATION_STEP` before that.
 const RESERVATION_STEP: usize = 16 << 10;
 
 /// The first buffer of a body without `Content-Length`, in bytes.
@@ -106,7 +107,7 @@ pub(super) struct BodyHead {
     encoding: Option<ContentEncoding>,
     /// The `Content-Length`, if there is one.
     bytes: Option<usize>,
-    /// When the last byte must have arrived.
+    /// When the body must be complete and decoded.
     deadline: Instant,
 }
 
@@ -170,7 +171,7 @@ fn next_capacity(capacity: usize, announced: Option<usize>, max_body: usize) -> 
 }
 
 fn too_large(max_bytes: usize) -> Rejection {
-    Rejection::PayloadTooLarge { max_bytes }
+    Rejection::BodyTooLarge { max_bytes }
 }
 
 /// The rejection of a body that ends early or has invalid chunks.

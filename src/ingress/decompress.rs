@@ -14,7 +14,7 @@ use compression_codecs::{
 };
 use std::fmt;
 
-/// Bytes that a step reads or writes at most. Other requests of the worker run between steps.
+/// Maximum bytes that a step reads or writes. Other requests of the worker run between steps.
 const STEP_BYTES: usize = 32 << 10;
 
 /// Base-2 logarithm of the largest window that a zstd frame may request: 8 MiB, the maximum in HTTP
@@ -42,7 +42,7 @@ pub(super) async fn decode(
     let mut filled = 0;
     loop {
         if filled == decoded.len() {
-            // One byte beyond the bound has room, which shows that the body exceeds it.
+            // Leave space for one byte beyond the bound, to detect a body that exceeds it.
             let grown = (4 * encoded.len()).min(STEP_BYTES).max(2 * filled).min(max_bytes + 1);
             permit.reserve(grown - filled)?;
             decoded.resize(grown, 0);
@@ -50,7 +50,7 @@ pub(super) async fn decode(
         let end = decoded.len().min(filled + STEP_BYTES);
         filled += decoding.step(decoded.get_mut(filled..end).unwrap_or_default())?;
         if filled > max_bytes {
-            return Err(Rejection::PayloadTooLarge { max_bytes });
+            return Err(Rejection::BodyTooLarge { max_bytes });
         }
         if decoding.is_finished() {
             break;

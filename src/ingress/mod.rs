@@ -1,19 +1,20 @@
 //! Handles webhook requests: authenticates, admits, reads, matches, enqueues and answers them.
 
+mod answer_body;
 mod body;
-mod payload;
-mod decompress;
 mod content_encoding;
+mod decompress;
 mod invalid_json;
 mod observation;
+mod payload;
 mod preview;
 mod rejection;
 mod response;
-mod answer_body;
 mod route;
 mod settings;
 mod webhook;
 
+pub use crate::ingress::answer_body::AnswerBody;
 pub use crate::ingress::body::{BodyReader, BodySettings};
 pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
 pub use crate::ingress::decompress::{Decoding, Undecodable};
@@ -29,14 +30,14 @@ use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
 use crate::http::unread_body::{TrackedBody, UnreadBody};
 use crate::ids::RequestId;
-pub use crate::ingress::answer_body::AnswerBody;
 use crate::ingress::observation::Observation;
 use crate::ingress::preview::Preview;
 use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::{Metrics, Outcome};
 use crate::process::failpoint;
-use crate::queue::EnqueueRequest as Enqueue;
-use crate::queue::{Added, Idempotency, InvalidIdempotencyKey, Queue, TraceContext, WorkflowMatch};
+use crate::queue::{
+    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Queue, TraceContext, WorkflowMatch,
+};
 use crate::triggers::TriggerIndex;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -99,7 +100,7 @@ impl Handler for Ingress {
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
-                let unread = match UnreadBody::from_body(&head, body, rejection.body_refusal()) {
+                let unread = match UnreadBody::from_body(&head, body, rejection.body_cause()) {
                     Ok(unread) => unread,
                     Err(last_chunk) => Box::pin(last_chunk.into_unread()).await,
                 };
@@ -140,7 +141,7 @@ impl Ingress {
         failpoint::pass("request");
         let webhook = Webhook::parse(&body)?;
         drop(body);
-        let enqueue = Enqueue {
+        let request = EnqueueRequest {
             id,
             received_at,
             organization: caller.organization(),
@@ -155,13 +156,13 @@ impl Ingress {
                 workflow: trigger.workflow,
                 node_ids: trigger.node_ids,
             });
-            self.queue.prepare(&enqueue, matches)
+            self.queue.prepare(&request, matches)
         });
-        drop(enqueue);
+        drop(request);
         let jobs = jobs??;
         if route == Route::Preview {
             // A preview is rejected where the webhook itself would be, if its jobs exceed a limit.
-            self.queue.check_room(&jobs, &permit)?;
+            self.queue.check_job_bytes(&jobs, &permit)?;
             drop(jobs);
             let (organization, query) = (caller.organization(), head.uri.query());
             let preview = Preview::new(&self.triggers, organization, &webhook.id, query, permit)?;

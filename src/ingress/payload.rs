@@ -1,9 +1,9 @@
 //! Removes one member from a JSON object and keeps all other bytes verbatim.
 //!
-//! The removed range (`contract.md` 5) is from the member's opening key quote to that of the next
-//! member. For the last member, it is from the comma before it to the end of its value. For the
-//! only member, it is from its key quote to the end of its value. White space outside the object is
-//! removed too. The caller has checked that the bytes are valid JSON.
+//! The removed range is from the member's opening key quote to that of the next member. For the
+//! last member, it is from the comma before it to the end of its value. For the only member, it is
+//! from its key quote to the end of its value. White space outside the object is removed too. The
+//! caller has checked that the bytes are valid JSON.
 
 use bytes::Bytes;
 

@@ -11,10 +11,10 @@ use crate::triggers::{Matches, SkippedNode, TriggerIndex};
 use serde::Serialize;
 use std::collections::BinaryHeap;
 
-/// Workflows of a page at most.
+/// Maximum workflows per page.
 const PAGE_WORKFLOWS: usize = 1000;
 
-/// Skipped nodes that the first page lists at most, those of the webhook itself first.
+/// Maximum skipped nodes on the first page, those of the webhook itself first.
 const MAX_SKIPPED: usize = 100;
 
 /// Bytes after which a page ends early, because the ids of nodes may have any length.

@@ -1,6 +1,6 @@
 //! The table of rejections: the status, code, sentence and details of each error.
 
-use crate::admission::{NoRoom, OverLimit};
+use crate::admission::{AdmissionError, OverLimit};
 use crate::auth::AuthError;
 use crate::http::unread_body::RejectionCause;
 use crate::ingress::invalid_json::InvalidJson;
@@ -30,7 +30,7 @@ pub enum Rejection {
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    PayloadTooLarge {
+    BodyTooLarge {
         max_bytes: usize,
     },
     /// The job exceeds the size that Redis accepts. `max_bytes` is `None` if Redis does not report
@@ -54,10 +54,10 @@ pub enum Rejection {
 
 impl Rejection {
     /// How this rejection affects the unread part of the body.
-    pub(crate) fn body_refusal(&self) -> RejectionCause {
+    pub(crate) fn body_cause(&self) -> RejectionCause {
         match self {
             Self::RequestTimeout => RejectionCause::Timeout,
-            Self::Overloaded | Self::PayloadTooLarge { .. } => RejectionCause::Size,
+            Self::Overloaded | Self::BodyTooLarge { .. } => RejectionCause::Size,
             Self::RateLimited(over) if over.limit == Limit::InFlightBytes => RejectionCause::Size,
             _ => RejectionCause::Other,
         }
@@ -82,7 +82,7 @@ impl Rejection {
             Self::MethodNotAllowed => Outcome::MethodNotAllowed,
             Self::NotFound => Outcome::NotFound,
             Self::Overloaded => Outcome::Overloaded,
-            Self::PayloadTooLarge { .. } | Self::JobTooLarge { .. } => Outcome::PayloadTooLarge,
+            Self::BodyTooLarge { .. } | Self::JobTooLarge { .. } => Outcome::PayloadTooLarge,
             Self::QueueUnavailable(_) => Outcome::QueueUnavailable,
             Self::RateLimited(_) => Outcome::RateLimited,
             Self::RequestTimeout => Outcome::RequestTimeout,
@@ -196,7 +196,7 @@ impl Rejection {
             Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes } => Some(json!({
                 "matches": matches, "maxMatches": max_matches, "bytes": bytes, "maxBytes": max_bytes,
             })),
-            Self::PayloadTooLarge { max_bytes } => Some(json!({ "maxBytes": max_bytes })),
+            Self::BodyTooLarge { max_bytes } => Some(json!({ "maxBytes": max_bytes })),
             Self::JobTooLarge { bytes, max_bytes: Some(max_bytes) } => {
                 Some(json!({ "bytes": bytes, "maxBytes": max_bytes }))
             }
@@ -217,11 +217,11 @@ impl Rejection {
     }
 }
 
-impl From<NoRoom> for Rejection {
-    fn from(no_room: NoRoom) -> Self {
-        match no_room {
-            NoRoom::Overloaded => Self::Overloaded,
-            NoRoom::OverLimit(over) => Self::RateLimited(over),
+impl From<AdmissionError> for Rejection {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Overloaded => Self::Overloaded,
+            AdmissionError::OverLimit(over) => Self::RateLimited(over),
         }
     }
 }
@@ -253,12 +253,12 @@ impl From<InvalidIdempotencyKey> for Rejection {
 impl From<EnqueueError> for Rejection {
     fn from(error: EnqueueError) -> Self {
         match error {
-            EnqueueError::NoRoom(no_room) => no_room.into(),
+            EnqueueError::Admission(error) => error.into(),
             EnqueueError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
-            EnqueueError::TooLarge { matches, max_matches, bytes, max_bytes } => {
+            EnqueueError::FanoutTooLarge { matches, max_matches, bytes, max_bytes } => {
                 Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes }
             }
-            EnqueueError::PayloadTooLarge { bytes, max_bytes } => {
+            EnqueueError::JobTooLarge { bytes, max_bytes } => {
                 Self::JobTooLarge { bytes, max_bytes }
             }
             EnqueueError::Unavailable(enqueued) => Self::QueueUnavailable(enqueued),

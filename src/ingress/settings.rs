@@ -13,9 +13,9 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Threads that serve requests; 0: one per available core.
     pub workers: usize,
-    /// Open connections of the whole process, at most.
+    /// Maximum open connections of the whole process.
     pub max_connections: usize,
-    /// Open connections of one client address, at most; 0: no bound.
+    /// Maximum open connections of one client address; 0: no bound.
     pub max_connections_per_address: usize,
     pub body: BodySettings,
     pub connection: ConnectionLimits,

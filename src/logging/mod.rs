@@ -120,7 +120,7 @@ fn is_unknown_level(part: &str) -> bool {
         && part.parse::<LevelFilter>().is_err()
 }
 
-/// Writes a field in the text format. Text from outside is always in a field, so that it is escaped
+/// Writes a field in the text format. Text from outside is always in a field, so it is escaped
 /// here.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let mut writer = Escaped(writer);
@@ -161,7 +161,7 @@ impl fmt::Debug for Log {
 }
 
 /// Writes to standard output without blocking. A thread that waits for the reader of the log cannot
-/// serve requests, so that a line that cannot be written at once is lost. The number of lost lines
+/// serve requests, so a line that cannot be written at once is lost. The number of lost lines
 /// is logged once output is possible again.
 #[derive(Debug)]
 struct Output {

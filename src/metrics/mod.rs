@@ -59,7 +59,7 @@ pub struct Metrics {
     config_reloads: Vec<Counter>,
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
-    pub over_watermark: Counter,
+    pub near_watermark: Counter,
     pub redis: RedisMetrics,
 }
 
@@ -155,7 +155,7 @@ impl Metrics {
             config_reloads: config_reloads(),
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
-            over_watermark: register_counter(
+            near_watermark: register_counter(
                 "hookgate_over_watermark_total",
                 "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
                  many jobs within a minute as the others on average.",
@@ -194,7 +194,7 @@ impl Metrics {
     }
 
     /// Moves the samples of histograms into their buckets. Until then each sample is kept in
-    /// memory, so that this must be called every few seconds even if nothing scrapes the page.
+    /// memory, so this must be called every few seconds even if nothing scrapes the page.
     pub fn upkeep(&self) {
         self.page.handle.run_upkeep();
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// is worth serving.
 const LONG_AGO: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// A miss that is not believed, because the mirror is not loaded, stale or inconsistent.
+/// A miss that is not trusted, because the mirror is not loaded, stale or inconsistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaleIndex;
 
@@ -25,7 +25,7 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// `max_staleness` is the age up to which a miss is believed.
+    /// `max_staleness` is the age up to which a miss is trusted.
     pub fn new(max_staleness: Duration) -> Arc<Self> {
         let now = Instant::now();
         let epoch = now.checked_sub(LONG_AGO).unwrap_or(now);
@@ -44,7 +44,7 @@ impl Freshness {
         Some(self.epoch.elapsed().saturating_sub(Duration::from_millis(as_of)))
     }
 
-    /// Whether a miss is believed. A hit is served however old the mirror is.
+    /// Whether a miss is trusted. A hit is served however old the mirror is.
     pub fn can_confirm_miss(&self) -> bool {
         !self.may_be_inconsistent() && self.age().is_some_and(|age| age <= self.max_staleness)
     }
@@ -61,16 +61,16 @@ impl Freshness {
     pub(in crate::mirror) fn set_snapshot(&self, taken_at: SystemTime) {
         self.mark_inconsistent();
         let age = taken_at.elapsed().unwrap_or_default();
-        self.set_as_of(Instant::now().checked_sub(age).unwrap_or(self.epoch));
+        self.set_age_origin(Instant::now().checked_sub(age).unwrap_or(self.epoch));
     }
 
     /// Records that the published state is that of the source at this moment.
-    pub fn set(&self, as_of: Instant) {
+    pub fn mark_current(&self, as_of: Instant) {
         self.currency.set(self.milliseconds(as_of));
     }
 
     /// Records the moment of the published state, without a statement about its consistency.
-    pub(in crate::mirror) fn set_as_of(&self, as_of: Instant) {
+    pub(in crate::mirror) fn set_age_origin(&self, as_of: Instant) {
         self.currency.set_as_of(self.milliseconds(as_of));
     }
 

@@ -156,12 +156,12 @@ impl<V: View> Mirror<V> {
     /// Records that a load was begun at this moment and is published. It does not include later
     /// changes yet.
     fn loaded_as_of(&self, moment: Instant) {
-        self.freshness.set_as_of(moment);
+        self.freshness.set_age_origin(moment);
     }
 
     /// Records that what is published is the state of the source at this moment.
     fn current_as_of(&self, moment: Instant) {
-        self.freshness.set(moment);
+        self.freshness.mark_current(moment);
     }
 
     /// Reports and logs the condition of the mirror. A stale mirror is at most degraded.
@@ -182,7 +182,7 @@ impl<V: View> Mirror<V> {
         }
     }
 
-    /// Degraded while misses are not believed.
+    /// Degraded while misses are not trusted.
     fn staleness(&self) -> Condition {
         let freshness = &self.freshness;
         let Some(age) = freshness.age().filter(|_| !freshness.can_confirm_miss()) else {
@@ -190,9 +190,9 @@ impl<V: View> Mirror<V> {
         };
         let reason = if age > freshness.max_staleness {
             let span = humantime::format_duration(freshness.max_staleness);
-            format!("not known to be current for more than {span}")
+            format!("last confirmed current more than {span} ago")
         } else {
-            "not known to be complete until changes are followed".to_owned()
+            "loaded, but not yet caught up with the change stream".to_owned()
         };
         Condition::Degraded(vec![format!("{reason}; misses get 503")])
     }

@@ -14,7 +14,7 @@ const MAX_MISSED: u32 = 30;
 /// The number of beats that the control thread has missed in a row.
 ///
 /// The watching thread counts them. While the machine or the whole process is suspended, neither
-/// thread runs, so that no beat is counted as missed.
+/// thread runs, so no beat is counted as missed.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeat(Arc<AtomicU32>);
 

@@ -42,7 +42,7 @@ impl TaskFailures {
     pub async fn next(&mut self) -> TaskFailure {
         match self.0.recv().await {
             Some(failure) => failure,
-            // All supervisors are gone, so that no task can fail any more.
+            // All supervisors are gone, so no task can fail any more.
             None => std::future::pending().await,
         }
     }

@@ -77,7 +77,8 @@ impl Queue {
         self
     }
 
-    /// Encodes one job for each match. Does not block.
+    /// Encodes one job for each match. Fails if the matches or their bytes exceed the fan-out
+    /// limits. Does not block.
     pub fn prepare<'a>(
         &self,
         request: &EnqueueRequest<'_>,
@@ -95,37 +96,37 @@ impl Queue {
         if jobs.is_noop() {
             return Ok(Added { matched: 0, is_repeated: false });
         }
-        self.check_room(&jobs, &permit)?;
+        self.check_job_bytes(&jobs, &permit)?;
         self.check_watermark(&permit)?;
         if let Some(excess) = self.health.limits.exceeded_by(&jobs) {
-            return Err(self.too_large(excess));
+            return Err(self.job_too_large(excess));
         }
         let deadline = Instant::now() + self.settings.enqueue_timeout;
         permit.resize(jobs.bytes)?;
-        // The job rate comes last, because a request refused for another reason starts no jobs.
+        // The job rate comes last, because a request rejected for another reason starts no jobs.
         permit.start_jobs(jobs.heads.len())?;
         self.next_batcher().add(jobs, deadline, permit).await
     }
 
-    /// Refuses jobs that are larger than all bytes that the in-flight limits grant. Retries would
+    /// Rejects jobs that are larger than all bytes that the in-flight limits grant. Retries would
     /// not help.
-    pub fn check_room(&self, jobs: &Jobs, permit: &Permit) -> Result<(), EnqueueError> {
+    pub fn check_job_bytes(&self, jobs: &Jobs, permit: &Permit) -> Result<(), EnqueueError> {
         let max_bytes = permit.most_bytes();
         if jobs.bytes <= max_bytes {
             return Ok(());
         }
         let (matches, max_matches) = (jobs.heads.len(), self.settings.max_matches);
-        Err(EnqueueError::TooLarge { matches, max_matches, bytes: jobs.bytes, max_bytes })
+        Err(EnqueueError::FanoutTooLarge { matches, max_matches, bytes: jobs.bytes, max_bytes })
     }
 
-    /// Refuses every request while Redis is over the watermark. A little below it, refuses requests
+    /// Rejects every request while Redis is over the watermark. A little below it, rejects requests
     /// of the organizations that start the most jobs.
     fn check_watermark(&self, permit: &Permit) -> Result<(), EnqueueError> {
         if self.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
         if self.health.is_near_watermark() && permit.organization_is_heavy() {
-            self.metrics.over_watermark.increment(1);
+            self.metrics.near_watermark.increment(1);
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
         Ok(())
@@ -133,10 +134,10 @@ impl Queue {
 
     /// The error for jobs that exceed a limit of Redis. They are not sent, because Redis would
     /// close the connection and other requests would lose their replies.
-    fn too_large(&self, excess: ExceededLimit) -> EnqueueError {
+    fn job_too_large(&self, excess: ExceededLimit) -> EnqueueError {
         self.metrics.redis.error(RedisError::TooLarge).increment(1);
         self.health.request_too_large(excess);
-        EnqueueError::PayloadTooLarge { bytes: excess.bytes, max_bytes: excess.max_bytes }
+        EnqueueError::JobTooLarge { bytes: excess.bytes, max_bytes: excess.max_bytes }
     }
 
     /// The idempotency of a request with this key and body; `None` if `idempotency.ttl` is zero.
@@ -158,12 +159,12 @@ impl Queue {
         batcher.expect("there is at least one batcher")
     }
 
-    /// Refuses a request whose matches, or whose payload times its matches, exceed the limits.
+    /// Rejects a request whose matches, or whose payload times its matches, exceed the limits.
     fn check_size(&self, matches: usize, payload_bytes: usize) -> Result<(), EnqueueError> {
         let QueueSettings { max_matches, max_fanout_bytes, .. } = *self.settings;
         let bytes = matches.saturating_mul(payload_bytes);
         if matches > max_matches || bytes > max_fanout_bytes {
-            return Err(EnqueueError::TooLarge {
+            return Err(EnqueueError::FanoutTooLarge {
                 matches,
                 max_matches,
                 bytes,

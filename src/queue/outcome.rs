@@ -1,12 +1,12 @@
-//! The outcome of enqueuing a request, for the other rooms.
+//! The outcome of enqueuing a request, for the other modules.
 
-use crate::admission::NoRoom;
+use crate::admission::AdmissionError;
 
 /// Which jobs of a request are in the queue although it was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
     Nothing,
-    /// All of its jobs or none: a batch was sent and no reply arrived.
+    /// Either all of its jobs or none: no reply arrived, or too few replicas confirmed the write.
     Unknown,
 }
 
@@ -32,14 +32,14 @@ pub struct Added {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnqueueError {
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
+    Admission(#[from] AdmissionError),
     #[error("the idempotency key was used for another body")]
     IdempotencyKeyReused,
     #[error("{matches} jobs with {bytes} bytes in total exceed the limits of one request")]
-    TooLarge { matches: usize, max_matches: usize, bytes: usize, max_bytes: usize },
+    FanoutTooLarge { matches: usize, max_matches: usize, bytes: usize, max_bytes: usize },
     /// `max_bytes` is `None` if Redis does not report its limit.
     #[error("{bytes} bytes exceed a limit of Redis")]
-    PayloadTooLarge { bytes: usize, max_bytes: Option<usize> },
+    JobTooLarge { bytes: usize, max_bytes: Option<usize> },
     #[error("Redis did not acknowledge the jobs")]
     Unavailable(Enqueued),
 }

@@ -27,7 +27,7 @@ impl Environment {
     pub(super) fn of_process() -> Self {
         let mut environment = Self::default();
         for (name, value) in std::env::vars_os() {
-            // All keys are ASCII, so that a name that is not UTF-8 sets none.
+            // All keys are ASCII, so a name that is not UTF-8 sets none.
             let Some(path) = name.to_str().and_then(path_of) else { continue };
             match value.to_str() {
                 Some(text) => drop(environment.values.insert(path, bare(text).to_owned())),

@@ -52,7 +52,7 @@ pub struct WorkflowRecord {
     /// Each webhook with the ids of its trigger nodes as a JSON array.
     pub(super) triggers: Vec<(WebhookId, Box<str>)>,
     /// The trigger nodes that start nothing.
-    pub(super) skipped: SkippedNodes,
+    pub(super) skipped_nodes: SkippedNodes,
 }
 
 impl WorkflowRecord {
@@ -61,7 +61,7 @@ impl WorkflowRecord {
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = is_active(document, &fields.active)?;
         let mut nodes_by_webhook: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
-        let mut skipped = SkippedNodes::default();
+        let mut skipped_nodes = SkippedNodes::default();
         let nodes = array(document, &fields.nodes)?.into_iter();
         let mut number = 0;
         for node in nodes {
@@ -75,14 +75,14 @@ impl WorkflowRecord {
                 TriggerNode::Valid { webhook, id } => {
                     nodes_by_webhook.entry(webhook).or_default().push(id);
                 }
-                TriggerNode::Skipped { webhook, node } => skipped.add(number, webhook, node),
+                TriggerNode::Skipped { webhook, node } => skipped_nodes.add(number, webhook, node),
             }
         }
         let triggers = nodes_by_webhook.into_iter().map(|(webhook, nodes)| {
             let json = serde_json::to_string(&nodes).expect("strings can be encoded as JSON");
             (webhook, json.into_boxed_str())
         });
-        Ok(Self { organization, is_active, triggers: triggers.collect(), skipped })
+        Ok(Self { organization, is_active, triggers: triggers.collect(), skipped_nodes })
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             (rawdoc! { "id": 5, "data": { "webhookId": "a" } }, 1),
         ] {
             let record = read_with(node.clone()).unwrap();
-            let skipped = &record.skipped.skipped;
+            let skipped = &record.skipped_nodes.parts;
             assert_eq!((skipped.malformed, skipped.unconfigured), (faults, 1 - faults), "{node:?}");
             assert_eq!(record.triggers.len(), 1, "{node:?}");
             assert_eq!(&*record.triggers[0].1, r#"["good"]"#);

@@ -29,7 +29,7 @@ pub struct TriggersSettings {
     pub source: DocumentSource,
     pub file: PathBuf,
     pub collection: String,
-    /// The age of workflows and users up to which a miss is believed, 1 s to a day.
+    /// The age of workflows and users up to which a miss is trusted, 1 s to a day.
     pub max_staleness: Duration,
     /// The file of the snapshot; `None` if none is kept.
     pub snapshot_file: Option<PathBuf>,
@@ -235,7 +235,7 @@ impl View for WorkflowsView {
     }
 
     fn skipped(record: &WorkflowRecord) -> SkippedParts {
-        record.skipped.skipped.clone()
+        record.skipped_nodes.parts.clone()
     }
 
     fn entries(_: &DocumentKey, record: WorkflowRecord) -> [Vec<Entry>; 2] {
@@ -253,7 +253,7 @@ impl View for WorkflowsView {
         document: &DocumentKey,
         record: &mut WorkflowRecord,
     ) {
-        skipped.upsert(document, &record.organization, std::mem::take(&mut record.skipped));
+        skipped.upsert(document, &record.organization, std::mem::take(&mut record.skipped_nodes));
     }
 
     fn on_load(&mut self, skipped: SkippedTable) {

@@ -118,7 +118,7 @@ impl Index {
     fn new() -> Self {
         let staleness = std::time::Duration::from_secs(30);
         let readers = Arc::new(TriggerIndex::with_layout(staleness, ShardLayout::COLLIDING));
-        readers.freshness().set(Instant::now());
+        readers.freshness().mark_current(Instant::now());
         let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
         let metrics = Metrics::new("", "").unwrap();
         let view = WorkflowsView::new(&settings, &readers, Arc::clone(&metrics));

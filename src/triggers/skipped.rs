@@ -36,7 +36,7 @@ impl SkippedNode {
 /// The skipped nodes of one workflow.
 #[derive(Debug, Default)]
 pub(super) struct SkippedNodes {
-    pub(super) skipped: SkippedParts,
+    pub(super) parts: SkippedParts,
     /// The named ones, each with its webhook id if that is readable.
     nodes: Vec<(Option<WebhookId>, SkippedNode)>,
 }
@@ -48,7 +48,7 @@ impl SkippedNodes {
             Some(id) => format!("node {id}"),
             None => format!("trigger node no. {number}"),
         };
-        if self.skipped.add(name, node.fault.clone()) {
+        if self.parts.add(name, node.fault.clone()) {
             self.nodes.push((webhook, node));
         }
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn the_first_nodes_of_a_workflow_are_kept_and_all_are_counted() {
         let skipped = nodes(&[None; 25]);
-        assert_eq!((skipped.nodes.len(), skipped.skipped.unconfigured), (10, 25));
+        assert_eq!((skipped.nodes.len(), skipped.parts.unconfigured), (10, 25));
         let long = SkippedNode::new(Some(&"ä".repeat(100)), None);
         assert_eq!(long.id.as_deref(), Some(&*"ä".repeat(32)));
     }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// can be guessed, so it is skipped.
 const MIN_OCTETS: usize = 32;
 
-/// Warnings about entries that are reported at most.
+/// Maximum number of reported warnings about entries.
 const MAX_WARNINGS: usize = 10;
 
 /// A JWK set and its file.

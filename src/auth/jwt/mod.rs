@@ -3,10 +3,12 @@
 mod jwks;
 mod keys;
 mod members;
+mod mint;
 mod settings;
 mod token;
 mod verifier;
 
-pub use crate::auth::jwt::settings::{JwtSettings, mint};
+pub use crate::auth::jwt::mint::mint;
+pub use crate::auth::jwt::settings::JwtSettings;
 pub(super) use crate::auth::jwt::token::Token;
 pub(super) use crate::auth::jwt::verifier::{Claims, Verified, Verifier};

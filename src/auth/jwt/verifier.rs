@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::auth) struct Claims {
     pub(in crate::auth) user: UserId,
-    /// Whether the id has upper-case hex digits, so that its document may spell it differently.
+    /// Whether the id has upper-case hex digits, so its document may spell it differently.
     pub(in crate::auth) has_upper_case_hex: bool,
     pub(in crate::auth) organization: Option<OrganizationId>,
 }
@@ -28,7 +28,7 @@ pub(in crate::auth) struct Verified {
     pub(in crate::auth) expires_at: u64,
 }
 
-/// Keys of a JWK set that are tried on a token at most, those with its `kid` first. Without this
+/// Maximum keys of a JWK set that are tried on a token, those with its `kid` first. Without this
 /// bound an invalid token without a `kid` would be tried with every key of the set, which takes up
 /// to a millisecond.
 const MAX_KEYS_OF_SET: usize = 4;

@@ -13,7 +13,7 @@ use triomphe::ThinArc;
 
 const CACHE_LINE: usize = 64;
 
-/// A shard in memory. The slice holds the tags, then the offsets in two halves each.
+/// A shard in memory. The slice holds the tags, then the offsets, each as two `u16` halves.
 pub(in crate::mirror) type ShardData = ThinArc<ShardHeader, u16>;
 
 /// What a shard holds in addition to its tags and offsets.

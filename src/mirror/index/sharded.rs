@@ -77,8 +77,8 @@ impl ShardedIndex {
         read(Shard::new(&stored).find(hash.tag(), key))
     }
 
-    /// Reads the postings of a key; `None` if there are none. A miss that the mirror cannot deny is
-    /// a [`StaleIndex`] error.
+    /// Calls `read` with the postings of a key, or `None` on a miss. Returns [`StaleIndex`] if the
+    /// mirror cannot confirm the miss.
     ///
     /// The shard may be replaced between the lookup and the freshness check. So a miss is
     /// looked up again after the check.
@@ -88,12 +88,14 @@ impl ShardedIndex {
         freshness: &Freshness,
         read: impl FnOnce(Option<Postings<'_>>) -> R,
     ) -> Result<R, StaleIndex> {
-        let could_deny = Cell::new(false);
+        let could_confirm_miss = Cell::new(false);
         self.read_twice(
             key,
-            || could_deny.set(freshness.can_confirm_miss()),
+            || could_confirm_miss.set(freshness.can_confirm_miss()),
             |found| match found {
-                None if !could_deny.get() || freshness.may_be_inconsistent() => Err(StaleIndex),
+                None if !could_confirm_miss.get() || freshness.may_be_inconsistent() => {
+                    Err(StaleIndex)
+                }
                 found => Ok(read(found)),
             },
         )

@@ -124,9 +124,9 @@ impl Writer {
         shard.store(new);
     }
 
-    /// Records the keys of a changed document in the reverse index. `old_hashes` are those of its
-    /// earlier entry: the document itself had postings under `own`, and the rest belongs to other
-    /// documents with the same hash.
+    /// Records the keys of a changed document in the reverse index. `old_hashes` is the document's
+    /// previous entry. Those in `own` were its own; the others belong to documents with the same
+    /// hash.
     fn record(&mut self, change: &Change, mut old_hashes: Vec<Hash>, own: Vec<Hash>) {
         self.documents += usize::from(!change.entries.is_empty());
         self.documents -= usize::from(!own.is_empty());

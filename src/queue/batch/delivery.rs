@@ -293,7 +293,7 @@ impl Delivery {
         self.metrics.redis.error(RedisError::TooLarge).increment(1);
         self.health.request_too_large(excess);
         let ExceededLimit { bytes, max_bytes, .. } = excess;
-        caller.answer(Err(EnqueueError::PayloadTooLarge { bytes, max_bytes }));
+        caller.answer(Err(EnqueueError::JobTooLarge { bytes, max_bytes }));
     }
 
     fn acknowledge(&self, requests: &[Jobs], callers: PendingCallers, outcomes: &[RequestOutcome]) {

@@ -236,7 +236,7 @@ impl Isolation {
         }
     }
 
-    /// The outcome after a failure that does not leave the attempt in doubt.
+    /// The outcome of any failure except `Lost`.
     fn outcome_of_failure(&self, failure: ScriptError, part: &[Jobs]) -> IsolatedOutcome {
         let nothing = |kind| Unacknowledged::new(kind, Enqueued::Nothing);
         match failure {

@@ -1,4 +1,13 @@
 //! Batches of requests: collected, sent in one script call, and settled.
+//!
+//! Each result type belongs to one step:
+//!
+//! - `ScriptError`: one attempt.
+//! - `Unacknowledged`: a batch that was given up.
+//! - `DeliveryEnd`: a batch on the shared connection.
+//! - `Unsettled`, `IsolatedOutcome` and `BatchStatus`: isolation.
+//! - `Refusal`: one request.
+//! - `EnqueueError`: what callers of the queue get.
 
 pub(in crate::queue) mod batcher;
 pub(in crate::queue) mod pending;

@@ -5,8 +5,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A sender of batches. It stays the same across connections: Redis identifies a batch by the id of
-/// its producer and its number.
+/// The identity under which Redis deduplicates batches: a random id and the open batch numbers. It
+/// stays the same across connections.
 #[derive(Debug)]
 pub(in crate::queue) struct Producer {
     /// A random id that no other producer has.

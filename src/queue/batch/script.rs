@@ -74,7 +74,8 @@ pub(in crate::queue) struct Attempt<'a> {
     pub(in crate::queue) number: &'a BatchNumber,
     /// Milliseconds on the clock of Redis.
     pub(in crate::queue) deadline: u64,
-    /// Milliseconds since 1970 on the local clock. The jobs record it as the time they were added.
+    /// Milliseconds since 1970 on the local clock when the delivery began. Stored as the
+    /// `timestamp` of the jobs.
     pub(in crate::queue) timestamp: u64,
     pub(in crate::queue) requests: &'a [Jobs],
     /// Whether this attempt adds nothing and prevents every later attempt from being executed. If
@@ -267,7 +268,9 @@ impl BatchReply {
     /// Parses the reply to this attempt; `None` if it is not a reply to it.
     fn read(reply: &[u8], attempt: Attempt<'_>) -> Option<Self> {
         let mut words = std::str::from_utf8(reply).ok()?.split(' ');
-        // The number distinguishes it from a reply to another batch.
+        // The number distinguishes it from a reply to another batch. `stale` never answers a live
+        // attempt, because its `BatchNumber` keeps the low-water mark below it. If it arrives, the
+        // reply is wrong.
         let number: u64 = words.next()?.parse().ok()?;
         let clock = words.next()?.parse().ok()?;
         let word = words.next().filter(|_| number == attempt.number.get())?;

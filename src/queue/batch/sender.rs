@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// How late WAIT may end: Redis checks its timeouts ten times a second.
 const WAIT_LATENESS: Duration = Duration::from_millis(100);
 
-/// A producer and its script.
+/// Runs the script under one producer.
 #[derive(Debug)]
 pub(in crate::queue) struct BatchSender {
     settings: Arc<QueueSettings>,

@@ -24,7 +24,7 @@ impl Unacknowledged {
     }
 }
 
-/// Whether Redis may accept a batch shortly after it has refused it with this error.
+/// Whether to retry after this error. For READONLY, also starts the grace period.
 pub(in crate::queue) fn is_momentary(kind: RedisError, health: &RedisHealth) -> bool {
     match kind {
         // A protocol error means that the call was corrupted in transit. Redis then closes the

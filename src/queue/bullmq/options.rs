@@ -25,7 +25,10 @@ const REFUSED: [(&str, &str); 11] = [
     ("deduplication", "every accepted webhook runs"),
     ("repeat", "a webhook starts each workflow once"),
     ("parent", "a webhook is not part of a flow"),
-    ("timestamp", "it is the time at which the webhook was received"),
+    (
+        "timestamp",
+        "Hookgate sets it when it sends the jobs to Redis; receivedAt in the data is the time of receipt",
+    ),
     ("sizeLimit", "server.max_body limits the size"),
     ("telemetry", "it comes from the traceparent of each request"),
     ("debounce", "BullMQ has replaced it"),

@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Shedding begins over the watermark and ends this far below it. Between these two thresholds,
-/// organizations that start the most jobs are refused.
+/// requests of the organizations that start the most jobs are rejected.
 const HYSTERESIS: f64 = 0.05;
 
 /// How long a refusal determines the condition of Redis if no batch follows it.
 const REFUSAL_TTL: Duration = Duration::from_secs(5);
 
-/// How long batches are retried on a server that refuses writes. By then a failover has promoted
-/// another server, or none is likely soon.
+/// How long batches are retried on a server that refuses writes. A failover normally finishes
+/// within this time.
 const READ_ONLY_GRACE: Duration = Duration::from_secs(10);
 
 /// Batches that fail for the same reason are logged as a warning at most once in this time.
@@ -45,7 +45,7 @@ pub struct RedisHealth {
 }
 
 impl RedisHealth {
-    /// Whether Redis is over the watermark, so that all jobs are refused.
+    /// Whether Redis is over the watermark, so all requests are rejected.
     pub(in crate::queue) fn is_shedding(&self) -> bool {
         self.is_shedding.load(Ordering::Relaxed)
     }
@@ -115,7 +115,8 @@ impl RedisHealth {
         }
     }
 
-    /// Records that the server refuses writes. Returns whether a failover may still end that soon.
+    /// Records that the server refuses writes. Returns whether [`READ_ONLY_GRACE`] has not passed
+    /// since the first refused write.
     pub(in crate::queue) fn record_read_only(&self) -> bool {
         self.has_refusal.store(true, Ordering::Relaxed);
         let mut since = self.read_only_since.lock();

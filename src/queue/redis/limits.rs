@@ -27,8 +27,8 @@ const LINE_BREAK: usize = 2;
 /// The least memory that Redis grants its clients, even if `maxmemory-clients` is smaller.
 const MIN_CLIENTS_MEMORY: usize = 128 << 10;
 
-/// Bytes of a job besides its payload, and of each match after the first. The estimate has room
-/// above ids of usual length.
+/// Bytes of a job besides its payload, and of each match after the first. The estimate is generous
+/// for ids of usual length.
 const JOB_OVERHEAD: usize = 1 << 10;
 
 /// The limits, in bytes; `None` if there is no such limit or it may not be read.
@@ -58,8 +58,8 @@ impl ExceededLimit {
         Self { setting: BULK, bytes: largest_argument(jobs), max_bytes: None }
     }
 
-    /// Finds out whether these jobs have an argument that is too large, if CONFIG may not be used.
-    /// Redis refuses to read a bit beyond the largest argument that it accepts. A binary search
+    /// Finds the limit when CONFIG is not permitted, if these jobs have an argument that exceeds
+    /// it. GETBIT fails for an offset beyond `proto-max-bulk-len`, so a binary search over offsets
     /// finds the limit. The key need not exist.
     pub(in crate::queue) async fn find(
         connection: &RedisConnection,

@@ -35,10 +35,10 @@ impl Answer {
             Err(EnqueueError::IdempotencyKeyReused) => Self::KeyReused,
             Err(EnqueueError::Unavailable(Enqueued::Nothing)) => Self::Nothing,
             Err(EnqueueError::Unavailable(Enqueued::Unknown)) => Self::Unknown,
-            Err(EnqueueError::PayloadTooLarge { max_bytes, .. }) => {
+            Err(EnqueueError::JobTooLarge { max_bytes, .. }) => {
                 Self::TooLarge { is_limit_known: max_bytes.is_some() }
             }
-            Err(ref error @ (EnqueueError::NoRoom(_) | EnqueueError::TooLarge { .. })) => {
+            Err(ref error @ (EnqueueError::Admission(_) | EnqueueError::FanoutTooLarge { .. })) => {
                 panic!("no request of the plan is refused like this: {error}")
             }
         }

@@ -1,11 +1,12 @@
-//! The rules of ARCHITECTURE.md, checked against the source: imports between rooms, and the homes
+//! The rules of ARCHITECTURE.md, checked against the source: imports between modules, and the homes
 //! of outside crates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room of `src/`, and the rooms that it may import. A room that is not here fails the test.
+/// Each module at the top of `src/`, and the modules that it may import. A module that is not here
+/// fails the test.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("process", &[]),
@@ -74,7 +75,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Bound on the modules at the top of `src/`.
-const MOST_ROOMS: usize = 16;
+const MAX_MODULES: usize = 16;
 
 /// Outside crates and their homes in `src/`.
 const HOMES: &[(&str, &[&str])] = &[
@@ -105,7 +106,7 @@ const LONGEST_FILE: usize = 400;
 const VAGUE_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "shared", "util", "utils"];
 
 #[test]
-fn rooms_import_only_allowed_rooms() {
+fn modules_import_only_allowed_modules() {
     let mut faults = Vec::new();
     let mut seen = 0;
     for file in sources() {
@@ -128,15 +129,15 @@ fn rooms_import_only_allowed_rooms() {
 }
 
 #[test]
-fn there_are_few_rooms() {
+fn there_are_few_modules() {
     let sources = sources();
-    let rooms: BTreeSet<&str> = sources.iter().map(Source::module).collect();
+    let modules: BTreeSet<&str> = sources.iter().map(Source::module).collect();
     // main.rs and lib.rs are counted too.
-    assert!(rooms.len() <= MOST_ROOMS + 2, "{rooms:?}");
+    assert!(modules.len() <= MAX_MODULES + 2, "{modules:?}");
 }
 
-/// A cycle through a `mod.rs` counts like one between siblings, so re-exports count like any other
-/// import.
+/// A cycle through a `mod.rs` counts like one between siblings, so re-exports and paths that begin
+/// with a child's name count like any other import.
 #[test]
 fn files_have_no_import_cycles() {
     let sources = sources();
@@ -222,23 +223,28 @@ impl Source {
         name.replace('/', "::")
     }
 
-    /// The modules from which it imports by absolute paths. Its tests do not count.
+    /// The modules from which it imports: by absolute paths, by `super::`, and by the names of its
+    /// own children. Its tests do not count.
     fn imported_modules(&self, modules: &BTreeSet<String>) -> BTreeSet<String> {
         let text = self.without_tests().to_owned();
         let code =
             Self { name: self.name.clone(), text: text.replace("pub(in crate::", "pub(in ") };
+        let own = self.path();
+        let is_child = |module: &&String| {
+            module.rsplit_once("::").is_some_and(|(parent, _)| parent == own.as_str())
+        };
+        let children: Vec<&String> = modules.iter().filter(is_child).collect();
         let mut imported = BTreeSet::new();
         for line in code.code() {
-            for path in after(&line, "crate::").into_iter().flat_map(full_paths) {
-                let mut module = path.as_str();
-                while !modules.contains(module) {
-                    let Some((parent, _)) = module.rsplit_once("::") else { break };
-                    module = parent;
-                }
-                if modules.contains(module) {
-                    imported.insert(module.to_owned());
-                }
-            }
+            let absolute = after(&line, "crate::").into_iter().flat_map(full_paths);
+            let climbing = after(&line, "super::").into_iter().flat_map(full_paths);
+            let climbing = climbing.filter_map(|path| resolved(&own, &path));
+            let of_children = children.iter().filter(|child| {
+                let name = child.rsplit("::").next().unwrap_or_default();
+                !after(&line, &format!("{name}::")).is_empty()
+            });
+            let paths = absolute.chain(climbing).chain(of_children.map(|&child| child.clone()));
+            imported.extend(paths.filter_map(|path| enclosing(&path, modules)));
         }
         imported
     }
@@ -279,6 +285,25 @@ fn after<'a>(line: &'a str, path: &str) -> Vec<&'a str> {
         !before.is_alphanumeric() && !matches!(before, '_' | ':')
     });
     starts.map(|(at, _)| &line[at + path.len()..]).collect()
+}
+
+/// The absolute path of what the module `own` names as `super::` and `path`.
+fn resolved(own: &str, path: &str) -> Option<String> {
+    let parent = own.rsplit_once("::").map_or("", |(parent, _)| parent);
+    match path.strip_prefix("super::") {
+        Some(path) => resolved(parent, path),
+        None if parent.is_empty() => Some(path.to_owned()),
+        None => Some(format!("{parent}::{path}")),
+    }
+}
+
+/// The innermost module that a path names or is in.
+fn enclosing(path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut module = path;
+    while !modules.contains(module) {
+        (module, _) = module.rsplit_once("::")?;
+    }
+    Some(module.to_owned())
 }
 
 /// The modules in cycles of imports, and those that import them, if there are any.
@@ -401,6 +426,16 @@ fn a_cycle_is_found_through_groups_and_re_exports() {
         cycles(&imports.collect())
     };
     assert_eq!(cycles_of(&sources), None);
+    let relative = [
+        source("a/mod.rs", "mod b; fn f() { b::g(); }"),
+        source("a/b.rs", "use super::S;"),
+        source("a/d.rs", "use super::super::e::{self, T};"),
+        source("e.rs", "mod tests { use super::*; }"),
+    ];
+    assert_eq!(cycles_of(&relative), Some(["a", "a::b"].map(str::to_owned).to_vec()));
+    let [_, b, d, e] = relative;
+    let a = source("a/mod.rs", "mod b; fn f() { e::b::g(); }");
+    assert_eq!(cycles_of(&[a, b, d, e]), None);
     let [a, b, d, _] = sources;
     let cycles = cycles_of(&[a, b, d, source("e.rs", "use crate::a::X;")]);
     assert_eq!(cycles, Some(["a", "a::b", "a::d", "e"].map(str::to_owned).to_vec()));

@@ -44,7 +44,7 @@ async fn a_stale_index_serves_hits_and_answers_503_to_misses() {
         until(&format!("{part} are degraded"), async || {
             let (status, report) = app.hookgate.readiness().await;
             assert_eq!(status, 200, "{report}");
-            report["degraded"].to_string().contains(&format!("{part}: not known to be current"))
+            report["degraded"].to_string().contains(&format!("{part}: last confirmed current"))
         })
         .await;
     }
@@ -53,9 +53,7 @@ async fn a_stale_index_serves_hits_and_answers_503_to_misses() {
     mongo.process().signal("CONT");
     wait_for_answers(&app, misses).await;
     until("nothing is degraded", async || {
-        !app.hookgate.readiness().await.1["degraded"]
-            .to_string()
-            .contains("not known to be current")
+        !app.hookgate.readiness().await.1["degraded"].to_string().contains("last confirmed current")
     })
     .await;
     database

@@ -70,7 +70,7 @@ pub(super) fn run(
             world.server().commit();
             mirror.restore(Arc::new(snapshot)).await;
             if mutation == Some(Mutation::SnapshotDenies) {
-                world.readers.freshness.set(Instant::now());
+                world.readers.freshness.mark_current(Instant::now());
             }
         }
         run_world(&world, edits, mirror, &readiness).await

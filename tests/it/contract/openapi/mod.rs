@@ -98,7 +98,7 @@ fn refusals() -> Vec<Rejection> {
         Rejection::MethodNotAllowed,
         Rejection::NotFound,
         Rejection::Overloaded,
-        Rejection::PayloadTooLarge { max_bytes: 1 },
+        Rejection::BodyTooLarge { max_bytes: 1 },
         Rejection::QueueUnavailable(Enqueued::Nothing),
         Rejection::QueueUnavailable(Enqueued::Unknown),
         Rejection::RateLimited(over),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Why a request is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoom {
+pub enum AdmissionError {
     #[error("too much is in flight")]
     Overloaded,
     #[error("the organization is over its limit")]

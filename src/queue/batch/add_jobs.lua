@@ -6,7 +6,7 @@
 -- ARGV  1 key prefix of jobs  2 job name  3 options of jobs  4 paused layout: auto, v5 or v6
 --       5 "1" to write events  6 lifetime of the producer's record, in ms
 --       7 lifetime of the record of an idempotency key, in ms  8 number of the batch
---       9 low-water mark: the producer is done with every number up to it
+--       9 low-water mark, below the number: the producer is done with every number up to it
 --       10 deadline, in ms on the clock of this server  11 timestamp of jobs
 --       12 number of jobs of all requests; "-" withdraws the batch: no later attempt is executed
 --       13 and later: the requests

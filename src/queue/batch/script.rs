@@ -2,11 +2,12 @@
 
 use crate::metrics::RedisError;
 use crate::queue::batch::producer::{BatchNumber, Producer};
-use crate::queue::batch::staging::{is_staged, staged_key, staging_commands};
+use crate::queue::batch::staging::{is_staged, staged_key, staged_requests, staging_commands};
 use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::redis::connection::{CallError, RedisConnection};
+use crate::queue::redis::transport::Command;
 use crate::queue::settings::QueueSettings;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -81,6 +82,13 @@ pub(in crate::queue) struct Attempt<'a> {
     /// Whether this attempt adds nothing and prevents every later attempt from being executed. If
     /// an earlier attempt was executed, its outcomes are the reply.
     pub(in crate::queue) is_withdrawal: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// The requests that the script executes.
+    fn executed(self) -> &'a [Jobs] {
+        if self.is_withdrawal { &[] } else { self.requests }
+    }
 }
 
 impl AddJobs {
@@ -166,9 +174,7 @@ impl AddJobs {
         attempt: Attempt<'_>,
     ) -> Result<Bytes, CallError> {
         let arguments = self.values(script, attempt);
-        let [_, job_name] = &self.names;
-        let options = self.options.load();
-        let mut commands = staging_commands(&self.producer_key, attempt, job_name, &options.json);
+        let mut commands = self.staging(attempt);
         if commands.is_empty() {
             return connection.call(name, arguments).await;
         }
@@ -176,25 +182,32 @@ impl AddJobs {
         connection.transaction(commands).await
     }
 
+    /// The commands that write the staged hashes of an attempt.
+    fn staging(&self, attempt: Attempt<'_>) -> Vec<Command> {
+        let [_, job_name] = &self.names;
+        let commands = staged_requests(attempt.executed()).flat_map(|(position, request)| {
+            let key = staged_key(&self.producer_key, attempt.number.get(), position);
+            let options = self.options.load().json.clone();
+            staging_commands(key, job_name.clone(), options, decimal(attempt.timestamp), request)
+        });
+        commands.collect()
+    }
+
     /// The arguments of EVALSHA or EVAL, in the order that the script documents.
     fn values(&self, script: &Value, attempt: Attempt<'_>) -> Vec<Value> {
-        let requests = if attempt.is_withdrawal { &[] } else { attempt.requests };
+        let requests = attempt.executed();
         let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
         let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
         let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
-        let staged = |position: usize| staged_key(&self.producer_key, attempt, position);
-        let staged_requests = requests
-            .iter()
-            .enumerate()
-            .filter(|(_, each)| is_staged(each))
-            .map(|(position, _)| position);
-        let count = self.keys.len() + keys.clone().count() + staged_requests.clone().count();
+        let staged = |position| staged_key(&self.producer_key, attempt.number.get(), position);
+        let staged_keys = staged_requests(requests).map(|(position, _)| staged(position));
+        let count = self.keys.len() + keys.clone().count() + staged_keys.clone().count();
         values.extend([script.clone(), decimal(count as u64)]);
         values.extend_from_slice(&self.keys);
         values.extend(keys.map(|Idempotency { key, .. }| {
             bulk_string([&self.idempotency_prefix, key.as_str()].concat())
         }));
-        values.extend(staged_requests.map(staged).map(bulk_string));
+        values.extend(staged_keys.map(bulk_string));
         values.extend_from_slice(&self.names);
         values.push(Value::Bytes(self.options.load().json.clone()));
         values.extend_from_slice(&self.arguments);

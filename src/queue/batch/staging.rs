@@ -3,7 +3,6 @@
 //! to the id of the job. The commands and the script are one transaction. Below a few kilobytes, the
 //! further commands cost more than the copies.
 
-use crate::queue::batch::script::Attempt;
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::redis::transport::Command;
 use bytes::Bytes;
@@ -23,53 +22,44 @@ pub(in crate::queue) fn is_staged(jobs: &Jobs) -> bool {
     jobs.heads.len() == 1 && jobs.bytes >= MIN_STAGED_BYTES
 }
 
-/// The name of the hash of a staged request. It is in the slot of the queue, and no other attempt of
-/// another batch has it.
-pub(in crate::queue) fn staged_key(
-    producer_key: &str,
-    attempt: Attempt<'_>,
-    request: usize,
-) -> String {
-    format!("{producer_key}:{}:{request}", attempt.number.get())
+/// The staged requests of a batch, each with its position.
+pub(in crate::queue) fn staged_requests(
+    requests: &[Jobs],
+) -> impl Iterator<Item = (usize, &Jobs)> + Clone {
+    requests.iter().enumerate().filter(|(_, request)| is_staged(request))
 }
 
-/// The commands that write the staged hashes of an attempt.
+/// The name of a staged hash. It is in the slot of the queue, and no other batch has it.
+pub(in crate::queue) fn staged_key(producer_key: &str, number: u64, position: usize) -> String {
+    format!("{producer_key}:{number}:{position}")
+}
+
+/// The commands that write a staged hash.
 pub(in crate::queue) fn staging_commands(
-    producer_key: &str,
-    attempt: Attempt<'_>,
-    job_name: &Value,
-    options: &Bytes,
-) -> Vec<Command> {
-    let mut commands = Vec::new();
-    if attempt.is_withdrawal {
-        return commands;
-    }
-    for (position, request) in
-        attempt.requests.iter().enumerate().filter(|(_, each)| is_staged(each))
-    {
-        let key = Value::from(staged_key(producer_key, attempt, position));
-        let own = &request.options;
-        let options = if own.is_empty() { options.clone() } else { own.clone() };
-        let text = Value::from_static_str;
-        let hash = vec![
-            key.clone(),
-            text("name"),
-            job_name.clone(),
-            text("data"),
-            Value::Bytes(data(request)),
-            text("opts"),
-            Value::Bytes(options),
-            text("timestamp"),
-            Value::from(attempt.timestamp.to_string()),
-            text("delay"),
-            text("0"),
-            text("priority"),
-            text("0"),
-        ];
-        commands.push(("HSET", hash));
-        commands.push(("PEXPIRE", vec![key, text(STAGED_TTL)]));
-    }
-    commands
+    key: String,
+    job_name: Value,
+    options: Bytes,
+    timestamp: Value,
+    request: &Jobs,
+) -> [Command; 2] {
+    let key = Value::Bytes(key.into());
+    let text = Value::from_static_str;
+    let hash = vec![
+        key.clone(),
+        text("name"),
+        job_name,
+        text("data"),
+        Value::Bytes(data(request)),
+        text("opts"),
+        Value::Bytes(if request.options.is_empty() { options } else { request.options.clone() }),
+        text("timestamp"),
+        timestamp,
+        text("delay"),
+        text("0"),
+        text("priority"),
+        text("0"),
+    ];
+    [("HSET", hash), ("PEXPIRE", vec![key, text(STAGED_TTL)])]
 }
 
 /// The data of the only job of a request.

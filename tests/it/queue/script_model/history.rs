@@ -128,6 +128,8 @@ fn call() -> impl Strategy<Value = Call> {
     (0..3_usize, 1..8_u64, 0..6_u64, is_late, is_withdrawal, refusal, vec(request(), 0..5))
         .prop_map(|(producer, number, mark, is_late, is_withdrawal, refusal, requests)| {
             let requests = if is_withdrawal { Vec::new() } else { requests };
+            // A batch is open while it is sent, so its number is above the mark.
+            let mark = mark.min(number - 1);
             Call { producer, number, mark, is_late, is_withdrawal, refusal, requests }
         })
 }

@@ -51,7 +51,7 @@ impl Ours {
     fn open(url: &str, batch: usize, events: bool) -> Self {
         let file = format!(
             "[queue]\nredis = \"{url}\"\nevents = {events}\nenqueue_timeout = \"60s\"\n\
-             [queue.batch]\nmax_jobs = {batch}\nmax_bytes = {MOST_BATCH_BYTES}\n"
+             [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"{MOST_BATCH_BYTES}B\"\n"
         );
         let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
         let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));

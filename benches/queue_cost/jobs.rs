@@ -47,7 +47,7 @@ impl Jobs {
 
     /// The first few.
     pub fn first(&self, count: usize) -> Self {
-        Self::new(count.min(self.len()), self.data_bytes)
+        if count < self.len() { Self::new(count, self.data_bytes) } else { self.clone() }
     }
 
     /// The data of all jobs, one per line.

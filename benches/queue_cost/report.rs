@@ -79,7 +79,7 @@ fn name(producer: Producer) -> String {
             let events = if events { "" } else { ", `events = false`" };
             format!("Hookgate, {batch} a batch{events}")
         }
-        Producer::Bare { batch } => format!("bare commands, {batch} jobs a write"),
+        Producer::Bare { batch } => format!("bare commands, {batch} a write"),
         Producer::Node(how) => format!("Node {}", name_of_call(how, "Queue.add", "Queue.addBulk")),
         Producer::Official(how) => {
             format!("`bullmq-official` {}", name_of_call(how, "add", "add_bulk"))

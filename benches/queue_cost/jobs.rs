@@ -9,9 +9,6 @@ use hookgate::ids::{OrganizationId, RequestId, UserId, WebhookId, WorkflowId};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-/// Bytes of a job's data.
-pub const DATA_BYTES: usize = 300;
-
 /// A webhook that starts one workflow.
 pub struct Webhook {
     pub request: RequestId,
@@ -29,15 +26,18 @@ pub struct Jobs {
     pub user: Arc<UserId>,
     pub webhook: Arc<WebhookId>,
     pub webhooks: Arc<[Webhook]>,
+    /// Bytes of a job's data.
+    pub data_bytes: usize,
 }
 
 impl Jobs {
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, data_bytes: usize) -> Self {
         Self {
             organization: Arc::new(OrganizationId::new("org_a").unwrap()),
             user: Arc::new(UserId::new("user_1").unwrap()),
             webhook: Arc::new(WebhookId::new("wh_1").unwrap()),
-            webhooks: (0..count).map(Webhook::new).collect(),
+            webhooks: (0..count).map(|serial| Webhook::new(serial, data_bytes)).collect(),
+            data_bytes,
         }
     }
 
@@ -47,8 +47,7 @@ impl Jobs {
 
     /// The first few.
     pub fn first(&self, count: usize) -> Self {
-        let webhooks = (0..count.min(self.len())).map(Webhook::new).collect();
-        Self { webhooks, ..self.clone() }
+        if count < self.len() { Self::new(count, self.data_bytes) } else { self.clone() }
     }
 
     /// The data of all jobs, one per line.
@@ -61,7 +60,7 @@ impl Jobs {
 }
 
 impl Webhook {
-    fn new(serial: usize) -> Self {
+    fn new(serial: usize, data_bytes: usize) -> Self {
         let (request, workflow) = (format!("request-{serial:024}"), format!("wf_{serial:06}"));
         let data = |payload: &str| {
             format!(
@@ -69,7 +68,7 @@ impl Webhook {
             )
         };
         let payload = |text: &str| format!(r#"{{"text":"{text}"}}"#);
-        let text = "x".repeat(DATA_BYTES - data(&payload("")).len());
+        let text = "x".repeat(data_bytes - data(&payload("")).len());
         Self {
             data: serde_json::from_str(&data(&payload(&text))).unwrap(),
             payload: payload(&text).into(),

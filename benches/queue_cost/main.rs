@@ -1,9 +1,9 @@
-//! The cost of a job for Redis and for its producer: Hookgate against the official libraries, in
-//! one run and with the same jobs.
+//! The cost of a job for Redis and for its producer: Hookgate against the official libraries and
+//! against the bare commands of a job, in one run, with the same jobs, for several sizes of data.
 //!
 //! ```text
-//! cargo bench --bench queue_cost               about a minute, and the build before it
-//! cargo bench --bench queue_cost -- --quick    ten seconds, and less exact
+//! cargo bench --bench queue_cost               minutes, and the build before it
+//! cargo bench --bench queue_cost -- --quick    half a minute, and less exact
 //! ```
 //!
 //! It needs `redis-server`, and `node` with `tests/bullmq` (`scripts/setup test`). Costs are CPU
@@ -23,6 +23,7 @@
     reason = "a failed benchmark panics"
 )]
 
+mod bare;
 mod jobs;
 mod meter;
 mod node;
@@ -34,6 +35,14 @@ use jobs::Jobs;
 use meter::Meter;
 use report::Report;
 
+/// Bytes of the data of a job.
+const SIZES: [usize; 5] = [300, 4 << 10, 16 << 10, 64 << 10, 1 << 20];
+/// Bytes of the data of all jobs of a size at most; both Node and Redis hold them in memory.
+const MOST_BYTES: usize = 128 << 20;
+/// Bytes of the data of one call or write at most.
+const MOST_BATCH_BYTES: usize = 16 << 20;
+/// The name of the jobs in Hookgate's default configuration.
+const NAME: &str = "workflow";
 /// Requests in one call to Redis.
 const BATCHES: [usize; 4] = [1, 16, 64, 256];
 /// Callers that each wait for their job before they add the next, so that calls are pipelined.
@@ -47,6 +56,7 @@ const WARM_UP: usize = 2048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Producer {
     Ours { batch: usize, events: bool },
+    Bare { batch: usize },
     Node(How),
     Official(How),
 }
@@ -63,8 +73,13 @@ const QUEUE_ADD: Producer = Producer::Node(How::Add { callers: CALLERS });
 /// The reference for the producer's cost.
 const OFFICIAL_ADD: Producer = Producer::Official(How::Add { callers: CALLERS });
 
-fn producers() -> Vec<Producer> {
+/// The producers for a size. The first size has all, the others those that the size matters for.
+fn producers(data_bytes: usize) -> Vec<Producer> {
     let ours = |events| BATCHES.map(|batch| Producer::Ours { batch, events });
+    let bare = BATCHES.map(|batch| Producer::Bare { batch });
+    if data_bytes > SIZES[0] {
+        return [ours(true).as_slice(), bare.as_slice(), &[QUEUE_ADD, OFFICIAL_ADD]].concat();
+    }
     let others = [
         Producer::Node(How::Add { callers: 1 }),
         QUEUE_ADD,
@@ -72,20 +87,26 @@ fn producers() -> Vec<Producer> {
         OFFICIAL_ADD,
         Producer::Official(How::AddBulk { size: BULK }),
     ];
-    [ours(true).as_slice(), ours(false).as_slice(), others.as_slice()].concat()
+    [ours(true).as_slice(), ours(false).as_slice(), bare.as_slice(), others.as_slice()].concat()
 }
 
 fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
     let (rounds, count) = if is_quick { (3, 4096) } else { (7, 16_384) };
+    for data_bytes in SIZES {
+        measure(rounds, count.min(MOST_BYTES / data_bytes), data_bytes);
+    }
+}
+
+fn measure(rounds: usize, count: usize, data_bytes: usize) {
     let runtime = new_runtime();
     let redis = runtime.block_on(testkit::Redis::start());
     let mut meter = Meter::connect(&redis.url());
-    let jobs = Jobs::new(count);
+    let jobs = Jobs::new(count, data_bytes);
     let options = runtime.block_on(ours::stored_options(&redis.url(), &jobs, &mut meter));
     let mut node = node::Node::start(&redis.url(), &jobs, &options);
 
-    let producers = producers();
+    let producers = producers(data_bytes);
     let mut report = Report::new(&producers);
     for round in 0..rounds {
         // The order rotates, so that no producer always follows the same one.
@@ -95,6 +116,9 @@ fn main() {
                 Producer::Ours { batch, events } => {
                     ours::measure(&redis.url(), &jobs, batch, events, &mut meter)
                 }
+                Producer::Bare { batch } => {
+                    bare::measure(&redis.url(), &jobs, &options, batch, &mut meter)
+                }
                 Producer::Official(how) => {
                     official::measure(&redis.url(), &jobs, &options, how, &mut meter)
                 }
@@ -102,9 +126,9 @@ fn main() {
             };
             report.add(index, cost);
         }
-        eprintln!("round {} of {rounds}", round + 1);
+        eprintln!("{data_bytes} bytes, round {} of {rounds}", round + 1);
     }
-    println!("{}", report.to_markdown(count, &meter.version(), node.versions()));
+    println!("{}", report.to_markdown(&jobs, &meter.version(), node.versions()));
 }
 
 fn new_runtime() -> tokio::runtime::Runtime {

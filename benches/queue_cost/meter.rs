@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Commands, Connection};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::jobs::DATA_BYTES;
+use crate::jobs::Jobs;
 
 /// The queue of the default configuration.
 pub const QUEUE: &str = "workflow-runner";
@@ -28,14 +28,14 @@ impl Meter {
         Self { connection: redis::Client::open(url).unwrap().get_connection().unwrap() }
     }
 
-    /// Measures the cost of `add`, which adds `jobs` jobs and returns the CPU time of the producer.
-    pub fn measure(&mut self, jobs: usize, events: bool, add: impl FnOnce() -> Duration) -> Cost {
+    /// Measures the cost of `add`, which adds the jobs and returns the CPU time of the producer.
+    pub fn measure(&mut self, jobs: &Jobs, events: bool, add: impl FnOnce() -> Duration) -> Cost {
         self.reset();
         let before = self.redis_time();
         let producer = add();
         let redis = self.redis_time().saturating_sub(before);
         self.check(jobs, events);
-        let per_job = |spent: Duration| spent.as_secs_f64() * 1e6 / jobs as f64;
+        let per_job = |spent: Duration| spent.as_secs_f64() * 1e6 / jobs.len() as f64;
         Cost { redis: per_job(redis), producer: per_job(producer), batch: None }
     }
 
@@ -70,16 +70,16 @@ impl Meter {
         line.unwrap_or_else(|| panic!("INFO has no {name}")).1.to_owned()
     }
 
-    /// Asserts that every job waits, has its hash and data of the fixed size, and that events exist
+    /// Asserts that every job waits, has its hash and data of the right size, and that events exist
     /// as requested.
-    fn check(&mut self, jobs: usize, events: bool) {
+    fn check(&mut self, jobs: &Jobs, events: bool) {
         let waiting: usize = self.connection.llen(key("wait")).unwrap();
-        assert_eq!(waiting, jobs, "jobs in the list");
+        assert_eq!(waiting, jobs.len(), "jobs in the list");
         let keys: Vec<String> =
             self.connection.scan_match(key("[0-9]*")).unwrap().map(Result::unwrap).collect();
-        assert_eq!(keys.len(), jobs, "hashes of jobs");
+        assert_eq!(keys.len(), jobs.len(), "hashes of jobs");
         let bytes = self.field_of_first_job("data").len();
-        assert_eq!(bytes, DATA_BYTES, "bytes of data");
+        assert_eq!(bytes, jobs.data_bytes, "bytes of data");
         let has_events: bool = self.connection.exists(key("events")).unwrap();
         assert_eq!(has_events, events, "events exist as requested");
     }

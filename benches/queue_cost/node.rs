@@ -44,7 +44,7 @@ impl Node {
         if !std::mem::replace(&mut self.is_warm, true) {
             self.add(WARM_UP.min(jobs.len()), How::Add { callers: crate::CALLERS });
         }
-        meter.measure(jobs.len(), true, || self.add(jobs.len(), how))
+        meter.measure(jobs, true, || self.add(jobs.len(), how))
     }
 
     pub fn versions(&self) -> &str {

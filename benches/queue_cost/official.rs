@@ -7,16 +7,13 @@ use bullmq::{BulkJob, JobOptions, Queue, QueueOptions};
 
 use crate::jobs::{Jobs, share_out};
 use crate::meter::{Cost, Meter, QUEUE, own_time_of};
-use crate::{How, WARM_UP, new_runtime};
-
-/// The name of the jobs in Hookgate's default configuration.
-const NAME: &str = "workflow";
+use crate::{How, NAME, WARM_UP, new_runtime};
 
 pub fn measure(url: &str, jobs: &Jobs, options: &str, how: How, meter: &mut Meter) -> Cost {
     let runtime = new_runtime();
     let queue = Arc::new(runtime.block_on(open(url, options)));
     runtime.block_on(add(&queue, &jobs.first(WARM_UP), how));
-    meter.measure(jobs.len(), true, || own_time_of(|| runtime.block_on(add(&queue, jobs, how))))
+    meter.measure(jobs, true, || own_time_of(|| runtime.block_on(add(&queue, jobs, how))))
 }
 
 async fn open(url: &str, options: &str) -> Queue {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::jobs::{Jobs, share_out};
 use crate::meter::{Cost, Meter, own_time_of};
-use crate::{WARM_UP, new_runtime};
+use crate::{MOST_BATCH_BYTES, WARM_UP, new_runtime};
 
 /// Callers for each request of a batch: two batches are on the wire, and the waiting requests fill
 /// the next two.
@@ -26,8 +26,8 @@ pub fn measure(url: &str, jobs: &Jobs, batch: usize, events: bool, meter: &mut M
     let callers = batch * CALLERS_PER_PLACE;
     runtime.block_on(ours.add(&jobs.first(WARM_UP), callers));
     let (calls, sum) = ours.batches();
-    let cost = meter
-        .measure(jobs.len(), events, || own_time_of(|| runtime.block_on(ours.add(jobs, callers))));
+    let cost =
+        meter.measure(jobs, events, || own_time_of(|| runtime.block_on(ours.add(jobs, callers))));
     let (calls_after, sum_after) = ours.batches();
     Cost { batch: Some((sum_after - sum) / (calls_after - calls)), ..cost }
 }
@@ -51,7 +51,7 @@ impl Ours {
     fn open(url: &str, batch: usize, events: bool) -> Self {
         let file = format!(
             "[queue]\nredis = \"{url}\"\nevents = {events}\nenqueue_timeout = \"60s\"\n\
-             [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"16MiB\"\n"
+             [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"{MOST_BATCH_BYTES}B\"\n"
         );
         let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
         let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use crate::jobs::DATA_BYTES;
+use crate::jobs::Jobs;
 use crate::meter::Cost;
 use crate::{How, OFFICIAL_ADD, Producer, QUEUE_ADD};
 
@@ -21,16 +21,19 @@ impl Report {
         self.rows[index].1.push(cost);
     }
 
-    pub fn to_markdown(&self, jobs: usize, redis: &str, node: &str) -> String {
+    pub fn to_markdown(&self, jobs: &Jobs, redis: &str, node: &str) -> String {
         let rounds = self.rows[0].1.len();
         let official = version_of("bullmq-official");
         let mut text = format!(
-            "CPU time for one job of {DATA_BYTES} bytes of data in microseconds: median of {rounds} \
-             interleaved rounds of\n{jobs} jobs, and the lowest and highest of them. {}.\nRedis \
+            "CPU time for one job of {} bytes of data in microseconds: median of {rounds} \
+             interleaved rounds of\n{} jobs, and the lowest and highest of them. {}.\nRedis \
              {redis}, {node}, bullmq-official {official}, Hookgate {}.\nThe official \
              libraries run their script once for each job, also in bulk.\n\n\
-             | producer | jobs a call | Redis | of `Queue.add` | producer | of `bullmq-official` |\n\
-             |---|--:|--:|--:|--:|--:|\n",
+             | producer | jobs a call | Redis | of the bare commands | of `Queue.add` | producer | of \
+             `bullmq-official` |\n\
+             |---|--:|--:|--:|--:|--:|--:|\n",
+            jobs.data_bytes,
+            jobs.len(),
             machine(),
             hookgate::BUILD,
         );
@@ -39,12 +42,20 @@ impl Report {
                 chosen if chosen.is_empty() => "1".to_owned(),
                 chosen => format!("{:.1}", median(chosen)),
             };
+            let bare = match *producer {
+                Producer::Ours { batch, .. } => Some(Producer::Bare { batch }),
+                _ => None,
+            };
             let (redis, producing) = (|cost: &Cost| cost.redis, |cost: &Cost| cost.producer);
             writeln!(
                 text,
-                "| {} | {batch} | {} | {:.2} | {} | {:.2} |",
+                "| {} | {batch} | {} | {} | {:.2} | {} | {:.2} |",
                 name(*producer),
                 spread(costs, redis),
+                bare.map_or_else(String::new, |bare| format!(
+                    "{:.2}",
+                    self.ratio(costs, bare, redis)
+                )),
                 self.ratio(costs, QUEUE_ADD, redis),
                 spread(costs, producing),
                 self.ratio(costs, OFFICIAL_ADD, producing),
@@ -68,6 +79,7 @@ fn name(producer: Producer) -> String {
             let events = if events { "" } else { ", `events = false`" };
             format!("Hookgate, {batch} a batch{events}")
         }
+        Producer::Bare { batch } => format!("bare commands, {batch} a write"),
         Producer::Node(how) => format!("Node {}", name_of_call(how, "Queue.add", "Queue.addBulk")),
         Producer::Official(how) => {
             format!("`bullmq-official` {}", name_of_call(how, "add", "add_bulk"))

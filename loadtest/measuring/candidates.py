@@ -13,6 +13,8 @@ from .webhooks import SECRET, WEBHOOK_PATH
 
 PEERS = LOADTEST / "peers"
 PROGRAMS = ROOT / "target/release"
+OPTIMIZED_HOOKGATE = ROOT / "target/optimized/hookgate"
+OPTIMIZED_FLOOR = ROOT / "target/optimized-floor/floor"
 
 IDLE_SECONDS = 0.5
 
@@ -28,7 +30,7 @@ class Surroundings:
     mongodb_uri: str = None
     settings: dict = field(default_factory=dict)
     """Hookgate's, by section, beyond what it needs to find its surroundings."""
-    program: object = ROOT / "target/optimized/hookgate"
+    program: object = OPTIMIZED_HOOKGATE
     """Hookgate's."""
 
 
@@ -39,6 +41,8 @@ class Candidate:
     command: Callable
     """Of port and surroundings: the command line, and its environment."""
     enqueues: bool = True
+    parses: bool = True
+    """Otherwise its jobs hold the body as it came."""
 
     def start(self, surroundings):
         return Server(self, surroundings)
@@ -52,6 +56,7 @@ class Server(Process):
         command, environment = candidate.command(self.port, surroundings)
         super().__init__(candidate.name, command, surroundings.directory, environment)
         self.enqueues = candidate.enqueues
+        self.parses = candidate.parses
 
     def url(self):
         return f"http://127.0.0.1:{self.port}{WEBHOOK_PATH}"
@@ -129,10 +134,17 @@ def _peer(*command):
     return start
 
 
+def floor_with_redis(program, name="floor-redis", title="the floor with Redis"):
+    return Candidate(name, title, _peer(program, "redis"), parses=False)
+
+
 FLOOR = Candidate("floor", "bare hyper (the floor)", _peer(PROGRAMS / "floor"), enqueues=False)
+FLOOR_WITH_REDIS = floor_with_redis(PROGRAMS / "floor")
+EQUAL_FLOOR = floor_with_redis(OPTIMIZED_FLOOR, "floor-redis-optimized", "the floor with Redis, profile-guided")
 HOOKGATE = Candidate("hookgate", "Hookgate", hookgate)
 AXUM = Candidate("axum-bullmq", "axum + bullmq-official", _peer(PROGRAMS / "axum-bullmq"))
 FASTIFY = Candidate("fastify", "Fastify + BullMQ", _peer("node", PEERS / "node/fastify.mjs"))
 EXPRESS = Candidate("express", "Express + MongoDB + BullMQ", _peer("node", PEERS / "node/express.mjs"))
 
-ALL = [FLOOR, HOOKGATE, AXUM, FASTIFY, EXPRESS]
+FLOORS = [FLOOR, FLOOR_WITH_REDIS, EQUAL_FLOOR]
+ALL = [*FLOORS, HOOKGATE, AXUM, FASTIFY, EXPRESS]

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from . import ROOT, TOOLS
-from .processes import TICKS_PER_SECOND
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def load_average():

@@ -8,9 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
 class Failed(Exception):
     """Something that makes going on senseless; told without a traceback."""
 
@@ -97,7 +94,7 @@ class Process:
 
     def cpu_seconds(self):
         """CPU time of it and its children so far."""
-        return sum(stat.cpu_seconds for stat in self._tree())
+        return sum(_cpu_seconds(stat.pid) for stat in self._tree())
 
     def peak_memory(self):
         """Bytes at the most so far; of several processes the sum, in which what they share counts each time."""
@@ -129,8 +126,6 @@ class _Stat:
         fields = text.rpartition(")")[2].split()
         self.pid = pid
         self.parent = int(fields[1])
-        user, system = int(fields[11]), int(fields[12])
-        self.cpu_seconds = (user + system) / TICKS_PER_SECOND
 
 
 def _all_stats():
@@ -139,6 +134,13 @@ def _all_stats():
             yield _Stat(int(name), Path(f"/proc/{name}/stat").read_text())
         except (FileNotFoundError, ProcessLookupError):
             pass  # has ended since it was listed
+
+
+def _cpu_seconds(pid):
+    """Of all threads of a process, also those that have ended, in nanoseconds: what the kernel sums up in
+    /proc/PID/task/TID/schedstat, read by the clock of the process (clock_getcpuclockid). /proc/PID/stat counts ticks of
+    10 ms."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _memory(pid, field):

@@ -25,8 +25,12 @@ class Redis(Process):
         return f"redis://127.0.0.1:{port or self.port}/0"
 
     def flush(self):
+        # Ids go on, because the floor with Redis has reserved some.
+        last_id = self.call("GET", f"{QUEUE}:id")
         # At once and not in the background, which would go on at the cost of what comes next.
         self.call("FLUSHALL", "SYNC")
+        if last_id is not None:
+            self.call("SET", f"{QUEUE}:id", last_id)
 
     def jobs(self):
         return self.call("LLEN", f"{QUEUE}:wait")

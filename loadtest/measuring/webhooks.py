@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import random
 import subprocess
 import time
 
@@ -63,6 +64,53 @@ def body(webhook_id, size=BODY_BYTES):
     empty = json.dumps(members, separators=(",", ":"))
     members["lead"]["note"] = "x" * (size - len(empty))
     return json.dumps(members, separators=(",", ":"))
+
+
+# Sizes in bytes, and how many of twenty bodies have them: messages and forms, payments, invoices, orders and pushes,
+# pull requests. The sizes are those of public examples of providers. No provider publishes shares: these are estimates.
+MIX = {512: 6, 2048: 6, 4096: 4, 8192: 3, 25600: 1}
+
+
+def mixed_bodies(webhook_id):
+    """Bodies as providers send them, in an order that is the same in every run."""
+    chance = random.Random(20)
+    bodies = [realistic_body(webhook_id, size, chance) for size, count in MIX.items() for _ in range(count)]
+    chance.shuffle(bodies)
+    return bodies
+
+
+def realistic_body(webhook_id, size, chance):
+    """An envelope and an object with records, as many as fit, so that there are names, numbers and nesting to parse."""
+    subject = {"id": _hex(chance), "status": "open", "total": 129.9, "owner": None, "description": "", "items": []}
+    event = {"webhookId": webhook_id, "event": "order.updated", "created": 1767225600, "test": False, "object": subject}
+
+    def missing():
+        return size - len(json.dumps(event, separators=(",", ":")))
+
+    while missing() > 0:
+        subject["items"].append(_record(chance))
+    subject["items"].pop()
+    subject["description"] = "".join(chance.choices("abcdefgh ijklmnop qrstuvw ", k=missing()))
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _record(chance):
+    serial = chance.randrange(10**9)
+    return {
+        "id": serial,
+        "key": _hex(chance),
+        "name": f"Item {serial % 1000}",
+        "price": {"amount": serial % 100_000, "currency": "EUR", "tax_rate": 0.19},
+        "url": f"https://shop.example/api/v1/items/{serial}",
+        "updated_at": "2026-01-01T12:00:00Z",
+        "tags": ["new", "gift"],
+        "discount": None,
+        "shipped": serial % 2 == 0,
+    }
+
+
+def _hex(chance):
+    return f"{chance.getrandbits(96):024x}"
 
 
 class Signer:

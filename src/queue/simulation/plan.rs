@@ -193,7 +193,8 @@ fn steps(rng: &mut Rng, span: u64, timeout: u64) -> Vec<(u64, Step)> {
         }
     };
     add(rng, 3, &|rng| Step::Clock {
-        server: rng.usize(0..2),
+        // The first server is the primary until a failover.
+        server: rng.usize(0..3) / 2,
         milliseconds: rng.i64(10..90_000) * if rng.bool() { 1 } else { -1 },
     });
     add(rng, 2, &|rng| Step::Failover {
@@ -242,7 +243,12 @@ fn requests(rng: &mut Rng, span: u64, limit: Option<Limit>, processes: usize) ->
                 at: begin(rng),
                 process: rng.usize(0..processes),
                 jobs: if key.is_some() { rng.usize(0..4) } else { rng.usize(1..4) },
-                bytes: if is_large { rng.usize(1000..4000) } else { rng.usize(20..200) },
+                bytes: match rng.u32(0..12) {
+                    _ if is_large => rng.usize(1000..4000),
+                    // The job is staged.
+                    0 => rng.usize(8200..9000),
+                    _ => rng.usize(20..200),
+                },
                 key,
                 body: if rng.u32(0..4) == 0 { rng.usize(0..bodies) } else { 0 },
                 leaves_after: (rng.u32(0..8) == 0).then(|| rng.u64(0..400)),

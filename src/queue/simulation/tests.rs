@@ -8,7 +8,7 @@ use model::{Safeguard, Safeguards};
 const SEEDS: u64 = 40_000;
 
 /// Seeds within which every removed safeguard must show.
-const SEEDS_OF_MUTATIONS: u64 = 20_000;
+const SEEDS_OF_MUTATIONS: u64 = 40_000;
 
 /// The safeguards of the script. Those of the calling side cannot be removed from the real code.
 const OF_THE_SCRIPT: [Safeguard; 17] = [

@@ -78,6 +78,9 @@ async fn each_missing_right_of_the_script_is_reported() {
         ("incrby", "bull:workflow-runner:id"),
         ("hset", "bull:workflow-runner:meta"),
         ("del", "bull:workflow-runner:1"),
+        ("renamenx", "hookgate:bull:workflow-runner:producer:check"),
+        ("persist", "bull:workflow-runner:1"),
+        ("unlink", "hookgate:bull:workflow-runner:producer:check"),
         ("lpush", "bull:workflow-runner:wait"),
         ("zadd", "bull:workflow-runner:marker"),
         ("xadd", "bull:workflow-runner:events"),
@@ -104,6 +107,8 @@ async fn each_missing_right_outside_the_script_is_reported() {
     for (right, code, list, expected) in [
         (" +eval", 1, "faults", "EVAL is refused: NOPERM"),
         (" +evalsha", 1, "faults", "may not EVALSHA: jobs are refused"),
+        (" +multi", 1, "faults", "may not MULTI: jobs are refused"),
+        (" +exec", 1, "faults", "may not EXEC: jobs are refused"),
         (" +hmget", 1, "faults", "HMGET is refused: NOPERM"),
         (" +time", 1, "faults", "does not answer: NOPERM"),
         (" +info", 0, "warnings", "INFO is not permitted"),

@@ -146,6 +146,10 @@ end
 -- Usually the record holds only the batch before this one, and all its jobs were added.
 if previous and (refusal or previous ~= format('%d', mark - 1) .. ' ' .. mark .. '=*') then
   local recorded_mark = tonumber(string.match(previous, '^%d+'))
+  if not recorded_mark then
+    if not refusal then call('SET', KEYS[8], previous, 'PX', lifetime) end
+    return redis.error_reply('ERR the record of the producer is unreadable')
+  end
   local known = tonumber(number) <= recorded_mark and 'stale'
   mark = math.max(mark, recorded_mark)
   entries = format('%d', mark)

@@ -7,6 +7,7 @@ use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::redis::connection::{CallError, RedisConnection};
+use crate::queue::redis::reply::{is_denied_to_script, without_script};
 use crate::queue::redis::transport::Command;
 use crate::queue::settings::QueueSettings;
 use arc_swap::ArcSwap;
@@ -331,16 +332,12 @@ impl From<CallError> for ScriptError {
     }
 }
 
-/// The kind of an error reply, by its first word. Redis 6 puts a prefix before an error that was
-/// raised in a script:
-/// `ERR Error running script (call to f_…): @user_script:108: @user_script: 108: -READONLY You …`
+/// The kind of an error reply, by its first word.
 fn refusal_kind(details: &str) -> RedisError {
-    let within =
-        details.starts_with("ERR Error running script").then(|| details.rsplit_once(": -"));
-    let error = within.flatten().map_or(details, |(_, error)| error);
-    if error.contains("The user executing the script can't") {
+    if is_denied_to_script(details) {
         return RedisError::Authentication;
     }
+    let error = without_script(details);
     if let Some((_, fault)) = error.split_once("Protocol error: ") {
         return protocol_error(fault);
     }
@@ -439,6 +436,7 @@ mod tests {
             ),
             (&format!("{redis_6_prefix}READONLY You can't write: so it is"), RedisError::ReadOnly),
             (&format!("{redis_6_prefix}OOM command not allowed"), RedisError::OutOfMemory),
+            ("@user_script: 141: -READONLY You can't write", RedisError::ReadOnly),
             ("ERR Error running script (call to f_5b): @user_script:1: oh", RedisError::Other),
             (
                 "ERR The user executing the script can't run this command or subcommand script: 5b",

@@ -12,9 +12,10 @@ use fred::types::Value;
 /// figures.
 const MIN_STAGED_BYTES: usize = 8 << 10;
 
-/// Lifetime of a staged hash, in milliseconds. It ends one that the script could not remove, for
-/// example because Redis did not have the script in its cache.
-const STAGED_TTL: &str = "60000";
+/// Lifetime of a staged hash, in milliseconds. The transaction that writes it also executes the
+/// script. The lifetime ends one that the script could not remove, for example because Redis did not
+/// have the script in its cache.
+const STAGED_TTL: &str = "5000";
 
 /// Whether the job of this request is staged. Several jobs share their payload, which would cross
 /// the wire for each of them.

@@ -11,12 +11,11 @@ const EXCESS_SCRIPT: &str = include_str!("excess_acl.lua");
 
 /// Commands without which jobs are still accepted, because the script continues without them, and
 /// what their absence breaks.
-const DEGRADING: [(&str, &str); 5] = [
+const DEGRADING: [(&str, &str); 4] = [
     ("ZADD", "idle BullMQ workers are not woken and find jobs seconds later"),
     ("XADD", "no event reports jobs that were added"),
-    ("PEXPIRE", "the reply of a server that is no longer the primary may be trusted"),
     ("DEL", "jobs of a request that gets 503 may remain"),
-    ("UNLINK", "large jobs of a request that gets 503 stay in memory for a minute"),
+    ("UNLINK", "large jobs of a request that gets 503 stay in memory for seconds"),
 ];
 
 /// The permissions that adding jobs needs and this user does not have.

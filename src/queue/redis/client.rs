@@ -3,6 +3,7 @@
 //! twice. Its connection state, limits and timeouts are not used.
 
 use crate::queue::redis::address::host_and_port;
+use crate::queue::redis::reply::is_reply;
 use crate::queue::redis::transport::{
     Command, Connecting, Connector, Driver, Reply, Target, Transport,
 };
@@ -76,18 +77,36 @@ impl Transport for FredTransport {
     }
 }
 
-/// The reply of the last command of a transaction, from the replies to all that was sent. If Redis
-/// has refused a command, EXEC reports only that. Null if these are not the replies to a
-/// transaction.
+/// What Redis writes before the reason if it discards a transaction only at EXEC.
+const DISCARDED: &str = "EXECABORT Transaction discarded because of: ";
+
+/// The reply of the last command of a transaction, from the replies to all that was sent: MULTI, the
+/// commands and EXEC. Null if it is not known.
 fn reply_of_last(mut replies: Vec<Result<Value, Error>>) -> Result<Value, Error> {
-    match replies.pop() {
-        Some(Ok(Value::Array(mut executed))) => Ok(executed.pop().unwrap_or(Value::Null)),
-        Some(Err(error)) if error.details().starts_with("EXECABORT") => {
-            Err(replies.into_iter().find_map(Result::err).unwrap_or(error))
-        }
-        Some(Err(error)) => Err(error),
-        Some(Ok(_)) | None => Ok(Value::Null),
+    let exec = replies.pop().unwrap_or(Ok(Value::Null));
+    if is_refused(replies.first()) {
+        // Redis has executed the commands one by one.
+        return replies.pop().unwrap_or(Ok(Value::Null));
     }
+    match exec {
+        Ok(Value::Array(mut executed)) => Ok(executed.pop().unwrap_or(Value::Null)),
+        Ok(_) => Ok(Value::Null),
+        // EXEC reports only the first error of its commands, which need not be that of the last.
+        Err(error) if error.details().contains("ACLs rules changed") => Ok(Value::Null),
+        Err(error) => match error.details().strip_prefix(DISCARDED) {
+            Some(reason) => Err(Error::new(error.kind().clone(), reason.to_owned())),
+            None if error.details().starts_with("EXECABORT") => {
+                Err(replies.into_iter().find_map(Result::err).unwrap_or(error))
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// Whether Redis has replied with an error, so that the connection is not lost.
+fn is_refused(reply: Option<&Result<Value, Error>>) -> bool {
+    let error = reply.and_then(|reply| reply.as_ref().err());
+    error.is_some_and(|error| is_reply(error.details()))
 }
 
 /// Creates a client that connects once.
@@ -108,4 +127,57 @@ fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
         ..ConnectionConfig::default()
     };
     Builder::from_config(config).set_connection_config(connection).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fred::error::ErrorKind;
+
+    fn refused(details: &'static str) -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::Unknown, details))
+    }
+
+    /// The reply of a transaction to which these are the replies.
+    fn last(replies: Vec<Result<Value, Error>>) -> Result<Value, String> {
+        reply_of_last(replies).map_err(|error| error.details().to_owned())
+    }
+
+    #[test]
+    fn the_reply_of_the_last_command_is_found() {
+        let (ok, queued) = (|| Ok("OK".into()), || Ok(Value::Queued));
+        let executed = || Ok(Value::Array(vec![6.into(), 1.into(), "1 17 *".into()]));
+        let all = vec![ok(), queued(), queued(), queued(), executed()];
+        assert_eq!(last(all), Ok("1 17 *".into()));
+        let of_another = vec![ok(), queued(), queued(), queued(), Ok("1 17 *".into())];
+        assert_eq!(last(of_another), Ok(Value::Null));
+        assert_eq!(last(Vec::new()), Ok(Value::Null));
+    }
+
+    #[test]
+    fn the_reason_of_a_discarded_transaction_is_found() {
+        let (ok, queued) = (|| Ok("OK".into()), || Ok(Value::Queued));
+        let full = || refused("OOM command not allowed");
+        let aborted = || refused("EXECABORT Transaction discarded because of previous errors.");
+        let at_once = vec![ok(), full(), queued(), queued(), aborted()];
+        assert_eq!(last(at_once), Err("OOM command not allowed".to_owned()));
+        let demoted = refused("EXECABORT Transaction discarded because of: READONLY You can't");
+        let at_exec = vec![ok(), queued(), queued(), queued(), demoted];
+        assert_eq!(last(at_exec), Err("READONLY You can't".to_owned()));
+    }
+
+    #[test]
+    fn commands_after_a_refused_multi_are_executed_one_by_one() {
+        let no_multi = || refused("NOPERM this user has no permissions to run the 'multi' command");
+        let without = || refused("ERR EXEC without MULTI");
+        let added = vec![no_multi(), Ok(6.into()), Ok(1.into()), Ok("1 17 *".into()), without()];
+        assert_eq!(last(added), Ok("1 17 *".into()));
+    }
+
+    #[test]
+    fn a_change_of_rights_during_a_transaction_leaves_its_reply_unknown() {
+        let changed = refused("NOPERM ACLs rules changed between the moment the transaction was");
+        let replies = vec![Ok("OK".into()), Ok(Value::Queued), Ok(Value::Queued), changed];
+        assert_eq!(last(replies), Ok(Value::Null));
+    }
 }

@@ -6,6 +6,7 @@
 use crate::process::lifecycle::Condition;
 use crate::queue::redis::handshake::{Handshake, is_ping_refused};
 use crate::queue::redis::reason::reason;
+use crate::queue::redis::reply::is_reply;
 use crate::queue::redis::transport::{Command, Driver, Reply, Target, Transport};
 use crate::queue::settings::QueueSettings;
 use fred::error::{Error, ErrorKind};
@@ -347,12 +348,6 @@ fn classify(error: Error) -> CallError {
 
 fn is_cluster_down(error: &Error) -> bool {
     error.details().starts_with("CLUSTERDOWN")
-}
-
-/// Whether these are the details of an error reply of Redis, which begins with an upper-case word.
-fn is_reply(details: &str) -> bool {
-    let word = details.split(' ').next().unwrap_or_default();
-    word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// The condition of a Redis that does not answer.

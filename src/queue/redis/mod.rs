@@ -11,5 +11,6 @@ pub(in crate::queue) mod reason;
 pub(in crate::queue) mod reconnect;
 pub(in crate::queue) mod replicas;
 pub(in crate::queue) mod server_config;
+pub(in crate::queue) mod reply;
 pub(in crate::queue) mod server_info;
 pub(in crate::queue) mod transport;

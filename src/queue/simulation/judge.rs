@@ -18,6 +18,7 @@ pub(super) fn judge(world: &World) -> Vec<String> {
         // the record which would have refused it.
         may_come_late: ledger.has_lost_withdrawal || (ledger.has_lost_late && world.clocks_vary),
         may_lose_acknowledged: world.plan.wait_replicas == 0,
+        may_lose_withdrawal: world.plan.has_replica(),
     };
     let present = [0, 1].map(|server| world.jobs(server));
     for (server, present) in present.iter().enumerate() {
@@ -39,6 +40,8 @@ struct Judge<'a> {
     faults: Vec<String>,
     may_come_late: bool,
     may_lose_acknowledged: bool,
+    /// Whether there is a failover, after which the new primary may lack the record of a withdrawal.
+    may_lose_withdrawal: bool,
 }
 
 impl Judge<'_> {
@@ -88,6 +91,15 @@ impl Judge<'_> {
                 if matched != sending.jobs {
                     self.fault(format!("request {id} was answered {matched} jobs"));
                 }
+                self.acknowledged(id);
+            }
+            // A server without the record of a withdrawal has added the batch, which is then sent
+            // alone and repeats itself.
+            Answer::Repeated { matched }
+                if self.may_lose_withdrawal
+                    && self.is_known(id, present)
+                    && matched == sending.jobs =>
+            {
                 self.acknowledged(id);
             }
             Answer::Repeated { matched } => {

@@ -51,6 +51,19 @@ async fn a_refused_batch_is_added_by_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn an_unreadable_record_is_kept_and_its_batch_refused() {
+    let redis = Redis::start().await;
+    for record in ["x", "x 1=*"] {
+        let () = redis.query(cmd("SET").arg(&["producer", record])).await;
+        for _ in 0..2 {
+            call(&redis, 1, 0).await.expect_err("the record has no mark");
+        }
+        let kept: String = redis.query(&command("GET producer")).await;
+        assert_eq!((&*kept, hashes(&redis).await), (record, 0));
+    }
+}
+
+#[tokio::test]
 async fn jobs_are_added_although_events_and_marker_are_unusable() {
     let redis = Redis::start().await;
     for key in ["q:events", "q:marker"] {

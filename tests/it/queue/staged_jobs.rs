@@ -71,6 +71,36 @@ async fn a_full_redis_keeps_nothing() {
     app.redis.queue().assert_empty().await;
 }
 
+/// Whatever the user of Redis may not use, no part of a job remains, and no job expires.
+#[tokio::test]
+async fn a_missing_right_leaves_no_part_of_a_job() {
+    for right in ["multi", "exec", "hset", "pexpire", "renamenx", "persist", "unlink", "evalsha"] {
+        let redis = Redis::start().await;
+        let address = redis.allow("secret", "~* &* +@all").await;
+        let app = App::build().redis(redis).redis_address(&address).start().await;
+        let _ = app.redis.allow("secret", &format!("~* &* +@all -{right}")).await;
+        let reply = app.post(body(20_000)).send().await;
+        // Without MULTI, the commands are executed one by one.
+        let is_added = ["multi", "unlink"].contains(&right);
+        if is_added {
+            assert_eq!(reply.matched(), 1, "{right}");
+        } else {
+            reply.assert_not_enqueued("none");
+        }
+        let jobs = app.redis.queue().waiting_ids().await;
+        assert_eq!(jobs.len(), usize::from(is_added), "{right}");
+        for job in jobs {
+            let key = app.redis.queue().key(&job);
+            assert_eq!(time_to_live(&app.redis, &key).await, -1, "{right}");
+        }
+        for key in staged(&app.redis).await {
+            assert!(time_to_live(&app.redis, &key).await != -1, "{right}: {key} stays");
+        }
+        let _ = app.redis.allow("secret", "~* &* +@all").await;
+        assert_eq!(app.post(body(20_000)).send().await.matched(), 1, "{right}");
+    }
+}
+
 /// The script is not in the cache of Redis any more, so that only the staged hash is written by the
 /// first transaction.
 #[tokio::test]

@@ -17,6 +17,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a connection for jobs may be lost before that counts. If Redis is reachable, a new one is
+/// open by then, and requests have waited for it.
+const RECONNECT_TIME: Duration = Duration::from_millis(250);
+
 /// Logs the rights of this user that adding jobs does not need. Returns whether Redis has replied.
 async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> bool {
     let query = MissingPermissions::query_excess(connection, settings);
@@ -40,11 +44,7 @@ pub async fn run_health_check(
 ) {
     let reconnect = ConnectionHandle::start(&settings, &supervisor);
     // The first report waits until the connections for jobs are open or have had time to open.
-    let latest = Instant::now() + settings.reply_timeout();
-    let reconnects = health.connections().clone();
-    for each in reconnects {
-        let _ = each.connection(latest).await;
-    }
+    wait_for_connections(&health, settings.reply_timeout()).await;
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_logged_excess = false;
@@ -58,8 +58,18 @@ pub async fn run_health_check(
             }
             None => no_answer(&reconnect.cause()),
         };
+        wait_for_connections(&health, RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());
         report(&reporter, condition, &reconnect.server());
+    }
+}
+
+/// Waits until all connections for jobs are open, or until this time is over.
+async fn wait_for_connections(health: &RedisHealth, time: Duration) {
+    let latest = Instant::now() + time;
+    let reconnects = health.connections().clone();
+    for each in reconnects {
+        let _ = each.connection(latest).await;
     }
 }
 

@@ -105,7 +105,7 @@ fn packages() -> Vec<Value> {
 
 fn metadata() -> Value {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked"]);
+    cargo.args(["metadata", "--format-version", "1", "--locked"]);
     let output = cargo.current_dir(ROOT).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")

@@ -97,6 +97,7 @@ pub mod redis;
 pub mod refusals;
 pub mod resp;
 pub mod scratch;
+pub mod seeds;
 pub mod sentinel;
 pub mod size;
 pub mod slow;

@@ -17,8 +17,8 @@ use futures_util::FutureExt;
 use model::Safeguards;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use testkit::seeds;
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -200,36 +200,24 @@ pub(super) struct Search {
     pub(super) seeds: u64,
 }
 
-/// Runs these seeds on two threads, until one fails.
+/// Runs these seeds until one fails.
 pub(super) fn search(seeds: std::ops::Range<u64>, safeguards: Safeguards) -> Search {
-    let next = AtomicU64::new(seeds.start);
-    let has_failed = AtomicBool::new(false);
-    let found = Mutex::new(Search { failed: None, reached: vec![0; Kind::ALL.len()], seeds: 0 });
-    let work = || {
-        let bench = Bench::new();
-        let mut reached = vec![0; Kind::ALL.len()];
-        let mut count = 0;
-        while !has_failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                break;
-            }
-            let outcome = bench.run(seed, safeguards, false);
-            count += 1;
-            reached.iter_mut().zip(&outcome.reached).for_each(|(sum, each)| *sum += each);
-            if !outcome.faults.is_empty() {
-                has_failed.store(true, Ordering::Relaxed);
-                let traced = bench.run(seed, safeguards, true);
-                found.lock().failed.get_or_insert((seed, traced));
-            }
-        }
-        let mut found = found.lock();
-        found.reached.iter_mut().zip(reached).for_each(|(sum, each)| *sum += each);
-        found.seeds += count;
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(work);
-        work();
+    let begin = || (Bench::new(), vec![0; Kind::ALL.len()], 0);
+    let (failing, states) = seeds::search(seeds, begin, |(bench, reached, count), seed| {
+        let outcome = bench.run(seed, safeguards, false);
+        *count += 1;
+        add(reached, &outcome.reached);
+        !outcome.faults.is_empty()
     });
-    found.into_inner()
+    let failed = failing.map(|seed| (seed, Bench::new().run(seed, safeguards, true)));
+    let mut search = Search { failed, reached: vec![0; Kind::ALL.len()], seeds: 0 };
+    for (_, reached, count) in states {
+        add(&mut search.reached, &reached);
+        search.seeds += count;
+    }
+    search
+}
+
+fn add(sums: &mut [u64], counts: &[u64]) {
+    sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
 }

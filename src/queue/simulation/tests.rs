@@ -3,6 +3,7 @@
 use crate::queue::simulation::run::{Bench, Outcome, search};
 use crate::queue::simulation::trace::Kind;
 use model::{Safeguard, Safeguards};
+use testkit::size;
 
 /// Seeds of the short form.
 const SEEDS: u64 = 40_000;
@@ -32,11 +33,6 @@ const OF_THE_SCRIPT: [Safeguard; 16] = [
     Safeguard::Fingerprint,
 ];
 
-#[expect(clippy::disallowed_methods, reason = "tests take their size from the environment")]
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
-}
-
 /// The trace of a run, what was broken, and how to repeat it.
 fn report(seed: u64, outcome: &Outcome) -> String {
     format!(
@@ -49,13 +45,13 @@ fn report(seed: u64, outcome: &Outcome) -> String {
 #[test]
 #[expect(clippy::print_stdout, reason = "figures of a long run, and the trace of one seed")]
 fn no_seed_breaks_a_promise_and_every_kind_of_event_is_reached() {
-    if let Some(seed) = from_environment("SIMULATION_SEED") {
+    if let Some(seed) = size::given("SIMULATION_SEED") {
         let outcome = Bench::new().run(seed, Safeguards::ALL, true);
         println!("{}", outcome.trace.join("\n"));
         assert!(outcome.faults.is_empty(), "{}", report(seed, &outcome));
         return;
     }
-    let seeds = from_environment("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let seeds = size::from_environment("SIMULATION_SEEDS", SEEDS);
     let search = search(0..seeds, Safeguards::ALL);
     println!("{} seeds", search.seeds);
     let counts = || Kind::ALL.iter().zip(&search.reached);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -42,7 +43,7 @@ fn no_crate_is_banned() {
 
 #[test]
 fn every_dependency_is_used() {
-    let metadata = metadata();
+    let metadata = &*METADATA;
     let members = metadata["workspace_members"].as_array().expect("a list");
     let packages = metadata["packages"].as_array().expect("a list");
     for node in metadata["resolve"]["nodes"].as_array().expect("a list") {
@@ -99,17 +100,18 @@ fn strings(table: &toml::Table, path: &[&str]) -> BTreeSet<String> {
 }
 
 fn packages() -> Vec<Value> {
-    let packages = metadata().get("packages").and_then(Value::as_array).cloned();
+    let packages = METADATA.get("packages").and_then(Value::as_array).cloned();
     packages.filter(|packages| packages.len() > 100).expect("all crates")
 }
 
-fn metadata() -> Value {
+/// What cargo knows of all crates. It takes seconds, so all tests share it.
+static METADATA: LazyLock<Value> = LazyLock::new(|| {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--locked"]);
     let output = cargo.current_dir(ROOT).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
-}
+});
 
 fn has_word(source: &str, name: &str) -> bool {
     source.split(|each: char| !each.is_alphanumeric() && each != '_').any(|word| word == name)

@@ -5,8 +5,7 @@ use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::schedule::{Outcome, run};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use testkit::{seeds, size};
 
 /// The seeds of the short form.
 const SEEDS: u64 = 1000;
@@ -14,44 +13,23 @@ const SEEDS: u64 = 1000;
 /// Mutations that none of these seeds finds are missed.
 const SEEDS_OF_MUTATION: u64 = 2000;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var_os(name).map(|value| value.to_str().unwrap().parse().unwrap())
-}
-
 fn metrics() -> Arc<Metrics> {
     Metrics::new("", "").unwrap()
 }
 
-/// Runs seeds on all cores until one violates a promise. Returns the seed, and the lookups.
+/// Runs seeds until one violates a promise. Returns the seed, and the lookups.
 fn search(seeds: Range<u64>, mutation: Option<Mutation>) -> (Option<u64>, [u64; 3]) {
-    let next = AtomicU64::new(seeds.start);
-    let violating = AtomicU64::new(u64::MAX);
-    let worker = || {
-        let metrics = metrics();
-        let mut sums = [0; 3];
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || violating.load(Ordering::Relaxed) < u64::MAX {
-                return sums;
-            }
-            let Outcome { violation, counts, .. } = run(seed, mutation, &metrics, false);
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-            if violation.is_some() {
-                violating.fetch_min(seed, Ordering::Relaxed);
-            }
-        }
-    };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let mut sums = [0; 3];
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
-        for worker in workers {
-            let of_worker = worker.join().unwrap();
-            sums.iter_mut().zip(of_worker).for_each(|(sum, count)| *sum += count);
-        }
+    let begin = || (metrics(), [0; 3]);
+    let (violating, states) = seeds::search(seeds, begin, |(metrics, sums), seed| {
+        let Outcome { violation, counts, .. } = run(seed, mutation, metrics, false);
+        *sums = add(*sums, counts);
+        violation.is_some()
     });
-    let violating = violating.into_inner();
-    ((violating < u64::MAX).then_some(violating), sums)
+    (violating, states.into_iter().fold([0; 3], |sums, (_, counts)| add(sums, counts)))
+}
+
+fn add(sums: [u64; 3], counts: [u64; 3]) -> [u64; 3] {
+    std::array::from_fn(|kind| sums[kind] + counts[kind])
 }
 
 /// Runs a seed again and describes it.
@@ -63,11 +41,11 @@ fn describe(seed: u64) -> String {
 #[test]
 #[expect(clippy::print_stdout, reason = "a run is described on request")]
 fn every_look_up_shows_the_collection_at_a_recent_moment() {
-    if let Some(seed) = number("FOLLOWING_SEED") {
+    if let Some(seed) = size::given("FOLLOWING_SEED") {
         println!("{}", describe(seed));
     }
-    let first = number("FOLLOWING_SEED").unwrap_or(0);
-    let count = number("FOLLOWING_SEEDS").unwrap_or(SEEDS);
+    let first = size::from_environment("FOLLOWING_SEED", 0);
+    let count = size::from_environment("FOLLOWING_SEEDS", SEEDS);
     let begun = tokio::time::Instant::now();
     let (violating, [hits, misses, stale]) = search(first..first + count, None);
     println!("{count} seeds in {:?}: {hits} hits, {misses} misses, {stale} stale", begun.elapsed());

@@ -38,13 +38,13 @@ impl Currency {
     }
 
     /// Records that the published state is that of a moment.
-    pub fn set(&self, as_of: u64) {
-        self.set_as_of(as_of);
+    pub fn mark_current(&self, as_of: u64) {
+        self.set_age_origin(as_of);
         self.is_inconsistent.store(false, Ordering::Release);
     }
 
     /// Records the moment of the published state, without a statement about its consistency.
-    pub fn set_as_of(&self, as_of: u64) {
+    pub fn set_age_origin(&self, as_of: u64) {
         self.as_of.store(as_of.saturating_add(1), Ordering::Release);
     }
 }

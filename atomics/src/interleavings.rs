@@ -154,7 +154,7 @@ impl Index {
 fn a_key_that_always_exists_is_never_denied() {
     model(|| {
         let index = Arc::new(Index::default());
-        index.currency.set(0);
+        index.currency.mark_current(0);
         let reader = {
             let index = Arc::clone(&index);
             thread::spawn(move || [index.lookup(), index.lookup()])
@@ -162,9 +162,9 @@ fn a_key_that_always_exists_is_never_denied() {
         // A load, and then the change that the stream reports after it.
         index.currency.mark_inconsistent();
         index.shard.0.store(Index::INCONSISTENT, Ordering::Release);
-        index.currency.set_as_of(1);
+        index.currency.set_age_origin(1);
         index.shard.0.store(2, Ordering::Release);
-        index.currency.set(2);
+        index.currency.mark_current(2);
         assert!(!reader.join().unwrap().contains(&Some(false)));
     });
 }

@@ -7,8 +7,8 @@ use hookgate::metrics::Metrics;
 use hookgate::mirror::Mirror;
 use hookgate::mirror::mongo::{Mongo, MongoSettings, follow};
 use hookgate::process::lifecycle::Readiness;
-use hookgate::settings::Settings;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::settings::SettingsReader;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -65,12 +65,12 @@ fn following(
         workflows.database.uri(),
         workflows.database.name()
     );
-    let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
+    let mut settings = SettingsReader::new(file.parse().unwrap(), std::iter::empty());
     let mongo = Mongo::new(MongoSettings::read(&mut settings.section("mongodb")));
     let triggers = TriggersSettings::read(&mut settings.section("triggers"));
     let metrics = Metrics::new("bench", "bench").unwrap();
     let mirror = Mirror::new(
-        WorkflowsView::new(&triggers, index, Arc::clone(&metrics)),
+        WorkflowCollection::new(&triggers, index, Arc::clone(&metrics)),
         Arc::clone(index.freshness()),
         metrics,
         Readiness::default().part("workflows"),

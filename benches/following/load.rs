@@ -7,9 +7,9 @@ use crate::new_runtime;
 use bson::{Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use hookgate::metrics::Metrics;
-use hookgate::mirror::View;
-use hookgate::settings::Settings;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::mirror::MirroredCollection;
+use hookgate::settings::SettingsReader;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use mongodb::action::Aggregate;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
@@ -93,11 +93,12 @@ async fn with_own_client(workflows: &Workflows) -> Collection<Document> {
 
 /// The cursor of Hookgate's loads.
 fn projected(collection: &Collection<Document>) -> Aggregate<'_> {
-    let triggers = TriggersSettings::read(&mut Settings::default().section("triggers"));
+    let triggers = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
     let index = TriggerIndex::new(Duration::from_secs(30));
-    let view = WorkflowsView::new(&triggers, &index, Metrics::new("bench", "bench").unwrap());
+    let workflows =
+        WorkflowCollection::new(&triggers, &index, Metrics::new("bench", "bench").unwrap());
     collection
-        .aggregate([doc! { "$project": view.projection() }])
+        .aggregate([doc! { "$project": workflows.projection() }])
         .batch_size(BATCH)
         .read_concern(ReadConcern::majority())
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))

@@ -5,9 +5,9 @@ use crate::triggers::{NODE_IDS, organization, record, webhook, workflow};
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 use hookgate::ids::{OrganizationId, WebhookId, WorkflowId};
 use hookgate::metrics::Metrics;
-use hookgate::mirror::Tables;
-use hookgate::settings::Settings;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::mirror::CollectionIndexes;
+use hookgate::settings::SettingsReader;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use std::hash::Hash;
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const CHUNK: u64 = 10_000;
 
 pub struct Index {
     pub readers: TriggerIndex,
-    pub tables: Tables<WorkflowsView>,
+    pub indexes: CollectionIndexes<WorkflowCollection>,
     pub triggers: u64,
 }
 
@@ -25,20 +25,21 @@ impl Index {
     pub fn empty() -> Self {
         let readers = TriggerIndex::new(Duration::from_secs(30));
         readers.freshness().mark_current(tokio::time::Instant::now());
-        let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
-        let view = WorkflowsView::new(&settings, &readers, Metrics::new("", "").unwrap());
-        Self { readers, tables: Tables::new(view), triggers: 0 }
+        let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+        let collection =
+            WorkflowCollection::new(&settings, &readers, Metrics::new("", "").unwrap());
+        Self { readers, indexes: CollectionIndexes::new(collection), triggers: 0 }
     }
 
     /// Replaces everything by workflows `0..triggers`; returns the CPU time without that of
     /// creating the records.
     pub fn load(&mut self, triggers: u64) -> Duration {
-        let tables = &mut self.tables;
-        let mut load = tables.begin_load();
+        let indexes = &mut self.indexes;
+        let mut load = indexes.begin_load();
         let mut time = Duration::ZERO;
         for chunk in 0..triggers.div_ceil(CHUNK) {
             let of_chunk = chunk * CHUNK..triggers.min((chunk + 1) * CHUNK);
-            let records: Vec<_> = of_chunk.map(|n| record(tables.view(), n, 0)).collect();
+            let records: Vec<_> = of_chunk.map(|n| record(indexes.collection(), n, 0)).collect();
             time += own_time_of(|| {
                 for (document, record) in records {
                     load.upsert(&document, record);
@@ -46,20 +47,20 @@ impl Index {
             });
         }
         self.triggers = triggers;
-        time + own_time_of(|| tables.finish_load(load))
+        time + own_time_of(|| indexes.finish_load(load))
     }
 }
 
 /// Moves workflows to other webhooks in one batch; returns the CPU time without that of creating
 /// the records.
 pub fn change(
-    tables: &mut Tables<WorkflowsView>,
+    indexes: &mut CollectionIndexes<WorkflowCollection>,
     workflows: impl Iterator<Item = u64>,
     version: u64,
 ) -> Duration {
-    let records = workflows.map(|n| record(tables.view(), n, version));
+    let records = workflows.map(|n| record(indexes.collection(), n, version));
     let records = records.map(|(document, record)| (document, Some(record))).collect();
-    own_time_of(|| tables.apply(records))
+    own_time_of(|| indexes.apply(records))
 }
 
 /// Reads what a request needs; returns the number of workflows.

@@ -4,7 +4,7 @@ use crate::contenders::Index;
 use crate::meter::own_time_of;
 use crate::triggers::{document_at, webhook};
 use bson::RawDocumentBuf;
-use hookgate::mirror::View;
+use hookgate::mirror::MirroredCollection;
 use hookgate::mirror::document::DocumentKey;
 use std::slice::from_ref;
 use std::time::Duration;
@@ -32,11 +32,11 @@ pub fn many_workflows(index: &mut Index) -> [f64; 2] {
 
 fn apply(index: &mut Index, documents: &[RawDocumentBuf], is_put: bool) -> Duration {
     let records = documents.iter().map(|document| {
-        let record = is_put.then(|| index.tables.view().read(document).unwrap());
+        let record = is_put.then(|| index.indexes.collection().read(document).unwrap());
         (DocumentKey::from_document(document).unwrap(), record)
     });
     let records = records.collect();
-    own_time_of(|| index.tables.apply(records))
+    own_time_of(|| index.indexes.apply(records))
 }
 
 fn milliseconds(time: Duration) -> f64 {

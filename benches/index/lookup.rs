@@ -4,8 +4,8 @@ use crate::contenders::{Index, Plain, change, look_up};
 use crate::meter::{median, own_time_of};
 use crate::triggers::{mixed, organization, webhook};
 use hookgate::ids::{OrganizationId, WebhookId};
-use hookgate::mirror::Tables;
-use hookgate::triggers::{TriggerIndex, WorkflowsView};
+use hookgate::mirror::CollectionIndexes;
+use hookgate::triggers::{TriggerIndex, WorkflowCollection};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread;
 use std::time::Duration;
@@ -48,14 +48,14 @@ pub enum Pace {
 /// Medians over rounds in which the index and the map look up the same keys, apart and in a row,
 /// and the number of changes a second.
 pub fn measure(index: &mut Index, plain: &Plain, case: Case, rounds: u64) -> ([Cost; 2], f64) {
-    let Index { readers, tables, triggers } = index;
+    let Index { readers, indexes, triggers } = index;
     let (triggers, is_over) = (*triggers, &AtomicBool::new(false));
     let contest = &Contest { index: readers, plain, triggers, is_hit: case.is_hit, rounds };
     let (costs, changes) = thread::scope(|scope| {
         let reader = |thread| move || contest.run(thread);
         let threads = READERS.map(|thread| scope.spawn(reader(thread)));
         let writer = scope.spawn(move || {
-            if case.is_changing { keep_changing(tables, triggers, is_over) } else { 0.0 }
+            if case.is_changing { keep_changing(indexes, triggers, is_over) } else { 0.0 }
         });
         let costs = threads.into_iter().flat_map(|thread| thread.join().unwrap());
         let costs: Vec<[Cost; 2]> = costs.collect();
@@ -141,13 +141,17 @@ fn time_of(names: &[Names], pace: Pace, expected: usize, look_up: impl Fn(&Names
 }
 
 /// Applies changes at an even pace; returns the number of changes a second.
-fn keep_changing(tables: &mut Tables<WorkflowsView>, triggers: u64, is_over: &AtomicBool) -> f64 {
+fn keep_changing(
+    indexes: &mut CollectionIndexes<WorkflowCollection>,
+    triggers: u64,
+    is_over: &AtomicBool,
+) -> f64 {
     let start = Instant::now();
     let mut batches = 0;
     while !is_over.load(Ordering::Relaxed) {
         let first = batches * BATCH;
         let changing = (first..first + BATCH).map(|n| n * CHANGING % triggers);
-        change(tables, changing, 1 + batches % 1000);
+        change(indexes, changing, 1 + batches % 1000);
         batches += 1;
         let due = start + BETWEEN * u32::try_from(batches).unwrap();
         thread::park_timeout(due.saturating_duration_since(Instant::now()));

@@ -88,7 +88,7 @@ fn changes(index: &mut Index) {
         let mut round = |_| {
             let workflows = (next..next + batch).map(|n| triggers::mixed(n) % index.triggers);
             next += batch;
-            change(&mut index.tables, workflows, next).as_secs_f64() * 1e6 / batch as f64
+            change(&mut index.indexes, workflows, next).as_secs_f64() * 1e6 / batch as f64
         };
         println!("| {batch} | {:.1} |", median((0..rounds).map(&mut round).collect()));
     }

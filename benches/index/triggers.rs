@@ -3,9 +3,9 @@
 use bson::oid::ObjectId;
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 use hookgate::ids::{OrganizationId, WebhookId, WorkflowId};
-use hookgate::mirror::View;
+use hookgate::mirror::MirroredCollection;
 use hookgate::mirror::document::DocumentKey;
-use hookgate::triggers::{WorkflowRecord, WorkflowsView};
+use hookgate::triggers::{WorkflowCollection, WorkflowRecord};
 
 /// Bytes of a trigger's strings: organization, webhook, workflow and nodes.
 pub const TEXT_BYTES: usize = 24 + 27 + 24 + NODE_IDS.len();
@@ -37,9 +37,13 @@ pub fn workflow(n: u64) -> WorkflowId {
     WorkflowId::new(&digits(Kind::Workflow, n).to_hex()).unwrap()
 }
 
-pub fn record(view: &WorkflowsView, n: u64, version: u64) -> (DocumentKey, WorkflowRecord) {
+pub fn record(
+    collection: &WorkflowCollection,
+    n: u64,
+    version: u64,
+) -> (DocumentKey, WorkflowRecord) {
     let document = document(n, version);
-    (DocumentKey::from_document(&document).unwrap(), view.read(&document).unwrap())
+    (DocumentKey::from_document(&document).unwrap(), collection.read(&document).unwrap())
 }
 
 fn document(n: u64, version: u64) -> RawDocumentBuf {

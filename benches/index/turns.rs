@@ -6,8 +6,8 @@ use hookgate::metrics::{LoadReason, Metrics};
 use hookgate::mirror::Mirror;
 use hookgate::mirror::document::DocumentKey;
 use hookgate::process::lifecycle::Readiness;
-use hookgate::settings::Settings;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::settings::SettingsReader;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,10 +34,10 @@ pub fn print() {
     });
 }
 
-fn empty(index: &TriggerIndex) -> Mirror<WorkflowsView> {
-    let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
+fn empty(index: &TriggerIndex) -> Mirror<WorkflowCollection> {
+    let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
     let metrics = Metrics::new("", "").unwrap();
-    let view = WorkflowsView::new(&settings, index, Arc::clone(&metrics));
+    let view = WorkflowCollection::new(&settings, index, Arc::clone(&metrics));
     let reporter = Readiness::default().part("workflows");
     Mirror::new(view, Arc::clone(index.freshness()), metrics, reporter)
 }

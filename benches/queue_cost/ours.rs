@@ -9,7 +9,7 @@ use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
     EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
 };
-use hookgate::settings::Settings;
+use hookgate::settings::SettingsReader;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::{Jobs, share_out};
@@ -53,7 +53,7 @@ impl Ours {
             "[queue]\nredis = \"{url}\"\nevents = {events}\nenqueue_timeout = \"60s\"\n\
              [queue.batch]\nmax_jobs = {batch}\nmax_bytes = \"{MOST_BATCH_BYTES}B\"\n"
         );
-        let mut settings = Settings::new(file.parse().unwrap(), std::iter::empty());
+        let mut settings = SettingsReader::new(file.parse().unwrap(), std::iter::empty());
         let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
         let queue = Arc::new(QueueSettings::read(&mut settings.section("queue"), idempotency));
         let limits = AdmissionSettings::read(&mut settings.section("limits"));

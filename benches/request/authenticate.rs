@@ -3,11 +3,11 @@
 use crate::settings;
 use bson::rawdoc;
 use criterion::{BatchSize, Criterion, Throughput};
-use hookgate::auth::{AuthSettings, Authenticator, Callers, UsersSettings, UsersView};
+use hookgate::auth::{AuthSettings, Authenticator, Callers, UserCollection, UsersSettings};
 use hookgate::ids::RequestId;
 use hookgate::metrics::Metrics;
 use hookgate::mirror::document::DocumentKey;
-use hookgate::mirror::{Tables, View};
+use hookgate::mirror::{CollectionIndexes, MirroredCollection};
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +64,11 @@ fn authenticator(keys: &KeyRing, algorithm: Algorithm) -> Authenticator {
     let users = UsersSettings::read(&mut settings.section("users"));
     assert_eq!(settings.into_faults(), []);
     let callers = Arc::new(Callers::new(Duration::from_secs(30)));
-    let view = UsersView::new(users, &callers, Metrics::new("", "").unwrap());
+    let collection = UserCollection::new(users, &callers, Metrics::new("", "").unwrap());
     let user = rawdoc! { "_id": "user_a", "organizationId": "org_a", "apiKey": "key_a" };
-    let record = view.read(&user).unwrap();
-    Tables::new(view).apply(vec![(DocumentKey::from_document(&user).unwrap(), Some(record))]);
+    let record = collection.read(&user).unwrap();
+    CollectionIndexes::new(collection)
+        .apply(vec![(DocumentKey::from_document(&user).unwrap(), Some(record))]);
     callers.freshness().mark_current(tokio::time::Instant::now());
     Authenticator::new(auth, callers)
 }

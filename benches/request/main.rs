@@ -18,7 +18,7 @@ mod parse;
 mod triggers;
 
 use criterion::{criterion_group, criterion_main};
-use hookgate::settings::Settings;
+use hookgate::settings::SettingsReader;
 use mimalloc::MiMalloc;
 
 /// The allocator of the program.
@@ -31,6 +31,6 @@ const SIZES: [usize; 4] = [150, 4 << 10, 64 << 10, 1 << 20];
 criterion_group!(steps, authenticate::measure, parse::measure, matching::measure, encode::measure);
 criterion_main!(steps);
 
-fn settings(toml: &str) -> Settings {
-    Settings::new(toml.parse().unwrap(), std::iter::empty())
+fn settings(toml: &str) -> SettingsReader {
+    SettingsReader::new(toml.parse().unwrap(), std::iter::empty())
 }

@@ -4,8 +4,8 @@ use crate::settings;
 use crate::triggers::{organization, record, webhook};
 use criterion::Criterion;
 use hookgate::metrics::Metrics;
-use hookgate::mirror::Tables;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::mirror::CollectionIndexes;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use std::time::Duration;
 
 const TRIGGERS: u64 = 100_000;
@@ -13,14 +13,14 @@ const TRIGGERS: u64 = 100_000;
 pub fn measure(criterion: &mut Criterion) {
     let index = TriggerIndex::new(Duration::from_secs(24 * 60 * 60));
     let triggers = TriggersSettings::read(&mut settings("").section("triggers"));
-    let view = WorkflowsView::new(&triggers, &index, Metrics::new("", "").unwrap());
-    let mut tables = Tables::new(view);
-    let mut load = tables.begin_load();
+    let collection = WorkflowCollection::new(&triggers, &index, Metrics::new("", "").unwrap());
+    let mut indexes = CollectionIndexes::new(collection);
+    let mut load = indexes.begin_load();
     for n in 0..TRIGGERS {
-        let (document, record) = record(tables.view(), n, 0);
+        let (document, record) = record(indexes.collection(), n, 0);
         load.upsert(&document, record);
     }
-    tables.finish_load(load);
+    indexes.finish_load(load);
     index.freshness().mark_current(tokio::time::Instant::now());
 
     let mut group = criterion.benchmark_group("match");

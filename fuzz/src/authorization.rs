@@ -2,7 +2,7 @@
 
 use hookgate::auth::{AuthError, AuthSettings, Authenticator, Callers};
 use hookgate::ids::RequestId;
-use hookgate::settings::Settings;
+use hookgate::settings::SettingsReader;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const CONFIGURATION: &str = r#"
 /// is.
 static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
     let table = toml::from_str(CONFIGURATION).expect("TOML");
-    let mut settings = Settings::new(table, std::iter::empty());
+    let mut settings = SettingsReader::new(table, std::iter::empty());
     let auth = AuthSettings::read(&mut settings.section("auth"));
     assert_eq!(settings.into_faults(), []);
     Authenticator::new(auth, Arc::new(Callers::new(Duration::from_secs(1))))

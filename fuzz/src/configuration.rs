@@ -1,7 +1,7 @@
 //! The configuration: a file, and the environment.
 
 use hookgate::config::Config;
-use hookgate::settings::Settings;
+use hookgate::settings::SettingsReader;
 use toml::{Table, Value};
 
 /// A string that is in every secret and must not be in any fault.
@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) {
             *value = secret;
         }
     }
-    if let Err(faults) = Config::read(Settings::new(file, environment.into_iter())) {
+    if let Err(faults) = Config::read(SettingsReader::new(file, environment.into_iter())) {
         assert!(!faults.is_empty());
         for fault in faults {
             assert!(!fault.to_string().contains(SECRET), "a fault contains a secret: {fault}");

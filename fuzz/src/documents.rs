@@ -1,19 +1,19 @@
 //! Documents of workflows and users, as BSON.
 
 use bson::RawDocument;
-use hookgate::auth::{Callers, UsersSettings, UsersView};
+use hookgate::auth::{Callers, UserCollection, UsersSettings};
 use hookgate::metrics::Metrics;
 use hookgate::mirror::document::{DocumentKey, IdString};
-use hookgate::mirror::{Tables, View};
-use hookgate::settings::Settings;
-use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowsView};
+use hookgate::mirror::{CollectionIndexes, MirroredCollection};
+use hookgate::settings::SettingsReader;
+use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 struct Views {
-    users: Tables<UsersView>,
-    workflows: Tables<WorkflowsView>,
+    users: CollectionIndexes<UserCollection>,
+    workflows: CollectionIndexes<WorkflowCollection>,
 }
 
 thread_local! {
@@ -21,15 +21,15 @@ thread_local! {
 }
 
 fn views() -> Views {
-    let mut settings = Settings::default();
+    let mut settings = SettingsReader::default();
     let users = UsersSettings::read(&mut settings.section("users"));
     let triggers = TriggersSettings::read(&mut settings.section("triggers"));
     let metrics = Metrics::new("", "").expect("metrics");
     let callers = Arc::new(Callers::new(Duration::from_secs(1)));
     let index = TriggerIndex::new(Duration::from_secs(1));
     Views {
-        users: Tables::new(UsersView::new(users, &callers, Arc::clone(&metrics))),
-        workflows: Tables::new(WorkflowsView::new(&triggers, &index, metrics)),
+        users: CollectionIndexes::new(UserCollection::new(users, &callers, Arc::clone(&metrics))),
+        workflows: CollectionIndexes::new(WorkflowCollection::new(&triggers, &index, metrics)),
     }
 }
 
@@ -46,11 +46,15 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Adds the record of a document to the tables and removes it again.
-fn apply<V: View>(tables: &mut Tables<V>, document: &RawDocument, key: Option<&DocumentKey>) {
-    if let Ok(record) = tables.view().read(document) {
+/// Adds the record of a document to the indexes and removes it again.
+fn apply<V: MirroredCollection>(
+    indexes: &mut CollectionIndexes<V>,
+    document: &RawDocument,
+    key: Option<&DocumentKey>,
+) {
+    if let Ok(record) = indexes.collection().read(document) {
         let key = key.expect("a document that was read has an _id");
-        tables.apply(vec![(key.clone(), Some(record))]);
-        tables.apply(vec![(key.clone(), None)]);
+        indexes.apply(vec![(key.clone(), Some(record))]);
+        indexes.apply(vec![(key.clone(), None)]);
     }
 }

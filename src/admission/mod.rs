@@ -197,10 +197,11 @@ mod permits;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
 
     fn limits(in_flight_requests: usize, in_flight_bytes: usize) -> AdmissionSettings {
-        let mut settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
+        let mut settings =
+            AdmissionSettings::read(&mut SettingsReader::default().section("limits"));
         settings.in_flight_requests = in_flight_requests;
         settings.in_flight_bytes = in_flight_bytes;
         settings

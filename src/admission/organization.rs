@@ -304,10 +304,10 @@ fn over_rate(limit: Limit, rate: Rate, retry_after: Duration) -> OverLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
 
     fn organizations(toml: &str) -> Organizations {
-        let mut settings = Settings::new(toml.parse().unwrap(), std::iter::empty());
+        let mut settings = SettingsReader::new(toml.parse().unwrap(), std::iter::empty());
         let read = OrganizationSettings::read(&mut settings.section("limits.organization"));
         assert_eq!(settings.into_faults(), []);
         let in_flight = Amount { requests: 10, bytes: 1000 };

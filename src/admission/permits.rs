@@ -1,7 +1,7 @@
 //! Random histories of permits: nothing is ever lost, negative or left over, whatever ends when.
 
 use super::*;
-use crate::settings::Settings;
+use crate::settings::SettingsReader;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ fn limits(requests: usize, bytes: usize, dry_run: bool) -> AdmissionSettings {
     let toml = format!(
         "[limits.organization]\nin_flight_share = 0.5\njobs_per_second = 1\ndry_run = {dry_run}"
     );
-    let mut settings = Settings::new(toml.parse().unwrap(), std::iter::empty());
+    let mut settings = SettingsReader::new(toml.parse().unwrap(), std::iter::empty());
     let mut limits = AdmissionSettings::read(&mut settings.section("limits"));
     (limits.in_flight_requests, limits.in_flight_bytes) = (requests, bytes);
     limits

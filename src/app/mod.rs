@@ -7,7 +7,7 @@ use crate::admin;
 use crate::admin::{Admin, MetricsPage};
 use crate::admission::Admission;
 use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
-use crate::auth::{Authenticator, Callers, UsersView};
+use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::reload::Reload;
 use crate::config::{Config, unreadable};
@@ -30,7 +30,7 @@ use crate::process::supervisor::Supervisor;
 use crate::queue;
 use crate::queue::{Queue, RedisHealth};
 use crate::settings::Fault;
-use crate::triggers::{DocumentSource, TriggerIndex, WorkflowsView};
+use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,13 +254,13 @@ impl App {
         let triggers = &self.config.triggers;
         let metrics = || Arc::clone(&self.metrics);
         let workflows = Mirror::new(
-            WorkflowsView::new(triggers, &self.triggers, metrics()),
+            WorkflowCollection::new(triggers, &self.triggers, metrics()),
             Arc::clone(self.triggers.freshness()),
             metrics(),
             self.readiness.part("workflows"),
         );
         let users = Mirror::new(
-            UsersView::new(self.config.users.clone(), &self.callers, metrics()),
+            UserCollection::new(self.config.users.clone(), &self.callers, metrics()),
             Arc::clone(self.callers.freshness()),
             metrics(),
             self.readiness.part("users"),
@@ -281,8 +281,8 @@ impl App {
     /// Restores the snapshot on disk, if there is one, and then starts to follow MongoDB.
     fn follow_mongo(
         &self,
-        mut workflows: Mirror<WorkflowsView>,
-        mut users: Mirror<UsersView>,
+        mut workflows: Mirror<WorkflowCollection>,
+        mut users: Mirror<UserCollection>,
         supervisor: Supervisor,
     ) -> impl Future<Output = ()> + use<> {
         let collections =
@@ -322,7 +322,12 @@ impl App {
         Some(Contents {
             file,
             source: SourceId::from_parts(&names.collect::<Vec<_>>()),
-            tables: self.triggers.tables().into_iter().chain(self.callers.tables()).collect(),
+            indexes: self
+                .triggers
+                .saved_indexes()
+                .into_iter()
+                .chain(self.callers.saved_indexes())
+                .collect(),
         })
     }
 

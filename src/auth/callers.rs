@@ -6,7 +6,7 @@ use crate::mirror::document::IdString;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::{Posting, Postings};
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
-use crate::mirror::snapshot::Table;
+use crate::mirror::snapshot::SavedIndex;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,9 +73,9 @@ impl Callers {
         &self.freshness
     }
 
-    /// The tables of a snapshot. They have only the digests of API keys.
-    pub fn tables(&self) -> [Table; 2] {
-        [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| Table {
+    /// The indexes of a snapshot. They have only the digests of API keys.
+    pub fn saved_indexes(&self) -> [SavedIndex; 2] {
+        [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| SavedIndex {
             name,
             map: Arc::clone(map),
             is_readable: |posting| StoredUser::read(posting).is_some(),

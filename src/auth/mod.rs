@@ -12,11 +12,11 @@ mod users;
 pub use crate::auth::callers::Callers;
 pub use crate::auth::jwt::{JwtSettings, mint};
 pub use crate::auth::refusal::AuthError;
-pub use crate::auth::users::{UserRecord, UsersSettings, UsersView};
+pub use crate::auth::users::{UserCollection, UserRecord, UsersSettings};
 
 use crate::auth::callers::UserLookup;
 use crate::auth::jwt::{Claims, Token};
-use crate::auth::refusal::AuthRefusal;
+use crate::auth::refusal::CredentialRefusal;
 use crate::auth::token_cache::Tokens;
 use crate::ids::{OrganizationId, RequestId, UserId};
 use crate::metrics::Metrics;
@@ -84,14 +84,14 @@ impl Authenticator {
         request: &RequestId,
     ) -> Result<Caller, AuthError> {
         let caller = single_header(authorization).and_then(|header| self.caller(header));
-        caller.map_err(|AuthRefusal { error, reason }| {
+        caller.map_err(|CredentialRefusal { error, reason }| {
             tracing::debug!(request_id = request.as_str(), reason, "credential refused: {error}");
             error
         })
     }
 
-    fn caller(&self, header: &[u8]) -> Result<Caller, AuthRefusal> {
-        let refusal = AuthRefusal::missing("Authorization has no bearer credential");
+    fn caller(&self, header: &[u8]) -> Result<Caller, CredentialRefusal> {
+        let refusal = CredentialRefusal::missing("Authorization has no bearer credential");
         let credential = bearer(header).ok_or(refusal)?;
         // A cached credential is a token, so it is not parsed again to find that out.
         if let Some(claims) = self.tokens.cached(credential) {
@@ -103,8 +103,9 @@ impl Authenticator {
         }
     }
 
-    fn by_claims(&self, claims: Claims) -> Result<Caller, AuthRefusal> {
-        const SWITCHED_OFF: AuthRefusal = AuthRefusal::token("its user is switched off");
+    fn by_claims(&self, claims: Claims) -> Result<Caller, CredentialRefusal> {
+        const SWITCHED_OFF: CredentialRefusal =
+            CredentialRefusal::token("its user is switched off");
         let Claims { organization, user, has_upper_case_hex } = claims;
         let claimed = match organization {
             // A claimed organization is trusted, so only the state of the user is looked up.
@@ -128,25 +129,25 @@ impl Authenticator {
                 Ok(Caller { organization, user })
             }
             (UserLookup::NotFound, None) => {
-                Err(AuthRefusal::token("it has no organization, and its user is unknown"))
+                Err(CredentialRefusal::token("it has no organization, and its user is unknown"))
             }
-            (UserLookup::StaleIndex, None) => Err(AuthRefusal::unavailable()),
+            (UserLookup::StaleIndex, None) => Err(CredentialRefusal::unavailable()),
         }
     }
 
-    fn by_api_key(&self, key: &str) -> Result<Caller, AuthRefusal> {
+    fn by_api_key(&self, key: &str) -> Result<Caller, CredentialRefusal> {
         if !self.api_keys_enabled {
-            return Err(AuthRefusal::api_key(
+            return Err(CredentialRefusal::api_key(
                 "it is not a token, and auth.api_key.enabled is false",
             ));
         }
         match self.callers.api_key(key) {
             UserLookup::Active { organization, user } => Ok(Caller { organization, user }),
-            UserLookup::Disabled => Err(AuthRefusal::api_key("its user is switched off")),
-            UserLookup::NotFound => Err(AuthRefusal::api_key(
+            UserLookup::Disabled => Err(CredentialRefusal::api_key("its user is switched off")),
+            UserLookup::NotFound => Err(CredentialRefusal::api_key(
                 "it is not a token and not the key of users of exactly one organization",
             )),
-            UserLookup::StaleIndex => Err(AuthRefusal::unavailable()),
+            UserLookup::StaleIndex => Err(CredentialRefusal::unavailable()),
         }
     }
 
@@ -167,12 +168,14 @@ impl Authenticator {
 
 /// Returns the only header value. Two credentials are rejected, because a proxy may have verified
 /// the other one.
-fn single_header<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a [u8], AuthRefusal> {
+fn single_header<'a>(
+    values: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<&'a [u8], CredentialRefusal> {
     let mut values = values.into_iter();
-    let first = values.next().ok_or(AuthRefusal::missing("there is no Authorization"))?;
+    let first = values.next().ok_or(CredentialRefusal::missing("there is no Authorization"))?;
     match values.next() {
         None => Ok(first),
-        Some(_) => Err(AuthRefusal::missing("there is more than one Authorization")),
+        Some(_) => Err(CredentialRefusal::missing("there is more than one Authorization")),
     }
 }
 

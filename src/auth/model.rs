@@ -4,14 +4,14 @@
 //! documents are frequent.
 
 use crate::auth::callers::{Callers, UserLookup};
-use crate::auth::users::{UsersSettings, UsersView};
+use crate::auth::users::{UserCollection, UsersSettings};
 use crate::ids::{OrganizationId, UserId};
 use crate::metrics::Metrics;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::index::sharded::ShardLayout;
 use crate::mirror::steps::{Step, gauge, steps};
-use crate::mirror::{Tables, View};
-use crate::settings::Settings;
+use crate::mirror::{CollectionIndexes, MirroredCollection};
+use crate::settings::SettingsReader;
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
 use proptest::collection::vec;
@@ -47,8 +47,8 @@ proptest! {
         let staleness = std::time::Duration::from_secs(30);
         let callers = Arc::new(Callers::with_layout(staleness, ShardLayout::COLLIDING));
         callers.freshness().mark_current(Instant::now());
-        let settings = UsersSettings::read(&mut Settings::default().section("users"));
-        let mut users = Tables::new(UsersView::new(settings, &callers, Arc::clone(&metrics)));
+        let settings = UsersSettings::read(&mut SettingsReader::default().section("users"));
+        let mut users = CollectionIndexes::new(UserCollection::new(settings, &callers, Arc::clone(&metrics)));
         let mut model = CallersModel::default();
         for step in steps {
             match &step {
@@ -70,11 +70,11 @@ proptest! {
     }
 }
 
-fn change(users: &mut Tables<UsersView>, changes: &BTreeMap<u8, Option<User>>) {
+fn change(users: &mut CollectionIndexes<UserCollection>, changes: &BTreeMap<u8, Option<User>>) {
     let records = changes.iter().map(|(document, user)| match user {
         Some(user) => {
             let document = to_bson(*document, user);
-            let record = users.view().read(&document).unwrap();
+            let record = users.collection().read(&document).unwrap();
             (DocumentKey::from_document(&document).unwrap(), Some(record))
         }
         None => (DocumentKey::from_document(&rawdoc! { "_id": id(*document) }).unwrap(), None),
@@ -83,11 +83,11 @@ fn change(users: &mut Tables<UsersView>, changes: &BTreeMap<u8, Option<User>>) {
     users.apply(records);
 }
 
-fn reload(users: &mut Tables<UsersView>, documents: &[(u8, User)]) {
+fn reload(users: &mut CollectionIndexes<UserCollection>, documents: &[(u8, User)]) {
     let mut load = users.begin_load();
     for (document, user) in documents {
         let document = to_bson(*document, user);
-        let record = users.view().read(&document).unwrap();
+        let record = users.collection().read(&document).unwrap();
         load.upsert(&DocumentKey::from_document(&document).unwrap(), record);
     }
     users.finish_load(load);

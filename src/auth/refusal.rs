@@ -20,12 +20,12 @@ pub enum AuthError {
 /// Why a credential is refused: the error for the caller, and the reason for the debug log. The
 /// reason contains no part of the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AuthRefusal {
+pub(super) struct CredentialRefusal {
     pub(super) error: AuthError,
     pub(super) reason: &'static str,
 }
 
-impl AuthRefusal {
+impl CredentialRefusal {
     pub(super) const fn token(reason: &'static str) -> Self {
         Self { error: AuthError::InvalidToken, reason }
     }

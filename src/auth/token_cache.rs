@@ -1,7 +1,7 @@
 //! Caches verified tokens, so that a signature is verified once and not for every request.
 
 use crate::auth::jwt::{Claims, JwtSettings, Token, Verified, Verifier};
-use crate::auth::refusal::AuthRefusal;
+use crate::auth::refusal::CredentialRefusal;
 use crate::process::unix_time;
 use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
@@ -89,7 +89,7 @@ impl Tokens {
         &self,
         credential: &str,
         token: &Token<'_>,
-    ) -> Result<Claims, AuthRefusal> {
+    ) -> Result<Claims, CredentialRefusal> {
         let current = self.current.load();
         let verified = current.verifier.verify(token, now())?;
         current.verified.insert(credential.into(), verified.clone());

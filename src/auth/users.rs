@@ -5,7 +5,7 @@ use crate::auth::callers::{
 };
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
-use crate::mirror::View;
+use crate::mirror::MirroredCollection;
 use crate::mirror::document::{DocumentKey, IdString, Malformed, field, identifier, is_active};
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
@@ -71,7 +71,7 @@ const MAX_NAMED: usize = 10;
 
 /// Files users by their ids, and by the digests of their API keys.
 #[derive(Debug)]
-pub struct UsersView {
+pub struct UserCollection {
     settings: UsersSettings,
     callers: Arc<Callers>,
     /// Keys that users of several organizations have. Such a key is refused.
@@ -82,7 +82,7 @@ pub struct UsersView {
     metrics: Arc<Metrics>,
 }
 
-impl UsersView {
+impl UserCollection {
     pub fn new(settings: UsersSettings, callers: &Arc<Callers>, metrics: Arc<Metrics>) -> Self {
         Self {
             settings,
@@ -172,9 +172,9 @@ pub struct UserRecord {
     skipped: SkippedParts,
 }
 
-impl View for UsersView {
+impl MirroredCollection for UserCollection {
     const COLLECTION: Collection = Collection::Users;
-    const TABLES: [&'static str; 2] = [USERS, OWNERS];
+    const INDEX_NAMES: [&'static str; 2] = [USERS, OWNERS];
 
     type Record = UserRecord;
     type Extras = ();
@@ -287,33 +287,33 @@ fn from_hex(string: &str) -> Option<KeyDigest> {
 mod tests {
     use super::*;
     use crate::auth::callers::UserLookup;
-    use crate::mirror::Tables;
-    use crate::settings::Settings;
+    use crate::mirror::CollectionIndexes;
+    use crate::settings::SettingsReader;
     use bson::rawdoc;
 
     /// Looks up the owner of `key` among users `(id, organization, is active)` that all have it.
     /// They are loaded together or applied one by one.
     fn owner(users: &[(&str, &str, bool)], is_load: bool) -> UserLookup {
         let callers = Arc::new(Callers::new(Duration::from_secs(30)));
-        let settings = UsersSettings::read(&mut Settings::default().section("users"));
-        let view = UsersView::new(settings, &callers, Metrics::new("v", "c").unwrap());
-        let mut tables = Tables::new(view);
-        let mut load = tables.begin_load();
+        let settings = UsersSettings::read(&mut SettingsReader::default().section("users"));
+        let collection = UserCollection::new(settings, &callers, Metrics::new("v", "c").unwrap());
+        let mut indexes = CollectionIndexes::new(collection);
+        let mut load = indexes.begin_load();
         for (id, organization, enabled) in users {
             let document = rawdoc! { "_id": *id, "organizationId": *organization, "enabled": *enabled, "apiKey": "key" };
-            let record = tables.view().read(&document).unwrap();
+            let record = indexes.collection().read(&document).unwrap();
             let key = DocumentKey::from_document(&document).unwrap();
             if is_load {
                 load.upsert(&key, record);
             } else {
-                tables.apply(vec![(key, Some(record))]);
+                indexes.apply(vec![(key, Some(record))]);
             }
         }
         if is_load {
-            tables.finish_load(load);
+            indexes.finish_load(load);
         }
         let organizations: HashSet<&str> = users.iter().map(|user| user.1).collect();
-        assert_eq!(tables.view().conflicts.len(), usize::from(organizations.len() > 1));
+        assert_eq!(indexes.collection().conflicts.len(), usize::from(organizations.len() > 1));
         callers.api_key("key")
     }
 

@@ -1,7 +1,7 @@
 //! `hookgate check`: reports the faults of a configuration, and the state of the servers that it
 //! names.
 
-use crate::auth::{Callers, UsersView};
+use crate::auth::{Callers, UserCollection};
 use crate::config::Config;
 use crate::config::memory_budget::MemoryBudget;
 use crate::logging::printable::printable;
@@ -11,7 +11,7 @@ use crate::mirror::mongo::Mongo;
 use crate::process::findings::Findings;
 use crate::queue;
 use crate::settings::Fault;
-use crate::triggers::{DocumentSource, TriggerIndex, WorkflowsView};
+use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -83,9 +83,9 @@ async fn check_documents(config: &Config) -> Findings {
     let metrics = Metrics::new("check", "check").expect("the buckets are constants");
     let staleness = config.triggers.max_staleness;
     let index = TriggerIndex::new(staleness);
-    let workflows = WorkflowsView::new(&config.triggers, &index, Arc::clone(&metrics));
+    let workflows = WorkflowCollection::new(&config.triggers, &index, Arc::clone(&metrics));
     let callers = Arc::new(Callers::new(staleness));
-    let users = UsersView::new(config.users.clone(), &callers, metrics);
+    let users = UserCollection::new(config.users.clone(), &callers, metrics);
     match config.triggers.source {
         DocumentSource::File => file::survey(&config.triggers.file, workflows, users),
         DocumentSource::MongoDb => {

@@ -12,7 +12,7 @@ use crate::ingress::ServerSettings;
 use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
 use crate::queue::{IdempotencySettings, QueueSettings};
-use crate::settings::{Fault, RawValues, Settings, line};
+use crate::settings::{Fault, RawValues, SettingsReader, line};
 use crate::triggers::TriggersSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -52,12 +52,12 @@ impl Config {
     /// file may have been edited after the service started; the environment has not changed. Faults
     /// are ignored, because the service itself reports them.
     pub fn admin_of_environment() -> AdminSettings {
-        let mut settings = Settings::of_process("").unwrap_or_default();
+        let mut settings = SettingsReader::of_process("").unwrap_or_default();
         AdminSettings::read(&mut settings.section("admin"))
     }
 
     /// Reads the configuration from any settings.
-    pub fn read(mut settings: Settings) -> Result<Self, Vec<Fault>> {
+    pub fn read(mut settings: SettingsReader) -> Result<Self, Vec<Fault>> {
         let mut config = Self::read_sections(&mut settings);
         if config.admission.in_flight_bytes < config.server.body.max_body {
             let message = "is less than server.max_body; the largest body would never fit";
@@ -91,13 +91,13 @@ impl Config {
     }
 
     /// Reads every section of an empty configuration.
-    fn defaults() -> Settings {
-        let mut settings = Settings::default();
+    fn defaults() -> SettingsReader {
+        let mut settings = SettingsReader::default();
         Self::read_sections(&mut settings);
         settings
     }
 
-    fn read_sections(settings: &mut Settings) -> Self {
+    fn read_sections(settings: &mut SettingsReader) -> Self {
         let idempotency = IdempotencySettings::read(&mut settings.section("idempotency"));
         Self {
             server: ServerSettings::read(&mut settings.section("server")),
@@ -140,7 +140,7 @@ impl ConfigFile {
     /// Parses the file, and reads the environment of the process.
     pub fn load(self) -> Result<Config, Vec<Fault>> {
         let Self { path, stamp, contents } = self;
-        let settings = Settings::of_process(&contents).map_err(|error| {
+        let settings = SettingsReader::of_process(&contents).map_err(|error| {
             let line = error.span().map_or(1, |span| line(contents.as_bytes(), span.start));
             fault(&path, format!("is not TOML: {}", error.message()), Some(line))
         })?;

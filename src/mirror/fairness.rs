@@ -8,7 +8,7 @@ use crate::process::lifecycle::Readiness;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// A view that publishes a load only after another task of the thread has run.
+/// A collection that publishes a load only after another task of the thread has run.
 struct SlowView(Receiver<()>);
 
 /// The extras of a load, whose drop ends only after another task of the thread has run.
@@ -26,9 +26,9 @@ impl Drop for SlowExtras {
     }
 }
 
-impl View for SlowView {
+impl MirroredCollection for SlowView {
     const COLLECTION: Collection = Collection::Workflows;
-    const TABLES: [&'static str; 2] = ["first", "second"];
+    const INDEX_NAMES: [&'static str; 2] = ["first", "second"];
 
     type Record = ();
     type Extras = SlowExtras;
@@ -62,7 +62,7 @@ impl View for SlowView {
     fn on_publish(&mut self, _: &[Writer; 2]) {}
 }
 
-/// A mirror with a slow view, and what the other task sends when it runs.
+/// A mirror with a slow collection, and what the other task sends when it runs.
 fn slow_mirror() -> (Mirror<SlowView>, Sender<()>) {
     let (sender, receiver) = channel();
     let metrics = Metrics::new("0", "0").unwrap();
@@ -89,7 +89,7 @@ async fn other_tasks_run_while_a_load_is_dropped() {
     let (mirror, _) = slow_mirror();
     let (sender, receiver) = channel();
     let mut load = mirror.begin_load();
-    load.tables.extras = SlowExtras(Some(receiver));
+    load.indexes.extras = SlowExtras(Some(receiver));
     with_another_task(sender, Mirror::drop_load(load)).await;
 }
 

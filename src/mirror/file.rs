@@ -6,7 +6,7 @@ use crate::metrics::{Collection, LoadReason};
 use crate::mirror::background::background;
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::survey::CollectionSurvey;
-use crate::mirror::{Mirror, READ_AT_ONCE, View};
+use crate::mirror::{Mirror, MirroredCollection, READ_AT_ONCE};
 use crate::process::findings::Findings;
 use crate::process::lifecycle::Condition;
 use anyhow::Context;
@@ -17,14 +17,14 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// Keeps a mirror equal to a file: `{"workflows": [...], "users": [...]}`. Never returns.
-pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
+pub async fn follow<C: MirroredCollection>(path: PathBuf, mut mirror: Mirror<C>) {
     let mut file = WatchedFile::new(path);
     let mut reason = LoadReason::Start;
     loop {
         match refresh(&mut file, &mut mirror, reason).await {
             Ok(()) => {
                 reason = LoadReason::FileChanged;
-                mirror.current_as_of(Instant::now());
+                mirror.mark_current(Instant::now());
                 mirror.report(Condition::Ready);
             }
             Err(error) => {
@@ -40,15 +40,15 @@ pub async fn follow<V: View>(path: PathBuf, mut mirror: Mirror<V>) {
     }
 }
 
-async fn refresh<V: View>(
+async fn refresh<C: MirroredCollection>(
     file: &mut WatchedFile,
-    mirror: &mut Mirror<V>,
+    mirror: &mut Mirror<C>,
     reason: LoadReason,
 ) -> anyhow::Result<()> {
     let path = file.path().display().to_string();
     let read = file.read_if_changed().await.with_context(|| format!("cannot read {path}"))?;
     let Some(json) = read else { return Ok(()) };
-    let documents = background(move || documents(&json, Mirror::<V>::NAME)).await;
+    let documents = background(move || documents(&json, Mirror::<C>::NAME)).await;
     let documents = documents.with_context(|| format!("cannot use {path}"))?.unwrap_or_default();
     let mut load = mirror.begin_load();
     for (index, (key, document)) in documents.into_iter().enumerate() {
@@ -65,7 +65,11 @@ async fn refresh<V: View>(
 }
 
 /// Reads the file once, for `hookgate check`.
-pub fn survey<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings {
+pub fn survey<W: MirroredCollection, U: MirroredCollection>(
+    path: &Path,
+    workflows: W,
+    users: U,
+) -> Findings {
     let mut findings = Findings::default();
     findings.fact("file", path.display().to_string());
     let json = text_file::read(path).context("cannot be read");
@@ -79,10 +83,14 @@ pub fn survey<W: View, U: View>(path: &Path, workflows: W, users: U) -> Findings
     findings
 }
 
-fn survey_collection<V: View>(json: &[u8], view: V, findings: &mut Findings) -> anyhow::Result<()> {
-    let name = V::COLLECTION.as_str();
+fn survey_collection<C: MirroredCollection>(
+    json: &[u8],
+    collection: C,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let name = C::COLLECTION.as_str();
     let documents = documents(json, name)?;
-    let mut survey = CollectionSurvey::new(view);
+    let mut survey = CollectionSurvey::new(collection);
     for (key, document) in documents.iter().flatten() {
         survey.visit(key, document.as_deref().map_err(Clone::clone));
     }

@@ -66,12 +66,12 @@ impl Freshness {
 
     /// Records that the published state is that of the source at this moment.
     pub fn mark_current(&self, as_of: Instant) {
-        self.currency.set(self.milliseconds(as_of));
+        self.currency.mark_current(self.milliseconds(as_of));
     }
 
     /// Records the moment of the published state, without a statement about its consistency.
     pub(in crate::mirror) fn set_age_origin(&self, as_of: Instant) {
-        self.currency.set_as_of(self.milliseconds(as_of));
+        self.currency.set_age_origin(self.milliseconds(as_of));
     }
 
     fn milliseconds(&self, moment: Instant) -> u64 {

@@ -1,9 +1,9 @@
 //! Collections kept in memory: loaded whole, then followed change by change.
 //!
 //! A [`Mirror`] is kept equal to its source, which is MongoDB ([`mongo`]) or a file ([`mod@file`]).
-//! Its [`View`] turns each document into a *record* and a record into entries. Its [`Tables`] keep
-//! the entries in two [`index::sharded`] maps. A reader finds the postings of a key before or after
-//! a change, never in between.
+//! Its [`MirroredCollection`] turns each document into a *record* and a record into entries. Its
+//! [`CollectionIndexes`] keep the entries in two [`index::sharded`] maps. A reader finds the
+//! postings of a key before or after a change, never in between.
 
 mod background;
 pub mod document;
@@ -17,20 +17,20 @@ mod survey;
 pub mod snapshot;
 #[cfg(test)]
 pub mod steps;
-pub mod tables;
-pub mod view;
+pub mod collection_indexes;
+pub mod collection;
 
+pub use crate::mirror::collection::MirroredCollection;
+pub use crate::mirror::collection_indexes::CollectionIndexes;
 pub use crate::mirror::freshness::{Freshness, StaleIndex};
-pub use crate::mirror::tables::Tables;
-pub use crate::mirror::view::View;
 
 use crate::metrics::{ChangeKind, LoadReason, Metrics};
 use crate::mirror::background::background;
+use crate::mirror::collection_indexes::{CollectionLoad, DocumentChanges};
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::notices::Notices;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::Snapshot;
-use crate::mirror::tables::{DocumentChanges, TablesLoad};
 use crate::process::lifecycle::{Condition, Reporter};
 use bson::{Document, RawDocument};
 use parking_lot::{Mutex, MutexGuard};
@@ -42,48 +42,48 @@ use tokio::time::Instant;
 /// tasks requests the next batch. Reading this many takes about a millisecond.
 const READ_AT_ONCE: usize = 256;
 
-/// The writer's side of a mirrored collection. Readers use the indexes of its view.
+/// The writer's side of a mirrored collection. Readers use the indexes of its collection.
 #[derive(Debug)]
-pub struct Mirror<V: View> {
+pub struct Mirror<C: MirroredCollection> {
     /// The lock is never contended: only the task that follows, or the thread that publishes a load
     /// for it, takes it.
-    tables: Arc<Mutex<Tables<V>>>,
+    indexes: Arc<Mutex<CollectionIndexes<C>>>,
     notices: Notices,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
 }
 
-impl<V: View> Mirror<V> {
-    const NAME: &str = V::COLLECTION.as_str();
+impl<C: MirroredCollection> Mirror<C> {
+    const NAME: &str = C::COLLECTION.as_str();
 
     pub fn new(
-        view: V,
+        collection: C,
         freshness: Arc<Freshness>,
         metrics: Arc<Metrics>,
         reporter: Reporter,
     ) -> Self {
         reporter.set(Condition::NotReady("not loaded yet".to_owned()));
-        let tables = Arc::new(Mutex::new(Tables::new(view)));
-        Self { tables, notices: Notices::new(Self::NAME), freshness, metrics, reporter }
+        let indexes = Arc::new(Mutex::new(CollectionIndexes::new(collection)));
+        Self { indexes, notices: Notices::new(Self::NAME), freshness, metrics, reporter }
     }
 
     /// Publishes a snapshot. It is served until the first load.
     pub async fn restore(&mut self, snapshot: Arc<Snapshot>) {
-        let (tables, taken_at) = (Arc::clone(&self.tables), snapshot.taken_at);
-        background(move || tables.lock().restore(&snapshot)).await;
+        let (indexes, taken_at) = (Arc::clone(&self.indexes), snapshot.taken_at);
+        background(move || indexes.lock().restore(&snapshot)).await;
         self.freshness.set_snapshot(taken_at);
         let at = humantime::format_rfc3339_seconds(taken_at);
         self.report(Condition::Degraded(vec![format!("served from a snapshot of {at}")]));
     }
 
     /// Adds a document to a load.
-    pub fn load(&mut self, load: &mut Load<V>, key: &DocumentKey, document: &RawDocument) {
+    pub fn load(&mut self, load: &mut Load<C>, key: &DocumentKey, document: &RawDocument) {
         load.documents += 1;
         match self.record_of(key, document) {
             Some(record) => {
                 load.malformed.remove(key);
-                load.tables.upsert(key, record);
+                load.indexes.upsert(key, record);
             }
             None => {
                 load.malformed.insert(key.clone());
@@ -92,60 +92,60 @@ impl<V: View> Mirror<V> {
     }
 
     /// Begins a load. What is published does not change until [`Self::finish_load`].
-    pub fn begin_load(&self) -> Load<V> {
-        Load { tables: self.tables().begin_load(), documents: 0, malformed: HashSet::new() }
+    pub fn begin_load(&self) -> Load<C> {
+        Load { indexes: self.indexes().begin_load(), documents: 0, malformed: HashSet::new() }
     }
 
     /// Publishes a load in place of everything that was there, on another thread. It takes about a
     /// second for a million documents.
-    pub async fn finish_load(&self, load: Load<V>, reason: LoadReason) {
-        let (tables, documents) = (Arc::clone(&self.tables), load.documents);
+    pub async fn finish_load(&self, load: Load<C>, reason: LoadReason) {
+        let (indexes, documents) = (Arc::clone(&self.indexes), load.documents);
         background(move || {
-            let Load { tables: loaded, malformed, .. } = load;
-            let mut tables = tables.lock();
-            tables.finish_load(loaded);
-            tables.apply(malformed.into_iter().map(|key| (key, None)).collect());
+            let Load { indexes: loaded, malformed, .. } = load;
+            let mut indexes = indexes.lock();
+            indexes.finish_load(loaded);
+            indexes.apply(malformed.into_iter().map(|key| (key, None)).collect());
         })
         .await;
-        self.metrics.index_load(V::COLLECTION, reason).increment(1);
+        self.metrics.index_load(C::COLLECTION, reason).increment(1);
         let reason = reason.as_str();
         tracing::info!(collection = Self::NAME, documents, reason, "collection loaded");
     }
 
     /// Frees the memory of a failed load on another thread. It may take as long as publishing.
-    async fn drop_load(load: Load<V>) {
+    async fn drop_load(load: Load<C>) {
         background(move || drop(load)).await;
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables<V>> {
-        self.tables.lock()
+    fn indexes(&self) -> MutexGuard<'_, CollectionIndexes<C>> {
+        self.indexes.lock()
     }
 
     fn projection(&self) -> Document {
-        self.tables().view().projection()
+        self.indexes().collection().projection()
     }
 
     /// Adds a new or different document to changes.
     fn upsert(
         &mut self,
-        changes: &mut DocumentChanges<V>,
+        changes: &mut DocumentChanges<C>,
         key: DocumentKey,
         document: &RawDocument,
     ) {
-        self.metrics.index_change(V::COLLECTION, ChangeKind::Put).increment(1);
+        self.metrics.index_change(C::COLLECTION, ChangeKind::Put).increment(1);
         let record = self.record_of(&key, document);
         changes.push((key, record));
     }
 
     /// Adds the removal of a document to changes.
-    fn remove(&mut self, changes: &mut DocumentChanges<V>, key: DocumentKey) {
-        self.metrics.index_change(V::COLLECTION, ChangeKind::Removed).increment(1);
+    fn remove(&mut self, changes: &mut DocumentChanges<C>, key: DocumentKey) {
+        self.metrics.index_change(C::COLLECTION, ChangeKind::Removed).increment(1);
         changes.push((key, None));
     }
 
     /// Publishes changes.
-    fn apply(&mut self, changes: DocumentChanges<V>) {
-        self.tables().apply(changes);
+    fn apply(&mut self, changes: DocumentChanges<C>) {
+        self.indexes().apply(changes);
     }
 
     /// Marks what is published next as possibly read in the middle of a change.
@@ -155,12 +155,12 @@ impl<V: View> Mirror<V> {
 
     /// Records that a load was begun at this moment and is published. It does not include later
     /// changes yet.
-    fn loaded_as_of(&self, moment: Instant) {
+    fn set_age_origin(&self, moment: Instant) {
         self.freshness.set_age_origin(moment);
     }
 
     /// Records that what is published is the state of the source at this moment.
-    fn current_as_of(&self, moment: Instant) {
+    fn mark_current(&self, moment: Instant) {
         self.freshness.mark_current(moment);
     }
 
@@ -198,11 +198,11 @@ impl<V: View> Mirror<V> {
     }
 
     /// Reads a document. A malformed document or part is counted, and logged the first time.
-    fn record_of(&mut self, key: &DocumentKey, document: &RawDocument) -> Option<V::Record> {
-        let read = self.tables().view().read(document);
+    fn record_of(&mut self, key: &DocumentKey, document: &RawDocument) -> Option<C::Record> {
+        let read = self.indexes().collection().read(document);
         match read {
             Ok(record) => {
-                self.skip_parts(key, &V::skipped(&record));
+                self.skip_parts(key, &C::skipped(&record));
                 Some(record)
             }
             Err(malformed) => {
@@ -214,14 +214,14 @@ impl<V: View> Mirror<V> {
 
     /// Counts a malformed document, and logs it the first time.
     fn leave_out(&mut self, key: &DocumentKey, malformed: &Malformed) {
-        self.metrics.index_skipped(V::COLLECTION).increment(1);
+        self.metrics.index_skipped(C::COLLECTION).increment(1);
         self.notices.document(key, malformed);
     }
 
     /// Counts the malformed parts of a document, and logs them the first time.
     fn skip_parts(&mut self, key: &DocumentKey, skipped: &SkippedParts) {
         if skipped.malformed > 0 {
-            let counter = self.metrics.index_skipped_parts(V::COLLECTION);
+            let counter = self.metrics.index_skipped_parts(C::COLLECTION);
             counter.increment(skipped.malformed as u64);
         }
         for part in &skipped.parts {
@@ -232,8 +232,8 @@ impl<V: View> Mirror<V> {
 
 /// A load of a collection that is not published yet.
 #[derive(Debug)]
-pub struct Load<V: View> {
-    tables: TablesLoad<V>,
+pub struct Load<C: MirroredCollection> {
+    indexes: CollectionLoad<C>,
     documents: usize,
     /// Documents that were malformed when they were last read. A cursor may return a document
     /// twice, because it was moved between two batches, and the first version may have been good.

@@ -1,10 +1,10 @@
 //! The findings about a collection, for `hookgate check`.
 
 use crate::metrics::Collection;
+use crate::mirror::collection::MirroredCollection;
+use crate::mirror::collection_indexes::{CollectionIndexes, CollectionLoad};
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::skipped_parts::{SkippedPart, SkippedParts};
-use crate::mirror::tables::{Tables, TablesLoad};
-use crate::mirror::view::View;
 use crate::process::findings::Findings;
 use bson::RawDocument;
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ const MAX_NAMED: usize = 10;
 
 /// Loads a collection that is not served, and collects findings.
 #[derive(Debug)]
-pub(super) struct CollectionSurvey<V: View> {
-    tables: Tables<V>,
-    load: TablesLoad<V>,
+pub(super) struct CollectionSurvey<C: MirroredCollection> {
+    indexes: CollectionIndexes<C>,
+    load: CollectionLoad<C>,
     documents: u64,
     skipped: u64,
     reasons: Vec<String>,
@@ -26,12 +26,12 @@ pub(super) struct CollectionSurvey<V: View> {
     unconfigured: Vec<String>,
 }
 
-impl<V: View> CollectionSurvey<V> {
-    pub(super) fn new(view: V) -> Self {
-        let tables = Tables::new(view);
-        let load = tables.begin_load();
+impl<C: MirroredCollection> CollectionSurvey<C> {
+    pub(super) fn new(collection: C) -> Self {
+        let indexes = CollectionIndexes::new(collection);
+        let load = indexes.begin_load();
         Self {
-            tables,
+            indexes,
             load,
             documents: 0,
             skipped: 0,
@@ -46,9 +46,9 @@ impl<V: View> CollectionSurvey<V> {
     /// Visits one document, or what is wrong with it.
     pub(super) fn visit(&mut self, key: &DocumentKey, document: Result<&RawDocument, Malformed>) {
         self.documents += 1;
-        match document.and_then(|document| self.tables.view().read(document)) {
+        match document.and_then(|document| self.indexes.collection().read(document)) {
             Ok(record) => {
-                self.visit_parts(key, V::skipped(&record));
+                self.visit_parts(key, C::skipped(&record));
                 self.load.upsert(key, record);
             }
             Err(malformed) => {
@@ -88,7 +88,7 @@ impl<V: View> CollectionSurvey<V> {
             "skipped": self.skipped,
             "reasons": self.reasons,
         });
-        let (parts, part_findings) = match V::COLLECTION {
+        let (parts, part_findings) = match C::COLLECTION {
             Collection::Workflows => (
                 "trigger nodes",
                 json!({
@@ -109,7 +109,7 @@ impl<V: View> CollectionSurvey<V> {
         if let (Value::Object(found), Value::Object(part_findings)) = (&mut found, part_findings) {
             found.extend(part_findings);
         }
-        findings.fact(V::COLLECTION.as_str(), found);
+        findings.fact(C::COLLECTION.as_str(), found);
         if exists == Some(false) {
             findings
                 .warning(format!("collection {collection} does not exist and is served as empty"));
@@ -119,8 +119,8 @@ impl<V: View> CollectionSurvey<V> {
                 findings.warning(format!("{count} {kind} of collection {collection} are skipped"));
             }
         }
-        self.tables.finish_load(self.load);
-        for warning in self.tables.view().warnings() {
+        self.indexes.finish_load(self.load);
+        for warning in self.indexes.collection().warnings() {
             findings.warning(warning);
         }
     }

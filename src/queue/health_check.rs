@@ -8,7 +8,7 @@ use crate::queue::redis::acl::MissingPermissions;
 use crate::queue::redis::connection::{CallError, RedisConnection, no_answer};
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::Limits;
-use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::reconnect::CurrentConnection;
 use crate::queue::redis::server_info::ServerInfo;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub async fn run_health_check(
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 ) {
-    let reconnect = ConnectionHandle::start(&settings, &supervisor);
+    let reconnect = CurrentConnection::start(&settings, &supervisor);
     // The first report waits until the connections for jobs are open or have had time to open.
     wait_for_connections(&health, settings.reply_timeout()).await;
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);

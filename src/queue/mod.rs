@@ -30,7 +30,7 @@ use crate::process::supervisor::Supervisor;
 use crate::queue::batch::batcher::Batcher;
 use crate::queue::batch::delivery::Delivery;
 use crate::queue::redis::limits::ExceededLimit;
-use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::reconnect::CurrentConnection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
@@ -57,7 +57,7 @@ impl Queue {
         tasks: &TaskTracker,
         supervisor: &Supervisor,
     ) -> Self {
-        let reconnect = ConnectionHandle::start(settings, supervisor);
+        let reconnect = CurrentConnection::start(settings, supervisor);
         health.add(reconnect.clone());
         let delivery = Delivery::new(settings, reconnect, health, metrics);
         let batcher = Batcher::start(settings, delivery, tasks, supervisor);

@@ -14,7 +14,7 @@ mod spelling;
 pub use crate::settings::fault::Fault;
 pub(crate) use crate::settings::fault::line;
 pub use crate::settings::raw_values::RawValues;
-pub use crate::settings::reader::Settings;
+pub use crate::settings::reader::SettingsReader;
 pub use crate::settings::secret::Secret;
 pub use crate::settings::section::Section;
 pub use crate::settings::spelling::nearest;

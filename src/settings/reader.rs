@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 /// The configured values, and the keys that the program has read.
 #[derive(Debug, Default)]
-pub struct Settings {
+pub struct SettingsReader {
     file: Table,
     /// The contents of the file, to find the line of a fault.
     text: String,
@@ -30,7 +30,7 @@ pub struct Settings {
     pub(super) files: Vec<Stamp>,
 }
 
-impl Settings {
+impl SettingsReader {
     pub fn new(file: Table, environment: impl Iterator<Item = (String, String)>) -> Self {
         Self { file, environment: Environment::new(environment), ..Self::default() }
     }
@@ -221,10 +221,10 @@ mod tests {
     use std::ops::RangeInclusive;
     use std::time::Duration;
 
-    fn settings(file: &str, environment: &[(&str, &str)]) -> Settings {
+    fn settings(file: &str, environment: &[(&str, &str)]) -> SettingsReader {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Settings::new(toml::from_str(file).unwrap(), environment)
+        SettingsReader::new(toml::from_str(file).unwrap(), environment)
     }
 
     fn seconds() -> RangeInclusive<Duration> {

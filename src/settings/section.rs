@@ -1,7 +1,7 @@
 //! One section of the settings: typed values, and a fault for each invalid one.
 
 use crate::settings::fault::Fault;
-use crate::settings::reader::Settings;
+use crate::settings::reader::SettingsReader;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use toml::Value;
 /// One section of the settings, such as `queue.batch`.
 #[derive(Debug)]
 pub struct Section<'a> {
-    pub(super) settings: &'a mut Settings,
+    pub(super) settings: &'a mut SettingsReader,
     pub(super) path: String,
 }
 
-impl Settings {
+impl SettingsReader {
     pub fn section(&mut self, path: &str) -> Section<'_> {
         self.sections.insert(path.to_owned());
         Section { settings: self, path: path.to_owned() }

@@ -12,8 +12,8 @@ use crate::mirror::index::shard::{Posting, Postings};
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::index::writer::{Entry, Writer};
 use crate::mirror::skipped_parts::SkippedParts;
-use crate::mirror::snapshot::Table;
-use crate::mirror::{Freshness, View};
+use crate::mirror::snapshot::SavedIndex;
+use crate::mirror::{Freshness, MirroredCollection};
 use crate::settings::Section;
 pub use crate::triggers::document::WorkflowRecord;
 use crate::triggers::skipped::SkippedIndex;
@@ -174,9 +174,9 @@ impl TriggerIndex {
         &self.freshness
     }
 
-    /// The tables of a snapshot.
-    pub fn tables(&self) -> [Table; 2] {
-        [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| Table {
+    /// The indexes of a snapshot.
+    pub fn saved_indexes(&self) -> [SavedIndex; 2] {
+        [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| SavedIndex {
             name,
             map: Arc::clone(map),
             is_readable: |posting| Trigger::read(posting).is_some(),
@@ -184,7 +184,7 @@ impl TriggerIndex {
     }
 }
 
-// The names of the tables in a snapshot.
+// The names of the indexes in a snapshot.
 const TRIGGERS: &str = "triggers";
 const INACTIVE: &str = "inactive";
 
@@ -195,7 +195,7 @@ fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> IndexKey
 
 /// Files the triggers of workflows: those that are switched on, and those that are switched off.
 #[derive(Debug)]
-pub struct WorkflowsView {
+pub struct WorkflowCollection {
     fields: document::Fields,
     triggers: Arc<ShardedIndex>,
     inactive: Arc<ShardedIndex>,
@@ -203,7 +203,7 @@ pub struct WorkflowsView {
     metrics: Arc<Metrics>,
 }
 
-impl WorkflowsView {
+impl WorkflowCollection {
     pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
         Self {
             fields: settings.fields.clone(),
@@ -215,9 +215,9 @@ impl WorkflowsView {
     }
 }
 
-impl View for WorkflowsView {
+impl MirroredCollection for WorkflowCollection {
     const COLLECTION: Collection = Collection::Workflows;
-    const TABLES: [&'static str; 2] = [TRIGGERS, INACTIVE];
+    const INDEX_NAMES: [&'static str; 2] = [TRIGGERS, INACTIVE];
 
     type Record = WorkflowRecord;
     type Extras = SkippedTable;

@@ -9,9 +9,9 @@ use crate::metrics::Metrics;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::index::sharded::ShardLayout;
 use crate::mirror::steps::{Step, gauge, steps};
-use crate::mirror::{Tables, View};
-use crate::settings::Settings;
-use crate::triggers::{Matches, Trigger, TriggerIndex, TriggersSettings, WorkflowsView};
+use crate::mirror::{CollectionIndexes, MirroredCollection};
+use crate::settings::SettingsReader;
+use crate::triggers::{Matches, Trigger, TriggerIndex, TriggersSettings, WorkflowCollection};
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
 use proptest::collection::vec;
@@ -110,7 +110,7 @@ fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 struct Index {
     readers: Arc<TriggerIndex>,
-    tables: Tables<WorkflowsView>,
+    indexes: CollectionIndexes<WorkflowCollection>,
     metrics: Arc<Metrics>,
 }
 
@@ -119,33 +119,33 @@ impl Index {
         let staleness = std::time::Duration::from_secs(30);
         let readers = Arc::new(TriggerIndex::with_layout(staleness, ShardLayout::COLLIDING));
         readers.freshness().mark_current(Instant::now());
-        let settings = TriggersSettings::read(&mut Settings::default().section("triggers"));
+        let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
         let metrics = Metrics::new("", "").unwrap();
-        let view = WorkflowsView::new(&settings, &readers, Arc::clone(&metrics));
-        Self { readers, tables: Tables::new(view), metrics }
+        let collection = WorkflowCollection::new(&settings, &readers, Arc::clone(&metrics));
+        Self { readers, indexes: CollectionIndexes::new(collection), metrics }
     }
 
     fn change(&mut self, changes: &BTreeMap<u8, Option<Workflow>>) {
         let records = changes.iter().map(|(document, workflow)| match workflow {
             Some(workflow) => {
                 let document = bson_document(*document, workflow);
-                let record = self.tables.view().read(&document).unwrap();
+                let record = self.indexes.collection().read(&document).unwrap();
                 (DocumentKey::from_document(&document).unwrap(), Some(record))
             }
             None => (DocumentKey::from_document(&rawdoc! { "_id": id(*document) }).unwrap(), None),
         });
         let records = records.collect();
-        self.tables.apply(records);
+        self.indexes.apply(records);
     }
 
     fn reload(&mut self, documents: &[(u8, Workflow)]) {
-        let mut load = self.tables.begin_load();
+        let mut load = self.indexes.begin_load();
         for (document, workflow) in documents {
             let document = bson_document(*document, workflow);
-            let record = self.tables.view().read(&document).unwrap();
+            let record = self.indexes.collection().read(&document).unwrap();
             load.upsert(&DocumentKey::from_document(&document).unwrap(), record);
         }
-        self.tables.finish_load(load);
+        self.indexes.finish_load(load);
     }
 
     fn all(&self, is_active: bool) -> AllMatches {

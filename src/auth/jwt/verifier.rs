@@ -4,7 +4,7 @@ use crate::auth::jwt::keys::VerificationKey;
 use crate::auth::jwt::members::{JsonMembers, UnreadableMember};
 use crate::auth::jwt::settings::JwtSettings;
 use crate::auth::jwt::token::{Token, TokenHeader};
-use crate::auth::refusal::AuthRefusal;
+use crate::auth::refusal::CredentialRefusal;
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -63,71 +63,71 @@ impl Verifier {
         &self,
         token: &Token<'_>,
         now: u64,
-    ) -> Result<Verified, AuthRefusal> {
+    ) -> Result<Verified, CredentialRefusal> {
         self.verify_signature(token)?;
         let json = token.claims();
         let claims = json.as_deref().and_then(JsonMembers::read);
-        let claims = claims.ok_or(AuthRefusal::token("its claims are not a JSON object"))?;
+        let claims = claims.ok_or(CredentialRefusal::token("its claims are not a JSON object"))?;
         let (not_before, expires_at) = self.times(&claims, now)?;
         self.verify_origin(&claims)?;
         Ok(Verified { claims: self.claims(&claims)?, not_before, expires_at })
     }
 
-    fn verify_signature(&self, token: &Token<'_>) -> Result<(), AuthRefusal> {
-        let header = token.header.as_ref().map_err(|reason| AuthRefusal::token(reason))?;
+    fn verify_signature(&self, token: &Token<'_>) -> Result<(), CredentialRefusal> {
+        let header = token.header.as_ref().map_err(|reason| CredentialRefusal::token(reason))?;
         if !self.settings.algorithms.contains(&header.algorithm) {
-            return Err(AuthRefusal::token("its alg is not in auth.jwt.algorithms"));
+            return Err(CredentialRefusal::token("its alg is not in auth.jwt.algorithms"));
         }
         if !self.settings.types.is_empty() && !header.is_one_of(&self.settings.types) {
-            return Err(AuthRefusal::token("its typ is not in auth.jwt.types"));
+            return Err(CredentialRefusal::token("its typ is not in auth.jwt.types"));
         }
         let mut keys = self.keys_for(header).peekable();
         if keys.peek().is_none() {
-            return Err(AuthRefusal::token("there is no key for its alg and kid"));
+            return Err(CredentialRefusal::token("there is no key for its alg and kid"));
         }
         if !keys.any(|key| key.has_signed(token, header.algorithm)) {
-            return Err(AuthRefusal::token("its signature matches no key"));
+            return Err(CredentialRefusal::token("its signature matches no key"));
         }
         Ok(())
     }
 
     /// Verifies `exp` and `nbf`, and returns the validity. The validation of jsonwebtoken is not
     /// used: it also parses unused claims, and rejects a token if it cannot.
-    fn times(&self, claims: &JsonMembers<'_>, now: u64) -> Result<(u64, u64), AuthRefusal> {
+    fn times(&self, claims: &JsonMembers<'_>, now: u64) -> Result<(u64, u64), CredentialRefusal> {
         let leeway = self.settings.leeway.as_secs();
         let time = |name| claims.get(name).map(|value| value.map(|value| seconds(&value)));
         let Ok(Some(Some(expires_at))) = time("exp") else {
-            return Err(AuthRefusal::token("exp is missing or not a time"));
+            return Err(CredentialRefusal::token("exp is missing or not a time"));
         };
         let not_before = match time("nbf") {
             Ok(None) => 0,
             Ok(Some(Some(not_before))) => not_before.saturating_sub(leeway),
-            _ => return Err(AuthRefusal::token("nbf is not a time")),
+            _ => return Err(CredentialRefusal::token("nbf is not a time")),
         };
         let expires_at = expires_at.saturating_add(leeway);
         if now > expires_at {
-            return Err(AuthRefusal::expired("exp has passed"));
+            return Err(CredentialRefusal::expired("exp has passed"));
         }
         if now < not_before {
-            return Err(AuthRefusal::expired("nbf is in the future"));
+            return Err(CredentialRefusal::expired("nbf is in the future"));
         }
         Ok((not_before, expires_at))
     }
 
-    fn verify_origin(&self, claims: &JsonMembers<'_>) -> Result<(), AuthRefusal> {
+    fn verify_origin(&self, claims: &JsonMembers<'_>) -> Result<(), CredentialRefusal> {
         let is_one_of = |name, accepted: &[String]| {
             accepted.is_empty() || is_any_of(claims.get(name), accepted)
         };
         if !is_one_of("iss", &self.settings.issuer) {
-            return Err(AuthRefusal::token("iss is not one of auth.jwt.issuer"));
+            return Err(CredentialRefusal::token("iss is not one of auth.jwt.issuer"));
         }
         if !is_one_of("aud", &self.settings.audience) {
-            return Err(AuthRefusal::token("aud is not one of auth.jwt.audience"));
+            return Err(CredentialRefusal::token("aud is not one of auth.jwt.audience"));
         }
         Ok(())
     }
 
-    fn claims(&self, claims: &JsonMembers<'_>) -> Result<Claims, AuthRefusal> {
+    fn claims(&self, claims: &JsonMembers<'_>) -> Result<Claims, CredentialRefusal> {
         let present = |name: &str| match claims.get(name) {
             Ok(None | Some(Value::Null)) => None,
             Ok(Some(value)) => Some(id_string(&value)),
@@ -135,13 +135,13 @@ impl Verifier {
         };
         let user = self.settings.user_claims.iter().find_map(|name| present(name)).flatten();
         let user = user.and_then(|id| UserId::new(&id).ok());
-        let user = user.ok_or(AuthRefusal::token("it has none of auth.jwt.user_claims"))?;
+        let user = user.ok_or(CredentialRefusal::token("it has none of auth.jwt.user_claims"))?;
         let organization = match present(&self.settings.organization_claim) {
             None => None,
             Some(id) => {
                 let organization = id.and_then(|id| OrganizationId::new(&id).ok());
                 let refusal =
-                    AuthRefusal::token("its auth.jwt.organization_claim is not a valid id");
+                    CredentialRefusal::token("its auth.jwt.organization_claim is not a valid id");
                 Some(organization.ok_or(refusal)?)
             }
         };

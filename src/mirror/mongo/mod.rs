@@ -39,14 +39,14 @@ pub use crate::mirror::mongo::client::Mongo;
 pub use crate::mirror::mongo::settings::MongoSettings;
 
 use crate::metrics::LoadReason;
+use crate::mirror::collection_indexes::DocumentChanges;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::Connected;
 use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::server::{Address, Database, Session};
 use crate::mirror::mongo::source::{CollectionSource, Position};
 use crate::mirror::mongo::stream::{StreamReplies, StreamReply, pump};
-use crate::mirror::tables::DocumentChanges;
-use crate::mirror::{Mirror, View};
+use crate::mirror::{Mirror, MirroredCollection};
 use crate::process::backoff::Backoff;
 use crate::process::lifecycle::Condition;
 use bson::{Binary, Bson, RawDocument, Timestamp};
@@ -79,11 +79,19 @@ const LONGEST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps a mirror equal to a collection. Never returns.
-pub async fn follow<V: View>(mongo: Arc<Mongo>, collection: String, mirror: Mirror<V>) {
+pub async fn follow<C: MirroredCollection>(
+    mongo: Arc<Mongo>,
+    collection: String,
+    mirror: Mirror<C>,
+) {
     follow_at(mongo, collection, mirror).await;
 }
 
-async fn follow_at<A: Address, V: View>(mongo: Arc<A>, collection: String, mut mirror: Mirror<V>) {
+async fn follow_at<A: Address, C: MirroredCollection>(
+    mongo: Arc<A>,
+    collection: String,
+    mut mirror: Mirror<C>,
+) {
     let mut follow = FollowState {
         mongo,
         collection,
@@ -129,7 +137,7 @@ async fn follow_at<A: Address, V: View>(mongo: Arc<A>, collection: String, mut m
 }
 
 /// The condition of a mirror that is not followed at the moment.
-fn not_followed<V: View>(mirror: &Mirror<V>, lost: &StreamLoss) -> Condition {
+fn not_followed<C: MirroredCollection>(mirror: &Mirror<C>, lost: &StreamLoss) -> Condition {
     if mirror.freshness.is_loaded() {
         Condition::Degraded(vec![format!("not followed: {}", lost.reason)])
     } else {
@@ -184,9 +192,9 @@ impl ReadEnd {
 impl<A: Address> FollowState<A> {
     /// Follows the collection until the stream is lost. Loads it first, unless the stream continues
     /// at the position of the last one.
-    async fn until_lost<V: View>(
+    async fn until_lost<C: MirroredCollection>(
         &mut self,
-        mirror: &mut Mirror<V>,
+        mirror: &mut Mirror<C>,
     ) -> Result<Infallible, StreamLoss> {
         let connected = match &self.connected {
             Some(connected) => connected,
@@ -215,7 +223,7 @@ impl<A: Address> FollowState<A> {
             source.load(mirror, &mut session, self.reason).await?;
             self.reason = LoadReason::StreamLost;
             self.ahead = Some(ReadEnd::new(&session));
-            mirror.loaded_as_of(begun_at);
+            mirror.set_age_origin(begun_at);
         }
         StreamFollower { source, session, is_missing, follow: self }.run(mirror, replies).await
     }
@@ -232,9 +240,9 @@ struct StreamFollower<'a, A: Address> {
 
 impl<A: Address> StreamFollower<'_, A> {
     /// Applies replies until the stream is lost.
-    async fn run<V: View>(
+    async fn run<C: MirroredCollection>(
         mut self,
-        mirror: &mut Mirror<V>,
+        mirror: &mut Mirror<C>,
         mut replies: StreamReplies,
     ) -> Result<Infallible, StreamLoss> {
         loop {
@@ -251,9 +259,9 @@ impl<A: Address> StreamFollower<'_, A> {
     }
 
     /// Applies a reply together with those that wait after it, up to the size of a fetch.
-    async fn handle<V: View>(
+    async fn handle<C: MirroredCollection>(
         &mut self,
-        mirror: &mut Mirror<V>,
+        mirror: &mut Mirror<C>,
         mut reply: StreamReply,
         replies: &mut StreamReplies,
     ) -> Result<(), StreamLoss> {
@@ -285,7 +293,7 @@ impl<A: Address> StreamFollower<'_, A> {
         self.follow.position = Some(reply.position);
         self.follow.has_advanced = true;
         if self.follow.ahead.is_none() && !reply.is_full {
-            mirror.current_as_of(reply.as_of);
+            mirror.mark_current(reply.as_of);
             mirror.report(self.condition());
         }
         lost.map_or(Ok(()), Err)
@@ -302,9 +310,9 @@ impl<A: Address> StreamFollower<'_, A> {
     }
 
     /// Fetches the changed documents and applies them.
-    async fn apply<V: View>(
+    async fn apply<C: MirroredCollection>(
         &mut self,
-        mirror: &mut Mirror<V>,
+        mirror: &mut Mirror<C>,
         changes: Changes,
     ) -> mongodb::error::Result<()> {
         self.is_missing = false;
@@ -354,15 +362,15 @@ impl Changes {
 }
 
 /// The changed documents as they are fetched.
-struct Fetch<'a, V: View> {
-    mirror: &'a mut Mirror<V>,
+struct Fetch<'a, C: MirroredCollection> {
+    mirror: &'a mut Mirror<C>,
     /// The documents that were not found yet.
     missing: HashSet<DocumentKey>,
-    updates: DocumentChanges<V>,
+    updates: DocumentChanges<C>,
 }
 
-impl<'a, V: View> Fetch<'a, V> {
-    fn new(mirror: &'a mut Mirror<V>, changes: &Changes) -> Self {
+impl<'a, C: MirroredCollection> Fetch<'a, C> {
+    fn new(mirror: &'a mut Mirror<C>, changes: &Changes) -> Self {
         let missing: HashSet<DocumentKey> = changes.documents.keys().cloned().collect();
         let updates = Vec::with_capacity(missing.len());
         Self { mirror, missing, updates }

@@ -3,7 +3,7 @@
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::server::{Aggregate, Batch, Database, Session, SessionKind};
-use crate::mirror::{Mirror, READ_AT_ONCE, View};
+use crate::mirror::{Mirror, MirroredCollection, READ_AT_ONCE};
 use bson::{
     Binary, Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc,
 };
@@ -151,9 +151,9 @@ impl<D: Database> CollectionSource<D> {
     }
 
     /// Reads all documents and publishes them as a load.
-    pub(super) async fn load<V: View>(
+    pub(super) async fn load<C: MirroredCollection>(
         &self,
-        mirror: &mut Mirror<V>,
+        mirror: &mut Mirror<C>,
         session: &mut D::Session,
         reason: LoadReason,
     ) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The findings about the database, for `hookgate check --connect`.
 
-use crate::mirror::View;
+use crate::mirror::MirroredCollection;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::{Connected, Mongo};
 use crate::mirror::mongo::lost::StreamLoss;
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 impl Mongo {
     /// Identifies the server, then opens the change streams of both collections and reads all their
     /// documents, as the service does.
-    pub async fn survey<W: View, U: View>(
+    pub async fn survey<W: MirroredCollection, U: MirroredCollection>(
         &self,
         workflows: (&str, W),
         users: (&str, U),
@@ -67,9 +67,9 @@ impl Mongo {
     }
 }
 
-async fn survey_collection<V: View>(
+async fn survey_collection<C: MirroredCollection>(
     database: &Database,
-    (name, view): (&str, V),
+    (name, collection): (&str, C),
     findings: &mut Findings,
 ) {
     let source = CollectionSource::new(database, name, LIMIT);
@@ -86,8 +86,8 @@ async fn survey_collection<V: View>(
     }
     // Needs any right in the database. The service does not depend on it.
     let exists = source.exists(&mut session).await.ok();
-    let projection = view.projection();
-    let mut survey = CollectionSurvey::new(view);
+    let projection = collection.projection();
+    let mut survey = CollectionSurvey::new(collection);
     let visit = |key: DocumentKey, document: &RawDocument| survey.visit(&key, Ok(document));
     if let Err(error) = source.read_all(projection, &mut session, visit).await {
         return fault("find", error.into());

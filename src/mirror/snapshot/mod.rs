@@ -1,7 +1,7 @@
 //! The index on disk. After a restart it is served while the database is not reachable.
 //!
-//! A file is `magic, source, time, tables, checksum`. The source is a digest of where the documents
-//! come from. The time is in milliseconds since 1970, little-endian. A table is its name, then the
+//! A file is `magic, source, time, indexes, checksum`. The source is a digest of where the documents
+//! come from. The time is in milliseconds since 1970, little-endian. A index is its name, then the
 //! key, document and data of each posting, then an empty key. Each of these byte strings has its
 //! length in front. The checksum is the SHA-256 of everything before it. A file that is incomplete,
 //! of another version or of another source is refused.
@@ -55,7 +55,7 @@ impl SourceId {
 
 /// An index with its name in a snapshot.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub struct SavedIndex {
     pub name: &'static str,
     pub map: Arc<ShardedIndex>,
     /// Whether the readers of the index can read a posting. The checksum shows that a file is
@@ -68,17 +68,17 @@ pub struct Table {
 pub struct Contents {
     pub file: PathBuf,
     pub source: SourceId,
-    pub tables: Vec<Table>,
+    pub indexes: Vec<SavedIndex>,
 }
 
 impl Contents {
-    /// Writes the tables as readers find them now.
+    /// Writes the indexes as readers find them now.
     fn write(&self, out: impl Write, now: SystemTime) -> anyhow::Result<()> {
         let mut out = SummedWriter { out, sum: Context::new(&SHA256) };
         out.write_all(MAGIC)?;
         out.write_all(&self.source.0)?;
         out.write_all(&unix_time::milliseconds(now).to_le_bytes())?;
-        for Table { name, map, .. } in &self.tables {
+        for SavedIndex { name, map, .. } in &self.indexes {
             write_table(&mut out, name, map)?;
         }
         let SummedWriter { mut out, sum } = out;
@@ -105,7 +105,7 @@ impl Contents {
         let snapshot = Snapshot::from_file(bytes, self.source)?;
         let latest = SystemTime::now() + CLOCK_DIFFERENCE;
         ensure!(snapshot.taken_at <= latest, "its time is in the future");
-        ensure!(snapshot.is_readable(&self.tables), "its contents cannot be read");
+        ensure!(snapshot.is_readable(&self.indexes), "its contents cannot be read");
         Ok(Some(snapshot))
     }
 }
@@ -127,7 +127,7 @@ fn write_table(out: &mut impl Write, name: &str, index: &ShardedIndex) -> anyhow
         }
     });
     result?;
-    // An empty key ends the table; no stored key is empty.
+    // An empty key ends the index; no stored key is empty.
     push_bytes(&mut buffer, b"");
     out.write_all(&buffer)?;
     Ok(())
@@ -164,10 +164,11 @@ impl Snapshot {
         Self { bytes: Vec::new(), taken_at: SystemTime::now() }
     }
 
-    /// The snapshot that is read back after these tables were written.
+    /// The snapshot that is read back after these indexes were written.
     #[cfg(test)]
-    pub(super) fn of_tables(tables: Vec<Table>, taken_at: SystemTime) -> Self {
-        let contents = Contents { file: PathBuf::new(), source: SourceId::from_parts(&[]), tables };
+    pub(super) fn of_indexes(indexes: Vec<SavedIndex>, taken_at: SystemTime) -> Self {
+        let contents =
+            Contents { file: PathBuf::new(), source: SourceId::from_parts(&[]), indexes };
         let mut bytes = Vec::new();
         contents.write(&mut bytes, taken_at).expect("written to memory");
         Self::from_file(bytes, contents.source).expect("a snapshot that was just written")
@@ -195,13 +196,13 @@ impl Snapshot {
         Ok(Self { bytes, taken_at })
     }
 
-    /// Whether it holds exactly these tables, and their readers can read every posting.
-    fn is_readable(&self, tables: &[Table]) -> bool {
+    /// Whether it holds exactly these indexes, and their readers can read every posting.
+    fn is_readable(&self, indexes: &[SavedIndex]) -> bool {
         let mut rest = self.bytes.as_slice();
-        for table in tables {
+        for index in indexes {
             let Some((name, after)) = take_bytes(rest) else { return false };
             let mut entries = Entries::new(after);
-            if name != table.name.as_bytes() || !are_readable(&mut entries, table) {
+            if name != index.name.as_bytes() || !are_readable(&mut entries, index) {
                 return false;
             }
             rest = entries.rest;
@@ -209,18 +210,18 @@ impl Snapshot {
         rest.is_empty()
     }
 
-    /// The entries of each document in a table; empty if there is no such table.
+    /// The entries of each document in an index; empty if there is no such index.
     pub fn documents(&self, name: &str) -> HashMap<&[u8], Vec<Entry>> {
         let mut documents: HashMap<&[u8], Vec<Entry>> = HashMap::new();
-        for (key, Posting { document, data }) in self.table(name) {
+        for (key, Posting { document, data }) in self.index(name) {
             let entry = Entry { key: key.to_vec(), data: data.to_vec() };
             documents.entry(document).or_default().push(entry);
         }
         documents
     }
 
-    /// The postings of a table, each with the stored form of its key.
-    fn table(&self, name: &str) -> impl Iterator<Item = (&[u8], Posting<'_>)> {
+    /// The postings of an index, each with the stored form of its key.
+    fn index(&self, name: &str) -> impl Iterator<Item = (&[u8], Posting<'_>)> {
         let mut rest = self.bytes.as_slice();
         while let Some((found, after)) = take_bytes(rest) {
             let mut entries = Entries::new(after);
@@ -234,15 +235,15 @@ impl Snapshot {
     }
 }
 
-/// Whether the table is complete and all its postings are readable. The postings of a key are
+/// Whether the index is complete and all its postings are readable. The postings of a key are
 /// adjacent, sorted by document, one of each document.
-fn are_readable(entries: &mut Entries<'_>, table: &Table) -> bool {
+fn are_readable(entries: &mut Entries<'_>, index: &SavedIndex) -> bool {
     let mut previous: Option<(&[u8], &[u8])> = None;
     for (key, posting) in entries.by_ref() {
         let is_repeated = previous.is_some_and(|(previous_key, document)| {
             previous_key == key && document >= posting.document
         });
-        if is_repeated || !IndexKey::is_stored(key) || !(table.is_readable)(posting) {
+        if is_repeated || !IndexKey::is_stored(key) || !(index.is_readable)(posting) {
             return false;
         }
         previous = Some((key, posting.document));
@@ -250,10 +251,10 @@ fn are_readable(entries: &mut Entries<'_>, table: &Table) -> bool {
     entries.is_at_end
 }
 
-/// Iterates over a table. After its end, `rest` is the rest of the file.
+/// Iterates over an index. After its end, `rest` is the rest of the file.
 struct Entries<'a> {
     rest: &'a [u8],
-    /// Whether the end of the table has been read.
+    /// Whether the end of the index has been read.
     is_at_end: bool,
 }
 

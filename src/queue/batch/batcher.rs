@@ -119,7 +119,7 @@ mod tests {
     use crate::admission::{Admission, AdmissionSettings};
     use crate::metrics::Metrics;
     use crate::queue::batch::pending::PendingCaller;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
     use bytes::Bytes;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -172,7 +172,7 @@ mod tests {
             max_bytes in 1..2000_usize,
             first in 1..40_usize,
         ) {
-            let settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
+            let settings = AdmissionSettings::read(&mut SettingsReader::default().section("limits"));
             let admission = Admission::new(&settings, &Metrics::new("v", "c").unwrap());
             let limits = BatchSettings { max_jobs, max_bytes, max_in_flight: 1 };
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -18,7 +18,7 @@ use crate::queue::outcome::{Added, EnqueueError, Enqueued};
 use crate::queue::redis::connection::RedisConnection;
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::ExceededLimit;
-use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::reconnect::CurrentConnection;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -34,7 +34,7 @@ const SUSPECT_AFTER: usize = 2;
 pub(in crate::queue) struct Delivery {
     sender: BatchSender,
     isolation: Isolation,
-    reconnect: ConnectionHandle,
+    reconnect: CurrentConnection,
     health: Arc<RedisHealth>,
     metrics: Arc<Metrics>,
 }
@@ -96,7 +96,7 @@ impl Delivery {
     /// Creates a delivery over this connection, with a new producer.
     pub(in crate::queue) fn new(
         settings: &Arc<QueueSettings>,
-        reconnect: ConnectionHandle,
+        reconnect: CurrentConnection,
         health: &Arc<RedisHealth>,
         metrics: &Arc<Metrics>,
     ) -> Self {

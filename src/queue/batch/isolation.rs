@@ -20,7 +20,7 @@ use crate::queue::outcome::Enqueued;
 use crate::queue::redis::connection::RedisConnection;
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::{ExceededLimit, Limits};
-use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::reconnect::CurrentConnection;
 use crate::queue::redis::transport::Driver;
 use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(in crate::queue) struct Isolation {
     /// producer would grow meanwhile.
     sender: BatchSender,
     /// The shared connection.
-    reconnect: ConnectionHandle,
+    reconnect: CurrentConnection,
     health: Arc<RedisHealth>,
     slots: Semaphore,
     /// Requests of at least this many bytes are sent alone at once, because one of about this size
@@ -95,7 +95,7 @@ enum BatchStatus {
 impl Isolation {
     pub(in crate::queue) fn new(
         settings: &Arc<QueueSettings>,
-        reconnect: ConnectionHandle,
+        reconnect: CurrentConnection,
         health: &Arc<RedisHealth>,
     ) -> Self {
         Self {

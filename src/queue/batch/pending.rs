@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::admission::{Admission, AdmissionSettings};
     use crate::metrics::Metrics;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
     use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn an_answered_caller_has_returned_its_permit() {
-        let mut settings = AdmissionSettings::read(&mut Settings::default().section("limits"));
+        let mut settings =
+            AdmissionSettings::read(&mut SettingsReader::default().section("limits"));
         settings.in_flight_requests = 1;
         let admission = Admission::new(&settings, &Metrics::new("v", "c").unwrap());
         let (answer, reply) = oneshot::channel();

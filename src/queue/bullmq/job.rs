@@ -185,7 +185,7 @@ fn append_json(buffer: &mut Vec<u8>, string: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
     use std::time::Duration;
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             trace: None,
             idempotency: None,
         };
-        let options = JobOptions::read(&mut Settings::default().section("queue.job"));
+        let options = JobOptions::read(&mut SettingsReader::default().section("queue.job"));
         let matches =
             workflows.iter().map(|workflow| WorkflowMatch { workflow, node_ids: r#"["n1"]"# });
         let jobs = Jobs::encode(&request, matches, &options);

@@ -176,11 +176,11 @@ fn retention(value: &Value) -> Result<Json, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::SettingsReader;
     use serde_json::json;
 
     fn read(file: &str) -> (Json, Vec<String>) {
-        let mut settings = Settings::new(toml::from_str(file).unwrap(), std::iter::empty());
+        let mut settings = SettingsReader::new(toml::from_str(file).unwrap(), std::iter::empty());
         let options = JobOptions::read(&mut settings.section("queue.job"));
         let faults = settings.into_faults().iter().map(ToString::to_string).collect();
         (serde_json::from_slice(&options.json).unwrap(), faults)
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_trace_context_is_stored_as_a_string_of_json() {
-        let mut settings = Settings::default();
+        let mut settings = SettingsReader::default();
         let options = JobOptions::read(&mut settings.section("queue.job"));
         let json = options.to_json_with_trace(&json!({ "traceparent": "00-a" }));
         let parsed: Json = serde_json::from_str(&json).unwrap();

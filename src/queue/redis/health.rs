@@ -4,7 +4,7 @@ use crate::metrics::RedisError;
 use crate::process::lifecycle::Condition;
 use crate::process::log_throttle::LogThrottle;
 use crate::queue::redis::limits::{ExceededLimit, KnownLimits};
-use crate::queue::redis::reconnect::ConnectionHandle;
+use crate::queue::redis::reconnect::CurrentConnection;
 use crate::queue::redis::replicas::WriteOffset;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub struct RedisHealth {
     is_shedding: AtomicBool,
     is_near_watermark: AtomicBool,
     /// The connections for jobs.
-    reconnects: Mutex<Vec<ConnectionHandle>>,
+    reconnects: Mutex<Vec<CurrentConnection>>,
     /// Whether `refusal` or `read_only_since` may be set, so that the usual case needs no lock.
     has_refusal: AtomicBool,
     refusal: Mutex<Option<(Instant, Condition)>>,
@@ -56,7 +56,7 @@ impl RedisHealth {
     }
 
     /// Adds a connection for jobs.
-    pub(in crate::queue) fn add(&self, reconnect: ConnectionHandle) {
+    pub(in crate::queue) fn add(&self, reconnect: CurrentConnection) {
         self.connections().push(reconnect);
     }
 
@@ -76,7 +76,7 @@ impl RedisHealth {
     /// health check.
     pub(in crate::queue) fn lost_connections(&self) -> Condition {
         let reconnects = self.connections();
-        let lost: Vec<&ConnectionHandle> =
+        let lost: Vec<&CurrentConnection> =
             reconnects.iter().filter(|reconnect| !reconnect.is_up()).collect();
         let Some(first) = lost.first() else { return Condition::Ready };
         let note = format!(
@@ -151,7 +151,7 @@ impl RedisHealth {
         }
     }
 
-    pub(in crate::queue) fn connections(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
+    pub(in crate::queue) fn connections(&self) -> MutexGuard<'_, Vec<CurrentConnection>> {
         self.reconnects.lock()
     }
 }

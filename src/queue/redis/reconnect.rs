@@ -23,7 +23,7 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A handle to the current connection.
 #[derive(Debug, Clone)]
-pub(in crate::queue) struct ConnectionHandle {
+pub(in crate::queue) struct CurrentConnection {
     current: Arc<Current>,
     /// Ends the reconnect loop when the last handle is dropped.
     _guard: Arc<DropGuard>,
@@ -70,7 +70,7 @@ struct ConnectionStatus {
     cause: String,
 }
 
-impl ConnectionHandle {
+impl CurrentConnection {
     /// Starts the reconnect loop on the current runtime. It ends when every clone is dropped.
     pub(in crate::queue) fn start(settings: &Arc<QueueSettings>, supervisor: &Supervisor) -> Self {
         let status =

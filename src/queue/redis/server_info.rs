@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_condition_that_refuses_or_loses_jobs_is_reported() {
-        let mut file = crate::settings::Settings::default();
+        let mut file = crate::settings::SettingsReader::default();
         let idempotency = crate::queue::IdempotencySettings::read(&mut file.section("idempotency"));
         let settings = QueueSettings::read(&mut file.section("queue"), idempotency);
         let good = server_info(
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn missing_fields_are_reported_and_are_not_faults() {
-        let mut file = crate::settings::Settings::default();
+        let mut file = crate::settings::SettingsReader::default();
         let idempotency = crate::queue::IdempotencySettings::read(&mut file.section("idempotency"));
         let mut settings = QueueSettings::read(&mut file.section("queue"), idempotency);
         settings.wait_replicas = 1;

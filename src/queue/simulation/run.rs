@@ -11,7 +11,7 @@ use crate::queue::simulation::plan::RequestPlan;
 use crate::queue::simulation::trace::{Kind, Trace};
 use crate::queue::simulation::world::{SharedWorld, World, keep_agenda};
 use crate::queue::{IdempotencySettings, Queue, QueueSettings, RedisHealth};
-use crate::settings::Settings;
+use crate::settings::SettingsReader;
 use fastrand::Rng;
 use futures_util::FutureExt;
 use model::Safeguards;
@@ -49,7 +49,7 @@ pub(super) struct Outcome {
 impl Bench {
     pub(super) fn new() -> Self {
         let metrics = Metrics::new("v", "c").unwrap();
-        let mut file = Settings::default();
+        let mut file = SettingsReader::default();
         let idempotency = IdempotencySettings::read(&mut file.section("idempotency"));
         let mut limits = AdmissionSettings::read(&mut file.section("limits"));
         limits.in_flight_requests = PERMITS;

@@ -1,7 +1,7 @@
-//! The documents of a simulated collection, and a view that files them by their keys.
+//! The documents of a simulated collection, and a collection that files them by their keys.
 
 use crate::metrics::Collection;
-use crate::mirror::View;
+use crate::mirror::MirroredCollection;
 use crate::mirror::document::{DocumentKey, Malformed, field, is_active};
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::Postings;
@@ -93,11 +93,11 @@ pub(super) fn document(number: u8, content: &Content) -> RawDocumentBuf {
 
 /// Files documents by their keys: those that are switched on, and those that are switched off.
 #[derive(Debug)]
-pub(super) struct SimulatedView(pub(super) [Arc<ShardedIndex>; 2]);
+pub(super) struct SimulatedCollection(pub(super) [Arc<ShardedIndex>; 2]);
 
-impl View for SimulatedView {
+impl MirroredCollection for SimulatedCollection {
     const COLLECTION: Collection = Collection::Workflows;
-    const TABLES: [&'static str; 2] = ["active", "inactive"];
+    const INDEX_NAMES: [&'static str; 2] = ["active", "inactive"];
 
     type Record = Content;
     type Extras = ();

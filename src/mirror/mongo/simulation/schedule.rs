@@ -7,14 +7,14 @@ use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::mongo::follow_at;
 use crate::mirror::mongo::simulation::checks::Readers;
 use crate::mirror::mongo::simulation::content::{
-    Content, DOCUMENTS, KEYS, SimulatedView, State, answer, document_key, found,
+    Content, DOCUMENTS, KEYS, SimulatedCollection, State, answer, document_key, found,
 };
 use crate::mirror::mongo::simulation::mutation::Mutation;
 use crate::mirror::mongo::simulation::server::Server;
 use crate::mirror::mongo::simulation::trace::Trace;
 use crate::mirror::mongo::simulation::world::World;
-use crate::mirror::snapshot::{Snapshot, Table};
-use crate::mirror::{Freshness, Mirror, Tables, View};
+use crate::mirror::snapshot::{SavedIndex, Snapshot};
+use crate::mirror::{CollectionIndexes, Freshness, Mirror, MirroredCollection};
 use crate::process::lifecycle::Readiness;
 use fastrand::Rng;
 use std::collections::BTreeSet;
@@ -59,8 +59,8 @@ pub(super) fn run(
         let world = World::new(server, readers, random.fork(), trace);
         let readiness = Readiness::default();
         let reporter = readiness.part("collection");
-        let view = SimulatedView(index);
-        let mut mirror = Mirror::new(view, freshness, Arc::clone(metrics), reporter);
+        let collection = SimulatedCollection(index);
+        let mut mirror = Mirror::new(collection, freshness, Arc::clone(metrics), reporter);
         if random.u8(..) < 80 {
             // Another process has written it a while ago.
             let age = Duration::from_secs(random.u64(..100));
@@ -86,22 +86,22 @@ fn new_index() -> [Arc<ShardedIndex>; 2] {
 /// The snapshot of another process.
 fn snapshot(state: &State, age: Duration) -> Snapshot {
     let index = new_index();
-    let view = SimulatedView(index.clone());
-    let mut tables = Tables::new(view);
-    let mut load = tables.begin_load();
+    let collection = SimulatedCollection(index.clone());
+    let mut indexes = CollectionIndexes::new(collection);
+    let mut load = indexes.begin_load();
     for (document, content) in state.iter().filter(|(_, content)| !content.is_malformed) {
         load.upsert(&document_key(*document), content.clone());
     }
-    tables.finish_load(load);
-    let table = |(name, map)| Table { name, map, is_readable: |_| true };
-    let tables = SimulatedView::TABLES.into_iter().zip(index).map(table).collect();
-    Snapshot::of_tables(tables, SystemTime::now() - age)
+    indexes.finish_load(load);
+    let table = |(name, map)| SavedIndex { name, map, is_readable: |_| true };
+    let indexes = SimulatedCollection::INDEX_NAMES.into_iter().zip(index).map(table).collect();
+    Snapshot::of_indexes(indexes, SystemTime::now() - age)
 }
 
 async fn run_world(
     world: &Arc<World>,
     mut edits: Edits,
-    mirror: Mirror<SimulatedView>,
+    mirror: Mirror<SimulatedCollection>,
     readiness: &Readiness,
 ) -> Outcome {
     let end = Instant::now() + Duration::from_secs(3) + world.draw_time(20_000);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookgate::config::Config;
-use hookgate::settings::Settings;
+use hookgate::settings::SettingsReader;
 use serde::Deserialize;
 
 use super::ROOT;
@@ -108,7 +108,7 @@ fn published_ports_are_those_of_hookgate() {
     let table: toml::Table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
     assert_eq!(table["admin"]["hosts"], toml::Value::from(vec!["hookgate"]));
     // The health check of the image uses the default address unless the environment has another.
-    let standard = Config::read(Settings::default()).expect("no faults").admin.listen;
+    let standard = Config::read(SettingsReader::default()).expect("no faults").admin.listen;
     assert_eq!(config.admin.listen.port(), standard.port());
 }
 
@@ -134,7 +134,7 @@ fn compose() -> Compose {
 
 fn config() -> Config {
     let table = toml::from_str(&read("config/compose/hookgate.toml")).expect("TOML");
-    Config::read(Settings::new(table, std::iter::empty())).expect("no faults")
+    Config::read(SettingsReader::new(table, std::iter::empty())).expect("no faults")
 }
 
 /// Every `name:port`, except those that begin with an IP address.

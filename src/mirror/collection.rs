@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 /// Reads the documents of one collection and files them in two indexes.
 ///
-/// [`Tables`](crate::mirror::tables::Tables) loads, restores and changes the indexes of every view.
-/// A view that keeps more than its indexes does so in [`collect_extras`](Self::collect_extras),
-/// [`on_load`](Self::on_load) and [`on_change`](Self::on_change).
-pub trait View: Send + 'static {
+/// [`CollectionIndexes`](crate::mirror::collection_indexes::CollectionIndexes) loads, restores and
+/// changes the indexes of every collection. A collection that keeps more than its indexes does so
+/// in [`collect_extras`](Self::collect_extras), [`on_load`](Self::on_load) and
+/// [`on_change`](Self::on_change).
+pub trait MirroredCollection: Send + 'static {
     const COLLECTION: Collection;
 
     /// The names of the two indexes in a snapshot.
-    const TABLES: [&'static str; 2];
+    const INDEX_NAMES: [&'static str; 2];
 
     /// What is kept of one document.
     type Record: Send;
@@ -26,7 +27,7 @@ pub trait View: Send + 'static {
     /// What a load gathers in addition to the entries of the indexes.
     type Extras: Debug + Default + Send + 'static;
 
-    /// The indexes that this view fills, in the order of [`Self::TABLES`].
+    /// The indexes that this collection fills, in the order of [`Self::INDEX_NAMES`].
     fn indexes(&self) -> [Arc<ShardedIndex>; 2];
 
     /// The fields that the database returns, as the `$project` stage of an aggregation.

@@ -10,6 +10,7 @@ use crate::queue::batch::pending::{PendingCaller, PendingRequest};
 use crate::queue::batch::producer::Producer;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
+use crate::queue::batch::staging::is_staged;
 use crate::queue::batch::unacknowledged::{
     FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary,
 };
@@ -44,6 +45,8 @@ struct DeliveryState {
     failure: Unacknowledged,
     /// Number of connections that broke while the batch was in flight on them.
     broken_connections: usize,
+    /// Whether Redis may refuse an attempt before the script can look up an earlier one.
+    is_staged: bool,
 }
 
 impl DeliveryState {
@@ -156,7 +159,8 @@ impl Delivery {
         let latest = self.sender.latest_execution(deadline);
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let failure = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
-        let mut state = DeliveryState { failure, broken_connections: 0 };
+        let is_staged = requests.iter().any(is_staged);
+        let mut state = DeliveryState { failure, broken_connections: 0, is_staged };
         let timestamp = unix_time::milliseconds(SystemTime::now());
         let mut number = None;
         let mut redis_deadline = None;
@@ -257,7 +261,8 @@ impl Delivery {
         // The refusal of this attempt does not reveal the outcome of an earlier one.
         if state.is_in_doubt() {
             state.failure = refused;
-            if kind == RedisError::TooLarge {
+            // A withdrawal has no jobs that could be refused, and reports an earlier attempt.
+            if kind == RedisError::TooLarge || state.is_staged {
                 state.broken_connections = SUSPECT_AFTER;
             }
             return NextStep::RetryLater;

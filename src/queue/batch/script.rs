@@ -2,7 +2,7 @@
 
 use crate::metrics::RedisError;
 use crate::queue::batch::producer::{BatchNumber, Producer};
-use crate::queue::batch::staging::{is_staged, staged_key, staged_requests, staging_commands};
+use crate::queue::batch::staging::{is_staged, staged_keys, staging_commands};
 use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::options::JobOptions;
@@ -130,7 +130,7 @@ impl AddJobs {
             requests: &[],
             is_withdrawal: false,
         };
-        add_jobs.values(&Value::from_static_str(DRY_RUN_SCRIPT), attempt)
+        add_jobs.values(&Value::from_static_str(DRY_RUN_SCRIPT), attempt, &[])
     }
 
     /// Sends an attempt and returns the outcome of each request.
@@ -174,20 +174,22 @@ impl AddJobs {
         script: &Value,
         attempt: Attempt<'_>,
     ) -> Result<Bytes, CallError> {
-        let arguments = self.values(script, attempt);
-        let mut commands = self.staging(attempt);
-        if commands.is_empty() {
+        let number = attempt.number.get();
+        let staged = staged_keys(&self.producer_key, number, attempt.executed());
+        let arguments = self.values(script, attempt, &staged);
+        if staged.is_empty() {
             return connection.call(name, arguments).await;
         }
+        let mut commands = self.staging(attempt, staged);
         commands.push((name, arguments));
         connection.transaction(commands).await
     }
 
-    /// The commands that write the staged hashes of an attempt.
-    fn staging(&self, attempt: Attempt<'_>) -> Vec<Command> {
+    /// The commands that write the staged hashes of an attempt, under these names.
+    fn staging(&self, attempt: Attempt<'_>, keys: Vec<Bytes>) -> Vec<Command> {
         let [_, job_name] = &self.names;
-        let commands = staged_requests(attempt.executed()).flat_map(|(position, request)| {
-            let key = staged_key(&self.producer_key, attempt.number.get(), position);
+        let requests = attempt.executed().iter().filter(|request| is_staged(request));
+        let commands = keys.into_iter().zip(requests).flat_map(|(key, request)| {
             let options = self.options.load().json.clone();
             staging_commands(key, job_name.clone(), options, decimal(attempt.timestamp), request)
         });
@@ -195,20 +197,19 @@ impl AddJobs {
     }
 
     /// The arguments of EVALSHA or EVAL, in the order that the script documents.
-    fn values(&self, script: &Value, attempt: Attempt<'_>) -> Vec<Value> {
+    fn values(&self, script: &Value, attempt: Attempt<'_>, staged: &[Bytes]) -> Vec<Value> {
         let requests = attempt.executed();
         let jobs: usize = requests.iter().map(|request| request.heads.len()).sum();
         let mut values = Vec::with_capacity(32 + requests.len() * 5 + jobs);
         let keys = requests.iter().filter_map(|request| request.idempotency.as_ref());
-        let staged = |position| staged_key(&self.producer_key, attempt.number.get(), position);
-        let staged_keys = staged_requests(requests).map(|(position, _)| staged(position));
-        let count = self.keys.len() + keys.clone().count() + staged_keys.clone().count();
+        let mut staged = staged.iter().cloned().map(Value::Bytes);
+        let count = self.keys.len() + keys.clone().count() + staged.len();
         values.extend([script.clone(), decimal(count as u64)]);
         values.extend_from_slice(&self.keys);
         values.extend(keys.map(|Idempotency { key, .. }| {
             bulk_string([&self.idempotency_prefix, key.as_str()].concat())
         }));
-        values.extend(staged_keys.map(bulk_string));
+        values.extend(staged.clone());
         values.extend_from_slice(&self.names);
         values.push(Value::Bytes(self.options.load().json.clone()));
         values.extend_from_slice(&self.arguments);
@@ -226,16 +227,16 @@ impl AddJobs {
         } else {
             decimal(jobs as u64)
         });
-        for (position, request) in requests.iter().enumerate() {
-            let staged = is_staged(request).then(|| staged(position));
-            append_request(&mut values, request, staged);
+        for request in requests {
+            let key = if is_staged(request) { staged.next() } else { None };
+            append_request(&mut values, request, key);
         }
         values
     }
 }
 
 /// Appends a request in one of the forms that the script documents.
-fn append_request(values: &mut Vec<Value>, request: &Jobs, staged: Option<String>) {
+fn append_request(values: &mut Vec<Value>, request: &Jobs, staged: Option<Value>) {
     if staged.is_some() || !request.is_short_form() {
         let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
         values.push(decimal(request.heads.len() as u64));
@@ -243,7 +244,7 @@ fn append_request(values: &mut Vec<Value>, request: &Jobs, staged: Option<String
         values.push(Value::Bytes(fingerprint.unwrap_or_default()));
     }
     if let Some(staged) = staged {
-        values.extend([staged, String::new()].map(bulk_string));
+        values.extend([staged, Value::from_static_str("")]);
         return;
     }
     if !request.is_short_form() {

@@ -23,27 +23,26 @@ pub(in crate::queue) fn is_staged(jobs: &Jobs) -> bool {
     jobs.heads.len() == 1 && jobs.bytes >= MIN_STAGED_BYTES
 }
 
-/// The staged requests of a batch, each with its position.
-pub(in crate::queue) fn staged_requests(
+/// The names of the hashes of the staged requests, in their order. They are in the slot of the queue,
+/// and no other batch has them.
+pub(in crate::queue) fn staged_keys(
+    producer_key: &str,
+    number: u64,
     requests: &[Jobs],
-) -> impl Iterator<Item = (usize, &Jobs)> + Clone {
-    requests.iter().enumerate().filter(|(_, request)| is_staged(request))
-}
-
-/// The name of a staged hash. It is in the slot of the queue, and no other batch has it.
-pub(in crate::queue) fn staged_key(producer_key: &str, number: u64, position: usize) -> String {
-    format!("{producer_key}:{number}:{position}")
+) -> Vec<Bytes> {
+    let staged = requests.iter().enumerate().filter(|(_, request)| is_staged(request));
+    staged.map(|(position, _)| format!("{producer_key}:{number}:{position}").into()).collect()
 }
 
 /// The commands that write a staged hash.
 pub(in crate::queue) fn staging_commands(
-    key: String,
+    key: Bytes,
     job_name: Value,
     options: Bytes,
     timestamp: Value,
     request: &Jobs,
 ) -> [Command; 2] {
-    let key = Value::Bytes(key.into());
+    let key = Value::Bytes(key);
     let text = Value::from_static_str;
     let hash = vec![
         key.clone(),

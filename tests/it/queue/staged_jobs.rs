@@ -71,6 +71,30 @@ async fn a_full_redis_keeps_nothing() {
     app.redis.queue().assert_empty().await;
 }
 
+/// The staged hash cannot be written again, so only an attempt without it learns of the first one.
+#[tokio::test]
+async fn a_full_redis_still_reports_an_added_job() {
+    let redis = Redis::start().await;
+    let proxy = ChaosProxy::before(&redis, 7).await;
+    let app = App::build().redis(redis).redis_address(&proxy.url()).config(|config| {
+        config.set("queue.enqueue_timeout", "10s");
+    });
+    let app = app.start().await;
+    // Redis has the script in its cache from now on.
+    assert_eq!(app.post(body(20_000)).send().await.matched(), 1);
+    proxy.refuse_connections();
+    proxy.lose_replies(1, Cut::Reset);
+    let call = app.post(body(20_000));
+    let call = tokio::spawn(async move { call.send().await });
+    app.redis.queue().waiting_exactly(2).await;
+    let () = app.redis.query(cmd("CONFIG").arg(&["SET", "maxmemory", "1"])).await;
+    proxy.accept_connections();
+    assert_eq!(call.await.unwrap().matched(), 1);
+    let () = app.redis.query(cmd("CONFIG").arg(&["SET", "maxmemory", "0"])).await;
+    assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
+    assert_eq!(staged(&app.redis).await, [""; 0]);
+}
+
 /// Whatever the user of Redis may not use, no part of a job remains, and no job expires.
 #[tokio::test]
 async fn a_missing_right_leaves_no_part_of_a_job() {

@@ -28,8 +28,9 @@ pub struct JwtSettings {
     /// Accepted values of `aud`; empty: any.
     pub(super) audience: Vec<String>,
     pub(super) leeway: Duration,
-    /// The claims that may name the user; the first one present is used.
+    /// Dotted paths of the claims that may name the user; the first one present is used.
     pub(super) user_claims: Vec<String>,
+    /// The dotted path of the claim that names the organization.
     pub(super) organization_claim: String,
 }
 

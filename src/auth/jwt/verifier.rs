@@ -128,8 +128,8 @@ impl Verifier {
     }
 
     fn claims(&self, claims: &JsonMembers<'_>) -> Result<Claims, CredentialRefusal> {
-        let present = |name: &str| match claims.get(name) {
-            Ok(None | Some(Value::Null)) => None,
+        let present = |path: &str| match claims.get_path(path) {
+            Ok(None) => None,
             Ok(Some(value)) => Some(id_string(&value)),
             Err(UnreadableMember) => Some(None),
         };

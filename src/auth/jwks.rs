@@ -1,7 +1,7 @@
 //! Follows the file of the JWK set. An unreadable set leaves the keys in use; a set without entries
 //! removes all of them.
 
-use crate::auth::callers::KeyDigest;
+use crate::auth::key_encoding::KeyDigest;
 use crate::auth::token_cache::Tokens;
 use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::metrics::Metrics;

@@ -1,8 +1,8 @@
 //! Reads JWK sets: their usable keys, and why each other entry is skipped.
 
-use crate::auth::callers::{KeyDigest, digest_of};
 use crate::auth::jwt::keys::{KeyMaterial, VerificationKey};
 use crate::auth::jwt::members::JsonMembers;
+use crate::auth::key_encoding::{KeyDigest, digest_of};
 use crate::files::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -5,6 +5,8 @@ mod api_keys;
 
 mod attacks;
 
+mod credential_fields;
+
 mod ids;
 
 mod key_sets;

@@ -125,10 +125,7 @@ impl App {
         Ok(Self {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
-            callers: Arc::new(
-                Callers::new(config.triggers.max_staleness)
-                    .with_key_encoding(config.users.api_key_encoding.clone()),
-            ),
+            callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
             health: Arc::default(),
             heartbeat: Heartbeat::default(),

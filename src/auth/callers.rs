@@ -52,7 +52,7 @@ impl Callers {
 
     /// Looks keys up that are stored in this form instead of plain.
     #[must_use]
-    pub fn with_key_encoding(self, key_encoding: ApiKeyEncoding) -> Self {
+    pub(super) fn with_key_encoding(self, key_encoding: ApiKeyEncoding) -> Self {
         Self { key_encoding, ..self }
     }
 

@@ -28,7 +28,7 @@ enum Name {
 
 /// The form in which the database stores API keys.
 #[derive(Debug, Clone, Default)]
-pub enum ApiKeyEncoding {
+pub(super) enum ApiKeyEncoding {
     /// The key itself.
     #[default]
     Plain,
@@ -37,7 +37,7 @@ pub enum ApiKeyEncoding {
     /// The SHA-256 digest in base64, of either alphabet, with or without padding.
     Sha256Base64,
     /// The hex digits of the HMAC-SHA256 by this pepper.
-    HmacSha256(hmac::Key),
+    HmacSha256(Box<hmac::Key>),
 }
 
 impl ApiKeyEncoding {
@@ -68,7 +68,7 @@ impl ApiKeyEncoding {
                 format!("has fewer than {MIN_PEPPER_BYTES} bytes, which may be guessed"),
             );
         }
-        Self::HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        Self::HmacSha256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
     }
 
     /// The value of `users.api_key_encoding`.
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn an_hmac_matches_the_one_of_rfc_4231() {
         let pepper = hmac::Key::new(hmac::HMAC_SHA256, b"Jefe");
-        let encoding = ApiKeyEncoding::HmacSha256(pepper);
+        let encoding = ApiKeyEncoding::HmacSha256(Box::new(pepper));
         let stored = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let sent = encoding.digest_of_sent("what do ya want for nothing?");
         assert_eq!(encoding.digest_of_stored(stored), Ok(sent));

@@ -9,12 +9,12 @@ mod key_encoding;
 mod model;
 mod refusal;
 mod token_cache;
+mod unknown_key_ids;
 mod users;
 
 pub use crate::auth::callers::Callers;
 pub use crate::auth::credential::{CredentialField, CredentialSettings};
 pub use crate::auth::jwt::{JwtSettings, mint};
-pub use crate::auth::key_encoding::ApiKeyEncoding;
 pub use crate::auth::refusal::AuthError;
 pub use crate::auth::users::{UserCollection, UserRecord, UsersSettings};
 
@@ -175,16 +175,16 @@ impl Authenticator {
 
     /// Verifies tokens by these settings from now on.
     pub fn reload(&self, settings: JwtSettings) {
-        self.tokens.replace(settings);
+        self.tokens.reload(settings);
     }
 
-    /// Follows the file of the JWK set. Never ends.
+    /// Follows the file or URL of the JWK set. Never ends.
     pub fn follow_keys(
         &self,
         readiness: Reporter,
         metrics: Arc<Metrics>,
     ) -> impl Future<Output = ()> + use<> {
-        jwks::follow(Arc::clone(&self.tokens), readiness, metrics)
+        jwks::follow(Arc::clone(&self.tokens), self.api_keys_enabled, readiness, metrics)
     }
 }
 

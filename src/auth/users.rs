@@ -23,7 +23,7 @@ pub struct UsersSettings {
     pub collection: String,
     organization_field: String,
     api_key_field: String,
-    pub api_key_encoding: ApiKeyEncoding,
+    api_key_encoding: ApiKeyEncoding,
     /// If this is empty, every user is switched on.
     active_field: String,
 }
@@ -42,6 +42,11 @@ impl UsersSettings {
 }
 
 impl UsersSettings {
+    /// An index without users, for keys of the configured encoding.
+    pub fn callers(&self, max_staleness: Duration) -> Callers {
+        Callers::new(max_staleness).with_key_encoding(self.api_key_encoding.clone())
+    }
+
     /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 5] {
         let encoding = self.api_key_encoding.as_str();

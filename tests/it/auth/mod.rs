@@ -7,6 +7,8 @@ mod attacks;
 
 mod credential_fields;
 
+mod fetched_key_sets;
+
 mod ids;
 
 mod key_sets;

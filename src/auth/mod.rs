@@ -25,6 +25,7 @@ use crate::auth::refusal::CredentialRefusal;
 use crate::auth::token_cache::Tokens;
 use crate::ids::{OrganizationId, RequestId, UserId};
 use crate::metrics::Metrics;
+use crate::process::findings::Findings;
 use crate::process::lifecycle::Reporter;
 use crate::settings::Section;
 use std::sync::Arc;
@@ -60,6 +61,11 @@ impl AuthSettings {
             }
         }
         Self { jwt, api_keys_enabled, credentials }
+    }
+
+    /// Checks the URL of the JWK set, for `hookgate check --connect`. `None` without a URL.
+    pub async fn survey(&self) -> Option<Findings> {
+        jwks::survey(&self.jwt, self.api_keys_enabled).await
     }
 }
 

@@ -11,8 +11,14 @@ pub(super) fn adopt(tokens: &Tokens, settings: &JwtSettings, set: JwkSet) {
     }
     tracing::info!(keys = set.usable(), skipped = set.skipped, "JWK set loaded");
     let new = settings.with_jwks(set);
-    let known = settings.warnings();
-    let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));
-    new_warnings.for_each(|warning| tracing::warn!("{warning}"));
+    for warning in new_warnings(settings, &new) {
+        tracing::warn!("{warning}");
+    }
     tokens.replace(new);
+}
+
+/// The warnings about settings that are not about earlier ones too.
+pub(super) fn new_warnings(old: &JwtSettings, new: &JwtSettings) -> Vec<String> {
+    let known = old.warnings();
+    new.warnings().into_iter().filter(|warning| !known.contains(warning)).collect()
 }

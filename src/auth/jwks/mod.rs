@@ -7,6 +7,7 @@ mod url;
 
 use crate::auth::jwks::file::WatchedJwks;
 use crate::auth::jwks::url::FetchedJwks;
+pub(super) use crate::auth::jwks::url::survey;
 use crate::auth::jwt::JwtSettings;
 use crate::auth::token_cache::Tokens;
 use crate::files::watched_file::POLL_INTERVAL;

@@ -1,11 +1,12 @@
 //! Fetches the JWK set of a URL: at the start, by its `Cache-Control`, and for unknown key ids.
 
-use crate::auth::jwks::adoption::adopt;
+use crate::auth::jwks::adoption::{adopt, new_warnings};
 use crate::auth::jwt::{JwkSet, JwksSource, JwksUrl, JwtSettings};
 use crate::auth::key_encoding::KeyDigest;
 use crate::auth::token_cache::Tokens;
 use crate::http::client::{Client, Document, DocumentUrl, Trust};
 use crate::metrics::Metrics;
+use crate::process::findings::Findings;
 use crate::process::lifecycle::Condition;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,6 +27,31 @@ const FETCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time after the first failed fetch, if there is no set yet. It doubles up to [`FETCH_INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// Fetches the set once, for `hookgate check --connect`. `None` without a URL.
+pub(in crate::auth) async fn survey(
+    settings: &JwtSettings,
+    api_keys_enabled: bool,
+) -> Option<Findings> {
+    let source = settings.jwks_url()?;
+    let mut fetched = FetchedJwks::new(source);
+    let mut findings = Findings::default();
+    match fetched.fetch(&source.trust).await {
+        Ok((set, lifetime)) => {
+            findings.fact("keys", set.usable());
+            findings.fact("skipped", set.skipped);
+            findings.fact("lifetime_seconds", lifetime.as_secs());
+            for warning in new_warnings(settings, &settings.with_jwks(set)) {
+                findings.warning(warning);
+            }
+        }
+        Err(reason) => {
+            fetched.failure = Some(reason);
+            findings.condition(fetched.condition(settings, api_keys_enabled));
+        }
+    }
+    Some(findings)
+}
 
 /// The set of a URL.
 pub(super) struct FetchedJwks {

@@ -105,7 +105,7 @@ async fn one_of_several_fields_carries_the_credential() {
     for fields in missing {
         assert_missing(&app, fields, "Bearer").await;
     }
-    // Over HTTP/2 and by a client library the rules are the same.
+    // By a client library the rules are the same.
     let call = app.webhook("wh_1").header("x-api-key", "key_a");
     call.send().await.assert_rejected(401, "missing_credentials");
     let call = app.webhook("wh_1").without("authorization").header("x-api-key", "key_a");

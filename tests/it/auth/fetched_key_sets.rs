@@ -5,14 +5,16 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use testkit::app::Builder;
+use testkit::hookgate::check_connect;
 use testkit::key_server::{Answer, KeyServer};
 use testkit::keys::{KeyPair, KeyRing, hmac, jwk_set, octet_jwk};
 use testkit::tls::Authority;
 use testkit::tokens::{claims, sign, sign_with_id};
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Reply};
+use tokio::time::Instant;
 
 const ES256: Algorithm = Algorithm::ES256;
 
@@ -74,7 +76,8 @@ async fn metric(app: &App, name: &str) -> f64 {
 /// What `/readyz` says of the set.
 async fn condition(app: &App) -> (u16, String) {
     let (status, report) = app.hookgate.readiness().await;
-    let notes = ["reasons", "degraded"].map(|kind| report[kind].to_string());
+    let notes = ["reasons", "degraded"].map(|kind| report.get(kind).map(Value::to_string));
+    let notes = notes.map(Option::unwrap_or_default);
     let about = notes.iter().find(|notes| notes.contains("token keys"));
     (status.as_u16(), about.cloned().unwrap_or_default())
 }
@@ -88,8 +91,8 @@ fn assert_unavailable(reply: &Reply) {
     assert_eq!((reply.status, reply.code().as_str()), (503, "keys_unavailable"));
     assert_eq!(reply.header("retry-after"), Some("10"));
     let envelope = reply.json();
-    assert_eq!(envelope["retryable"], true);
-    assert_eq!(envelope["details"], json!({ "enqueued": "none" }));
+    assert_eq!(envelope.get("retryable"), Some(&json!(true)));
+    assert_eq!(envelope.get("details"), Some(&json!({ "enqueued": "none" })));
 }
 
 #[track_caller]
@@ -495,6 +498,35 @@ async fn http_is_only_used_to_a_loopback_address() {
     until(reason, async || condition(&app).await.1.contains(reason)).await;
     assert_unavailable(&send_key(&app, &key).await);
     assert!(server.fetches().is_empty());
+}
+
+#[tokio::test]
+async fn the_check_fetches_the_set() {
+    let key = Key::new("key");
+    let entries = jwk_set(&[key.jwk(), json!(null)]);
+    let answer = Answer::with_head("200 OK", "Cache-Control: max-age=600\r\n", &entries);
+    let mut server = KeyServer::start(answer).await;
+    let app = start_with_set(build(&server.url())).await;
+    let mut config = app.hookgate.config.clone();
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(code, 0, "{report}");
+    let at = |report: &Value, pointer: &str| report.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!(at(&report, "/jwks/keys"), 1, "{report}");
+    assert_eq!(at(&report, "/jwks/skipped"), 1);
+    assert_eq!(at(&report, "/jwks/lifetime_seconds"), 600);
+    assert!(at(&report, "/jwks/warnings").to_string().contains("entry 2 is skipped"), "{report}");
+
+    server.stop().await;
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(code, 0, "with API keys it is degraded: {report}");
+    assert!(at(&report, "/jwks/warnings").to_string().contains("no connection"), "{report}");
+    config.set("auth.api_key.enabled", false);
+    let (code, report) = check_connect(&config).await;
+    assert_eq!(code, 1, "{report}");
+    assert!(at(&report, "/jwks/faults").to_string().contains("no connection"), "{report}");
+    config.remove("auth.jwt.jwks_url").set("auth.api_key.enabled", true);
+    let (code, report) = check_connect(&config).await;
+    assert!(code == 0 && report.get("jwks").is_none(), "{report}");
 }
 
 #[tokio::test]

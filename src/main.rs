@@ -44,7 +44,7 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Also connects to MongoDB and Redis and reports their state
+        /// Also connects to MongoDB and Redis, fetches the JWK set, and reports their state
         #[arg(long)]
         connect: bool,
         /// Prints one JSON document

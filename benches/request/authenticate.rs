@@ -3,7 +3,9 @@
 use crate::settings;
 use bson::rawdoc;
 use criterion::{BatchSize, Criterion, Throughput};
-use hookgate::auth::{AuthSettings, Authenticator, Callers, UserCollection, UsersSettings};
+use hookgate::auth::{
+    AuthSettings, Authenticator, Callers, CredentialField, UserCollection, UsersSettings,
+};
 use hookgate::ids::RequestId;
 use hookgate::metrics::Metrics;
 use hookgate::mirror::document::DocumentKey;
@@ -47,7 +49,8 @@ pub fn measure(criterion: &mut Criterion) {
 fn all(authenticator: &Authenticator, headers: &[String]) {
     let id = RequestId::from_header_or_new(Some(b"a request"));
     for header in headers {
-        authenticator.authenticate(Some(header.as_bytes()), &id).unwrap();
+        let field = CredentialField::Authorization(header.as_bytes());
+        authenticator.authenticate(Some(field), &id).unwrap();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The header `Authorization`.
 
-use hookgate::auth::{AuthError, AuthSettings, Authenticator, Callers};
+use hookgate::auth::{AuthError, AuthSettings, Authenticator, Callers, CredentialField};
 use hookgate::ids::RequestId;
 use hookgate::settings::SettingsReader;
 use std::sync::{Arc, LazyLock};
@@ -26,7 +26,8 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
 /// accepted.
 pub fn check(header: &[u8]) {
     let id = RequestId::from_header_or_new(Some(b"a request"));
-    let authenticated = AUTHENTICATOR.authenticate(Some(header), &id);
+    let authenticated =
+        AUTHENTICATOR.authenticate(Some(CredentialField::Authorization(header)), &id);
     let Some(credential) = credential(header) else {
         assert_eq!(authenticated, Err(AuthError::MissingCredentials));
         return;

@@ -11,6 +11,7 @@ const MEANINGS = {
     "that is the cause; raising the bound only makes the queue longer.",
   rate_limited: () => "The organization is over [limits.organization]. Send with more organizations, or raise its limit.",
   index_unavailable: () => "Workflows or users are not loaded, or stale: look at /readyz, and at MongoDB behind it.",
+  keys_unavailable: () => "The key of the tokens is not in the JWK set of auth.jwt.jwks_url: look at /readyz, and at their issuer.",
   fanout_too_large: () => "One webhook starts more than queue.max_matches or queue.max_fanout_bytes allow.",
   request_timeout: () => "Bodies did not arrive within server.body_timeout: a slow network, or a generator out of CPU.",
   no_answer: () =>

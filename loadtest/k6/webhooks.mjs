@@ -43,6 +43,7 @@ export const CODES = [
   "internal",
   "overloaded",
   "index_unavailable",
+  "keys_unavailable",
   "queue_unavailable",
   "no_answer",
   "not_hookgate",

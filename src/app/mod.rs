@@ -15,7 +15,7 @@ use crate::files::file_access;
 use crate::http::connection_slots::ConnectionSlots;
 use crate::http::listener::{Listener, Server};
 use crate::http::tls::Tls;
-use crate::ingress::{BodyReader, Ingress};
+use crate::ingress::{BodyReader, CredentialFields, Ingress};
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::mirror::mongo;
@@ -125,7 +125,7 @@ impl App {
         Ok(Self {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
-            callers: Arc::new(Callers::new(config.triggers.max_staleness)),
+            callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
             health: Arc::default(),
             heartbeat: Heartbeat::default(),
@@ -359,6 +359,7 @@ impl App {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
                 bodies: BodyReader::new(settings.body.clone()),
+                credentials: CredentialFields::new(&self.config.auth.credentials),
                 metrics: Arc::clone(&self.metrics),
                 queue: own.reduce(Queue::merge).context("there is at least one queue")?,
                 triggers: Arc::clone(&self.triggers),

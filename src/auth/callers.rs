@@ -1,5 +1,6 @@
-//! The users and API keys in memory. Only the SHA-256 digest of a key is kept.
+//! The users and API keys in memory. Only the digest of a key is kept.
 
+use crate::auth::key_encoding::ApiKeyEncoding;
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::mirror::Freshness;
 use crate::mirror::document::IdString;
@@ -7,12 +8,8 @@ use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::{Posting, Postings};
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::snapshot::SavedIndex;
-use aws_lc_rs::digest::{SHA256, digest};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The SHA-256 digest of an API key.
-pub(super) type KeyDigest = [u8; 32];
 
 /// The result of looking up a user or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +32,7 @@ pub struct Callers {
     pub(super) users: Arc<ShardedIndex>,
     /// Users by the digest of their API keys.
     pub(super) owners: Arc<ShardedIndex>,
+    key_encoding: ApiKeyEncoding,
     freshness: Arc<Freshness>,
 }
 
@@ -47,8 +45,15 @@ impl Callers {
         Self {
             users: Arc::new(ShardedIndex::new(layout)),
             owners: Arc::new(ShardedIndex::new(layout)),
+            key_encoding: ApiKeyEncoding::default(),
             freshness: Freshness::new(max_staleness),
         }
+    }
+
+    /// Looks keys up that are stored in this form instead of plain.
+    #[must_use]
+    pub(super) fn with_key_encoding(self, key_encoding: ApiKeyEncoding) -> Self {
+        Self { key_encoding, ..self }
     }
 
     pub(super) fn user(&self, user: &UserId) -> UserLookup {
@@ -65,7 +70,7 @@ impl Callers {
     }
 
     pub(super) fn api_key(&self, key: &str) -> UserLookup {
-        let digest = digest_of(key.as_bytes());
+        let digest = self.key_encoding.digest_of_sent(key);
         self.lookup(&self.owners, IndexKey::new(&digest))
     }
 
@@ -145,9 +150,4 @@ impl<'a> StoredUser<'a> {
     fn rank(&self) -> (bool, &str) {
         (!self.is_active, self.user.as_str())
     }
-}
-
-pub(super) fn digest_of(key: &[u8]) -> KeyDigest {
-    let digest = digest(&SHA256, key);
-    digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes")
 }

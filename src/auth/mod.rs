@@ -1,25 +1,31 @@
 //! Authenticates callers: only a verified JWT or API key becomes a [`Caller`].
 
 mod callers;
+mod credential;
 mod jwks;
 mod jwt;
+mod key_encoding;
 #[cfg(test)]
 mod model;
 mod refusal;
 mod token_cache;
+mod unknown_key_ids;
 mod users;
 
 pub use crate::auth::callers::Callers;
+pub use crate::auth::credential::{CredentialField, CredentialSettings};
 pub use crate::auth::jwt::{JwtSettings, mint};
 pub use crate::auth::refusal::AuthError;
 pub use crate::auth::users::{UserCollection, UserRecord, UsersSettings};
 
 use crate::auth::callers::UserLookup;
+use crate::auth::credential::Credential;
 use crate::auth::jwt::{Claims, Token};
 use crate::auth::refusal::CredentialRefusal;
 use crate::auth::token_cache::Tokens;
 use crate::ids::{OrganizationId, RequestId, UserId};
 use crate::metrics::Metrics;
+use crate::process::findings::Findings;
 use crate::process::lifecycle::Reporter;
 use crate::settings::Section;
 use std::sync::Arc;
@@ -29,19 +35,37 @@ use std::sync::Arc;
 pub struct AuthSettings {
     pub jwt: JwtSettings,
     pub api_keys_enabled: bool,
+    pub credentials: CredentialSettings,
 }
 
 impl AuthSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let jwt = JwtSettings::read(&mut section.section("jwt"));
         let api_keys_enabled = section.section("api_key").value("enabled", true);
+        let credentials = CredentialSettings::read(&mut section.section("api_key"));
         if !api_keys_enabled && !jwt.has_keys() {
             section.fault(
                 "jwt",
                 "no key for tokens, and API keys are disabled: every request would be rejected",
             );
         }
-        Self { jwt, api_keys_enabled }
+        if !credentials.accept_tokens() {
+            let note = "tokens are accepted only after Bearer in Authorization";
+            if !api_keys_enabled {
+                section.fault(
+                    "api_key",
+                    format!("{note}, and API keys are disabled: every request would be rejected"),
+                );
+            } else if jwt.has_keys() {
+                section.warning("api_key", format!("{note}, so auth.jwt has no effect"));
+            }
+        }
+        Self { jwt, api_keys_enabled, credentials }
+    }
+
+    /// Checks the URL of the JWK set, for `hookgate check --connect`. `None` without a URL.
+    pub async fn survey(&self) -> Option<Findings> {
+        jwks::survey(&self.jwt, self.api_keys_enabled).await
     }
 }
 
@@ -68,31 +92,35 @@ pub struct Authenticator {
     tokens: Arc<Tokens>,
     callers: Arc<Callers>,
     api_keys_enabled: bool,
+    credentials: CredentialSettings,
 }
 
 impl Authenticator {
     pub fn new(settings: AuthSettings, callers: Arc<Callers>) -> Self {
-        let tokens = Arc::new(Tokens::new(settings.jwt));
-        Self { tokens, callers, api_keys_enabled: settings.api_keys_enabled }
+        let AuthSettings { jwt, api_keys_enabled, credentials } = settings;
+        Self { tokens: Arc::new(Tokens::new(jwt)), callers, api_keys_enabled, credentials }
     }
 
-    /// Verifies the `Authorization` of a request, which must occur exactly once. A refusal is
-    /// logged at debug level.
+    /// Verifies the credential of a request. `fields` are the values of all header fields that may
+    /// carry one, and there must be exactly one. A refusal is logged at debug level.
     pub fn authenticate<'a>(
         &self,
-        authorization: impl IntoIterator<Item = &'a [u8]>,
+        fields: impl IntoIterator<Item = CredentialField<'a>>,
         request: &RequestId,
     ) -> Result<Caller, AuthError> {
-        let caller = single_header(authorization).and_then(|header| self.caller(header));
+        let caller = single_field(fields).and_then(|field| self.caller(field));
         caller.map_err(|CredentialRefusal { error, reason }| {
             tracing::debug!(request_id = request.as_str(), reason, "credential refused: {error}");
             error
         })
     }
 
-    fn caller(&self, header: &[u8]) -> Result<Caller, CredentialRefusal> {
-        let refusal = CredentialRefusal::missing("Authorization has no bearer credential");
-        let credential = bearer(header).ok_or(refusal)?;
+    fn caller(&self, field: CredentialField<'_>) -> Result<Caller, CredentialRefusal> {
+        let refusal = CredentialRefusal::missing("there is no bearer credential or API key");
+        let credential = match self.credentials.credential(field).ok_or(refusal)? {
+            Credential::ApiKey(key) => return self.by_api_key(key),
+            Credential::TokenOrApiKey(credential) => credential,
+        };
         // A cached credential is a token, so it is not parsed again to find that out.
         if let Some(claims) = self.tokens.cached(credential) {
             self.by_claims(claims)
@@ -153,50 +181,30 @@ impl Authenticator {
 
     /// Verifies tokens by these settings from now on.
     pub fn reload(&self, settings: JwtSettings) {
-        self.tokens.replace(settings);
+        self.tokens.reload(settings);
     }
 
-    /// Follows the file of the JWK set. Never ends.
+    /// Follows the file or URL of the JWK set. Never ends.
     pub fn follow_keys(
         &self,
         readiness: Reporter,
         metrics: Arc<Metrics>,
     ) -> impl Future<Output = ()> + use<> {
-        jwks::follow(Arc::clone(&self.tokens), readiness, metrics)
+        jwks::follow(Arc::clone(&self.tokens), self.api_keys_enabled, readiness, metrics)
     }
 }
 
-/// Returns the only header value. Two credentials are rejected, because a proxy may have verified
-/// the other one.
-fn single_header<'a>(
-    values: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<&'a [u8], CredentialRefusal> {
-    let mut values = values.into_iter();
-    let first = values.next().ok_or(CredentialRefusal::missing("there is no Authorization"))?;
-    match values.next() {
+/// Returns the only field. Two credentials are rejected, because a proxy may have verified the other
+/// one.
+fn single_field<'a>(
+    fields: impl IntoIterator<Item = CredentialField<'a>>,
+) -> Result<CredentialField<'a>, CredentialRefusal> {
+    let mut fields = fields.into_iter();
+    let first = fields.next();
+    let first = first
+        .ok_or(CredentialRefusal::missing("there is no Authorization or other configured field"))?;
+    match fields.next() {
         None => Ok(first),
-        Some(_) => Err(CredentialRefusal::missing("there is more than one Authorization")),
-    }
-}
-
-/// Returns the credential of a `Bearer` header. The case of the scheme is ignored.
-fn bearer(header: &[u8]) -> Option<&str> {
-    let header = std::str::from_utf8(header).ok()?;
-    let (scheme, credential) = header.trim().split_once(' ')?;
-    let credential = credential.trim_start();
-    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_bearer_scheme_is_accepted() {
-        assert_eq!(bearer(b"Bearer abc"), Some("abc"));
-        assert_eq!(bearer(b"bEaReR   abc "), Some("abc"));
-        for header in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"abc", b"", b"Bearer \xff"] {
-            assert_eq!(bearer(header), None);
-        }
+        Some(_) => Err(CredentialRefusal::missing("there is more than one credential")),
     }
 }

@@ -9,6 +9,9 @@ pub enum AuthError {
     InvalidApiKey,
     #[error("the token is not valid")]
     InvalidToken,
+    /// The key of the token is not in the JWK set that was fetched last, or there is no set yet.
+    #[error("the key of the token is not known yet")]
+    KeyUnavailable,
     #[error("there are no credentials")]
     MissingCredentials,
     /// The users are not loaded or are stale, so the credential can be neither accepted nor
@@ -40,6 +43,13 @@ impl CredentialRefusal {
 
     pub(super) const fn missing(reason: &'static str) -> Self {
         Self { error: AuthError::MissingCredentials, reason }
+    }
+
+    pub(super) const fn key_unavailable() -> Self {
+        Self {
+            error: AuthError::KeyUnavailable,
+            reason: "its key is not in the JWK set of auth.jwt.jwks_url that was fetched last",
+        }
     }
 
     pub(super) const fn unavailable() -> Self {

@@ -1,7 +1,8 @@
 //! Caches verified tokens, so that a signature is verified once and not for every request.
 
-use crate::auth::jwt::{Claims, JwtSettings, Token, Verified, Verifier};
+use crate::auth::jwt::{Claims, JwtSettings, Token, Unverified, Verified, Verifier};
 use crate::auth::refusal::CredentialRefusal;
+use crate::auth::unknown_key_ids::UnknownKeyIds;
 use crate::process::unix_time;
 use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
@@ -9,6 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 /// Maximum bytes of all cached tokens. Beyond it, rarely used tokens are evicted.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -23,6 +25,7 @@ const TYPICAL_BYTES: u64 = 600;
 #[derive(Debug)]
 pub(super) struct Tokens {
     current: ArcSwap<ActiveVerifier>,
+    unknown_key_ids: UnknownKeyIds,
 }
 
 /// A verifier and the tokens that it has verified. They are replaced together, so new settings
@@ -60,11 +63,26 @@ impl Weighter<Box<str>, Verified> for BySize {
 
 impl Tokens {
     pub(super) fn new(settings: JwtSettings) -> Self {
-        Self { current: ArcSwap::from_pointee(ActiveVerifier::new(settings)) }
+        let current = ArcSwap::from_pointee(ActiveVerifier::new(settings));
+        Self { current, unknown_key_ids: UnknownKeyIds::default() }
     }
 
     pub(super) fn replace(&self, settings: JwtSettings) {
         self.current.store(Arc::new(ActiveVerifier::new(settings)));
+    }
+
+    /// Verifies by the settings of a reload from now on. A fetched JWK set stays in use as long as
+    /// its URL does.
+    pub(super) fn reload(&self, settings: JwtSettings) {
+        let before = self.settings();
+        if !settings.has_url_of(&before) {
+            self.unknown_key_ids.clear();
+        }
+        self.replace(settings.with_fetched_set_of(&before));
+    }
+
+    pub(super) fn unknown_key_ids(&self) -> &UnknownKeyIds {
+        &self.unknown_key_ids
     }
 
     /// The current settings.
@@ -90,10 +108,28 @@ impl Tokens {
         credential: &str,
         token: &Token<'_>,
     ) -> Result<Claims, CredentialRefusal> {
-        let current = self.current.load();
-        let verified = current.verifier.verify(token, now())?;
-        current.verified.insert(credential.into(), verified.clone());
-        Ok(verified.claims)
+        loop {
+            let current = self.current.load();
+            match current.verifier.verify(token, now()) {
+                Ok(verified) => {
+                    current.verified.insert(credential.into(), verified.clone());
+                    return Ok(verified.claims);
+                }
+                Err(Unverified::Refused(refusal)) => return Err(refusal),
+                // The set in use may have been replaced by one that has the key.
+                Err(Unverified::NoKeyYet { .. })
+                    if !Arc::ptr_eq(&current, &self.current.load()) => {}
+                Err(Unverified::NoKeyYet { id }) => return Err(self.refusal_of_unknown_key(id)),
+            }
+        }
+    }
+
+    fn refusal_of_unknown_key(&self, id: Option<&str>) -> CredentialRefusal {
+        if id.is_some_and(|id| self.unknown_key_ids.is_absent(id, Instant::now())) {
+            CredentialRefusal::token("its kid is not in the JWK set of auth.jwt.jwks_url")
+        } else {
+            CredentialRefusal::key_unavailable()
+        }
     }
 }
 

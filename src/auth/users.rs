@@ -1,8 +1,7 @@
 //! Reading users from their documents, and filing them by id and by API key.
 
-use crate::auth::callers::{
-    Callers, KeyDigest, OWNERS, StoredUser, USERS, digest_of, user_of_postings,
-};
+use crate::auth::callers::{Callers, OWNERS, StoredUser, USERS, user_of_postings};
+use crate::auth::key_encoding::{ApiKeyEncoding, KeyDigest};
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::MirroredCollection;
@@ -29,15 +28,6 @@ pub struct UsersSettings {
     active_field: String,
 }
 
-/// The form in which the database stores API keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-enum ApiKeyEncoding {
-    Plain,
-    /// The hex digits of the SHA-256 digest.
-    Sha256,
-}
-
 impl UsersSettings {
     /// Reads the section.
     pub fn read(section: &mut Section<'_>) -> Self {
@@ -45,19 +35,21 @@ impl UsersSettings {
             collection: section.name("collection", "users"),
             organization_field: section.name("organization_field", "organizationId"),
             api_key_field: section.name("api_key_field", "apiKey"),
-            api_key_encoding: section.value("api_key_encoding", ApiKeyEncoding::Plain),
+            api_key_encoding: ApiKeyEncoding::read(section),
             active_field: section.value("active_field", "enabled".to_owned()),
         }
     }
 }
 
 impl UsersSettings {
+    /// An index without users, for keys of the configured encoding.
+    pub fn callers(&self, max_staleness: Duration) -> Callers {
+        Callers::new(max_staleness).with_key_encoding(self.api_key_encoding.clone())
+    }
+
     /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 5] {
-        let encoding = match self.api_key_encoding {
-            ApiKeyEncoding::Plain => "plain",
-            ApiKeyEncoding::Sha256 => "sha256",
-        };
+        let encoding = self.api_key_encoding.as_str();
         let Self { collection, organization_field, api_key_field, active_field, .. } = self;
         [collection, organization_field, api_key_field, active_field, encoding]
     }
@@ -153,13 +145,12 @@ impl UserCollection {
 
     /// The digest of a stored key; `None` if it is empty.
     fn digest(&self, stored: &str) -> Result<Option<KeyDigest>, Malformed> {
-        match self.settings.api_key_encoding {
-            _ if stored.is_empty() => Ok(None),
-            ApiKeyEncoding::Plain => Ok(Some(digest_of(stored.as_bytes()))),
-            ApiKeyEncoding::Sha256 => from_hex(stored).map(Some).ok_or_else(|| {
-                Malformed::wrong(&self.settings.api_key_field, "a SHA-256 digest in 64 hex digits")
-            }),
+        if stored.is_empty() {
+            return Ok(None);
         }
+        let digest = self.settings.api_key_encoding.digest_of_stored(stored);
+        let malformed = |form| Malformed::wrong(&self.settings.api_key_field, form);
+        digest.map(Some).map_err(malformed)
     }
 }
 
@@ -266,23 +257,6 @@ impl MirroredCollection for UserCollection {
     }
 }
 
-/// Reads a digest from 64 hex digits.
-fn from_hex(string: &str) -> Option<KeyDigest> {
-    let mut digest = [0; 32];
-    if string.len() != 64 || !string.is_ascii() {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        let digits = string.get(index * 2..index * 2 + 2)?;
-        // from_str_radix accepts a sign.
-        if digits.starts_with('+') {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,14 +308,5 @@ mod tests {
                 UserLookup::NotFound
             );
         }
-    }
-
-    #[test]
-    fn a_digest_is_read_from_hex() {
-        let hex = "2C26B46B68FFC68FF99B453C1D30413413422D706483BFA0F98A5E886266E7AE";
-        assert_eq!(from_hex(hex), Some(digest_of(b"foo")));
-        assert_eq!(from_hex("2c"), None);
-        assert_eq!(from_hex(&"+1".repeat(32)), None);
-        assert_eq!(from_hex(&"é".repeat(32)), None);
     }
 }

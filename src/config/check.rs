@@ -35,6 +35,9 @@ pub struct CheckReport {
     triggers_file: Option<Findings>,
     mongodb: Option<Findings>,
     redis: Option<Findings>,
+    /// What `auth.jwt.jwks_url` yields. Absent without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks: Option<Findings>,
 }
 
 impl CheckReport {
@@ -58,13 +61,18 @@ impl CheckReport {
         report
     }
 
-    /// Checks Redis and the source of the documents, and adds the findings.
+    /// Checks Redis, the source of the documents and the URL of the JWK set, and adds the findings.
     pub async fn connect(&mut self, config: &Config) {
-        let (documents, redis) = tokio::join!(
+        let (documents, redis, jwks) = tokio::join!(
             Box::pin(check_documents(config)),
-            Box::pin(queue::survey(&config.queue, config.server.body.max_body))
+            Box::pin(queue::survey(&config.queue, config.server.body.max_body)),
+            Box::pin(config.auth.survey())
         );
-        self.ok = documents.are_good() && redis.are_good();
+        self.ok = [Some(&documents), Some(&redis), jwks.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(Findings::are_good);
+        self.jwks = jwks;
         self.redis = Some(redis);
         match config.triggers.source {
             DocumentSource::File => self.triggers_file = Some(documents),
@@ -121,6 +129,7 @@ impl CheckReport {
             ("triggers.file", &self.triggers_file),
             ("MongoDB", &self.mongodb),
             ("Redis", &self.redis),
+            ("auth.jwt.jwks_url", &self.jwks),
         ];
         for (name, findings) in parts {
             if let Some(findings) = findings {

@@ -110,10 +110,29 @@ fn client(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Str
     let mut roots = RootCertStore::empty();
     // The system may have certificates that webpki cannot parse. They are skipped.
     roots.add_parsable_certificates(authorities);
+    with_roots(roots)
+}
+
+fn with_roots(roots: RootCertStore) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The TLS configuration of a client that trusts the authorities in a PEM file, all of which must be
+/// usable.
+pub fn client_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|_| "is not PEM".to_owned())?;
+    if certificates.is_empty() {
+        return Err("contains no certificate in PEM".to_owned());
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|_| "contains an unusable certificate".to_owned())?;
+    }
+    with_roots(roots)
 }
 
 /// Checks that a file contains certificates in PEM. The error is the reason why it does not.

@@ -1,8 +1,9 @@
-//! HTTP connections: accepting them, their time limits, TLS and their end. It knows nothing about
-//! webhooks.
+//! HTTP connections: accepting them, their time limits, TLS and their end; and fetching a document.
+//! It knows nothing about webhooks.
 
 pub mod acceptor;
 pub mod activity;
+pub mod client;
 pub mod closing;
 pub mod connection;
 pub mod connection_slots;

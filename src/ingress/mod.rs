@@ -3,6 +3,7 @@
 mod answer_body;
 mod body;
 mod content_encoding;
+mod credential_fields;
 mod decompress;
 mod invalid_json;
 mod observation;
@@ -17,6 +18,7 @@ mod webhook;
 pub use crate::ingress::answer_body::AnswerBody;
 pub use crate::ingress::body::{BodyReader, BodySettings};
 pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
+pub use crate::ingress::credential_fields::CredentialFields;
 pub use crate::ingress::decompress::{Decoding, Undecodable};
 pub use crate::ingress::invalid_json::{InvalidJson, InvalidJsonKind};
 pub use crate::ingress::rejection::Rejection;
@@ -41,7 +43,7 @@ use crate::queue::{
 use crate::triggers::TriggerIndex;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use std::panic::AssertUnwindSafe;
@@ -64,6 +66,7 @@ pub struct Ingress {
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
     pub bodies: BodyReader,
+    pub credentials: CredentialFields,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub triggers: Arc<TriggerIndex>,
@@ -104,7 +107,8 @@ impl Handler for Ingress {
                     Ok(unread) => unread,
                     Err(last_chunk) => Box::pin(last_chunk.into_unread()).await,
                 };
-                Answer { response: response::rejected(&rejection, &id), unread }
+                let response = response::rejected(&rejection, &self.credentials, &id);
+                Answer { response, unread }
             }
         }
     }
@@ -130,8 +134,8 @@ impl Ingress {
         let received_at = SystemTime::now();
         let route = Route::from_request(&head.method, head.uri.path())?;
         let mut permit = self.admission.admit()?;
-        let authorization = values(&head.headers, &AUTHORIZATION);
-        let caller = self.authenticator.authenticate(authorization, id)?;
+        let credentials = self.credentials.values(&head.headers);
+        let caller = self.authenticator.authenticate(credentials, id)?;
         observation.set_caller(&caller);
         let trace = trace_context(&head.headers);
         let announced = self.bodies.check_head(&head.headers, body)?;

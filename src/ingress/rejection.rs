@@ -90,6 +90,7 @@ impl Rejection {
             Self::Unauthorized(AuthError::InvalidToken) => Outcome::InvalidToken,
             Self::Unauthorized(AuthError::ExpiredToken) => Outcome::ExpiredToken,
             Self::Unauthorized(AuthError::InvalidApiKey) => Outcome::InvalidApiKey,
+            Self::Unauthorized(AuthError::KeyUnavailable) => Outcome::KeysUnavailable,
             Self::UnsupportedEncoding { .. } | Self::UnsupportedMediaType => {
                 Outcome::UnsupportedMediaType
             }
@@ -113,9 +114,10 @@ impl Rejection {
             Outcome::PayloadTooLarge | Outcome::FanoutTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Outcome::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Outcome::Overloaded | Outcome::IndexUnavailable | Outcome::QueueUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Outcome::Overloaded
+            | Outcome::IndexUnavailable
+            | Outcome::KeysUnavailable
+            | Outcome::QueueUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Internal | Outcome::Accepted => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -130,6 +132,7 @@ impl Rejection {
         match self {
             Self::Overloaded | Self::QueueUnavailable(_) => Some(1),
             Self::StaleIndex | Self::Unauthorized(AuthError::StaleIndex) => Some(5),
+            Self::Unauthorized(AuthError::KeyUnavailable) => Some(10),
             Self::RateLimited(over) => Some(over.retry_after_seconds()),
             _ => None,
         }
@@ -186,6 +189,7 @@ impl Rejection {
             }
             Outcome::Overloaded => "Service is overloaded; retry shortly",
             Outcome::IndexUnavailable => "Workflow index is not loaded or is stale; retry shortly",
+            Outcome::KeysUnavailable => "Key of the token is not known yet; retry later",
             Outcome::QueueUnavailable => "Queue did not accept the webhook; retry shortly",
             Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
         }

@@ -4,8 +4,9 @@ use crate::admission::OverLimit;
 use crate::admission::Permit;
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::answer_body::AnswerBody;
+use crate::ingress::credential_fields::CredentialFields;
 use crate::ingress::rejection::Rejection;
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Outcome};
 use crate::queue::Added;
 use hyper::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -53,12 +54,16 @@ pub(super) fn malformed() -> Response<AnswerBody> {
     response
 }
 
-pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<AnswerBody> {
+pub(super) fn rejected(
+    rejection: &Rejection,
+    credentials: &CredentialFields,
+    id: &RequestId,
+) -> Response<AnswerBody> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
         success: bool,
-        error: &'static str,
+        error: &'a str,
         code: &'static str,
         retryable: bool,
         request_id: &'a str,
@@ -66,12 +71,16 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
         details: Option<serde_json::Value>,
     }
     let status = rejection.status();
+    let error = match rejection.outcome() {
+        Outcome::MissingCredentials => &credentials.instruction,
+        _ => rejection.sentence(),
+    };
     let mut response = json(
         status,
         id,
         &Envelope {
             success: false,
-            error: rejection.sentence(),
+            error,
             code: rejection.outcome().as_str(),
             retryable: rejection.is_retryable(),
             request_id: id.as_str(),
@@ -80,7 +89,7 @@ pub(super) fn rejected(rejection: &Rejection, id: &RequestId) -> Response<Answer
     );
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.insert(WWW_AUTHENTICATE, credentials.challenge.clone());
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));

@@ -42,6 +42,7 @@ labels!(
         Internal = "internal",
         Overloaded = "overloaded",
         IndexUnavailable = "index_unavailable",
+        KeysUnavailable = "keys_unavailable",
         QueueUnavailable = "queue_unavailable",
     }
 );

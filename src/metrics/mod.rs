@@ -75,7 +75,7 @@ impl JwksMetrics {
         Self {
             age: register_gauge(
                 "hookgate_jwks_age_seconds",
-                "Seconds since the JWK set in use last matched its file; -1 if none is configured.",
+                "Seconds since the JWK set in use last matched its file or URL, or since the start before the first fetch; -1 if none is configured.",
             ),
             skipped_keys: register_counter(
                 "hookgate_jwks_skipped_keys_total",

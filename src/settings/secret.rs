@@ -55,6 +55,13 @@ impl Section<'_> {
         self.read_secret(&file_key, &file)
     }
 
+    /// Reads a secret that only a file can hold: the contents of the file named by `key`. `None` if
+    /// none is named, or if a fault is recorded.
+    pub fn secret_file(&mut self, key: &str) -> Option<Secret> {
+        let file: PathBuf = self.value(key, PathBuf::new());
+        if file.as_os_str().is_empty() { None } else { self.read_secret(key, &file) }
+    }
+
     /// Reads a list of secrets: the values of `<key>s`, then the contents of the files named by
     /// `<key>_files`. Each has the name of its source.
     pub fn secrets(&mut self, key: &str) -> Vec<(String, Secret)> {

@@ -64,7 +64,9 @@ pub fn assert_absent(log: &str) {
 
 /// The lines of a log that hold any registered string.
 pub fn leaks(log: &str) -> Vec<String> {
-    let search = AhoCorasick::new(strings().iter()).expect("the number of strings is bounded");
+    // The search takes seconds to build, so other tests can register strings meanwhile.
+    let strings = strings().clone();
+    let search = AhoCorasick::new(strings).expect("the number of strings is bounded");
     let lines = log.lines().filter(|line| search.is_match(&normalized(line.as_bytes())));
     lines.map(str::to_owned).collect()
 }

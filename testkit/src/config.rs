@@ -76,7 +76,8 @@ impl Config {
             paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
         };
         let mut secrets = strings("auth.jwt.secrets");
-        secrets.extend(read(&["auth.jwt.secret_files"]));
+        secrets.extend(read(&["auth.jwt.secret_files", "users.pepper_file"]));
+        secrets.extend(strings("auth.jwt.jwks_url"));
         let mut addresses = [strings("queue.redis"), strings("mongodb.uri")].concat();
         addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
         secrets.extend(addresses.iter().filter_map(|address| password(address)));

@@ -43,6 +43,7 @@
 //! | [`http2`] | `http2::Streams`, whose streams a test begins, ends and resets; `http2::Frames`, for frames that no client library would send |
 //! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged JWTs, key pairs as PEM and JWK |
+//! | [`key_server`] | [`key_server::KeyServer`]: publishes a JWK set over HTTP or TLS; `publish`, `answer` with [`key_server::Answer`], `fetches`, `stop`, `resume` |
 //! | [`confidential`] | credentials and bodies of the tests, which no log of Hookgate may hold; each log is searched for them when its process ends |
 //! | [`config`] | [`Config`]: TOML by key path; `patient`, which raises the timeouts |
 //! | [`metrics`] | Prometheus text, parsed |
@@ -78,6 +79,7 @@ pub mod fake_redis;
 pub mod hookgate;
 pub mod http;
 pub mod http2;
+pub mod key_server;
 pub mod keys;
 pub mod ledger;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Reads JWK sets: their usable keys, and why each other entry is skipped.
 
-use crate::auth::callers::{KeyDigest, digest_of};
 use crate::auth::jwt::keys::{KeyMaterial, VerificationKey};
 use crate::auth::jwt::members::JsonMembers;
+use crate::auth::key_encoding::{KeyDigest, digest_of};
 use crate::files::text_file;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,16 +20,30 @@ const MIN_OCTETS: usize = 32;
 /// Maximum number of reported warnings about entries.
 const MAX_WARNINGS: usize = 10;
 
-/// A JWK set and its file.
+/// Maximum number of keys of a set from a URL, each of which may be tried on a token.
+const MAX_FETCHED_KEYS: usize = 64;
+
+/// Where a JWK set comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::auth) enum JwksSource {
+    File(PathBuf),
+    /// The URL may contain credentials, so it is not named here.
+    Url,
+}
+
+/// A JWK set and its source.
 #[derive(Debug, Clone)]
 pub(in crate::auth) struct JwkSet {
-    pub(in crate::auth) path: PathBuf,
-    /// The digest of the file, to detect changes.
+    pub(super) source: JwksSource,
+    /// The digest of the set's JSON, to detect changes.
     pub(in crate::auth) digest: KeyDigest,
     pub(super) keys: Vec<VerificationKey>,
     /// The number of entries that cannot be read or used.
     pub(in crate::auth) skipped: u64,
+    /// The first warnings about entries.
     notes: Vec<String>,
+    /// The number of further warnings.
+    more_notes: usize,
 }
 
 impl JwkSet {
@@ -39,26 +53,28 @@ impl JwkSet {
             return Ok(None);
         }
         let json = text_file::read(path).map_err(|error| error.to_string());
-        let set = json.and_then(|json| Self::parse(&json, path));
+        let source = JwksSource::File(path.to_owned());
+        let set = json.and_then(|json| Self::parse(&json, source));
         set.map(Some).map_err(|message| format!("{}: {message}", path.display()))
     }
 
     /// Parses a set. A set without entries is valid: the operator has removed all keys. A set with
     /// entries of which none is usable is an error.
-    pub(super) fn parse(json: &[u8], path: &Path) -> Result<Self, String> {
+    pub(in crate::auth) fn parse(json: &[u8], source: JwksSource) -> Result<Self, String> {
         let entries = entries(json).ok_or("not a JWK set")?;
         let mut set = Self {
-            path: path.to_owned(),
+            source,
             digest: digest_of(json),
             keys: Vec::new(),
             skipped: 0,
             notes: Vec::new(),
+            more_notes: 0,
         };
         for (index, entry) in entries.iter().enumerate() {
             set.add(index + 1, entry.get());
         }
         match entries.len() {
-            0 => set.notes.push(format!("{} has no keys and verifies no token", set.name())),
+            0 => set.note(format!("{} has no keys and verifies no token", set.name())),
             all if set.keys.is_empty() => {
                 let first = set.notes.first().map_or("", String::as_str);
                 return Err(format!("none of its {all} keys can be used: {first}"));
@@ -69,7 +85,18 @@ impl JwkSet {
     }
 
     fn name(&self) -> String {
-        format!("auth.jwt.jwks_file {}", self.path.display())
+        match &self.source {
+            JwksSource::File(path) => format!("auth.jwt.jwks_file {}", path.display()),
+            JwksSource::Url => "auth.jwt.jwks_url".to_owned(),
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        if self.notes.len() < MAX_WARNINGS {
+            self.notes.push(note);
+        } else {
+            self.more_notes += 1;
+        }
     }
 
     fn add(&mut self, number: usize, json: &str) {
@@ -78,20 +105,39 @@ impl JwkSet {
         if let Ok(Some(id)) = jwk.as_ref().map(|jwk| jwk.common.key_id.as_deref()) {
             name = format!("{name} (kid {id:?})");
         }
-        match jwk.and_then(|jwk| key(&jwk, &name)) {
+        match jwk.and_then(|jwk| self.key(&jwk, &name)) {
             Ok(key) => {
                 self.keys.push(key);
                 if JsonMembers::read(json.as_bytes()).is_some_and(|members| members.has("d")) {
-                    self.notes.push(format!(
+                    self.note(format!(
                         "{name} is a private key; the set should have only public keys"
                     ));
                 }
             }
             Err(reason) => {
                 self.skipped += 1;
-                self.notes.push(format!("{name} is skipped: {reason}"));
+                self.note(format!("{name} is skipped: {reason}"));
             }
         }
+    }
+
+    /// Returns the key of an entry, or why it is unusable.
+    fn key(&self, jwk: &Jwk, name: &str) -> Result<VerificationKey, String> {
+        if self.source == JwksSource::Url {
+            if self.keys.len() >= MAX_FETCHED_KEYS {
+                return Err(format!("the set has more than {MAX_FETCHED_KEYS} keys"));
+            }
+            // A server that publishes a secret would let everyone sign tokens.
+            if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+                return Err("it is a secret, which a URL must not publish".to_owned());
+            }
+        }
+        key(jwk, name)
+    }
+
+    /// Whether the set has a usable key of this id.
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
     /// The number of usable keys.
@@ -101,10 +147,10 @@ impl JwkSet {
 
     /// The warnings about the set.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let more = self.notes.len().saturating_sub(MAX_WARNINGS);
+        let more = self.more_notes;
         let more =
             (more > 0).then(|| format!("{}: {more} more entries have warnings", self.name()));
-        self.notes.iter().take(MAX_WARNINGS).cloned().chain(more)
+        self.notes.iter().cloned().chain(more)
     }
 }
 

@@ -43,6 +43,25 @@ impl<'a> JsonMembers<'a> {
         let raw = self.raw(name)?;
         raw.map(|raw| serde_json::from_str(raw).map_err(|_| UnreadableMember)).transpose()
     }
+
+    /// The value at a dotted path; `None` if there is none or it is null. A member whose name is
+    /// the whole path goes first, then the longest beginning of the path that leads to a value, so
+    /// that names with dots, such as URLs, can be parts of a path.
+    pub(super) fn get_path(&self, path: &str) -> Result<Option<Value>, UnreadableMember> {
+        let value = self.get(path)?.filter(|value| !value.is_null());
+        if value.is_some() {
+            return Ok(value);
+        }
+        for (dot, _) in path.rmatch_indices('.') {
+            let (Some(name), Some(rest)) = (path.get(..dot), path.get(dot + 1..)) else { continue };
+            let inner = self.raw(name)?.and_then(|raw| JsonMembers::read(raw.as_bytes()));
+            let value = inner.map_or(Ok(None), |inner| inner.get_path(rest))?;
+            if value.is_some() {
+                return Ok(value);
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl<'de> Deserialize<'de> for JsonMembers<'de> {
@@ -84,6 +103,30 @@ mod tests {
         assert_eq!(members.get("z"), Ok(None));
         for name in ["b", "c", "d", "e"] {
             assert_eq!(members.get(name), Err(UnreadableMember), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_through_objects_and_its_whole_name_goes_first() {
+        let json = r#"{"a":{"b":1,"c.d":2,"n":null},"a.b":3,"a.n":null,"https://x.y/z":{"id":4},
+            "s":"x","t":[{"u":5}],"v":{"w":6,"w":7},"k":1,"k":2,"a.c":{"e":8}}"#;
+        let members = JsonMembers::read(json.as_bytes()).unwrap();
+        let rows = [
+            ("a.b", Some(json!(3))),
+            ("a.c.d", Some(json!(2))),
+            ("a.c.e", Some(json!(8))),
+            ("https://x.y/z.id", Some(json!(4))),
+            ("s", Some(json!("x"))),
+            ("a", Some(json!({"b":1,"c.d":2,"n":null}))),
+        ];
+        for (path, value) in rows {
+            assert_eq!(members.get_path(path), Ok(value), "{path}");
+        }
+        for absent in ["a.n", "a.z", "s.x", "t.u", "t.0.u", "z", "", ".", "a.", ".a", "a..b"] {
+            assert_eq!(members.get_path(absent), Ok(None), "{absent}");
+        }
+        for unreadable in ["v.w", "k", "k.x"] {
+            assert_eq!(members.get_path(unreadable), Err(UnreadableMember), "{unreadable}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! JWTs: their settings, keys and verification.
 
 mod jwks;
+mod jwks_url;
 mod keys;
 mod members;
 mod mint;
@@ -8,7 +9,9 @@ mod settings;
 mod token;
 mod verifier;
 
+pub(super) use crate::auth::jwt::jwks::{JwkSet, JwksSource};
+pub(super) use crate::auth::jwt::jwks_url::JwksUrl;
 pub use crate::auth::jwt::mint::mint;
 pub use crate::auth::jwt::settings::JwtSettings;
 pub(super) use crate::auth::jwt::token::Token;
-pub(super) use crate::auth::jwt::verifier::{Claims, Verified, Verifier};
+pub(super) use crate::auth::jwt::verifier::{Claims, Unverified, Verified, Verifier};

@@ -1,9 +1,10 @@
 //! The section `[auth.jwt]` and its warnings.
 
-use crate::auth::jwt::jwks::JwkSet;
+use crate::auth::jwt::jwks::{JwkSet, JwksSource};
+use crate::auth::jwt::jwks_url::JwksUrl;
 use crate::auth::jwt::keys::{self, VerificationKey};
 use crate::settings::{Secret, Section};
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ pub struct JwtSettings {
     /// The keys made of `secrets`.
     pub(super) secret_keys: Vec<VerificationKey>,
     pub(super) public_keys: Vec<VerificationKey>,
+    /// The set in use; `None` if none is configured, or if that of the URL was not fetched yet.
     pub(super) jwks: Option<JwkSet>,
+    pub(super) jwks_url: Option<JwksUrl>,
     /// Accepted values of `typ`; empty: any.
     pub(super) types: Vec<String>,
     /// Accepted values of `iss`; empty: any.
@@ -28,8 +31,9 @@ pub struct JwtSettings {
     /// Accepted values of `aud`; empty: any.
     pub(super) audience: Vec<String>,
     pub(super) leeway: Duration,
-    /// The claims that may name the user; the first one present is used.
+    /// Dotted paths of the claims that may name the user; the first one present is used.
     pub(super) user_claims: Vec<String>,
+    /// The dotted path of the claim that names the organization.
     pub(super) organization_claim: String,
 }
 
@@ -45,6 +49,10 @@ impl JwtSettings {
             section.fault("jwks_file", message);
             None
         });
+        let jwks_url = JwksUrl::read(section);
+        if jwks.is_some() && jwks_url.is_some() {
+            section.fault("jwks_url", "is set besides jwks_file; only one of them can be used");
+        }
         let user_claims =
             section.value("user_claims", ["id", "userId", "sub"].map(str::to_owned).to_vec());
         if user_claims.is_empty() {
@@ -59,6 +67,7 @@ impl JwtSettings {
             secrets: secrets.into_iter().map(|(_, secret)| secret).collect(),
             public_keys: public_keys(section),
             jwks,
+            jwks_url,
             types: types(section),
             issuer: section.string_list("issuer"),
             audience: section.string_list("audience"),
@@ -70,7 +79,12 @@ impl JwtSettings {
 
     /// Whether a token can be verified, now or after a change of the JWK set.
     pub fn has_keys(&self) -> bool {
-        !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
+        self.has_own_keys() || self.jwks.is_some() || self.jwks_url.is_some()
+    }
+
+    /// Whether there is a key from secrets or PEM files.
+    pub(in crate::auth) fn has_own_keys(&self) -> bool {
+        !self.secrets.is_empty() || !self.public_keys.is_empty()
     }
 
     fn keys(&self) -> impl Iterator<Item = &VerificationKey> {
@@ -99,13 +113,22 @@ impl JwtSettings {
                 "auth.jwt has a secret of fewer than {MIN_SECRET_BYTES} bytes, which may be guessed from a token"
             ));
         }
+        let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
+        if self.jwks_url.is_some() && self.algorithms.iter().all(is_hmac) {
+            warnings.push(
+                "auth.jwt.jwks_url has no effect: it yields no secrets, and auth.jwt.algorithms has only those of secrets"
+                    .to_owned(),
+            );
+        }
         warnings.extend(self.jwks.iter().flat_map(JwkSet::warnings));
         warnings.extend(self.keys().filter_map(|key| self.unused_key_warning(key)));
         let has_key =
             |algorithm: &Algorithm| self.keys().any(|key| key.algorithms.contains(algorithm));
         let without_key: Vec<Algorithm> =
             self.algorithms.iter().copied().filter(|each| !has_key(each)).collect();
-        if self.has_keys() && !without_key.is_empty() {
+        // Before the first fetch it is not known for which algorithms there is a key.
+        let is_complete = self.jwks_url.is_none() || self.jwks.is_some();
+        if self.has_keys() && is_complete && !without_key.is_empty() {
             let without_key = names(&without_key);
             warnings.push(format!(
                 "auth.jwt has no key for {without_key}, which auth.jwt.algorithms lists"
@@ -113,7 +136,8 @@ impl JwtSettings {
         }
         let has_no_condition =
             [&self.types, &self.issuer, &self.audience].into_iter().all(Vec::is_empty);
-        let is_signed_elsewhere = !self.public_keys.is_empty() || self.jwks.is_some();
+        let is_signed_elsewhere =
+            !self.public_keys.is_empty() || self.jwks.is_some() || self.jwks_url.is_some();
         if is_signed_elsewhere && has_no_condition {
             warnings.push(
                 "auth.jwt accepts every token that its public keys or its JWK set verify, whatever it was issued for: set issuer, audience or types"
@@ -153,9 +177,36 @@ impl JwtSettings {
         self.jwks.as_ref()
     }
 
+    /// The file of the JWK set.
+    pub(in crate::auth) fn jwks_file(&self) -> Option<&Path> {
+        match &self.jwks.as_ref()?.source {
+            JwksSource::File(path) => Some(path),
+            JwksSource::Url => None,
+        }
+    }
+
+    pub(in crate::auth) fn jwks_url(&self) -> Option<&JwksUrl> {
+        self.jwks_url.as_ref()
+    }
+
+    /// Whether both settings name the same URL of a JWK set, or none.
+    pub(in crate::auth) fn has_url_of(&self, other: &Self) -> bool {
+        let url = |settings: &Self| settings.jwks_url.as_ref().map(|source| source.url.clone());
+        url(self) == url(other)
+    }
+
     /// Returns these settings with another JWK set.
-    pub(in crate::auth) fn with_jwks(&self, json: &[u8], path: &Path) -> Result<Self, String> {
-        Ok(Self { jwks: Some(JwkSet::parse(json, path)?), ..self.clone() })
+    pub(in crate::auth) fn with_jwks(&self, set: JwkSet) -> Self {
+        Self { jwks: Some(set), ..self.clone() }
+    }
+
+    /// Returns these settings with the set that was fetched for others of the same URL.
+    pub(in crate::auth) fn with_fetched_set_of(self, other: &Self) -> Self {
+        if self.jwks_url.is_some() && self.has_url_of(other) {
+            Self { jwks: other.jwks.clone(), ..self }
+        } else {
+            self
+        }
     }
 }
 

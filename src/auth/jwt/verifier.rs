@@ -6,6 +6,7 @@ use crate::auth::jwt::settings::JwtSettings;
 use crate::auth::jwt::token::{Token, TokenHeader};
 use crate::auth::refusal::CredentialRefusal;
 use crate::ids::{OrganizationId, UserId, normalize_id};
+use jsonwebtoken::AlgorithmFamily;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -33,6 +34,23 @@ pub(in crate::auth) struct Verified {
 /// to a millisecond.
 const MAX_KEYS_OF_SET: usize = 4;
 
+/// Why a token is not verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::auth) enum Unverified<'a> {
+    Refused(CredentialRefusal),
+    /// No key verifies it, and its key may be one that was not fetched yet.
+    NoKeyYet {
+        /// The key id that is not in the set; `None` if there is no set yet.
+        id: Option<&'a str>,
+    },
+}
+
+impl From<CredentialRefusal> for Unverified<'_> {
+    fn from(refusal: CredentialRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Verifies tokens by fixed settings.
 #[derive(Debug)]
 pub(in crate::auth) struct Verifier {
@@ -59,11 +77,11 @@ impl Verifier {
     }
 
     /// Verifies a token. `now` is in seconds since 1970.
-    pub(in crate::auth) fn verify(
+    pub(in crate::auth) fn verify<'a>(
         &self,
-        token: &Token<'_>,
+        token: &'a Token<'_>,
         now: u64,
-    ) -> Result<Verified, CredentialRefusal> {
+    ) -> Result<Verified, Unverified<'a>> {
         self.verify_signature(token)?;
         let json = token.claims();
         let claims = json.as_deref().and_then(JsonMembers::read);
@@ -73,22 +91,42 @@ impl Verifier {
         Ok(Verified { claims: self.claims(&claims)?, not_before, expires_at })
     }
 
-    fn verify_signature(&self, token: &Token<'_>) -> Result<(), CredentialRefusal> {
+    fn verify_signature<'a>(&self, token: &'a Token<'_>) -> Result<(), Unverified<'a>> {
         let header = token.header.as_ref().map_err(|reason| CredentialRefusal::token(reason))?;
         if !self.settings.algorithms.contains(&header.algorithm) {
-            return Err(CredentialRefusal::token("its alg is not in auth.jwt.algorithms"));
+            return Err(CredentialRefusal::token("its alg is not in auth.jwt.algorithms").into());
         }
         if !self.settings.types.is_empty() && !header.is_one_of(&self.settings.types) {
-            return Err(CredentialRefusal::token("its typ is not in auth.jwt.types"));
+            return Err(CredentialRefusal::token("its typ is not in auth.jwt.types").into());
         }
         let mut keys = self.keys_for(header).peekable();
-        if keys.peek().is_none() {
-            return Err(CredentialRefusal::token("there is no key for its alg and kid"));
+        let has_keys = keys.peek().is_some();
+        if keys.any(|key| key.has_signed(token, header.algorithm)) {
+            return Ok(());
         }
-        if !keys.any(|key| key.has_signed(token, header.algorithm)) {
-            return Err(CredentialRefusal::token("its signature matches no key"));
+        if let Some(unverified) = self.key_to_fetch(header) {
+            return Err(unverified);
         }
-        Ok(())
+        Err(CredentialRefusal::token(if has_keys {
+            "its signature matches no key"
+        } else {
+            "there is no key for its alg and kid"
+        })
+        .into())
+    }
+
+    /// Whether a fetch may find the key of a token: it is not in the set, or there is no set yet. A
+    /// URL yields no secrets.
+    fn key_to_fetch<'a>(&self, header: &'a TokenHeader) -> Option<Unverified<'a>> {
+        self.settings.jwks_url()?;
+        if header.algorithm.family() == AlgorithmFamily::Hmac {
+            return None;
+        }
+        match (self.settings.jwks(), header.key_id.as_deref()) {
+            (None, id) => Some(Unverified::NoKeyYet { id }),
+            (Some(set), Some(id)) if !set.has_id(id) => Some(Unverified::NoKeyYet { id: Some(id) }),
+            (Some(_), _) => None,
+        }
     }
 
     /// Verifies `exp` and `nbf`, and returns the validity. The validation of jsonwebtoken is not
@@ -128,8 +166,8 @@ impl Verifier {
     }
 
     fn claims(&self, claims: &JsonMembers<'_>) -> Result<Claims, CredentialRefusal> {
-        let present = |name: &str| match claims.get(name) {
-            Ok(None | Some(Value::Null)) => None,
+        let present = |path: &str| match claims.get_path(path) {
+            Ok(None) => None,
             Ok(Some(value)) => Some(id_string(&value)),
             Err(UnreadableMember) => Some(None),
         };

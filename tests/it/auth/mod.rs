@@ -5,6 +5,10 @@ mod api_keys;
 
 mod attacks;
 
+mod credential_fields;
+
+mod fetched_key_sets;
+
 mod ids;
 
 mod key_sets;
@@ -328,6 +332,59 @@ async fn the_claim_names_are_configurable() {
     assert_eq!(identity_of(&app, &good).await, ("org_b".to_owned(), "u".to_owned()));
     let bad = with_exp(&json!({ "sub": "user_1", "organizationId": "org_a" }));
     assert_refused(&send(&app, &bad).await, "invalid_token", &"the usual names");
+}
+
+#[tokio::test]
+async fn claims_can_be_dotted_paths() {
+    let app = App::with(|config| {
+        config.set("auth.jwt.user_claims", vec!["user.id", "https://id.example/claims.user"]);
+        config.set("auth.jwt.organization_claim", "org.id");
+    })
+    .await;
+    let rows = [
+        (json!({ "user": { "id": "u" }, "org": { "id": "org_b" } }), ("org_b", "u")),
+        (json!({ "user": { "id": 7 }, "org": { "id": "org_b", "id2": 1 } }), ("org_b", "7")),
+        // A claim of exactly that name goes first.
+        (
+            json!({ "user.id": "v", "user": { "id": "u" }, "org.id": "org_a", "org": { "id": "org_b" } }),
+            ("org_a", "v"),
+        ),
+        (
+            json!({ "user.id": null, "user": { "id": "u" }, "org": { "id": "org_a" } }),
+            ("org_a", "u"),
+        ),
+        (
+            json!({ "https://id.example/claims": { "user": "w" }, "org": { "id": "org_a" } }),
+            ("org_a", "w"),
+        ),
+        // Without an organization, that of the user is looked up.
+        (json!({ "user": { "id": "user_b" }, "org": {} }), ("org_b", "user_b")),
+        (json!({ "user": { "id": "user_b" }, "org": "org_a" }), ("org_b", "user_b")),
+    ];
+    for (claims, (organization, user)) in rows {
+        let identity = identity_of(&app, &with_exp(&claims)).await;
+        assert_eq!(identity, (organization.to_owned(), user.to_owned()), "{claims}");
+    }
+    let refused = [
+        json!({ "user": { "id": { "id": "u" } }, "org": { "id": "org_a" } }),
+        json!({ "user": "u", "org": { "id": "org_a" } }),
+        json!({ "user": { "id": "u" }, "org": { "id": ["org_a"] } }),
+        json!({ "user": { "id": "u" }, "org.id": false, "org": { "id": "org_a" } }),
+        json!({ "sub": "user_1", "organizationId": "org_a" }),
+    ];
+    for claims in refused {
+        assert_refused(&send(&app, &with_exp(&claims)).await, "invalid_token", &claims);
+    }
+    // The output of `hookgate token` is accepted.
+    let files = testkit::scratch::Scratch::new("paths");
+    let file = files.write("hookgate.toml", app.hookgate.config.to_string());
+    let minted = testkit::hookgate::command(&["token", "--organization", "org_b", "--user", "u"])
+        .arg("--config")
+        .arg(file)
+        .output()
+        .expect("the command runs");
+    let minted = String::from_utf8(minted.stdout).expect("a string");
+    assert_eq!(identity_of(&app, minted.trim()).await, ("org_b".to_owned(), "u".to_owned()));
 }
 
 #[tokio::test]

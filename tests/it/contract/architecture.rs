@@ -18,7 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("http", &["files", "metrics", "process", "settings"]),
     ("mirror", &["files", "metrics", "process", "settings"]),
     // These three never import each other.
-    ("auth", &["files", "ids", "metrics", "mirror", "process", "settings"]),
+    ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
     ("triggers", &["ids", "metrics", "mirror", "settings"]),
     ("queue", &["admission", "files", "ids", "metrics", "process", "settings"]),
     (
@@ -90,8 +90,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("compression_codecs", &["ingress/decompress.rs"]),
     ("arc_swap", &["admission/", "auth/", "http/tls.rs", "mirror/", "queue/"]),
     ("quick_cache", &["auth/"]),
-    ("rustls", &["http/tls.rs", "files/tls_roots.rs"]),
-    ("tokio_rustls", &["http/tls.rs"]),
+    ("rustls", &["http/client.rs", "http/tls.rs", "files/tls_roots.rs"]),
+    ("tokio_rustls", &["http/client.rs", "http/tls.rs"]),
     ("triomphe", &["mirror/"]),
     ("atomics", &["admission/", "http/activity.rs", "mirror/freshness.rs"]),
     ("metrics_exporter_prometheus", &["metrics/"]),

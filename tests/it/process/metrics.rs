@@ -46,6 +46,7 @@ const COUNTERS: &[(&str, &[Label])] = &[
                 "internal",
                 "overloaded",
                 "index_unavailable",
+                "keys_unavailable",
                 "queue_unavailable",
             ],
         )],

@@ -15,15 +15,17 @@ use hookgate::ingress::{
 };
 use hookgate::metrics::{Limit, Outcome};
 use hookgate::queue::Enqueued;
+use jsonwebtoken::Algorithm;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::documents::workflow;
+use testkit::keys::KeyPair;
 use testkit::process::Process;
 use testkit::python::python;
 use testkit::raw::raw;
 use testkit::refusals::{self, small_app};
 use testkit::scratch::Scratch;
-use testkit::tokens::{claims, token};
+use testkit::tokens::{claims, sign_with_id, token};
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Documents, Reply, ports};
 
@@ -84,6 +86,7 @@ fn refusals() -> Vec<Rejection> {
         AuthError::ExpiredToken,
         AuthError::InvalidApiKey,
         AuthError::InvalidToken,
+        AuthError::KeyUnavailable,
         AuthError::MissingCredentials,
         AuthError::StaleIndex,
     ];
@@ -214,6 +217,9 @@ async fn real_rejections_match_the_document() {
     for path in [WEBHOOK_PATH, PREVIEW_PATH] {
         add(path, &to(&unloaded, path).bearer(&jwt).send().await);
     }
+    for (path, reply) in unknown_key().await {
+        add(path, &reply);
+    }
     let operators = Caller::new(unloaded.hookgate.admin_address());
     let reply = operators.call(Method::GET, "/readyz").send().await;
     assert_eq!(reply.status, 503);
@@ -246,6 +252,22 @@ async fn preview_refusals(app: &App) -> Vec<Reply> {
 }
 
 /// Rejections of a busy app, of one whose Redis is frozen, and of one over its limit.
+/// Tokens of an issuer whose keys were not fetched yet.
+async fn unknown_key() -> Vec<(&'static str, Reply)> {
+    let app = App::with(|config| {
+        config.set("auth.jwt.algorithms", vec!["ES256"]).remove("auth.jwt.secrets");
+        config.set("auth.jwt.jwks_url", format!("http://127.0.0.1:{}/jwks", ports::free()));
+    })
+    .await;
+    let key = KeyPair::for_algorithm(Algorithm::ES256).encoding_key(Algorithm::ES256);
+    let jwt = sign_with_id(&claims("org_a", "user_1"), Algorithm::ES256, &key, "key");
+    let mut replies = Vec::new();
+    for path in [WEBHOOK_PATH, PREVIEW_PATH] {
+        replies.push((path, to(&app, path).bearer(&jwt).send().await));
+    }
+    replies
+}
+
 async fn unavailable() -> Vec<Reply> {
     let app = App::with(|config| {
         config.set("server.body_timeout", "300ms").set("queue.enqueue_timeout", "5s");

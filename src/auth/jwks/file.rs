@@ -1,11 +1,12 @@
-//! Follows the file of the JWK set. An unreadable set leaves the keys in use; a set without entries
-//! removes all of them.
+//! Reads the file of the JWK set again when it changes.
 
-use crate::auth::callers::KeyDigest;
+use crate::auth::jwks::adoption::adopt;
+use crate::auth::jwt::{JwkSet, JwksSource};
+use crate::auth::key_encoding::KeyDigest;
 use crate::auth::token_cache::Tokens;
-use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
+use crate::files::watched_file::WatchedFile;
 use crate::metrics::Metrics;
-use crate::process::lifecycle::{Condition, Reporter};
+use crate::process::lifecycle::Condition;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -14,33 +15,8 @@ use tokio::time::Instant;
 /// replacement of the file in progress.
 const REPORTED_FAILURES: u32 = 2;
 
-/// The value of the age gauge if no set is configured.
-const NO_SET: f64 = -1.0;
-
-/// Keeps the keys equal to the file of the JWK set. Never ends.
-pub(super) async fn follow(tokens: Arc<Tokens>, readiness: Reporter, metrics: Arc<Metrics>) {
-    let mut followed: Option<WatchedJwks> = None;
-    loop {
-        let settings = tokens.settings();
-        let path = settings.jwks().map(|jwks| jwks.path.as_path());
-        if followed.as_ref().map(|followed| followed.file.path().as_path()) != path {
-            followed = path.map(WatchedJwks::new);
-        }
-        drop(settings);
-        let condition = match &mut followed {
-            None => {
-                metrics.jwks.age.set(NO_SET);
-                Condition::Ready
-            }
-            Some(followed) => followed.poll_file(&tokens, &metrics).await,
-        };
-        readiness.set(condition);
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-}
-
 /// The file of the JWK set in use.
-struct WatchedJwks {
+pub(super) struct WatchedJwks {
     file: WatchedFile,
     /// When the file was last known to equal the set in use.
     confirmed: Instant,
@@ -51,12 +27,16 @@ struct WatchedJwks {
 
 impl WatchedJwks {
     /// Follows a file that has just been read together with the settings.
-    fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         let file = WatchedFile::new(path.to_owned());
         Self { file, confirmed: Instant::now(), failed_reads: 0, read: None }
     }
 
-    async fn poll_file(&mut self, tokens: &Tokens, metrics: &Metrics) -> Condition {
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(super) async fn poll_file(&mut self, tokens: &Tokens, metrics: &Metrics) -> Condition {
         let failure = self.refresh(tokens, metrics).await.err();
         let condition = match failure {
             None => {
@@ -103,20 +83,11 @@ impl WatchedJwks {
             self.file.forget();
             return Ok(());
         }
-        let new = settings.with_jwks(&json, self.file.path())?;
-        let Some(set) = new.jwks() else { return Ok(()) };
+        let set = JwkSet::parse(&json, JwksSource::File(self.file.path().clone()))?;
         if self.read.replace(set.digest) != Some(set.digest) {
             metrics.jwks.skipped_keys.increment(set.skipped);
         }
-        // The keys are the same, so the cache of verified tokens stays valid.
-        if settings.jwks().is_some_and(|old| old.digest == set.digest) {
-            return Ok(());
-        }
-        tracing::info!(keys = set.usable(), skipped = set.skipped, "JWK set loaded");
-        let known = settings.warnings();
-        let new_warnings = new.warnings().into_iter().filter(|warning| !known.contains(warning));
-        new_warnings.for_each(|warning| tracing::warn!("{warning}"));
-        tokens.replace(new);
+        adopt(tokens, &settings, set);
         Ok(())
     }
 }

@@ -126,7 +126,7 @@ impl App {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
             callers: Arc::new(Callers::new(config.triggers.max_staleness)),
-            triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
+            triggers: Arc::new(TriggerIndex::new(&config.triggers)),
             health: Arc::default(),
             heartbeat: Heartbeat::default(),
             listeners,
@@ -319,6 +319,8 @@ impl App {
         let file = triggers.snapshot_file.clone()?;
         let names = [mongodb.database()];
         let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
+        let more = [triggers.additional_source_names(), users.additional_source_names()].concat();
+        let names = names.chain(more.iter().map(String::as_str));
         Some(Contents {
             file,
             source: SourceId::from_parts(&names.collect::<Vec<_>>()),

@@ -19,6 +19,7 @@ use crate::process::unix_time;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,13 +55,29 @@ impl SourceId {
 }
 
 /// An index with its name in a snapshot.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SavedIndex {
     pub name: &'static str,
     pub map: Arc<ShardedIndex>,
     /// Whether the readers of the index can read a posting. The checksum shows that a file is
     /// complete, not that this version wrote its contents.
-    pub is_readable: fn(Posting<'_>) -> bool,
+    is_readable: Arc<dyn Fn(Posting<'_>) -> bool + Send + Sync>,
+}
+
+impl SavedIndex {
+    pub fn new(
+        name: &'static str,
+        map: &Arc<ShardedIndex>,
+        is_readable: impl Fn(Posting<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, map: Arc::clone(map), is_readable: Arc::new(is_readable) }
+    }
+}
+
+impl fmt::Debug for SavedIndex {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SavedIndex").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Where snapshots are kept, and what they contain.

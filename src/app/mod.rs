@@ -315,15 +315,10 @@ impl App {
 
     /// The contents of the snapshot on disk. `None` without `triggers.snapshot_file`.
     fn snapshot_contents(&self) -> Option<Contents> {
-        let Config { triggers, users, mongodb, .. } = &self.config;
-        let file = triggers.snapshot_file.clone()?;
-        let names = [mongodb.database()];
-        let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
-        let more = [triggers.additional_source_names(), users.additional_source_names()].concat();
-        let names = names.chain(more.iter().map(String::as_str));
+        let file = self.config.triggers.snapshot_file.clone()?;
         Some(Contents {
             file,
-            source: SourceId::from_parts(&names.collect::<Vec<_>>()),
+            source: SourceId::from_parts(&self.config.source_names()),
             indexes: self
                 .triggers
                 .saved_indexes()

@@ -89,6 +89,16 @@ impl Config {
         }
     }
 
+    /// All settings that determine what the documents become. They identify a snapshot. A setting
+    /// that earlier versions do not have is named only where it is not the default.
+    pub fn source_names(&self) -> Vec<String> {
+        let Self { triggers, users, mongodb, .. } = self;
+        let names = [mongodb.database()].into_iter();
+        let names = names.chain(triggers.source_names()).chain(users.source_names());
+        let more = [triggers.additional_source_names(), users.additional_source_names()];
+        names.map(str::to_owned).chain(more.concat()).collect()
+    }
+
     /// Logs the files of secrets and keys that were read, and all warnings.
     pub fn log(&self) {
         self.files.iter().for_each(Stamp::log);

@@ -43,10 +43,10 @@ pub struct SourceId([u8; SOURCE_BYTES]);
 
 impl SourceId {
     /// `parts` are all settings that determine the contents of the index.
-    pub fn from_parts(parts: &[&str]) -> Self {
+    pub fn from_parts(parts: &[impl AsRef<str>]) -> Self {
         let mut bytes = Vec::new();
         for part in parts {
-            push_bytes(&mut bytes, part.as_bytes());
+            push_bytes(&mut bytes, part.as_ref().as_bytes());
         }
         let mut id = [0; SOURCE_BYTES];
         id.copy_from_slice(digest(&SHA256, &bytes).as_ref());
@@ -185,7 +185,7 @@ impl Snapshot {
     #[cfg(test)]
     pub(super) fn of_indexes(indexes: Vec<SavedIndex>, taken_at: SystemTime) -> Self {
         let contents =
-            Contents { file: PathBuf::new(), source: SourceId::from_parts(&[]), indexes };
+            Contents { file: PathBuf::new(), source: SourceId::from_parts(&[""; 0]), indexes };
         let mut bytes = Vec::new();
         contents.write(&mut bytes, taken_at).expect("written to memory");
         Self::from_file(bytes, contents.source).expect("a snapshot that was just written")

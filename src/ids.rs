@@ -84,8 +84,8 @@ impl OrganizationId {
         normalize_id(&self.0)
     }
 
-    /// The organization as a document would name it that is not known: an ObjectId is written in
-    /// lower case. Any other id keeps its spelling.
+    /// The spelling for a token if no document says how the organization is spelled: an ObjectId is
+    /// in lower case, as everywhere in MongoDB. Any other id stays as it is.
     #[must_use]
     pub fn with_lower_case_object_id(self) -> Self {
         match self.canonical() {

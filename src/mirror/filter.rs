@@ -67,7 +67,7 @@ fn parse(text: &str) -> Result<Document, String> {
     let query: Document = serde_json::from_str(text).map_err(invalid)?;
     match query.iter().find_map(|(name, value)| forbidden(name, value)) {
         Some(name) => Err(format!(
-            "uses {name}, whose result changes without an event of the change stream, or cannot be asked for"
+            "{name} is not supported: its result may change without a change of the document"
         )),
         None => Ok(query),
     }

@@ -39,8 +39,8 @@ pub fn outermost<'a>(paths: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The value at a path as a projection of MongoDB shows it; `None` where it is missing or null. A
-/// projection reads no field of a value that is neither a document nor an array. An array on the way
-/// is an error.
+/// projection reads no field of a value that is neither a document nor an array. An array on the
+/// way is an error.
 pub fn projected<'a>(
     document: &'a RawDocument,
     path: &str,
@@ -60,9 +60,9 @@ pub fn projected<'a>(
     Ok(None)
 }
 
-/// Calls `visit` with every value at a path, which may lead through arrays of documents. An array at
-/// the end of the path is visited element by element. Values that are missing are not visited, nor
-/// are elements that are no documents: a projection of MongoDB leaves them out too.
+/// Calls `visit` with every value at a path, which may lead through arrays of documents. An array
+/// at the end of the path is visited element by element. Values that are missing are not visited,
+/// nor are elements that are no documents: a projection of MongoDB leaves them out too.
 pub fn visit_values<'a>(
     document: &'a RawDocument,
     path: &str,

@@ -65,8 +65,8 @@ impl Fields {
     }
 
     /// The `$project` stage that returns the organization, the switch, the kept fields and the
-    /// trigger nodes. If the nodes are not an array, it returns the name of their type instead: then
-    /// a malformed document neither fails the cursor nor transfers its content.
+    /// trigger nodes. If the nodes are not an array, it returns the name of their type instead:
+    /// then a malformed document neither fails the cursor nor transfers its content.
     pub(super) fn projection(&self) -> Document {
         let mut paths = vec!["_id", self.organization.as_str(), self.nodes.as_str()];
         paths.extend(self.active.path());

@@ -1,8 +1,9 @@
 //! What the index holds of a workflow under one webhook.
 //!
-//! The data of a posting is the JSON array of the matching nodes' ids. If there are several types of
-//! trigger nodes or kept fields, the array has its length in front, and the type of the first
-//! matching node and the JSON text of each kept field follow in the same form.
+//! The data of a posting is the JSON array of the matching nodes' ids. If there are several types
+//! of trigger nodes or kept fields, the array has its length in front, and the type of the first
+//! matching node and the JSON text of each kept field follow in the same form. The type is left out
+//! if there is only one.
 
 use crate::mirror::document::IdString;
 use crate::mirror::index::shard::Posting;

@@ -193,9 +193,9 @@ impl<D: Database> CollectionSource<D> {
         self.read(first_documents(filter, count), count + 1, session, visit).await
     }
 
-    /// Calls `visit` with each of these documents that a query finds, all as they were at one moment of the
-    /// cluster. Returns `false` if the server no longer knows the state of that moment; `visit` may
-    /// have been called then.
+    /// Calls `visit` with each of these documents that a query finds, all as they were at one moment
+    /// of the cluster. Returns `false` if the server no longer knows the state of that moment;
+    /// `visit` may have been called then.
     pub(super) async fn fetch_at(
         &self,
         moment: Timestamp,

@@ -3,6 +3,7 @@
 use compact_str::CompactString;
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use uuid::timestamp::context::ThreadLocalContext;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -21,7 +22,7 @@ macro_rules! id {
         $(#[$doc])*
         ///
         /// 1 to [`MAX_ID_BYTES`] bytes of UTF-8. The 24 hex digits of an ObjectId are held inline.
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone)]
         pub struct $name(CompactString);
 
         impl $name {
@@ -46,36 +47,93 @@ macro_rules! id {
     };
 }
 
+/// Ids that are equal exactly if their bytes are.
+macro_rules! exact_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        id!(
+            $(#[$doc])*
+            #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+            $name
+        );
+    };
+}
+
 id!(
-    /// The tenant: a caller reaches only workflows of its own organization.
+    /// The tenant: a caller reaches only workflows of its own organization. Hex digits are compared
+    /// without regard to case, see [`OrganizationId::canonical`].
     OrganizationId
 );
-id!(
+exact_id!(
     /// The user on whose behalf a request is made.
     UserId
 );
-id!(
+exact_id!(
     /// The id of a workflow in the database.
     WorkflowId
 );
-id!(
-    /// The name of a webhook: in the body of a request, and in a `WebhookTrigger` node. One from a
-    /// body may be empty, see [`WebhookId::from_body`].
+exact_id!(
+    /// The name of a webhook: in the body of a request, and in a trigger node. One from a body may
+    /// be empty, see [`WebhookId::from_body`].
     WebhookId
 );
+
+impl OrganizationId {
+    /// The form that identifies the organization, see [`normalize_id`].
+    #[inline]
+    pub fn canonical(&self) -> Cow<'_, str> {
+        normalize_id(&self.0)
+    }
+
+    /// The spelling for a token if no document says how the organization is spelled: an ObjectId is
+    /// in lower case, as everywhere in MongoDB. Any other id stays as it is.
+    #[must_use]
+    pub fn with_lower_case_object_id(self) -> Self {
+        match self.canonical() {
+            Cow::Owned(canonical) if canonical.len() == OBJECT_ID_DIGITS => {
+                Self(CompactString::from(canonical))
+            }
+            _ => self,
+        }
+    }
+}
+
+impl PartialEq for OrganizationId {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for OrganizationId {}
+
+impl Hash for OrganizationId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
+    }
+}
+
+const OBJECT_ID_DIGITS: usize = 24;
+const UUID_DIGITS: usize = 36;
 
 /// The form in which an id is looked up: an ObjectId or a UUID in lower case, because its hex
 /// digits are case-insensitive. Any other id is unchanged. Borrowed if nothing changes.
 pub fn normalize_id(id: &str) -> Cow<'_, str> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let is_hex = |(at, byte): (usize, u8)| match id.len() {
-        36 if HYPHENS.contains(&at) => byte == b'-',
+        UUID_DIGITS if HYPHENS.contains(&at) => byte == b'-',
         _ => byte.is_ascii_hexdigit(),
     };
-    let is_hex_id = matches!(id.len(), 24 | 36)
+    let is_hex_id = matches!(id.len(), OBJECT_ID_DIGITS | UUID_DIGITS)
         && id.bytes().any(|byte| byte.is_ascii_uppercase())
         && id.bytes().enumerate().all(is_hex);
     if is_hex_id { Cow::Owned(id.to_ascii_lowercase()) } else { Cow::Borrowed(id) }
+}
+
+/// The integer that a floating-point number stands for: it has no fraction and is below 2^53. Some
+/// drivers and languages write every number as such a one.
+pub fn whole_number(number: f64) -> Option<i64> {
+    const LIMIT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and below the limit")]
+    (number.fract() == 0.0 && number.abs() < LIMIT).then_some(number as i64)
 }
 
 impl WebhookId {
@@ -155,6 +213,37 @@ mod tests {
             "",
         ] {
             assert_eq!(normalize_id(id), id);
+        }
+    }
+
+    #[test]
+    fn organizations_are_compared_without_regard_to_the_case_of_hex() {
+        let organization = |id: &str| OrganizationId::new(id).unwrap();
+        let (lower, upper) = ("64d2f9c5e8a1d4e001a0b1c3", "64D2F9C5E8A1D4E001A0B1C3");
+        assert_eq!(organization(lower), organization(upper));
+        assert_eq!(organization(upper).as_str(), upper);
+        assert_eq!(organization(upper).with_lower_case_object_id().as_str(), lower);
+        assert_ne!(organization("Org"), organization("org"));
+        let uuid = "0189F7E4-7A2B-7C3D-8E4F-5A6B7C8D9E0F";
+        assert_eq!(organization(uuid).with_lower_case_object_id().as_str(), uuid);
+        assert_eq!(organization(uuid).canonical(), uuid.to_ascii_lowercase());
+    }
+
+    #[test]
+    fn a_whole_number_has_no_fraction_and_is_exact() {
+        let limit = 9_007_199_254_740_992.0;
+        for (number, whole) in [
+            (42.0, Some(42)),
+            (-1.0, Some(-1)),
+            (-0.0, Some(0)),
+            (limit - 1.0, Some(9_007_199_254_740_991)),
+            (limit, None),
+            (-limit, None),
+            (0.5, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+        ] {
+            assert_eq!(whole_number(number), whole, "{number}");
         }
     }
 

@@ -24,7 +24,8 @@ pub struct Follower {
 impl Follower {
     /// Returns when the collection has been loaded.
     pub fn start(workflows: &Workflows) -> Self {
-        let index = Arc::new(TriggerIndex::new(Duration::from_secs(30)));
+        let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+        let index = Arc::new(TriggerIndex::new(&settings));
         let (stop, stopped) = oneshot::channel();
         let (following, loaded) = (following(workflows, &index), Arc::clone(&index));
         let thread = thread::spawn(move || {

@@ -13,7 +13,6 @@ use hookgate::triggers::{TriggerIndex, TriggersSettings, WorkflowCollection};
 use mongodb::action::Aggregate;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
-use std::time::Duration;
 use testkit::Mongo;
 
 /// Documents in a batch of Hookgate's loads.
@@ -94,7 +93,7 @@ async fn with_own_client(workflows: &Workflows) -> Collection<Document> {
 /// The cursor of Hookgate's loads.
 fn projected(collection: &Collection<Document>) -> Aggregate<'_> {
     let triggers = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
-    let index = TriggerIndex::new(Duration::from_secs(30));
+    let index = TriggerIndex::new(&triggers);
     let workflows =
         WorkflowCollection::new(&triggers, &index, Metrics::new("bench", "bench").unwrap());
     collection

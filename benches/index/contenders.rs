@@ -23,9 +23,9 @@ pub struct Index {
 
 impl Index {
     pub fn empty() -> Self {
-        let readers = TriggerIndex::new(Duration::from_secs(30));
-        readers.freshness().mark_current(tokio::time::Instant::now());
         let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+        let readers = TriggerIndex::new(&settings);
+        readers.freshness().mark_current(tokio::time::Instant::now());
         let collection =
             WorkflowCollection::new(&settings, &readers, Metrics::new("", "").unwrap());
         Self { readers, indexes: CollectionIndexes::new(collection), triggers: 0 }

@@ -19,8 +19,7 @@ pub fn print() {
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let index = TriggerIndex::new(Duration::from_secs(30));
-        let mut mirror = empty(&index);
+        let mut mirror = empty();
         for what in ["into an empty index", "beside one in use", "again", "again"] {
             let mut load = mirror.begin_load();
             for n in 0..MILLION {
@@ -34,10 +33,11 @@ pub fn print() {
     });
 }
 
-fn empty(index: &TriggerIndex) -> Mirror<WorkflowCollection> {
+fn empty() -> Mirror<WorkflowCollection> {
     let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+    let index = TriggerIndex::new(&settings);
     let metrics = Metrics::new("", "").unwrap();
-    let view = WorkflowCollection::new(&settings, index, Arc::clone(&metrics));
+    let view = WorkflowCollection::new(&settings, &index, Arc::clone(&metrics));
     let reporter = Readiness::default().part("workflows");
     Mirror::new(view, Arc::clone(index.freshness()), metrics, reporter)
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 const TRIGGERS: u64 = 100_000;
 
 pub fn measure(criterion: &mut Criterion) {
-    let index = TriggerIndex::new(Duration::from_secs(24 * 60 * 60));
-    let triggers = TriggersSettings::read(&mut settings("").section("triggers"));
+    let mut triggers = TriggersSettings::read(&mut settings("").section("triggers"));
+    triggers.max_staleness = Duration::from_secs(24 * 60 * 60);
+    let index = TriggerIndex::new(&triggers);
     let collection = WorkflowCollection::new(&triggers, &index, Metrics::new("", "").unwrap());
     let mut indexes = CollectionIndexes::new(collection);
     let mut load = indexes.begin_load();

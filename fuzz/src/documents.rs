@@ -26,7 +26,7 @@ fn views() -> Views {
     let triggers = TriggersSettings::read(&mut settings.section("triggers"));
     let metrics = Metrics::new("", "").expect("metrics");
     let callers = Arc::new(Callers::new(Duration::from_secs(1)));
-    let index = TriggerIndex::new(Duration::from_secs(1));
+    let index = TriggerIndex::new(&triggers);
     Views {
         users: CollectionIndexes::new(UserCollection::new(users, &callers, Arc::clone(&metrics))),
         workflows: CollectionIndexes::new(WorkflowCollection::new(&triggers, &index, metrics)),

@@ -114,7 +114,7 @@ impl Default for Accounts {
 impl Accounts {
     /// Returns the account of an organization, and creates it if there is none.
     pub(super) fn get_or_insert(&self, organization: &OrganizationId) -> Arc<Account> {
-        let hash = self.hasher.hash_one(organization.as_str());
+        let hash = self.hasher.hash_one(organization);
         // The hash table itself uses the lowest and the highest bits of the hash.
         let part = usize::try_from(hash >> 32 & LOCK_MASK).ok().and_then(|at| self.parts.get(at));
         let mut part = part.expect("there is a part for every hash").lock();

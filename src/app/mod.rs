@@ -126,7 +126,7 @@ impl App {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
             readiness: Readiness::default(),
             callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
-            triggers: Arc::new(TriggerIndex::new(config.triggers.max_staleness)),
+            triggers: Arc::new(TriggerIndex::new(&config.triggers)),
             health: Arc::default(),
             heartbeat: Heartbeat::default(),
             listeners,
@@ -315,13 +315,10 @@ impl App {
 
     /// The contents of the snapshot on disk. `None` without `triggers.snapshot_file`.
     fn snapshot_contents(&self) -> Option<Contents> {
-        let Config { triggers, users, mongodb, .. } = &self.config;
-        let file = triggers.snapshot_file.clone()?;
-        let names = [mongodb.database()];
-        let names = names.into_iter().chain(triggers.source_names()).chain(users.source_names());
+        let file = self.config.triggers.snapshot_file.clone()?;
         Some(Contents {
             file,
-            source: SourceId::from_parts(&names.collect::<Vec<_>>()),
+            source: SourceId::from_parts(&self.config.source_names()),
             indexes: self
                 .triggers
                 .saved_indexes()

@@ -80,10 +80,8 @@ impl Callers {
 
     /// The indexes of a snapshot. They have only the digests of API keys.
     pub fn saved_indexes(&self) -> [SavedIndex; 2] {
-        [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| SavedIndex {
-            name,
-            map: Arc::clone(map),
-            is_readable: |posting| StoredUser::read(posting).is_some(),
+        [(USERS, &self.users), (OWNERS, &self.owners)].map(|(name, map)| {
+            SavedIndex::new(name, map, |posting| StoredUser::read(posting).is_some())
         })
     }
 
@@ -116,7 +114,7 @@ fn representative(postings: Postings<'_>) -> Option<StoredUser<'_>> {
     for posting in postings {
         let candidate = StoredUser::read(posting)?;
         best = match best {
-            Some(other) if other.organization != candidate.organization => return None,
+            Some(other) if !other.is_of_organization(candidate.organization) => return None,
             Some(other) if other.rank() <= candidate.rank() => Some(other),
             _ => Some(candidate),
         };
@@ -144,6 +142,10 @@ impl<'a> StoredUser<'a> {
             organization: std::str::from_utf8(organization).ok()?,
             is_active: *is_active == 1,
         })
+    }
+
+    fn is_of_organization(&self, other: &str) -> bool {
+        self.organization == other || normalize_id(self.organization) == normalize_id(other)
     }
 
     /// The least rank is chosen.

@@ -149,12 +149,14 @@ impl Authenticator {
         };
         match (self.callers.user(&user), claimed) {
             (UserLookup::Disabled, _) => Err(SWITCHED_OFF),
-            // The caller gets the id in the spelling of the document.
+            // The caller gets the ids in the spelling of the document.
             (UserLookup::Active { organization, user }, claimed) => {
-                Ok(Caller { organization: claimed.unwrap_or(organization), user })
+                let other = claimed.filter(|claimed| *claimed != organization);
+                let other = other.map(OrganizationId::with_lower_case_object_id);
+                Ok(Caller { organization: other.unwrap_or(organization), user })
             }
             (UserLookup::NotFound | UserLookup::StaleIndex, Some(organization)) => {
-                Ok(Caller { organization, user })
+                Ok(Caller { organization: organization.with_lower_case_object_id(), user })
             }
             (UserLookup::NotFound, None) => {
                 Err(CredentialRefusal::token("it has no organization, and its user is unknown"))

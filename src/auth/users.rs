@@ -5,14 +5,18 @@ use crate::auth::key_encoding::{ApiKeyEncoding, KeyDigest};
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
 use crate::mirror::MirroredCollection;
-use crate::mirror::document::{DocumentKey, IdString, Malformed, field, identifier, is_active};
+use crate::mirror::active_field::ActiveField;
+use crate::mirror::document::{DocumentKey, IdString, Malformed, identifier};
+use crate::mirror::filter::Filter;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::paths;
+use crate::mirror::shape::Shape;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
-use bson::{Document, RawBsonRef, RawDocument, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +25,12 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct UsersSettings {
     pub collection: String,
+    /// The query that a user must match.
+    pub filter: Filter,
     organization_field: String,
     api_key_field: String,
     api_key_encoding: ApiKeyEncoding,
-    /// If this is empty, every user is switched on.
-    active_field: String,
+    active: ActiveField,
 }
 
 impl UsersSettings {
@@ -33,10 +38,11 @@ impl UsersSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
             collection: section.name("collection", "users"),
-            organization_field: section.name("organization_field", "organizationId"),
-            api_key_field: section.name("api_key_field", "apiKey"),
+            filter: Filter::read(section),
+            organization_field: paths::read(section, "organization_field", "organizationId"),
+            api_key_field: paths::read(section, "api_key_field", API_KEY_FIELD),
             api_key_encoding: ApiKeyEncoding::read(section),
-            active_field: section.value("active_field", "enabled".to_owned()),
+            active: ActiveField::read(section),
         }
     }
 }
@@ -47,13 +53,31 @@ impl UsersSettings {
         Callers::new(max_staleness).with_key_encoding(self.api_key_encoding.clone())
     }
 
-    /// The settings that determine which records the documents become. They identify a snapshot.
+    /// The settings that determine which records the documents become. They identify a snapshot,
+    /// together with [`Self::additional_source_names`].
     pub fn source_names(&self) -> [&str; 5] {
         let encoding = self.api_key_encoding.as_str();
-        let Self { collection, organization_field, api_key_field, active_field, .. } = self;
-        [collection, organization_field, api_key_field, active_field, encoding]
+        let Self { collection, organization_field, api_key_field, active, .. } = self;
+        let active = active.path().unwrap_or_default();
+        [collection, organization_field, api_key_field, active, encoding]
+    }
+
+    /// Further such settings that are not the default, each after the name of its key.
+    pub fn additional_source_names(&self) -> Vec<String> {
+        let filter =
+            self.filter.source_name().map(|filter| ["users.filter", filter].map(str::to_owned));
+        let values =
+            self.active.source_name().map(|values| ["users.active_values".to_owned(), values]);
+        filter.into_iter().chain(values).flatten().collect()
+    }
+
+    /// The path of the API keys.
+    pub fn api_key_field(&self) -> &str {
+        &self.api_key_field
     }
 }
+
+const API_KEY_FIELD: &str = "apiKey";
 
 /// The least time between two log lines about new conflicts. Each change may add one.
 const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -108,17 +132,11 @@ impl UserCollection {
     /// The digests of a user's keys, and the malformed ones, which are skipped alone.
     fn digests(&self, document: &RawDocument) -> (Vec<KeyDigest>, SkippedParts) {
         let mut keys = (Vec::new(), SkippedParts::default());
-        match field(document, &self.settings.api_key_field) {
-            Ok(None) => {}
-            Ok(Some(RawBsonRef::Array(array))) => {
-                for (index, key) in array.into_iter().enumerate() {
-                    let key = key.map_err(|_| Malformed::Unreadable);
-                    self.add_key(&mut keys, index, key);
-                }
-            }
-            Ok(Some(key)) => self.add_key(&mut keys, 0, Ok(key)),
-            Err(malformed) => self.add_key(&mut keys, 0, Err(malformed)),
-        }
+        let mut index = 0;
+        paths::visit_values(document, &self.settings.api_key_field, &mut |key| {
+            self.add_key(&mut keys, index, key);
+            index += 1;
+        });
         keys
     }
 
@@ -174,14 +192,15 @@ impl MirroredCollection for UserCollection {
         [&self.callers.users, &self.callers.owners].map(Arc::clone)
     }
 
+    fn filter(&self) -> Document {
+        self.settings.filter.query().clone()
+    }
+
     fn projection(&self) -> Document {
-        let settings = &self.settings;
-        let mut projection =
-            doc! { "_id": 1, &settings.organization_field: 1, &settings.api_key_field: 1 };
-        if !settings.active_field.is_empty() {
-            projection.insert(&settings.active_field, 1);
-        }
-        projection
+        let UsersSettings { organization_field, api_key_field, active, .. } = &self.settings;
+        let mut paths = vec!["_id", organization_field, api_key_field];
+        paths.extend(active.path());
+        paths::outermost(&paths).into_iter().map(|path| (path.to_owned(), Bson::Int32(1))).collect()
     }
 
     fn read(&self, document: &RawDocument) -> Result<UserRecord, Malformed> {
@@ -195,7 +214,7 @@ impl MirroredCollection for UserCollection {
                 &self.settings.organization_field,
                 OrganizationId::new,
             )?,
-            is_active: is_active(document, &self.settings.active_field)?,
+            is_active: self.settings.active.is_active(document)?,
             keys,
             skipped,
         })
@@ -225,6 +244,20 @@ impl MirroredCollection for UserCollection {
 
     fn on_change(&mut self, _: &DocumentKey, record: Option<&mut UserRecord>) {
         self.suspects.extend(record.iter().flat_map(|record| &record.keys));
+    }
+
+    fn shape(&self, documents: &[&RawDocument]) -> Shape {
+        let UsersSettings { organization_field, api_key_field, active, .. } = &self.settings;
+        let keys: usize = documents.iter().map(|each| self.digests(each).0.len()).sum();
+        let count = documents.len();
+        let summary = format!("{keys} API keys in {count} documents, from {api_key_field}");
+        let mut shape = Shape { summary, missing: Vec::new() };
+        shape.expect("document", documents, organization_field, true);
+        shape.expect("document", documents, api_key_field, api_key_field != API_KEY_FIELD);
+        if let Some(path) = active.path() {
+            shape.expect("document", documents, path, active.is_expected());
+        }
+        shape
     }
 
     fn on_publish(&mut self, [_, owners]: &[Writer; 2]) {

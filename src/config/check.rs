@@ -90,7 +90,7 @@ async fn check_documents(config: &Config) -> Findings {
     // The views write into indexes that are never read.
     let metrics = Metrics::new("check", "check").expect("the buckets are constants");
     let staleness = config.triggers.max_staleness;
-    let index = TriggerIndex::new(staleness);
+    let index = TriggerIndex::new(&config.triggers);
     let workflows = WorkflowCollection::new(&config.triggers, &index, Arc::clone(&metrics));
     let callers = Arc::new(Callers::new(staleness));
     let users = UserCollection::new(config.users.clone(), &callers, metrics);
@@ -99,7 +99,7 @@ async fn check_documents(config: &Config) -> Findings {
         DocumentSource::MongoDb => {
             let workflows = (config.triggers.collection.as_str(), workflows);
             let users = (config.users.collection.as_str(), users);
-            Mongo::new(config.mongodb.clone()).survey(workflows, users).await
+            Box::pin(Mongo::new(config.mongodb.clone()).survey(workflows, users)).await
         }
     }
 }

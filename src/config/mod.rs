@@ -13,7 +13,7 @@ use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
 use crate::queue::{IdempotencySettings, QueueSettings};
 use crate::settings::{Fault, RawValues, SettingsReader, line};
-use crate::triggers::TriggersSettings;
+use crate::triggers::{DocumentSource, TriggersSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,12 +63,40 @@ impl Config {
             let message = "is less than server.max_body; the largest body would never fit";
             settings.section("limits").fault("in_flight_bytes", message);
         }
+        config.check_documents(&mut settings);
         config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();
         config.from_environment.clone_from(settings.keys_from_environment());
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// Checks what the sections about documents say together.
+    fn check_documents(&self, settings: &mut SettingsReader) {
+        let filters = [("triggers", &self.triggers.filter), ("users", &self.users.filter)];
+        for (section, filter) in filters {
+            if self.triggers.source == DocumentSource::File && filter.source_name().is_some() {
+                let message = "needs triggers.source = \"mongodb\": only the database can filter";
+                settings.section(section).fault("filter", message);
+            }
+        }
+        let api_keys = self.users.api_key_field();
+        for placeholder in self.triggers.kept_fields().overlapping(api_keys) {
+            let message =
+                format!("{placeholder} would put API keys into jobs (users.api_key_field)");
+            settings.section("queue").fault("data", message);
+        }
+    }
+
+    /// All settings that determine what the documents become. They identify a snapshot. A setting
+    /// that earlier versions do not have is named only where it is not the default.
+    pub fn source_names(&self) -> Vec<String> {
+        let Self { triggers, users, mongodb, .. } = self;
+        let names = [mongodb.database()].into_iter();
+        let names = names.chain(triggers.source_names()).chain(users.source_names());
+        let more = [triggers.additional_source_names(), users.additional_source_names()];
+        names.map(str::to_owned).chain(more.concat()).collect()
     }
 
     /// Logs the files of secrets and keys that were read, and all warnings.

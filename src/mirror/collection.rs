@@ -4,6 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::shape::Shape;
 use crate::mirror::skipped_parts::SkippedParts;
 use bson::{Document, RawDocument};
 use std::fmt::Debug;
@@ -30,6 +31,12 @@ pub trait MirroredCollection: Send + 'static {
     /// The indexes that this collection fills, in the order of [`Self::INDEX_NAMES`].
     fn indexes(&self) -> [Arc<ShardedIndex>; 2];
 
+    /// The query that a document must match. One that does not match is treated like one that does
+    /// not exist. Every document matches an empty query.
+    fn filter(&self) -> Document {
+        Document::new()
+    }
+
     /// The fields that the database returns, as the `$project` stage of an aggregation.
     fn projection(&self) -> Document;
 
@@ -55,6 +62,11 @@ pub trait MirroredCollection: Send + 'static {
 
     /// Called after each load and each set of changes, once the indexes hold it.
     fn on_publish(&mut self, writers: &[Writer; 2]);
+
+    /// What was found at the configured paths in whole documents.
+    fn shape(&self, _documents: &[&RawDocument]) -> Shape {
+        Shape::default()
+    }
 
     /// Faults of what is loaded that `hookgate check` reports.
     fn warnings(&self) -> Vec<String> {

@@ -1,9 +1,12 @@
 //! Reading documents: keys, fields by dotted path, identifiers, and reasons to leave a document
 //! out.
 
-use bson::spec::ElementType;
-use bson::{Bson, RawArray, RawBsonRef, RawDocument};
+use crate::ids::whole_number;
+use bson::spec::BinarySubtype;
+use bson::{Bson, RawArray, RawBinaryRef, RawBsonRef, RawDocument};
+use std::borrow::Cow;
 use std::fmt;
+use uuid::Uuid;
 
 /// Why a document or a part of one is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +14,7 @@ pub enum Malformed {
     #[error("{field} is not {expected}")]
     WrongType { field: String, expected: &'static str },
     #[error("{0} is missing")]
-    Missing(&'static str),
+    Missing(String),
     #[error("the document cannot be read")]
     Unreadable,
 }
@@ -22,16 +25,37 @@ impl Malformed {
     }
 }
 
+/// The text form of an id: a string as it is, the hex digits of an ObjectId, the digits of an
+/// integer, or a UUID with hyphens. A floating-point number without a fraction is an integer.
+/// `None` if the value is no id.
+pub fn id_text(id: RawBsonRef<'_>) -> Option<Cow<'_, str>> {
+    match id {
+        RawBsonRef::String(text) => Some(text.into()),
+        RawBsonRef::ObjectId(id) => Some(id.to_hex().into()),
+        RawBsonRef::Int32(number) => Some(number.to_string().into()),
+        RawBsonRef::Int64(number) => Some(number.to_string().into()),
+        RawBsonRef::Double(number) => Some(whole_number(number)?.to_string().into()),
+        RawBsonRef::Binary(binary) => Some(uuid(binary)?.into()),
+        _ => None,
+    }
+}
+
+/// The usual form of a UUID. The older subtype 3 is none: drivers order its bytes differently.
+pub(in crate::mirror) fn uuid(binary: RawBinaryRef<'_>) -> Option<String> {
+    let RawBinaryRef { subtype: BinarySubtype::Uuid, bytes } = binary else { return None };
+    Uuid::from_slice(bytes).ok().map(|uuid| uuid.hyphenated().to_string())
+}
+
 /// The `_id` of a document, its type included: `"1"` and `1` are two documents.
 ///
-/// The first byte is the BSON type. A string or the hex digits of an ObjectId follow, or a document
-/// that holds an `_id` of any other type. Hex digits take twice the memory of an ObjectId, but a
-/// request does not have to encode them.
+/// The first byte is the BSON type and the text form of the id follows, so a request does not have
+/// to encode it. If the `_id` has no text form, the first byte is [`NO_TEXT`], and a document with
+/// the `_id` follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey(Box<[u8]>);
 
-const STRING: u8 = ElementType::String as u8;
-const OBJECT_ID: u8 = ElementType::ObjectId as u8;
+/// No type of BSON has this number.
+const NO_TEXT: u8 = 0;
 
 impl DocumentKey {
     /// The key of a document; `None` if it has no `_id`.
@@ -40,16 +64,13 @@ impl DocumentKey {
     }
 
     pub fn from_bson(id: RawBsonRef<'_>) -> Self {
-        let mut bytes = vec![id.element_type() as u8];
-        match id {
-            RawBsonRef::ObjectId(id) => bytes.extend_from_slice(id.to_hex().as_bytes()),
-            RawBsonRef::String(string) => bytes.extend_from_slice(string.as_bytes()),
-            other => {
-                let mut wrapped = bson::RawDocumentBuf::new();
-                wrapped.append("", other.to_raw_bson());
-                bytes.extend_from_slice(wrapped.as_bytes());
-            }
-        }
+        let bytes = if let Some(text) = id_text(id) {
+            [&[id.element_type() as u8], text.as_bytes()].concat()
+        } else {
+            let mut wrapped = bson::RawDocumentBuf::new();
+            wrapped.append("", id.to_raw_bson());
+            [&[NO_TEXT], wrapped.as_bytes()].concat()
+        };
         Self(bytes.into_boxed_slice())
     }
 
@@ -75,18 +96,17 @@ impl fmt::Display for DocumentKey {
     }
 }
 
-/// The `_id` of a document as a string. An ObjectId is its 24 hex digits.
+/// The `_id` of a document in its text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdString<'a>(&'a str);
 
 impl<'a> IdString<'a> {
-    /// Reads the bytes of a [`DocumentKey`]; `None` if the `_id` is neither a string nor an
-    /// ObjectId.
+    /// Reads the bytes of a [`DocumentKey`]; `None` if the `_id` has no text form.
     #[inline]
     pub fn from_key(document: &'a [u8]) -> Option<Self> {
         match document.split_first()? {
-            (&STRING | &OBJECT_ID, string) => std::str::from_utf8(string).ok().map(Self),
-            _ => None,
+            (&NO_TEXT, _) => None,
+            (_, text) => std::str::from_utf8(text).ok().map(Self),
         }
     }
 
@@ -122,31 +142,16 @@ pub fn field<'a>(
     }
 }
 
-/// Reads an identifier: a string, or an ObjectId as its 24 hex digits.
+/// Reads an identifier in its text form.
 pub fn identifier<T, E>(
     document: &RawDocument,
     path: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, Malformed> {
-    let malformed = || Malformed::wrong(path, "an ObjectId or a string of 1 to 256 bytes");
-    match field(document, path)? {
-        Some(RawBsonRef::ObjectId(id)) => parse(&id.to_hex()).map_err(|_| malformed()),
-        Some(RawBsonRef::String(string)) => parse(string).map_err(|_| malformed()),
-        _ => Err(malformed()),
-    }
-}
-
-/// Whether a document is switched on. It is if the path is empty, or if its field is missing or
-/// null.
-pub fn is_active(document: &RawDocument, path: &str) -> Result<bool, Malformed> {
-    if path.is_empty() {
-        return Ok(true);
-    }
-    match field(document, path)? {
-        None => Ok(true),
-        Some(RawBsonRef::Boolean(active)) => Ok(active),
-        Some(_) => Err(Malformed::wrong(path, "true or false")),
-    }
+    const EXPECTED: &str = "an ObjectId, an integer, a UUID or a string of 1 to 256 bytes";
+    let text = field(document, path)?.and_then(id_text);
+    let id = text.and_then(|text| parse(&text).ok());
+    id.ok_or_else(|| Malformed::wrong(path, EXPECTED))
 }
 
 /// The array at a dotted path.
@@ -160,7 +165,7 @@ pub fn array<'a>(document: &'a RawDocument, path: &str) -> Result<&'a RawArray, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::rawdoc;
+    use bson::{RawBson, rawdoc};
 
     #[test]
     fn a_path_passes_through_documents_only() {
@@ -176,19 +181,50 @@ mod tests {
         let key = |document: bson::RawDocumentBuf| DocumentKey::from_document(&document).unwrap();
         assert_ne!(key(rawdoc! { "_id": "1" }), key(rawdoc! { "_id": 1 }));
         assert_ne!(key(rawdoc! { "_id": 1_i64 }), key(rawdoc! { "_id": 1 }));
+        assert_ne!(key(rawdoc! { "_id": 1.5 }), key(rawdoc! { "_id": 2.5 }));
         assert_eq!(key(rawdoc! { "_id": "wf" }).to_string(), "wf");
         assert_eq!(key(rawdoc! { "_id": 7 }).to_string(), "7");
     }
 
     #[test]
-    fn an_object_id_is_its_hex_digits() {
-        let id = bson::oid::ObjectId::new();
-        let key = DocumentKey::from_document(&rawdoc! { "_id": id }).unwrap();
-        assert_eq!(IdString::from_key(key.as_bytes()).unwrap().as_str(), id.to_hex());
-        assert_eq!(key.to_string(), id.to_hex());
-        let document = rawdoc! { "o": id, "n": 5 };
+    fn an_id_has_a_text_form() {
+        let object_id = bson::oid::ObjectId::new();
+        let uuid = bson::Uuid::from_bytes([0xab; 16]);
         let parse = |string: &str| Ok::<_, ()>(string.to_owned());
-        assert_eq!(identifier(&document, "o", parse), Ok(id.to_hex()));
-        assert!(identifier(&document, "n", parse).is_err());
+        for (id, text) in [
+            (RawBson::from("Id"), "Id".to_owned()),
+            (object_id.into(), object_id.to_hex()),
+            (42.into(), "42".to_owned()),
+            (i64::MIN.into(), i64::MIN.to_string()),
+            (42.0.into(), "42".to_owned()),
+            (bson::Binary::from(uuid).into(), "abababab-abab-abab-abab-abababababab".to_owned()),
+        ] {
+            let document = rawdoc! { "_id": id };
+            let key = DocumentKey::from_document(&document).unwrap();
+            assert_eq!(IdString::from_key(key.as_bytes()).unwrap().as_str(), text);
+            assert_eq!(key.to_string(), text);
+            assert_eq!(identifier(&document, "_id", parse), Ok(text));
+        }
+    }
+
+    #[test]
+    fn other_values_are_no_ids() {
+        let old_uuid = bson::Binary { subtype: BinarySubtype::UuidOld, bytes: vec![1; 16] };
+        let short = bson::Binary { subtype: BinarySubtype::Uuid, bytes: vec![1; 15] };
+        for id in [
+            RawBson::from(1.5),
+            9_007_199_254_740_992.0.into(),
+            f64::NAN.into(),
+            true.into(),
+            old_uuid.into(),
+            short.into(),
+            rawdoc! { "a": 1 }.into(),
+        ] {
+            let document = rawdoc! { "_id": id };
+            let key = DocumentKey::from_document(&document).unwrap();
+            assert_eq!(IdString::from_key(key.as_bytes()), None, "{document:?}");
+            assert_ne!(key.to_string(), "unreadable");
+            assert!(identifier(&document, "_id", |id: &str| Ok::<_, ()>(id.to_owned())).is_err());
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::metrics::Collection;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
 use crate::process::lifecycle::Readiness;
+use bson::Document;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::metrics::{Collection, LoadReason};
 use crate::mirror::background::background;
 use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::shape::FIRST_DOCUMENTS;
 use crate::mirror::survey::CollectionSurvey;
 use crate::mirror::{Mirror, MirroredCollection, READ_AT_ONCE};
 use crate::process::findings::Findings;
@@ -94,6 +95,8 @@ fn survey_collection<C: MirroredCollection>(
     for (key, document) in documents.iter().flatten() {
         survey.visit(key, document.as_deref().map_err(Clone::clone));
     }
+    let first = documents.iter().flatten().filter_map(|(_, document)| document.as_deref().ok());
+    survey.visit_first(&first.take(FIRST_DOCUMENTS as usize).collect::<Vec<_>>());
     survey.finish(name, Some(documents.is_some()), findings);
     Ok(())
 }

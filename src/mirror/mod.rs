@@ -5,14 +5,20 @@
 //! [`CollectionIndexes`] keep the entries in two [`index::sharded`] maps. A reader finds the
 //! postings of a key before or after a change, never in between.
 
+pub mod active_field;
 mod background;
 pub mod document;
 pub mod file;
+pub mod filter;
 mod freshness;
 pub mod index;
+pub mod json_text;
 pub mod skipped_parts;
 pub mod mongo;
 mod notices;
+pub mod paths;
+mod query;
+pub mod shape;
 mod survey;
 pub mod snapshot;
 #[cfg(test)]
@@ -29,10 +35,11 @@ use crate::mirror::background::background;
 use crate::mirror::collection_indexes::{CollectionLoad, DocumentChanges};
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::notices::Notices;
+use crate::mirror::query::Query;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::Snapshot;
 use crate::process::lifecycle::{Condition, Reporter};
-use bson::{Document, RawDocument};
+use bson::RawDocument;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -121,8 +128,8 @@ impl<C: MirroredCollection> Mirror<C> {
         self.indexes.lock()
     }
 
-    fn projection(&self) -> Document {
-        self.indexes().collection().projection()
+    fn query(&self) -> Query {
+        Query::from_collection(self.indexes().collection())
     }
 
     /// Adds a new or different document to changes.

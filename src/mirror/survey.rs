@@ -4,6 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::collection::MirroredCollection;
 use crate::mirror::collection_indexes::{CollectionIndexes, CollectionLoad};
 use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::shape::Shape;
 use crate::mirror::skipped_parts::{SkippedPart, SkippedParts};
 use crate::process::findings::Findings;
 use bson::RawDocument;
@@ -24,6 +25,7 @@ pub(super) struct CollectionSurvey<C: MirroredCollection> {
     malformed: Vec<String>,
     unconfigured_parts: usize,
     unconfigured: Vec<String>,
+    shape: Shape,
 }
 
 impl<C: MirroredCollection> CollectionSurvey<C> {
@@ -40,7 +42,18 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             malformed: Vec::new(),
             unconfigured_parts: 0,
             unconfigured: Vec::new(),
+            shape: Shape::default(),
         }
+    }
+
+    /// The number of documents so far.
+    pub(super) fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Looks at the first documents, which are whole.
+    pub(super) fn visit_first(&mut self, documents: &[&RawDocument]) {
+        self.shape = self.indexes.collection().shape(documents);
     }
 
     /// Visits one document, or what is wrong with it.
@@ -87,6 +100,8 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             "documents": self.documents,
             "skipped": self.skipped,
             "reasons": self.reasons,
+            "first_documents": self.shape.summary,
+            "paths_not_found": self.shape.missing.iter().map(|path| &path.sentence).collect::<Vec<_>>(),
         });
         let (parts, part_findings) = match C::COLLECTION {
             Collection::Workflows => (
@@ -118,6 +133,9 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             if count > 0 {
                 findings.warning(format!("{count} {kind} of collection {collection} are skipped"));
             }
+        }
+        for path in self.shape.missing.into_iter().filter(|path| path.is_problem) {
+            findings.warning(format!("collection {collection}: {}", path.sentence));
         }
         self.indexes.finish_load(self.load);
         for warning in self.indexes.collection().warnings() {

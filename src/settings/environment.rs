@@ -101,7 +101,7 @@ pub(super) fn bare(text: &str) -> &str {
 }
 
 /// The value of a variable: a number, boolean, list or table in the notation of TOML, or else the
-/// string as it is, or else a list with that string as its only element.
+/// string as it is, or else a list with one of these as its only element.
 pub(super) fn value_of<T: DeserializeOwned>(
     text: &str,
     example: Option<&str>,
@@ -110,9 +110,11 @@ pub(super) fn value_of<T: DeserializeOwned>(
     let parsed = parsed.and_then(|mut table| table.remove("value"));
     let parsed = parsed.filter(|value| !value.is_str());
     let string = Value::String(text.to_owned());
-    let list = Value::Array(vec![string.clone()]);
+    let list = |value: &Value| Value::Array(vec![value.clone()]);
+    // A list of one element needs no brackets.
+    let lists: Vec<Value> = parsed.iter().chain([&string]).map(list).collect();
     let mut first_error = None;
-    for value in parsed.into_iter().chain([string, list]) {
+    for value in parsed.into_iter().chain([string]).chain(lists) {
         match value.try_into() {
             Ok(value) => return Ok(value),
             Err(error) => {

@@ -267,12 +267,14 @@ mod tests {
                 ("HOOKGATE__QUEUE__NAMES", "[\"a\", \"b\"]"),
                 ("HOOKGATE__QUEUE__SINGLE", "a"),
                 ("HOOKGATE__QUEUE__DIGITS", "12"),
+                ("HOOKGATE__QUEUE__NUMBERS", "12"),
             ],
         );
         let mut queue = settings.section("queue");
         assert_eq!(queue.value("names", Vec::<String>::new()), ["a", "b"]);
         assert_eq!(queue.value("single", Vec::<String>::new()), ["a"]);
         assert_eq!(queue.value("digits", String::new()), "12");
+        assert_eq!(queue.value("numbers", Vec::<Value>::new()), [Value::Integer(12)]);
         let mut job = queue.section("job");
         assert_eq!(job.value("removeOnFail", 0), 7);
         let backoff: Table = job.optional("backoff").unwrap();
@@ -283,6 +285,7 @@ mod tests {
             "queue.job.backoff.delay",
             "queue.job.removeOnFail",
             "queue.names",
+            "queue.numbers",
             "queue.single",
         ];
         assert!(settings.keys_from_environment().iter().eq(expected));

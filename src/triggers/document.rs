@@ -1,133 +1,123 @@
 //! Reading the triggers of a workflow from its document.
 
 use crate::ids::{OrganizationId, WebhookId, WorkflowId};
-use crate::mirror::document::{Malformed, array, identifier, is_active};
+use crate::mirror::document::{Malformed, array, id_text, identifier};
+use crate::mirror::paths::projected;
+use crate::triggers::fields::Fields;
+use crate::triggers::kept_fields;
+use crate::triggers::posting::PostingLayout;
 use crate::triggers::skipped::{SkippedNode, SkippedNodes};
-use bson::{Document, RawBsonRef, RawDocument, doc};
+use bson::{RawBsonRef, RawDocument};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-
-/// The type of trigger nodes.
-const NODE_TYPE: &str = "WebhookTrigger";
-
-/// The dotted paths of a document's fields.
-#[derive(Debug, Clone)]
-pub(super) struct Fields {
-    pub(super) nodes: String,
-    pub(super) organization: String,
-    /// If this is empty, every workflow is switched on.
-    pub(super) active: String,
-}
-
-impl Fields {
-    /// The `$project` stage that returns the organization, the switch and the trigger nodes. If the
-    /// nodes are not an array, it returns the name of their type instead: then a malformed document
-    /// neither fails the cursor nor transfers its content.
-    pub(super) fn projection(&self) -> Document {
-        let nodes = format!("${}", self.nodes);
-        let mut projection = doc! { "_id": 1, &self.organization: 1 };
-        projection.insert(
-            &self.nodes,
-            doc! { "$cond": [
-                { "$isArray": [&nodes] },
-                { "$map": {
-                    "input": { "$filter": { "input": &nodes, "as": "node", "cond": { "$eq": ["$$node.type", NODE_TYPE] } } },
-                    "as": "node",
-                    "in": { "id": "$$node.id", "type": "$$node.type", "data": { "webhookId": "$$node.data.webhookId" } },
-                } },
-                { "$type": &nodes },
-            ] },
-        );
-        if !self.active.is_empty() {
-            projection.insert(&self.active, 1);
-        }
-        projection
-    }
-}
 
 /// What is kept of a workflow.
 #[derive(Debug)]
 pub struct WorkflowRecord {
     pub(super) organization: OrganizationId,
     pub(super) is_active: bool,
-    /// Each webhook with the ids of its trigger nodes as a JSON array.
-    pub(super) triggers: Vec<(WebhookId, Box<str>)>,
+    /// Each webhook with the data of its posting.
+    pub(super) triggers: Vec<(WebhookId, Vec<u8>)>,
     /// The trigger nodes that start nothing.
     pub(super) skipped_nodes: SkippedNodes,
 }
 
 impl WorkflowRecord {
-    pub(super) fn read(document: &RawDocument, fields: &Fields) -> Result<Self, Malformed> {
+    pub(super) fn read(
+        document: &RawDocument,
+        fields: &Fields,
+        layout: &PostingLayout,
+    ) -> Result<Self, Malformed> {
         identifier(document, "_id", WorkflowId::new)?;
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
-        let is_active = is_active(document, &fields.active)?;
-        let mut nodes_by_webhook: BTreeMap<WebhookId, Vec<&str>> = BTreeMap::new();
-        let mut skipped_nodes = SkippedNodes::default();
-        let nodes = array(document, &fields.nodes)?.into_iter();
-        let mut number = 0;
-        for node in nodes {
-            let node = node.map_err(|_| Malformed::Unreadable)?;
-            let RawBsonRef::Document(node) = node else { continue };
-            if !matches!(node.get("type"), Ok(Some(RawBsonRef::String(NODE_TYPE)))) {
-                continue;
-            }
-            number += 1;
-            match TriggerNode::read(node) {
-                TriggerNode::Valid { webhook, id } => {
-                    nodes_by_webhook.entry(webhook).or_default().push(id);
-                }
-                TriggerNode::Skipped { webhook, node } => skipped_nodes.add(number, webhook, node),
-            }
-        }
-        let triggers = nodes_by_webhook.into_iter().map(|(webhook, nodes)| {
-            let json = serde_json::to_string(&nodes).expect("strings can be encoded as JSON");
-            (webhook, json.into_boxed_str())
-        });
-        Ok(Self { organization, is_active, triggers: triggers.collect(), skipped_nodes })
+        let is_active = fields.active.is_active(document)?;
+        let kept = kept_fields::texts(document, &fields.kept.workflow)?;
+        let (webhooks, skipped_nodes) = read_nodes(document, fields)?;
+        let posting = |(webhook, nodes): (WebhookId, MatchingNodes<'_>)| {
+            let of_node = kept_fields::texts(nodes.first, &fields.kept.node)?;
+            let ids = serde_json::to_string(&nodes.ids).expect("strings can be encoded as JSON");
+            Ok((webhook, layout.write(ids, nodes.first_type, kept.iter().chain(&of_node))))
+        };
+        let triggers = webhooks.into_iter().map(posting).collect::<Result<_, Malformed>>()?;
+        Ok(Self { organization, is_active, triggers, skipped_nodes })
     }
+}
+
+/// The trigger nodes of a webhook.
+struct MatchingNodes<'a> {
+    ids: Vec<Cow<'a, str>>,
+    first: &'a RawDocument,
+    first_type: &'a str,
+}
+
+/// Groups the trigger nodes of a document by their webhook.
+fn read_nodes<'a>(
+    document: &'a RawDocument,
+    fields: &'a Fields,
+) -> Result<(BTreeMap<WebhookId, MatchingNodes<'a>>, SkippedNodes), Malformed> {
+    let mut webhooks: BTreeMap<WebhookId, MatchingNodes<'_>> = BTreeMap::new();
+    let mut skipped_nodes = SkippedNodes::default();
+    let mut number = 0;
+    for node in array(document, &fields.nodes)? {
+        let RawBsonRef::Document(node) = node.map_err(|_| Malformed::Unreadable)? else { continue };
+        let Some(node_type) = trigger_type(node, fields) else { continue };
+        number += 1;
+        match TriggerNode::read(node, fields) {
+            TriggerNode::Valid { webhook, id } => {
+                let first =
+                    || MatchingNodes { ids: Vec::new(), first: node, first_type: node_type };
+                webhooks.entry(webhook).or_insert_with(first).ids.push(id);
+            }
+            TriggerNode::Skipped { webhook, node } => skipped_nodes.add(number, webhook, node),
+        }
+    }
+    Ok((webhooks, skipped_nodes))
+}
+
+/// The type of a node; `None` if it is not a trigger.
+pub(super) fn trigger_type<'a>(node: &RawDocument, fields: &'a Fields) -> Option<&'a str> {
+    let Ok(Some(RawBsonRef::String(node_type))) = projected(node, &fields.node_type) else {
+        return None;
+    };
+    fields.node_types.iter().find(|known| *known == node_type).map(String::as_str)
 }
 
 /// A trigger node of a document.
 enum TriggerNode<'a> {
-    Valid { webhook: WebhookId, id: &'a str },
+    Valid { webhook: WebhookId, id: Cow<'a, str> },
     Skipped { webhook: Option<WebhookId>, node: SkippedNode },
 }
 
 impl<'a> TriggerNode<'a> {
     /// Reads a node. A node without a webhook id is not configured yet, whatever else is wrong with
     /// it.
-    fn read(node: &'a RawDocument) -> Self {
-        let id_field = node.get("id");
-        let id = match id_field {
-            Ok(Some(RawBsonRef::String(id))) => Some(id),
-            _ => None,
+    fn read(node: &'a RawDocument, fields: &Fields) -> Self {
+        let id = node_id(node, &fields.node_id);
+        let skipped = |webhook, fault| {
+            let id = id.as_ref().ok();
+            Self::Skipped { webhook, node: SkippedNode::new(id.map(Cow::as_ref), fault) }
         };
-        let skipped = |webhook, fault| Self::Skipped { webhook, node: SkippedNode::new(id, fault) };
-        match (webhook_of(node), id) {
+        match (webhook_of(node, &fields.webhook_id), &id) {
             (Err(malformed), _) => skipped(None, Some(malformed)),
             (Ok(None), _) => skipped(None, None),
-            (Ok(Some(webhook)), Some(id)) => Self::Valid { webhook, id },
-            (Ok(webhook), None) => {
-                let fault = match id_field {
-                    Ok(None | Some(RawBsonRef::Null)) => Malformed::Missing("id"),
-                    _ => Malformed::wrong("id", "a string"),
-                };
-                skipped(webhook, Some(fault))
-            }
+            (Ok(webhook), Err(malformed)) => skipped(webhook, Some(malformed.clone())),
+            (Ok(Some(webhook)), Ok(id)) => Self::Valid { webhook, id: id.clone() },
         }
     }
 }
 
-/// The webhook id of a node, if it has one. `data` of another type is read as MongoDB's projection
-/// of `data.webhookId` shows it: an array stays an array, and any other value has no webhook id.
-fn webhook_of(node: &RawDocument) -> Result<Option<WebhookId>, Malformed> {
-    let malformed = || Malformed::wrong("data.webhookId", "a string of 1 to 256 bytes");
-    let webhook = match node.get("data").map_err(|_| malformed())? {
-        Some(RawBsonRef::Document(data)) => data.get("webhookId").map_err(|_| malformed())?,
-        Some(array @ RawBsonRef::Array(_)) => Some(array),
-        _ => None,
-    };
-    match webhook {
-        None | Some(RawBsonRef::Null | RawBsonRef::String("")) => Ok(None),
+/// The id of a node.
+fn node_id<'a>(node: &'a RawDocument, path: &str) -> Result<Cow<'a, str>, Malformed> {
+    let value = projected(node, path)?.ok_or_else(|| Malformed::Missing(path.to_owned()))?;
+    id_text(value)
+        .ok_or_else(|| Malformed::wrong(path, "a string, an ObjectId, an integer or a UUID"))
+}
+
+/// The webhook id of a node, if it has one.
+fn webhook_of(node: &RawDocument, path: &str) -> Result<Option<WebhookId>, Malformed> {
+    let malformed = || Malformed::wrong(path, "a string of 1 to 256 bytes");
+    match projected(node, path).map_err(|_| malformed())? {
+        None | Some(RawBsonRef::String("")) => Ok(None),
         Some(RawBsonRef::String(string)) => {
             WebhookId::new(string).map(Some).map_err(|_| malformed())
         }
@@ -138,15 +128,30 @@ fn webhook_of(node: &RawDocument) -> Result<Option<WebhookId>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::{RawDocumentBuf, rawdoc};
+    use crate::settings::SettingsReader;
+    use bson::oid::ObjectId;
+    use bson::{RawBson, RawDocumentBuf, rawdoc};
+
+    const NODE_TYPE: &str = "WebhookTrigger";
 
     fn read(document: &RawDocumentBuf) -> Result<WorkflowRecord, Malformed> {
-        let fields = Fields {
-            nodes: "graph.nodes".to_owned(),
-            organization: "organizationId".to_owned(),
-            active: "enabled".to_owned(),
-        };
-        WorkflowRecord::read(document, &fields)
+        read_with("", document)
+    }
+
+    /// Reads a document with further settings.
+    fn read_with(settings: &str, document: &RawDocumentBuf) -> Result<WorkflowRecord, Malformed> {
+        let file = format!("[triggers]\nnodes_field = \"graph.nodes\"\n{settings}");
+        let file = toml::from_str(&file).unwrap();
+        let mut settings = SettingsReader::new(file, std::iter::empty());
+        let fields = Fields::read(&mut settings.section("triggers"));
+        let layout = PostingLayout::new(&fields.node_types, 0);
+        WorkflowRecord::read(document, &fields, &layout)
+    }
+
+    /// The webhooks of a record, each with the data of its posting.
+    fn triggers(record: &WorkflowRecord) -> Vec<(&str, &str)> {
+        let triggers = record.triggers.iter();
+        triggers.map(|(webhook, data)| (webhook.as_str(), str::from_utf8(data).unwrap())).collect()
     }
 
     #[test]
@@ -156,19 +161,16 @@ mod tests {
             "_id": "w", "organizationId": "o",
             "graph": { "nodes": [node("n1", "b"), { "id": 5, "type": "Other" }, 7, node("n2", "a"), node("n\"3", "b")] },
         });
-        let triggers = record.unwrap().triggers;
-        let triggers: Vec<_> =
-            triggers.iter().map(|(webhook, nodes)| (webhook.as_str(), &**nodes)).collect();
-        assert_eq!(triggers, [("a", r#"["n2"]"#), ("b", r#"["n1","n\"3"]"#)]);
+        assert_eq!(triggers(&record.unwrap()), [("a", r#"["n2"]"#), ("b", r#"["n1","n\"3"]"#)]);
     }
 
     #[test]
     fn a_switch_is_a_boolean_or_null() {
-        let document = |enabled: bson::RawBson| {
+        let document = |enabled: RawBson| {
             rawdoc! { "_id": "w", "organizationId": "o", "enabled": enabled,
             "graph": { "nodes": [{ "id": "n", "type": NODE_TYPE, "data": { "webhookId": "a" } }] } }
         };
-        assert!(read(&document(bson::RawBson::Null)).unwrap().is_active);
+        assert!(read(&document(RawBson::Null)).unwrap().is_active);
         assert!(!read(&document(false.into())).unwrap().is_active);
         assert!(read(&document("no".into())).is_err());
     }
@@ -178,7 +180,7 @@ mod tests {
         for malformed in [
             rawdoc! { "_id": "w", "organizationId": "o", "graph": { "nodes": "missing" } },
             rawdoc! { "_id": "w", "graph": { "nodes": [] } },
-            rawdoc! { "_id": 5, "organizationId": "o", "graph": { "nodes": [] } },
+            rawdoc! { "_id": 5.5, "organizationId": "o", "graph": { "nodes": [] } },
         ] {
             assert!(read(&malformed).is_err(), "{malformed:?}");
         }
@@ -206,13 +208,53 @@ mod tests {
             (rawdoc! { "id": "n", "data": [{ "webhookId": "a" }] }, 1),
             (rawdoc! { "data": { "webhookId": "a" } }, 1),
             (rawdoc! { "id": null, "data": { "webhookId": "a" } }, 1),
-            (rawdoc! { "id": 5, "data": { "webhookId": "a" } }, 1),
+            (rawdoc! { "id": 5.5, "data": { "webhookId": "a" } }, 1),
         ] {
             let record = read_with(node.clone()).unwrap();
             let skipped = &record.skipped_nodes.parts;
             assert_eq!((skipped.malformed, skipped.unconfigured), (faults, 1 - faults), "{node:?}");
             assert_eq!(record.triggers.len(), 1, "{node:?}");
-            assert_eq!(&*record.triggers[0].1, r#"["good"]"#);
+            assert_eq!(triggers(&record), [("a", r#"["good"]"#)]);
         }
+    }
+
+    #[test]
+    fn ids_of_nodes_are_strings_in_every_kind() {
+        let object_id = ObjectId::new();
+        let uuid = bson::Uuid::from_bytes([0xab; 16]);
+        for (id, text) in [
+            (RawBson::from(7), "7".to_owned()),
+            (7_i64.into(), "7".to_owned()),
+            (7.0.into(), "7".to_owned()),
+            (object_id.into(), object_id.to_hex()),
+            (bson::Binary::from(uuid).into(), "abababab-abab-abab-abab-abababababab".to_owned()),
+        ] {
+            let node = rawdoc! { "id": id, "type": NODE_TYPE, "data": { "webhookId": "a" } };
+            let document = rawdoc! { "_id": 1, "organizationId": 2, "graph": { "nodes": [node] } };
+            let record = read(&document).unwrap();
+            assert_eq!(triggers(&record), [("a", format!("[\"{text}\"]").as_str())]);
+            assert_eq!(record.organization.as_str(), "2");
+        }
+    }
+
+    #[test]
+    fn a_node_is_read_at_the_configured_paths() {
+        let settings = r#"
+            node_types = ["hook", "form"]
+            node_type_field = "meta.kind"
+            node_id_field = "meta.key"
+            webhook_id_field = "path"
+        "#;
+        let node =
+            |kind: &str, key: i32| rawdoc! { "meta": { "kind": kind, "key": key }, "path": "a" };
+        let in_array = rawdoc! { "meta": [{ "kind": "hook", "key": 9 }], "path": "a" };
+        let nodes =
+            rawdoc! { "nodes": [node("form", 1), node("other", 2), node("hook", 3), in_array] };
+        let document = rawdoc! { "_id": "w", "organizationId": "o", "graph": nodes };
+        let record = read_with(settings, &document).unwrap();
+        let [(_, data)] = record.triggers.as_slice() else { panic!("{record:?}") };
+        assert!(data.starts_with(b"\x09[\"1\",\"3\"]"), "{data:?}");
+        assert!(data.ends_with(b"form"), "{data:?}");
+        assert_eq!(record.skipped_nodes.parts.malformed, 0);
     }
 }

@@ -1,100 +1,41 @@
 //! The workflows that a webhook starts.
 
 mod document;
+mod fields;
+mod kept_fields;
+mod posting;
+mod settings;
+mod shape;
 mod skipped;
 
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::{Collection, Metrics};
 pub use crate::mirror::StaleIndex;
-use crate::mirror::document::{DocumentKey, IdString, Malformed};
+use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::index::key::IndexKey;
-use crate::mirror::index::shard::{Posting, Postings};
+use crate::mirror::index::shard::Postings;
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::shape::Shape;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::SavedIndex;
 use crate::mirror::{Freshness, MirroredCollection};
-use crate::settings::Section;
 pub use crate::triggers::document::WorkflowRecord;
+use crate::triggers::fields::Fields;
+pub use crate::triggers::kept_fields::KeptFields;
+use crate::triggers::posting::PostingLayout;
+pub use crate::triggers::posting::{KeptTexts, KeptTextsIter, Trigger};
+pub use crate::triggers::settings::{DocumentSource, TriggersSettings};
 use crate::triggers::skipped::SkippedIndex;
 pub use crate::triggers::skipped::{SkippedNode, SkippedTable};
 use bson::{Document, RawDocument};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The section `[triggers]`.
-#[derive(Debug, Clone)]
-pub struct TriggersSettings {
-    pub source: DocumentSource,
-    pub file: PathBuf,
-    pub collection: String,
-    /// The age of workflows and users up to which a miss is trusted, 1 s to a day.
-    pub max_staleness: Duration,
-    /// The file of the snapshot; `None` if none is kept.
-    pub snapshot_file: Option<PathBuf>,
-    fields: document::Fields,
-}
-
-/// The source of workflows and users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DocumentSource {
-    File,
-    MongoDb,
-}
-
-impl TriggersSettings {
-    /// Reads the section.
-    pub fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            source: section.value("source", DocumentSource::MongoDb),
-            file: section.value("file", PathBuf::from("config/workflows.json")),
-            collection: section.name("collection", "workflows"),
-            max_staleness: section.duration(
-                "max_staleness",
-                "30s",
-                Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60),
-            ),
-            snapshot_file: Some(section.value("snapshot_file", PathBuf::new()))
-                .filter(|file| !file.as_os_str().is_empty()),
-            fields: document::Fields {
-                nodes: section.name("nodes_field", "nodes"),
-                organization: section.name("organization_field", "organizationId"),
-                active: section.value("active_field", "enabled".to_owned()),
-            },
-        }
-    }
-}
-
-impl TriggersSettings {
-    /// The settings that determine which records the documents become. They identify a snapshot.
-    pub fn source_names(&self) -> [&str; 4] {
-        let document::Fields { nodes, organization, active } = &self.fields;
-        [&self.collection, nodes, organization, active]
-    }
-}
 
 /// Iterates over the workflows that a webhook starts, in the order of their ids.
 #[derive(Debug, Clone)]
-pub struct Matches<'a>(Option<Postings<'a>>);
-
-/// A workflow that a webhook starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger<'a> {
-    pub workflow: IdString<'a>,
-    /// The ids of the workflow's matching nodes, as a JSON array.
-    pub node_ids: &'a str,
-}
-
-impl<'a> Trigger<'a> {
-    #[inline]
-    fn read(Posting { document, data }: Posting<'a>) -> Option<Self> {
-        Some(Self {
-            workflow: IdString::from_key(document)?,
-            node_ids: std::str::from_utf8(data).ok()?,
-        })
-    }
+pub struct Matches<'a> {
+    postings: Option<Postings<'a>>,
+    layout: &'a PostingLayout,
 }
 
 impl<'a> Iterator for Matches<'a> {
@@ -102,12 +43,12 @@ impl<'a> Iterator for Matches<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Trigger<'a>> {
-        let posting = self.0.as_mut()?.next()?;
-        Some(Trigger::read(posting).expect("a posting is readable"))
+        let posting = self.postings.as_mut()?.next()?;
+        Some(self.layout.read(posting).expect("a posting is readable"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.0.as_ref().map_or(0, ExactSizeIterator::len);
+        let left = self.postings.as_ref().map_or(0, ExactSizeIterator::len);
         (left, Some(left))
     }
 }
@@ -121,20 +62,22 @@ pub struct TriggerIndex {
     /// The triggers of workflows that are switched off. A preview reports them.
     inactive: Arc<ShardedIndex>,
     skipped: Arc<SkippedIndex>,
+    posting_layout: Arc<PostingLayout>,
     freshness: Arc<Freshness>,
 }
 
 impl TriggerIndex {
-    pub fn new(max_staleness: Duration) -> Self {
-        Self::with_layout(max_staleness, ShardLayout::default())
+    pub fn new(settings: &TriggersSettings) -> Self {
+        Self::with_layout(settings, ShardLayout::default())
     }
 
-    fn with_layout(max_staleness: Duration, layout: ShardLayout) -> Self {
+    fn with_layout(settings: &TriggersSettings, layout: ShardLayout) -> Self {
         Self {
             triggers: Arc::new(ShardedIndex::new(layout)),
             inactive: Arc::new(ShardedIndex::new(layout)),
             skipped: Arc::default(),
-            freshness: Freshness::new(max_staleness),
+            posting_layout: Arc::new(settings.posting_layout()),
+            freshness: Freshness::new(settings.max_staleness),
         }
     }
 
@@ -145,8 +88,9 @@ impl TriggerIndex {
         webhook: &WebhookId,
         read: impl FnOnce(Matches<'_>) -> R,
     ) -> Result<R, StaleIndex> {
-        let key = key(organization, webhook);
-        self.triggers.lookup(key, &self.freshness, |postings| read(Matches(postings)))
+        let organization = organization.canonical();
+        let key = key(&organization, webhook);
+        self.triggers.lookup(key, &self.freshness, |postings| read(self.matches(postings)))
     }
 
     /// Calls `read` with the workflows that this webhook would start if they were switched on.
@@ -156,7 +100,13 @@ impl TriggerIndex {
         webhook: &WebhookId,
         read: impl FnOnce(Matches<'_>) -> R,
     ) -> R {
-        self.inactive.read(key(organization, webhook), |postings| read(Matches(postings)))
+        let organization = organization.canonical();
+        self.inactive.read(key(&organization, webhook), |postings| read(self.matches(postings)))
+    }
+
+    #[inline]
+    fn matches<'a>(&'a self, postings: Option<Postings<'a>>) -> Matches<'a> {
+        Matches { postings, layout: &self.posting_layout }
     }
 
     /// At most `most` trigger nodes that may be the reason why a webhook starts nothing, each with
@@ -176,10 +126,9 @@ impl TriggerIndex {
 
     /// The indexes of a snapshot.
     pub fn saved_indexes(&self) -> [SavedIndex; 2] {
-        [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| SavedIndex {
-            name,
-            map: Arc::clone(map),
-            is_readable: |posting| Trigger::read(posting).is_some(),
+        [(TRIGGERS, &self.triggers), (INACTIVE, &self.inactive)].map(|(name, map)| {
+            let layout = Arc::clone(&self.posting_layout);
+            SavedIndex::new(name, map, move |posting| layout.is_readable(posting))
         })
     }
 }
@@ -189,14 +138,16 @@ const TRIGGERS: &str = "triggers";
 const INACTIVE: &str = "inactive";
 
 #[inline]
-fn key<'a>(organization: &'a OrganizationId, webhook: &'a WebhookId) -> IndexKey<'a> {
-    IndexKey::new(organization.as_str()).with_second(webhook.as_str())
+fn key<'a>(organization: &'a str, webhook: &'a WebhookId) -> IndexKey<'a> {
+    IndexKey::new(organization).with_second(webhook.as_str())
 }
 
 /// Files the triggers of workflows: those that are switched on, and those that are switched off.
 #[derive(Debug)]
 pub struct WorkflowCollection {
-    fields: document::Fields,
+    fields: Fields,
+    filter: Document,
+    posting_layout: Arc<PostingLayout>,
     triggers: Arc<ShardedIndex>,
     inactive: Arc<ShardedIndex>,
     skipped: Arc<SkippedIndex>,
@@ -204,9 +155,12 @@ pub struct WorkflowCollection {
 }
 
 impl WorkflowCollection {
+    /// `index` must have been made with the same settings.
     pub fn new(settings: &TriggersSettings, index: &TriggerIndex, metrics: Arc<Metrics>) -> Self {
         Self {
             fields: settings.fields.clone(),
+            filter: settings.filter.query().clone(),
+            posting_layout: Arc::clone(&index.posting_layout),
             triggers: Arc::clone(&index.triggers),
             inactive: Arc::clone(&index.inactive),
             skipped: Arc::clone(&index.skipped),
@@ -226,12 +180,16 @@ impl MirroredCollection for WorkflowCollection {
         [&self.triggers, &self.inactive].map(Arc::clone)
     }
 
+    fn filter(&self) -> Document {
+        self.filter.clone()
+    }
+
     fn projection(&self) -> Document {
         self.fields.projection()
     }
 
     fn read(&self, document: &RawDocument) -> Result<WorkflowRecord, Malformed> {
-        WorkflowRecord::read(document, &self.fields)
+        WorkflowRecord::read(document, &self.fields, &self.posting_layout)
     }
 
     fn skipped(record: &WorkflowRecord) -> SkippedParts {
@@ -240,9 +198,10 @@ impl MirroredCollection for WorkflowCollection {
 
     fn entries(_: &DocumentKey, record: WorkflowRecord) -> [Vec<Entry>; 2] {
         let WorkflowRecord { organization, is_active, triggers, .. } = record;
-        let entry = |(webhook, node_ids): (WebhookId, Box<str>)| Entry {
+        let organization = organization.canonical();
+        let entry = |(webhook, data): (WebhookId, Vec<u8>)| Entry {
             key: key(&organization, &webhook).to_bytes(),
-            data: node_ids.into_string().into_bytes(),
+            data,
         };
         let entries = triggers.into_iter().map(entry).collect();
         if is_active { [entries, Vec::new()] } else { [Vec::new(), entries] }
@@ -265,6 +224,10 @@ impl MirroredCollection for WorkflowCollection {
             Some(record) => Self::collect_extras(&mut self.skipped.table(), document, record),
             None => self.skipped.table().remove(document),
         }
+    }
+
+    fn shape(&self, documents: &[&RawDocument]) -> Shape {
+        shape::shape(documents, &self.fields, &self.posting_layout)
     }
 
     fn on_publish(&mut self, [triggers, _]: &[Writer; 2]) {

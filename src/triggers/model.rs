@@ -116,10 +116,9 @@ struct Index {
 
 impl Index {
     fn new() -> Self {
-        let staleness = std::time::Duration::from_secs(30);
-        let readers = Arc::new(TriggerIndex::with_layout(staleness, ShardLayout::COLLIDING));
-        readers.freshness().mark_current(Instant::now());
         let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+        let readers = Arc::new(TriggerIndex::with_layout(&settings, ShardLayout::COLLIDING));
+        readers.freshness().mark_current(Instant::now());
         let metrics = Metrics::new("", "").unwrap();
         let collection = WorkflowCollection::new(&settings, &readers, Arc::clone(&metrics));
         Self { readers, indexes: CollectionIndexes::new(collection), metrics }

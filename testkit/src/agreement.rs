@@ -52,7 +52,7 @@ struct Expected {
 async fn expected(database: &TestDatabase) -> Expected {
     let mut expected = Expected::default();
     let webhooks_of_each = [
-        doc! { "$match": { "_id": { "$type": ["string", "objectId"] } } },
+        doc! { "$match": { "_id": { "$type": ["string", "objectId", "int", "long"] } } },
         doc! { "$unwind": "$nodes" },
         doc! { "$match": { "nodes.type": "WebhookTrigger" } },
         doc! { "$group": {

@@ -5,7 +5,7 @@ use crate::auth::jwt::members::{JsonMembers, UnreadableMember};
 use crate::auth::jwt::settings::JwtSettings;
 use crate::auth::jwt::token::{Token, TokenHeader};
 use crate::auth::refusal::CredentialRefusal;
-use crate::ids::{OrganizationId, UserId, normalize_id};
+use crate::ids::{OrganizationId, UserId, normalize_id, whole_number};
 use jsonwebtoken::AlgorithmFamily;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::auth) struct Claims {
     pub(in crate::auth) user: UserId,
-    /// Whether the id has upper-case hex digits, so its document may spell it differently.
+    /// Whether an id has upper-case hex digits, so its document may spell it differently.
     pub(in crate::auth) has_upper_case_hex: bool,
     pub(in crate::auth) organization: Option<OrganizationId>,
 }
@@ -183,7 +183,9 @@ impl Verifier {
                 Some(organization.ok_or(refusal)?)
             }
         };
-        let has_upper_case_hex = matches!(normalize_id(user.as_str()), Cow::Owned(_));
+        let organization_id = organization.as_ref().map(OrganizationId::canonical);
+        let has_upper_case_hex = matches!(normalize_id(user.as_str()), Cow::Owned(_))
+            || matches!(organization_id, Some(Cow::Owned(_)));
         Ok(Claims { user, has_upper_case_hex, organization })
     }
 }
@@ -213,11 +215,12 @@ fn seconds(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(rounded))
 }
 
-/// The id in a claim: a string, or the digits of an integer.
+/// The id in a claim: a string, or the digits of an integer, which may be written with a point.
 fn id_string(value: &Value) -> Option<String> {
     match value {
         Value::String(id) => Some(id.clone()),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Number(number) => Some(whole_number(number.as_f64()?)?.to_string()),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 /// Takes a byte string off the front. Its length stands before it.
 #[inline]
-pub(in crate::mirror) fn take_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn take_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = take_number(bytes)?;
     rest.split_at_checked(length)
 }
@@ -22,7 +22,7 @@ pub(in crate::mirror) fn take_number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Appends a byte string after its length.
-pub(in crate::mirror) fn push_bytes(bytes: &mut Vec<u8>, pushed: &[u8]) {
+pub fn push_bytes(bytes: &mut Vec<u8>, pushed: &[u8]) {
     push_number(bytes, pushed.len());
     bytes.extend_from_slice(pushed);
 }

@@ -319,17 +319,17 @@ impl<A: Address> StreamFollower<'_, A> {
         // What is ahead of the stream must not go back to an earlier state.
         if let Some(moment) = changes.last_at.filter(|_| self.follow.ahead.is_none()) {
             let mut fetch = Fetch::new(mirror, &changes);
-            let (ids, projection) = (changes.ids(), fetch.mirror.projection());
+            let (ids, query) = (changes.ids(), fetch.mirror.query());
             let visit = |key: DocumentKey, document: &RawDocument| fetch.visit(key, document);
-            if self.source.fetch_at(moment, ids, projection, visit).await? {
+            if self.source.fetch_at(moment, ids, query, visit).await? {
                 fetch.publish();
                 return Ok(());
             }
         }
         let mut fetch = Fetch::new(mirror, &changes);
-        let (ids, projection) = (changes.ids(), fetch.mirror.projection());
+        let (ids, query) = (changes.ids(), fetch.mirror.query());
         let visit = |key: DocumentKey, document: &RawDocument| fetch.visit(key, document);
-        self.source.fetch(ids, projection, &mut self.session, visit).await?;
+        self.source.fetch(ids, query, &mut self.session, visit).await?;
         self.follow.ahead = Some(ReadEnd::new(&self.session));
         fetch.mirror.mark_inconsistent();
         fetch.publish();

@@ -3,6 +3,7 @@
 use crate::metrics::LoadReason;
 use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::server::{Aggregate, Batch, Database, Session, SessionKind};
+use crate::mirror::query::{Query, first_documents};
 use crate::mirror::{Mirror, MirroredCollection, READ_AT_ONCE};
 use bson::{
     Binary, Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc,
@@ -158,10 +159,10 @@ impl<D: Database> CollectionSource<D> {
         reason: LoadReason,
     ) -> Result<()> {
         let mut load = mirror.begin_load();
-        let projection = mirror.projection();
+        let query = mirror.query();
         let visit =
             |key: DocumentKey, document: &RawDocument| mirror.load(&mut load, &key, document);
-        if let Err(error) = self.read_all(projection, session, visit).await {
+        if let Err(error) = self.read_all(query, session, visit).await {
             Mirror::drop_load(load).await;
             return Err(error);
         }
@@ -171,46 +172,56 @@ impl<D: Database> CollectionSource<D> {
         Ok(())
     }
 
-    /// Calls `visit` with every document.
+    /// Calls `visit` with every document of a query.
     pub(super) async fn read_all(
         &self,
-        projection: Document,
+        query: Query,
         session: &mut D::Session,
         visit: impl FnMut(DocumentKey, &RawDocument),
     ) -> Result<()> {
-        self.read(vec![doc! { "$project": projection }], LOAD_BATCH, session, visit).await
+        self.read(query.all(), LOAD_BATCH, session, visit).await
     }
 
-    /// Calls `visit` with each of these documents that exists, all as they were at one moment of the
-    /// cluster. Returns `false` if the server no longer knows the state of that moment; `visit` may
-    /// have been called then.
+    /// Calls `visit` with the first whole documents that match a filter.
+    pub(super) async fn read_first(
+        &self,
+        filter: Document,
+        count: u32,
+        session: &mut D::Session,
+        visit: impl FnMut(DocumentKey, &RawDocument),
+    ) -> Result<()> {
+        self.read(first_documents(filter, count), count + 1, session, visit).await
+    }
+
+    /// Calls `visit` with each of these documents that a query finds, all as they were at one moment
+    /// of the cluster. Returns `false` if the server no longer knows the state of that moment;
+    /// `visit` may have been called then.
     pub(super) async fn fetch_at(
         &self,
         moment: Timestamp,
         ids: Vec<Bson>,
-        projection: Document,
+        query: Query,
         visit: impl FnMut(DocumentKey, &RawDocument),
     ) -> Result<bool> {
         let mut session = self.database.session(SessionKind::At(moment)).await?;
-        match self.fetch(ids, projection, &mut session, visit).await {
+        match self.fetch(ids, query, &mut session, visit).await {
             Ok(()) => Ok(true),
             Err(error) if is_moment_unknown(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Calls `visit` with each of these documents that exists.
+    /// Calls `visit` with each of these documents that a query finds.
     pub(super) async fn fetch(
         &self,
         ids: Vec<Bson>,
-        projection: Document,
+        query: Query,
         session: &mut D::Session,
         visit: impl FnMut(DocumentKey, &RawDocument),
     ) -> Result<()> {
         // One more than are requested, so that the first batch is also the last.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(LOAD_BATCH);
-        let filter = doc! { "$match": { "_id": { "$in": ids } } };
-        self.read(vec![filter, doc! { "$project": projection }], batch_size, session, visit).await
+        self.read(query.some(ids), batch_size, session, visit).await
     }
 
     /// Calls `visit` with every document of a pipeline. The next batch is requested while one is

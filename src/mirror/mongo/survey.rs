@@ -5,11 +5,16 @@ use crate::mirror::document::DocumentKey;
 use crate::mirror::mongo::client::{Connected, Mongo};
 use crate::mirror::mongo::lost::StreamLoss;
 use crate::mirror::mongo::source::{CollectionSource, Position};
+use crate::mirror::query::Query;
+use crate::mirror::shape::FIRST_DOCUMENTS;
 use crate::mirror::survey::CollectionSurvey;
 use crate::process::findings::Findings;
-use bson::{Document, RawDocument, doc};
-use mongodb::Database;
+use bson::{Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::{ClientSession, Database};
 use std::time::Duration;
+
+/// The bytes of the first documents that are looked at.
+const FIRST_BYTES: usize = 64 << 20;
 
 /// How long one operation may take. A person waits for the result.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -86,11 +91,41 @@ async fn survey_collection<C: MirroredCollection>(
     }
     // Needs any right in the database. The service does not depend on it.
     let exists = source.exists(&mut session).await.ok();
-    let projection = collection.projection();
+    let (query, filter) = (Query::from_collection(&collection), collection.filter());
     let mut survey = CollectionSurvey::new(collection);
     let visit = |key: DocumentKey, document: &RawDocument| survey.visit(&key, Ok(document));
-    if let Err(error) = source.read_all(projection, &mut session, visit).await {
+    if let Err(error) = source.read_all(query, &mut session, visit).await {
         return fault("find", error.into());
     }
+    let is_filtered = !filter.is_empty();
+    let first = match read_first(&source, filter, &mut session).await {
+        Ok(first) => first,
+        Err(error) => return fault("find", error.into()),
+    };
+    let first: Vec<&RawDocument> = first.iter().map(|document| &**document).collect();
+    survey.visit_first(&first);
+    if is_filtered && survey.documents() == 0 {
+        let others = read_first(&source, Document::new(), &mut session).await;
+        if others.is_ok_and(|others| !others.is_empty()) {
+            findings.warning(format!("no document of collection {name} matches its filter"));
+        }
+    }
     survey.finish(name, exists, findings);
+}
+
+/// Reads the first whole documents that match a filter.
+async fn read_first(
+    source: &CollectionSource<Database>,
+    filter: Document,
+    session: &mut ClientSession,
+) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+    let (mut first, mut bytes) = (Vec::new(), 0);
+    let visit = |_, document: &RawDocument| {
+        bytes += document.as_bytes().len();
+        if bytes <= FIRST_BYTES {
+            first.push(document.to_owned());
+        }
+    };
+    source.read_first(filter, FIRST_DOCUMENTS, session, visit).await?;
+    Ok(first)
 }

@@ -19,6 +19,7 @@ use crate::process::unix_time;
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,10 +43,10 @@ pub struct SourceId([u8; SOURCE_BYTES]);
 
 impl SourceId {
     /// `parts` are all settings that determine the contents of the index.
-    pub fn from_parts(parts: &[&str]) -> Self {
+    pub fn from_parts(parts: &[impl AsRef<str>]) -> Self {
         let mut bytes = Vec::new();
         for part in parts {
-            push_bytes(&mut bytes, part.as_bytes());
+            push_bytes(&mut bytes, part.as_ref().as_bytes());
         }
         let mut id = [0; SOURCE_BYTES];
         id.copy_from_slice(digest(&SHA256, &bytes).as_ref());
@@ -54,13 +55,29 @@ impl SourceId {
 }
 
 /// An index with its name in a snapshot.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SavedIndex {
     pub name: &'static str,
     pub map: Arc<ShardedIndex>,
     /// Whether the readers of the index can read a posting. The checksum shows that a file is
     /// complete, not that this version wrote its contents.
-    pub is_readable: fn(Posting<'_>) -> bool,
+    is_readable: Arc<dyn Fn(Posting<'_>) -> bool + Send + Sync>,
+}
+
+impl SavedIndex {
+    pub fn new(
+        name: &'static str,
+        map: &Arc<ShardedIndex>,
+        is_readable: impl Fn(Posting<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, map: Arc::clone(map), is_readable: Arc::new(is_readable) }
+    }
+}
+
+impl fmt::Debug for SavedIndex {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SavedIndex").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Where snapshots are kept, and what they contain.
@@ -168,7 +185,7 @@ impl Snapshot {
     #[cfg(test)]
     pub(super) fn of_indexes(indexes: Vec<SavedIndex>, taken_at: SystemTime) -> Self {
         let contents =
-            Contents { file: PathBuf::new(), source: SourceId::from_parts(&[]), indexes };
+            Contents { file: PathBuf::new(), source: SourceId::from_parts(&[""; 0]), indexes };
         let mut bytes = Vec::new();
         contents.write(&mut bytes, taken_at).expect("written to memory");
         Self::from_file(bytes, contents.source).expect("a snapshot that was just written")

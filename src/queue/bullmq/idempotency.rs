@@ -60,7 +60,7 @@ impl Idempotency {
             return Err(InvalidIdempotencyKey);
         }
         let mut context = Context::new(&SHA256);
-        context.update(organization.as_str().as_bytes());
+        context.update(organization.canonical().as_bytes());
         // A key cannot contain this separator, so no other pair produces the same bytes.
         context.update(&[0]);
         context.update(key);

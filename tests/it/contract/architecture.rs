@@ -16,7 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("logging", &["process", "settings"]),
     ("admission", &["ids", "metrics", "settings"]),
     ("http", &["files", "metrics", "process", "settings"]),
-    ("mirror", &["files", "metrics", "process", "settings"]),
+    ("mirror", &["files", "ids", "metrics", "process", "settings"]),
     // These three never import each other.
     ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
     ("triggers", &["ids", "metrics", "mirror", "settings"]),

@@ -78,7 +78,7 @@ async fn a_malformed_document_is_logged_once_and_served_when_fixed() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
     documents.workflows.push(workflow_of("wf_broken", "org_a", json!("no nodes")));
-    documents.users.push(json!({ "_id": "user_broken", "organizationId": 5, "apiKey": "key_m" }));
+    documents.users.push(json!({ "_id": "user_broken", "organizationId": 5.5, "apiKey": "key_m" }));
     database.insert(&documents).await;
     let app = App::build().mongo(&database).start().await;
     let workflows = database.workflows();
@@ -138,7 +138,7 @@ async fn unfinished_and_malformed_nodes_do_not_affect_their_workflow() {
         json!({ "id": "data_list", "data": [{ "webhookId": "wh_bad" }] }),
         json!({ "data": { "webhookId": "wh_bad" } }),
         json!({ "id": null, "data": { "webhookId": "wh_bad" } }),
-        json!({ "id": 5, "data": { "webhookId": "wh_bad" } }),
+        json!({ "id": 5.5, "data": { "webhookId": "wh_bad" } }),
     ];
     let nodes: Vec<Value> = [trigger("n1", "wh_good")]
         .into_iter()
@@ -319,7 +319,7 @@ fn malformed_workflows(prefix: &str) -> Vec<Value> {
         all.push(document);
     };
     let wrong_ids = || {
-        [json!("-"), json!(null), json!(7), json!(""), json!(["org_a"]), json!({ "id": "org_a" })]
+        [json!("-"), json!(null), json!(7.5), json!(""), json!(["org_a"]), json!({ "id": "org_a" })]
     };
     for organization in wrong_ids().into_iter().chain([json!("x".repeat(257)), json!(true)]) {
         add(json!({ "organizationId": organization, "nodes": good_nodes() }));
@@ -332,7 +332,7 @@ fn malformed_workflows(prefix: &str) -> Vec<Value> {
         add(json!({ "enabled": enabled, "nodes": good_nodes() }));
     }
     let offset = if prefix == "late" { 1000 } else { 0 };
-    add(json!({ "_id": offset + 5, "nodes": good_nodes() }));
+    add(json!({ "_id": f64::from(offset) + 5.25, "nodes": good_nodes() }));
     add(json!({ "_id": f64::from(offset) + 1.5, "nodes": good_nodes() }));
     add(json!({ "_id": { "of": prefix }, "nodes": good_nodes() }));
     add(json!({ "_id": prefix == "late", "nodes": good_nodes() }));
@@ -382,15 +382,21 @@ fn malformed_users(prefix: &str) -> Vec<Value> {
         }
         all.push(document);
     };
-    for organization in
-        [json!("-"), json!(null), json!(7), json!(""), json!([]), json!({}), json!("x".repeat(257))]
-    {
+    for organization in [
+        json!("-"),
+        json!(null),
+        json!(7.5),
+        json!(""),
+        json!([]),
+        json!({}),
+        json!("x".repeat(257)),
+    ] {
         add(organization, json!("key_bad"), json!(true));
     }
     for enabled in [json!("yes"), json!(1), json!([])] {
         add(json!("org_a"), json!("key_bad"), enabled);
     }
-    let numbered = if prefix == "late" { 6 } else { 5 };
+    let numbered = if prefix == "late" { 6.5 } else { 5.5 };
     all.push(json!({ "_id": numbered, "organizationId": "org_a", "apiKey": "key_bad" }));
     all
 }

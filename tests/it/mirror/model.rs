@@ -231,6 +231,7 @@ fn bson_id(number: usize) -> Bson {
         2 => Bson::from("1"),
         3 => Bson::from(1),
         4 => Bson::from(doc! { "a": 1 }),
+        5 => Bson::from(i64::MAX),
         _ => Bson::from(format!("wf_{number}")),
     }
 }

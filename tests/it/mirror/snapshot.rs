@@ -111,6 +111,41 @@ async fn invalid_contents_with_a_valid_checksum_are_refused() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_was_read_with_other_settings_is_refused() {
+    let (mut app, _) = stopped().await;
+    let other: [(&str, toml::Value); 17] = [
+        ("triggers.collection", "flows".into()),
+        ("triggers.nodes_field", "vertices".into()),
+        ("triggers.organization_field", "tenant".into()),
+        ("triggers.active_field", "live".into()),
+        ("triggers.active_values", vec![true].into()),
+        ("triggers.filter", "{}".into()),
+        ("triggers.node_types", vec!["WebhookTrigger", "Form"].into()),
+        ("triggers.node_type_field", "kind".into()),
+        ("triggers.node_id_field", "key".into()),
+        ("triggers.webhook_id_field", "hook".into()),
+        ("users.collection", "members".into()),
+        ("users.organization_field", "tenant".into()),
+        ("users.api_key_field", "apiKeys.hash".into()),
+        ("users.api_key_encoding", "sha256".into()),
+        ("users.active_field", "live".into()),
+        ("users.active_values", vec!["on"].into()),
+        ("users.filter", "{}".into()),
+    ];
+    for (key, value) in other {
+        let before = app.hookgate.config.clone();
+        app.hookgate.config.set(key, value);
+        refused(&mut app, "it is from another database or collection").await;
+        app.hookgate.config = before;
+    }
+    // It is accepted with the settings that it was read with, and the defaults written out.
+    app.hookgate.config.set("triggers.node_types", vec!["WebhookTrigger"]);
+    app.hookgate.config.set("triggers.webhook_id_field", "data.webhookId");
+    app.hookgate.restart().await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
 async fn an_old_snapshot_is_reported() {
     let (mut app, file) = stopped().await;
     let mut content = fs::read(&file).expect("a snapshot");

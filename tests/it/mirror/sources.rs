@@ -219,7 +219,7 @@ async fn a_file_may_hold_object_ids_and_malformed_documents() {
         workflows: vec![
             json!({ "_id": "bad_1", "organizationId": { "$oid": organization }, "nodes": "text" }),
             json!({ "_id": "bad_2", "nodes": [trigger("n1", "wh_1")] }),
-            json!({ "_id": 5, "organizationId": organization, "nodes": [trigger("n1", "wh_1")] }),
+            json!({ "_id": 5.5, "organizationId": organization, "nodes": [trigger("n1", "wh_1")] }),
             json!({ "_id": { "$oid": flow }, "organizationId": { "$oid": organization },
                 "nodes": [1, null, trigger("n1", "wh_1")] }),
         ],

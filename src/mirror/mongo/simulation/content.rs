@@ -2,7 +2,8 @@
 
 use crate::metrics::Collection;
 use crate::mirror::MirroredCollection;
-use crate::mirror::document::{DocumentKey, Malformed, field, is_active};
+use crate::mirror::active_field::ActiveField;
+use crate::mirror::document::{DocumentKey, Malformed, field};
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::Postings;
 use crate::mirror::index::sharded::ShardedIndex;
@@ -118,7 +119,7 @@ impl MirroredCollection for SimulatedCollection {
         let version = document.get_i64("version").unwrap();
         Ok(Content {
             keys: keys.map(|key| u8::try_from(key).unwrap()).collect(),
-            is_active: is_active(document, "enabled")?,
+            is_active: ActiveField::boolean("enabled").is_active(document)?,
             is_malformed: false,
             version: u32::try_from(version).unwrap(),
         })

@@ -93,7 +93,7 @@ fn snapshot(state: &State, age: Duration) -> Snapshot {
         load.upsert(&document_key(*document), content.clone());
     }
     indexes.finish_load(load);
-    let table = |(name, map)| SavedIndex { name, map, is_readable: |_| true };
+    let table = |(name, map)| SavedIndex::new(name, &map, |_| true);
     let indexes = SimulatedCollection::INDEX_NAMES.into_iter().zip(index).map(table).collect();
     Snapshot::of_indexes(indexes, SystemTime::now() - age)
 }

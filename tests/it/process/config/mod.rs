@@ -88,7 +88,17 @@ fn a_value_of_a_wrong_type_is_refused_for_every_key() {
 }
 
 /// Values of the right type, or nearly, that no key accepts.
-const REFUSED: [(&str, &str); 66] = [
+const REFUSED: [(&str, &str); 76] = [
+    ("triggers.node_types", "[]"),
+    ("triggers.node_types", "[\"\"]"),
+    ("triggers.nodes_field", "\"graph..nodes\""),
+    ("triggers.node_type_field", "\"\""),
+    ("triggers.node_id_field", "\"data.\""),
+    ("triggers.webhook_id_field", "\"data.$hook\""),
+    ("triggers.active_values", "[1.5]"),
+    ("triggers.filter", "\"{\""),
+    ("users.api_key_field", "\".hash\""),
+    ("users.active_values", "[[\"on\"]]"),
     ("server.workers", "1025"),
     ("server.max_connections", "0"),
     ("server.max_body", "\"1023B\""),

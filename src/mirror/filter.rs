@@ -1,0 +1,204 @@
+//! The filter of a collection: a query of MongoDB that its documents must match.
+//!
+//! A change stream reports writes. A query whose result changes without a write would leave
+//! documents in the index that no longer match, so its operators are faults.
+
+use crate::settings::Section;
+use bson::{Bson, Document};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+
+/// Operators whose result changes without a write, that are random, that run code which may be
+/// either, or that an aggregation refuses.
+const FORBIDDEN: [&str; 10] = [
+    "$where",
+    "$text",
+    "$near",
+    "$nearSphere",
+    "$geoNear",
+    "$rand",
+    "$sampleRate",
+    "$createObjectId",
+    "$function",
+    "$accumulator",
+];
+
+/// Variables that are the time of the server.
+const FORBIDDEN_VARIABLES: [&str; 2] = ["$$NOW", "$$CLUSTER_TIME"];
+
+/// A query, and its text in the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    text: String,
+    query: Document,
+}
+
+impl Filter {
+    /// Reads `filter`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let text: String = section.value("filter", String::new());
+        if text.is_empty() {
+            return Self::default();
+        }
+        let query = parse(&text).unwrap_or_else(|fault| {
+            section.fault("filter", fault);
+            Document::new()
+        });
+        Self { text, query }
+    }
+
+    /// The query. It is empty if every document matches.
+    pub fn query(&self) -> &Document {
+        &self.query
+    }
+
+    /// The text in the configuration; `None` if there is none.
+    pub fn source_name(&self) -> Option<&str> {
+        (!self.text.is_empty()).then_some(&*self.text)
+    }
+}
+
+/// Parses a query, or says what is wrong with it.
+fn parse(text: &str) -> Result<Document, String> {
+    let invalid = |error: serde_json::Error| format!("is not a query in extended JSON: {error}");
+    let _: UniqueMembers = serde_json::from_str(text).map_err(invalid)?;
+    let query: Document = serde_json::from_str(text).map_err(invalid)?;
+    match query.iter().find_map(|(name, value)| forbidden(name, value)) {
+        Some(name) => Err(format!(
+            "{name} is not supported: its result may change without a change of the document"
+        )),
+        None => Ok(query),
+    }
+}
+
+/// The forbidden operator or variable in a member of a query, at any depth.
+fn forbidden(name: &str, value: &Bson) -> Option<&'static str> {
+    let operator = FORBIDDEN.into_iter().find(|operator| *operator == name);
+    operator.or_else(|| forbidden_value(value))
+}
+
+fn forbidden_value(value: &Bson) -> Option<&'static str> {
+    match value {
+        Bson::Document(document) => {
+            document.iter().find_map(|(name, value)| forbidden(name, value))
+        }
+        Bson::Array(values) => values.iter().find_map(forbidden_value),
+        Bson::String(text) => FORBIDDEN_VARIABLES.into_iter().find(|variable| {
+            text.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        }),
+        _ => None,
+    }
+}
+
+/// Any JSON whose objects have no member twice. The last of two would silently be the only one.
+struct UniqueMembers;
+
+impl<'de> Deserialize<'de> for UniqueMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueMembers {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some((name, Self)) = members.next_entry::<String, Self>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(format_args!("{name} is there twice")));
+            }
+            names.insert(name);
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
+        while let Some(Self) = elements.next_element()? {}
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+    use bson::oid::ObjectId;
+
+    #[test]
+    fn a_query_is_extended_json() {
+        assert_eq!(parse(r#"{"deletedAt": null}"#), Ok(doc! { "deletedAt": null }));
+        assert_eq!(parse("{}"), Ok(Document::new()));
+        let id = ObjectId::new();
+        let query = format!(r#"{{"a": {{"$in": [{{"$oid": "{id}"}}]}}, "b": {{"y": 1, "x": 2}}}}"#);
+        let expected = doc! { "a": { "$in": [id] }, "b": { "y": 1_i64, "x": 2_i64 } };
+        assert_eq!(parse(&query).map(|query| query.to_string()), Ok(expected.to_string()));
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused() {
+        for text in [
+            "deleted",
+            "[]",
+            "5",
+            "{",
+            "{} {}",
+            r#"{"a": 1, "a": 2}"#,
+            r#"{"$or": [{"a": 1, "a": 2}]}"#,
+            r#"{"a": {"$oid": "short"}}"#,
+            r#"{"a": {"$date": "yesterday"}}"#,
+            r#"{"a": {"$numberLong": "1.5"}}"#,
+            r#"{"$oid": "64d2f9c5e8a1d4e001a0b1c3"}"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn operators_without_events_are_refused_at_any_depth() {
+        for name in FORBIDDEN {
+            for query in [
+                format!(r#"{{"{name}": 1}}"#),
+                format!(r#"{{"$or": [{{"a": {{"$not": {{"{name}": 1}}}}}}]}}"#),
+            ] {
+                assert!(parse(&query).is_err_and(|fault| fault.contains(name)), "{query}");
+            }
+        }
+        for variable in FORBIDDEN_VARIABLES {
+            let query =
+                format!(r#"{{"$expr": {{"$lt": ["$until", {{"$add": ["{variable}", 1]}}]}}}}"#);
+            assert!(parse(&query).is_err_and(|fault| fault.contains(variable)), "{query}");
+        }
+        assert!(parse(r#"{"a": "$where", "b": "$$NOWHERE", "$nearby": 1}"#).is_ok());
+    }
+}

@@ -1,0 +1,61 @@
+//! What workflow documents have at the configured paths.
+
+use crate::mirror::document::array;
+use crate::mirror::paths::projected;
+use crate::mirror::shape::{Shape, documents_of, list};
+use crate::triggers::document::{WorkflowRecord, trigger_type};
+use crate::triggers::fields::Fields;
+use crate::triggers::posting::PostingLayout;
+use bson::{RawBsonRef, RawDocument};
+
+/// Looks for the triggers of whole documents.
+pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &PostingLayout) -> Shape {
+    let records =
+        documents.iter().filter_map(|each| WorkflowRecord::read(each, fields, layout).ok());
+    let triggers: usize = records.map(|record| record.triggers.len()).sum();
+    let summary = format!(
+        "{triggers} triggers in {} documents, from {} where {} is {}, by {} and {}",
+        documents.len(),
+        fields.nodes,
+        fields.node_type,
+        fields.node_types.join(" or "),
+        fields.webhook_id,
+        fields.node_id,
+    );
+    let mut shape = Shape { summary, missing: Vec::new() };
+    shape.expect("document", documents, &fields.organization, true);
+    if let Some(active) = fields.active.path() {
+        shape.expect("document", documents, active, fields.active.is_expected());
+    }
+    if shape.expect("document", documents, &fields.nodes, true) {
+        let nodes = documents.iter().filter_map(|each| array(each, &fields.nodes).ok());
+        let nodes: Vec<&RawDocument> =
+            nodes.flat_map(|array| documents_of(RawBsonRef::Array(array))).collect();
+        expect_triggers(&mut shape, &nodes, fields);
+    }
+    shape
+}
+
+/// Looks for the trigger nodes among all nodes, and for their ids.
+fn expect_triggers(shape: &mut Shape, nodes: &[&RawDocument], fields: &Fields) {
+    if !shape.expect("node", nodes, &fields.node_type, true) {
+        return;
+    }
+    let triggers: Vec<&RawDocument> =
+        nodes.iter().copied().filter(|node| trigger_type(node, fields).is_some()).collect();
+    if triggers.is_empty() && !nodes.is_empty() {
+        let types = nodes.iter().filter_map(|node| match projected(node, &fields.node_type) {
+            Ok(Some(RawBsonRef::String(node_type))) => Some(node_type.to_owned()),
+            _ => None,
+        });
+        let sentence = format!(
+            "no node has a {} of {}; they have {}",
+            fields.node_type,
+            fields.node_types.join(" or "),
+            list(types)
+        );
+        shape.add_problem(sentence);
+    }
+    shape.expect("trigger node", &triggers, &fields.webhook_id, true);
+    shape.expect("trigger node", &triggers, &fields.node_id, true);
+}

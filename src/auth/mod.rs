@@ -43,6 +43,11 @@ impl AuthSettings {
         }
         Self { jwt, api_keys_enabled }
     }
+
+    /// The names of the header fields in which callers send credentials, in any case.
+    pub fn credential_headers(&self) -> impl Iterator<Item = &str> {
+        ["Authorization"].into_iter()
+    }
 }
 
 /// An authenticated caller. Only [`Authenticator`] creates one.

@@ -52,6 +52,11 @@ impl UsersSettings {
 }
 
 impl UsersSettings {
+    /// The dotted path of a user's API keys.
+    pub fn api_key_field(&self) -> &str {
+        &self.api_key_field
+    }
+
     /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 5] {
         let encoding = match self.api_key_encoding {

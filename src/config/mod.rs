@@ -11,8 +11,8 @@ use crate::files::text_file::{Stamp, TextFile};
 use crate::ingress::ServerSettings;
 use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
-use crate::queue::{IdempotencySettings, QueueSettings};
-use crate::settings::{Fault, RawValues, SettingsReader, line};
+use crate::queue::{IdempotencySettings, QueueSettings, TemplateFields};
+use crate::settings::{Fault, RawValues, Section, SettingsReader, line};
 use crate::triggers::TriggersSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -63,12 +63,37 @@ impl Config {
             let message = "is less than server.max_body; the largest body would never fit";
             settings.section("limits").fault("in_flight_bytes", message);
         }
+        config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();
         config.from_environment.clone_from(settings.keys_from_environment());
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
+    fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
+        for name in self.queue.forward_headers() {
+            if self.auth.credential_headers().any(|header| header.eq_ignore_ascii_case(&name)) {
+                let message = format!("{name} carries a credential, which no job may contain");
+                queue.fault("forward_headers", message);
+            }
+        }
+        let TemplateFields { workflow, node } = &self.queue.template_fields;
+        let nodes = self.triggers.nodes_field();
+        let workflow = workflow.iter().map(|field| ("workflow", &field.path, field.path.clone()));
+        let node =
+            node.iter().map(|field| ("node", &field.path, format!("{nodes}.{}", field.path)));
+        for (source, path, full_path) in workflow.chain(node) {
+            let api_keys = self.users.api_key_field();
+            if [path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+                let message = format!(
+                    "{{{source}.{path}}} has API keys: users.api_key_field is {api_keys:?}"
+                );
+                queue.fault("data", message);
+            }
+        }
     }
 
     /// Logs the files of secrets and keys that were read, and all warnings.
@@ -116,6 +141,11 @@ impl Config {
             warnings: Vec::new(),
         }
     }
+}
+
+/// Whether two dotted paths are equal, or one leads to a part of the other.
+fn paths_overlap(first: &str, second: &str) -> bool {
+    first.split('.').zip(second.split('.')).all(|(first, second)| first == second)
 }
 
 /// A configuration file that was read and not yet parsed.

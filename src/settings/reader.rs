@@ -182,6 +182,14 @@ impl SettingsReader {
         value.map(|value| value.try_into().map_err(|error| mismatch(&error, example))).transpose()
     }
 
+    /// Removes the members of a table from the environment, and returns their names.
+    pub(super) fn take_members(&mut self, path: &str) -> Vec<String> {
+        let members = self.environment.take_below(&path.to_ascii_lowercase());
+        let names: Vec<String> = members.into_iter().map(|(name, _)| name).collect();
+        self.from_environment.extend(names.iter().map(|name| format!("{path}.{name}")));
+        names
+    }
+
     /// Overrides single members of a table from the environment:
     /// `HOOKGATE__QUEUE__JOB__BACKOFF__DELAY` sets `delay` of `queue.job.backoff`.
     fn overlay(

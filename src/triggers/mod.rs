@@ -68,6 +68,11 @@ impl TriggersSettings {
 }
 
 impl TriggersSettings {
+    /// The dotted path of the array of nodes.
+    pub fn nodes_field(&self) -> &str {
+        &self.fields.nodes
+    }
+
     /// The settings that determine which records the documents become. They identify a snapshot.
     pub fn source_names(&self) -> [&str; 4] {
         let document::Fields { nodes, organization, active } = &self.fields;

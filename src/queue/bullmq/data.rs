@@ -1,0 +1,348 @@
+//! Encodes the data of the jobs of a request by a template.
+
+use crate::ids::UserId;
+use crate::process::unix_time;
+use crate::queue::bullmq::job_data::JobData;
+use crate::queue::bullmq::json_string::{
+    append_display, append_escaped, append_escaped_bytes, append_string, within_quotes,
+};
+use crate::queue::bullmq::placeholder::{JobValue, SharedValue};
+use crate::queue::bullmq::request::{EnqueueRequest, WorkflowMatch};
+use crate::queue::bullmq::template::{Form, HeadPart, SharedPiece};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::SystemTime;
+
+/// The data of all jobs would have more bytes than allowed. The number is an estimate: encoding
+/// ends before it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) struct TooManyBytes(pub(in crate::queue) usize);
+
+/// The data of the jobs of a request: the head of each, and the tail that they share.
+pub(super) type Data = (Vec<Bytes>, Bytes);
+
+/// Encodes the data of the jobs, which together may have `max_bytes`.
+pub(super) fn encode<'a>(
+    request: &EnqueueRequest<'_>,
+    matches: impl ExactSizeIterator<
+        Item = WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str>,
+    >,
+    data: &JobData,
+    max_bytes: usize,
+) -> Result<Data, TooManyBytes> {
+    let count = matches.len();
+    if count == 0 {
+        return Ok((Vec::new(), Bytes::new()));
+    }
+    let (payload, body) = (request.payload_bytes(), request.body.len());
+    let [head_size, tail_size] = [data.template.head_size, data.template.tail_size];
+    let of_body = head_size.body_bytes(payload, body);
+    let at_least =
+        count.saturating_mul(of_body.saturating_add(tail_size.body_bytes(payload, body)));
+    if at_least > max_bytes {
+        return Err(TooManyBytes(at_least));
+    }
+    let capacity = count.saturating_mul(head_size.bytes(payload, body));
+    let capacity = capacity.saturating_add(tail_size.bytes(payload, body)).min(max_bytes);
+    let mut encoder = Encoder::new(request, data, capacity);
+    let mut ends = Vec::with_capacity(count);
+    for each in matches {
+        encoder.append_head(&each);
+        ends.push(encoder.buffer.len());
+        if encoder.buffer.len() > max_bytes {
+            return Err(TooManyBytes(encoder.buffer.len() / ends.len() * count));
+        }
+    }
+    let heads = encoder.buffer.len();
+    encoder.append_shared(&data.template.tail);
+    let bytes = (encoder.buffer.len() - heads).saturating_mul(count).saturating_add(heads);
+    if bytes > max_bytes {
+        return Err(TooManyBytes(bytes));
+    }
+    Ok(encoder.finish(ends))
+}
+
+struct Encoder<'r, 'a> {
+    request: &'r EnqueueRequest<'r>,
+    data: &'r JobData,
+    buffer: Vec<u8>,
+    /// Where the shared parts of the first head are. The other heads copy them.
+    shared_parts: Vec<Range<usize>>,
+    /// The last type of a node, and where it is as JSON. Most nodes have the same.
+    node_type: Option<(&'a str, Range<usize>)>,
+}
+
+impl<'r, 'a> Encoder<'r, 'a> {
+    fn new(request: &'r EnqueueRequest<'r>, data: &'r JobData, capacity: usize) -> Self {
+        let buffer = Vec::with_capacity(capacity);
+        let shared_parts = Vec::with_capacity(data.template.head.len());
+        Self { request, data, buffer, shared_parts, node_type: None }
+    }
+
+    fn append_head<W: AsRef<str>, F: Fn(usize) -> &'a str>(
+        &mut self,
+        job: &WorkflowMatch<'a, W, F>,
+    ) {
+        let head = &self.data.template.head;
+        if self.shared_parts.len() == head.len() {
+            for (position, part) in head.iter().enumerate() {
+                if let Some(range) = self.shared_parts.get(position) {
+                    self.buffer.extend_from_within(range.clone());
+                }
+                self.append_value_of_job(job, part);
+            }
+            return;
+        }
+        for part in head {
+            let start = self.buffer.len();
+            self.append_shared(&part.shared);
+            self.shared_parts.push(start..self.buffer.len());
+            self.append_value_of_job(job, part);
+        }
+    }
+
+    fn append_value_of_job<W: AsRef<str>, F: Fn(usize) -> &'a str>(
+        &mut self,
+        job: &WorkflowMatch<'a, W, F>,
+        part: &HeadPart,
+    ) {
+        match part.value {
+            JobValue::WorkflowId => self.append_text(job.workflow.as_ref(), part.form),
+            JobValue::NodeType => self.append_node_type(job.node_type, part.form),
+            JobValue::NodeIds => self.buffer.extend_from_slice(job.node_ids.as_bytes()),
+            JobValue::NodeId => self.append_json(first_string(job.node_ids), part.form),
+            JobValue::Field(number) => self.append_json((job.field)(number), part.form),
+            JobValue::Nothing => {}
+        }
+    }
+
+    fn append_node_type(&mut self, node_type: &'a str, form: Form) {
+        if form == Form::Text {
+            return append_escaped(&mut self.buffer, node_type);
+        }
+        match &self.node_type {
+            Some((last, range)) if *last == node_type => {
+                self.buffer.extend_from_within(range.clone());
+            }
+            _ => {
+                let start = self.buffer.len();
+                append_string(&mut self.buffer, node_type);
+                self.node_type = Some((node_type, start..self.buffer.len()));
+            }
+        }
+    }
+
+    fn append_shared(&mut self, pieces: &[SharedPiece]) {
+        for piece in pieces {
+            match piece {
+                SharedPiece::Constant(json) => self.buffer.extend_from_slice(json.as_bytes()),
+                SharedPiece::Value(value, form) => self.append_value(*value, *form),
+            }
+        }
+    }
+
+    fn append_value(&mut self, value: SharedValue, form: Form) {
+        let EnqueueRequest { payload: [before, after], body, head, .. } = self.request;
+        match value {
+            SharedValue::OrganizationId => {
+                self.append_text(self.request.organization.as_str(), form);
+            }
+            SharedValue::UserId => {
+                self.append_optional(self.request.user.map(UserId::as_str), form);
+            }
+            SharedValue::WebhookId => self.append_text(self.request.webhook.as_str(), form),
+            SharedValue::RequestId => self.append_text(self.request.id.as_str(), form),
+            SharedValue::ReceivedAt => {
+                let milliseconds = unix_time::milliseconds(self.request.received_at);
+                append_display(&mut self.buffer, milliseconds);
+            }
+            SharedValue::ReceivedAtIso => self.append_time(form),
+            SharedValue::Payload => {
+                self.buffer.extend_from_slice(before);
+                self.buffer.extend_from_slice(after);
+            }
+            SharedValue::Body => self.buffer.extend_from_slice(body),
+            SharedValue::RawBody => self.append_raw_body(form),
+            SharedValue::RawBodyEncoding => {
+                let is_utf8 = std::str::from_utf8(body).is_ok();
+                self.append_text(if is_utf8 { "utf8" } else { "base64" }, form);
+            }
+            SharedValue::Method => self.append_text(head.method, form),
+            SharedValue::Path => self.append_text(head.path, form),
+            SharedValue::ContentType => self.append_content_type(form),
+            SharedValue::ClientAddress => self.append_client_address(form),
+            SharedValue::Query => self.append_query(),
+            SharedValue::Headers => self.append_headers(),
+        }
+    }
+
+    fn append_text(&mut self, text: &str, form: Form) {
+        match form {
+            Form::Json => append_string(&mut self.buffer, text),
+            Form::Text => append_escaped(&mut self.buffer, text),
+        }
+    }
+
+    /// Appends a string or null. Within a string null is empty.
+    fn append_optional(&mut self, text: Option<&str>, form: Form) {
+        match (text, form) {
+            (Some(text), _) => self.append_text(text, form),
+            (None, Form::Json) => self.buffer.extend_from_slice(b"null"),
+            (None, Form::Text) => {}
+        }
+    }
+
+    /// Appends JSON of a document. Within a string, a string is its content and null is empty.
+    fn append_json(&mut self, json: &str, form: Form) {
+        match (form, json.as_bytes().first()) {
+            (Form::Json, _) => self.buffer.extend_from_slice(json.as_bytes()),
+            (Form::Text, Some(b'"')) => {
+                self.buffer.extend_from_slice(within_quotes(json).as_bytes());
+            }
+            (Form::Text, _) if json == "null" => {}
+            // Objects and arrays do not get here, because they make their document malformed.
+            (Form::Text, _) => append_escaped(&mut self.buffer, json),
+        }
+    }
+
+    fn append_quote(&mut self, form: Form) {
+        if form == Form::Json {
+            self.buffer.push(b'"');
+        }
+    }
+
+    fn append_time(&mut self, form: Form) {
+        let time = unix_time::since_epoch(self.request.received_at);
+        let time = SystemTime::UNIX_EPOCH + time;
+        self.append_quote(form);
+        append_display(&mut self.buffer, humantime::format_rfc3339_millis(time));
+        self.append_quote(form);
+    }
+
+    fn append_raw_body(&mut self, form: Form) {
+        match std::str::from_utf8(&self.request.body) {
+            Ok(text) => self.append_text(text, form),
+            Err(_) => self.append_text(&STANDARD.encode(&self.request.body), form),
+        }
+    }
+
+    fn append_client_address(&mut self, form: Form) {
+        let Some(address) = self.request.head.client_address else {
+            return self.append_optional(None, form);
+        };
+        self.append_quote(form);
+        append_display(&mut self.buffer, address);
+        self.append_quote(form);
+    }
+
+    fn append_content_type(&mut self, form: Form) {
+        let start = self.buffer.len();
+        self.append_quote(form);
+        let is_present = self.append_header("content-type");
+        self.append_quote(form);
+        if !is_present {
+            self.buffer.truncate(start);
+            self.append_optional(None, form);
+        }
+    }
+
+    /// Appends an object of the forwarded headers that the request has.
+    fn append_headers(&mut self) {
+        let mut separator: &[u8] = b"{";
+        for name in &self.data.forward_headers {
+            let start = self.buffer.len();
+            self.buffer.extend_from_slice(separator);
+            append_string(&mut self.buffer, name);
+            self.buffer.extend_from_slice(b":\"");
+            if self.append_header(name) {
+                self.buffer.push(b'"');
+                separator = b",";
+            } else {
+                self.buffer.truncate(start);
+            }
+        }
+        self.buffer.extend_from_slice(if separator == b"{" { b"{}" } else { b"}" });
+    }
+
+    /// Appends the values of a header within a string, separated by a comma and a space. Returns
+    /// whether there is one.
+    fn append_header(&mut self, name: &str) -> bool {
+        let mut is_present = false;
+        let buffer = &mut self.buffer;
+        self.request.head.headers.visit_values(name, &mut |value| {
+            if std::mem::replace(&mut is_present, true) {
+                buffer.extend_from_slice(b", ");
+            }
+            append_escaped_bytes(buffer, value);
+        });
+        is_present
+    }
+
+    /// Appends an object of the members of the query. A name that is repeated has an array.
+    fn append_query(&mut self) {
+        let query = self.request.head.query.unwrap_or_default();
+        let mut positions: HashMap<Cow<'_, str>, usize> = HashMap::new();
+        let mut members: Vec<(Cow<'_, str>, Vec<Cow<'_, str>>)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let position = *positions.entry(name.clone()).or_insert(members.len());
+            match members.get_mut(position) {
+                Some((_, values)) => values.push(value),
+                None => members.push((name, vec![value])),
+            }
+        }
+        self.buffer.push(b'{');
+        for (number, (name, values)) in members.iter().enumerate() {
+            self.append_comma(number);
+            append_string(&mut self.buffer, name);
+            self.buffer.push(b':');
+            self.append_values(values);
+        }
+        self.buffer.push(b'}');
+    }
+
+    fn append_values(&mut self, values: &[Cow<'_, str>]) {
+        if let [value] = values {
+            return append_string(&mut self.buffer, value);
+        }
+        self.buffer.push(b'[');
+        for (number, value) in values.iter().enumerate() {
+            self.append_comma(number);
+            append_string(&mut self.buffer, value);
+        }
+        self.buffer.push(b']');
+    }
+
+    fn append_comma(&mut self, number: usize) {
+        if number > 0 {
+            self.buffer.push(b',');
+        }
+    }
+
+    /// Cuts the buffer into heads and tail. The head of a single job gets the tail as well.
+    fn finish(self, mut ends: Vec<usize>) -> Data {
+        let buffer = Bytes::from(self.buffer);
+        if let [only] = ends.as_mut_slice() {
+            *only = buffer.len();
+        }
+        let tail = buffer.slice(ends.last().copied().unwrap_or(0)..);
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        (starts.zip(&ends).map(|(start, end)| buffer.slice(start..*end)).collect(), tail)
+    }
+}
+
+/// The first element of a JSON array of strings, as JSON.
+fn first_string(array: &str) -> &str {
+    let element = array.get(1..).unwrap_or_default();
+    let mut is_escaped = true;
+    let end = element.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        // The opening quote counts as escaped.
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.and_then(|end| element.get(..=end)).unwrap_or("null")
+}

@@ -29,6 +29,8 @@ use std::sync::Arc;
 pub struct AuthSettings {
     pub jwt: JwtSettings,
     pub api_keys_enabled: bool,
+    /// The header fields in which callers send credentials, in any case.
+    pub credential_headers: Vec<String>,
 }
 
 impl AuthSettings {
@@ -41,12 +43,7 @@ impl AuthSettings {
                 "no key for tokens, and API keys are disabled: every request would be rejected",
             );
         }
-        Self { jwt, api_keys_enabled }
-    }
-
-    /// The names of the header fields in which callers send credentials, in any case.
-    pub fn credential_headers(&self) -> impl Iterator<Item = &str> {
-        ["Authorization"].into_iter()
+        Self { jwt, api_keys_enabled, credential_headers: vec!["Authorization".to_owned()] }
     }
 }
 

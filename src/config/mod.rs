@@ -75,7 +75,8 @@ impl Config {
     /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
     fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
         for name in self.queue.forward_headers() {
-            if self.auth.credential_headers().any(|header| header.eq_ignore_ascii_case(&name)) {
+            let mut credentials = self.auth.credential_headers.iter();
+            if credentials.any(|header| header.eq_ignore_ascii_case(&name)) {
                 let message = format!("{name} carries a credential, which no job may contain");
                 queue.fault("forward_headers", message);
             }

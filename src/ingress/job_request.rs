@@ -34,12 +34,7 @@ pub(super) fn job_head<'a>(
 
 /// A workflow that a webhook starts, as the queue takes it.
 pub(super) fn job_match<'a>(
-    trigger: Trigger<'a>,
+    Trigger { workflow, node_ids }: Trigger<'a>,
 ) -> WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str> {
-    WorkflowMatch {
-        workflow: trigger.workflow,
-        node_ids: trigger.node_ids,
-        node_type: "WebhookTrigger",
-        field: |_| "null",
-    }
+    WorkflowMatch { workflow, node_ids, node_type: "WebhookTrigger", field: |_| "null" }
 }

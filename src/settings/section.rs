@@ -46,12 +46,13 @@ impl Section<'_> {
     /// whole. A value that is no table is returned too.
     pub fn whole_table(&mut self, key: &str) -> Option<Value> {
         let path = self.path_of(key);
-        for member in self.settings.take_members(&path) {
+        let (value, members) = self.settings.take_whole(&path);
+        for member in members {
             let variable = variable_of(&path);
             let message = format!("cannot be set alone; {variable} sets the whole table");
             self.fault(&format!("{key}.{member}"), message);
         }
-        self.optional(key)
+        value
     }
 
     /// A string in a notation of its own, such as a duration, with an example for messages.

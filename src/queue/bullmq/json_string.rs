@@ -76,7 +76,7 @@ pub(super) fn append_escaped_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => append_escaped(buffer, text),
         Err(_) => {
-            append_escaped(buffer, &bytes.iter().copied().map(char::from).collect::<String>())
+            append_escaped(buffer, &bytes.iter().copied().map(char::from).collect::<String>());
         }
     }
 }

@@ -169,16 +169,14 @@ fn unknown(name: &str) -> String {
             .map(|source| format!("{source}.{}", path.trim())),
         None => nearest(name.trim(), names()).map(str::to_owned),
     };
-    match meant {
-        Some(meant) => format!("unknown placeholder {{{name}}}; did you mean {{{meant}}}?"),
-        None => {
-            let known: Vec<&str> = names().collect();
-            format!(
-                "unknown placeholder {{{name}}}; known are {}, and workflow. and node. with a path",
-                known.join(", ")
-            )
-        }
+    if let Some(meant) = meant {
+        return format!("unknown placeholder {{{name}}}; did you mean {{{meant}}}?");
     }
+    let known: Vec<&str> = names().collect();
+    let known = known.join(", ");
+    format!(
+        "unknown placeholder {{{name}}}; known are {known}, and workflow. and node. with a path"
+    )
 }
 
 fn names() -> impl Iterator<Item = &'static str> {

@@ -66,7 +66,9 @@ pub(super) fn read_members(table: &Table) -> Result<Members, Vec<ShapeFault>> {
 
 /// Calls `visit` with each placeholder in order, and whether it is a part of a string.
 pub(super) fn visit_placeholders(members: &Members, visit: &mut impl FnMut(&Placeholder, bool)) {
-    members.iter().for_each(|(_, shape)| shape.visit_placeholders(visit));
+    for (_, shape) in members {
+        shape.visit_placeholders(visit);
+    }
 }
 
 impl Shape {
@@ -75,7 +77,9 @@ impl Shape {
         match self {
             Self::Object(members) => visit_placeholders(members, visit),
             Self::Array(elements) => {
-                elements.iter().for_each(|shape| shape.visit_placeholders(visit));
+                for shape in elements {
+                    shape.visit_placeholders(visit);
+                }
             }
             Self::Constant(_) => {}
             Self::Value(placeholder) => visit(placeholder, false),

@@ -206,7 +206,9 @@ impl<'a> Pieces<'a> {
             Shape::Value(placeholder) => self.add_value(placeholder, Form::Json),
             Shape::Text(parts) => {
                 self.add_constant("\"");
-                parts.iter().for_each(|part| self.add_part(part));
+                for part in parts {
+                    self.add_part(part);
+                }
                 self.add_constant("\"");
             }
         }

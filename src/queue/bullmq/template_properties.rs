@@ -78,14 +78,14 @@ fn encode(template: &toml::Table, sent: &Sent<'_>, count: usize) -> Jobs {
     let (data, fields) = JobData::read(&mut settings.section("queue"));
     let options = JobOptions::read(&mut settings.section("queue.job"));
     assert_eq!(settings.into_faults(), []);
-    let (before, after) = sent.payload.split_at(sent.payload.len() / 2);
+    let (before, after) = sent.payload.as_bytes().split_at(sent.payload.len() / 2);
     let request = EnqueueRequest {
         id: &RequestId::from_header_or_new(Some(b"r\"1")),
         received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_470_574_005),
         organization: &OrganizationId::new("o\n1").unwrap(),
         user: sent.user,
         webhook: &WebhookId::new("wh").unwrap(),
-        payload: [before, after].map(|piece| Bytes::copy_from_slice(piece.as_bytes())),
+        payload: [before, after].map(Bytes::copy_from_slice),
         body: Bytes::copy_from_slice(sent.body.as_bytes()),
         head: HttpHead {
             method: "POST",

@@ -124,6 +124,12 @@ impl QueueSettings {
         other.data.load().with_fields(&self.template_fields).err().unwrap_or_default()
     }
 
+    /// The bytes that a worker may use to encode the jobs of a request before they count as in
+    /// flight. Without long heads, all jobs of a request are about as long as its body.
+    pub fn encoding_bytes(&self) -> usize {
+        if self.data.load().has_long_heads() { self.max_fanout_bytes } else { 0 }
+    }
+
     /// The names of the headers that jobs contain, in lower case.
     pub fn forward_headers(&self) -> Vec<String> {
         self.data.load().forward_headers().to_vec()

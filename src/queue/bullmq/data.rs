@@ -15,12 +15,15 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The data of all jobs would have more bytes than allowed. The number is an estimate: encoding
 /// ends before it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) struct TooManyBytes(pub(in crate::queue) usize);
+
+/// The last millisecond that RFC 3339 can express.
+const END_OF_9999: Duration = Duration::from_millis(253_402_300_799_999);
 
 /// The data of the jobs of a request: the head of each, and the tail that they share.
 pub(super) type Data = (Vec<Bytes>, Bytes);
@@ -216,7 +219,7 @@ impl<'r, 'a> Encoder<'r, 'a> {
     }
 
     fn append_time(&mut self, form: Form) {
-        let time = unix_time::since_epoch(self.request.received_at);
+        let time = unix_time::since_epoch(self.request.received_at).min(END_OF_9999);
         let time = SystemTime::UNIX_EPOCH + time;
         self.append_quote(form);
         append_display(&mut self.buffer, humantime::format_rfc3339_millis(time));

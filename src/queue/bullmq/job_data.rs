@@ -42,6 +42,12 @@ impl JobData {
         Ok(Self { template, ..self.clone() })
     }
 
+    /// Whether a caller can make the part of the data that is encoded for each job as long as its
+    /// request.
+    pub(in crate::queue) fn has_long_heads(&self) -> bool {
+        self.template.head_size.is_up_to_caller()
+    }
+
     pub(in crate::queue) fn forward_headers(&self) -> &[String] {
         &self.forward_headers
     }

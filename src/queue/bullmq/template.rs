@@ -57,6 +57,8 @@ pub(super) struct UsualSize {
     bytes: usize,
     payloads: usize,
     bodies: usize,
+    /// Other values that can be long: the query and the headers.
+    long_values: usize,
 }
 
 impl Template {
@@ -98,7 +100,11 @@ impl UsualSize {
                 SharedPiece::Constant(text) => size.bytes += text.len(),
                 SharedPiece::Value(SharedValue::Payload, _) => size.payloads += 1,
                 SharedPiece::Value(SharedValue::Body | SharedValue::RawBody, _) => size.bodies += 1,
-                SharedPiece::Value(value, _) => size.bytes += value.usual_bytes(),
+                SharedPiece::Value(value, _) => {
+                    size.bytes += value.usual_bytes();
+                    let is_long = matches!(value, SharedValue::Query | SharedValue::Headers);
+                    size.long_values += usize::from(is_long);
+                }
             }
         }
         size
@@ -107,12 +113,18 @@ impl UsualSize {
     fn of_head(head: &[HeadPart]) -> Self {
         let mut size = Self::default();
         for part in head {
-            let Self { bytes, payloads, bodies } = Self::of_pieces(&part.shared);
+            let Self { bytes, payloads, bodies, long_values } = Self::of_pieces(&part.shared);
             size.bytes += bytes + USUAL_VALUE_OF_JOB;
+            size.long_values += long_values;
             size.payloads += payloads;
             size.bodies += bodies;
         }
         size
+    }
+
+    /// Whether a caller can make this part as long as its request.
+    pub(super) fn is_up_to_caller(self) -> bool {
+        self.payloads + self.bodies + self.long_values > 0
     }
 
     /// The bytes of payloads and bodies, which a caller can make as many as its request has.

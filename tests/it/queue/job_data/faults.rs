@@ -1,5 +1,6 @@
 //! Templates and headers that are refused, each with the key and the reason.
 
+use serde_json::Value;
 use testkit::hookgate::command;
 use testkit::scratch::Scratch;
 
@@ -118,4 +119,22 @@ fn a_template_that_is_hardly_meant_is_warned_of() {
         &[],
     );
     assert!(!out.contains("queue."), "{out}");
+}
+
+/// A payload that cannot be encoded once for all jobs needs memory for each of them.
+#[test]
+fn the_memory_budget_counts_templates_that_repeat_the_body() {
+    let budget = |template: &str| -> Vec<Value> {
+        let files = Scratch::new("job-data");
+        let file = files.write("hookgate.toml", format!("[queue.data]\n{template}\n"));
+        let output = command(&["check", "--json", "--config"]).arg(file).output().expect("it runs");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        report["memory"]["bounds"].as_array().expect("bounds").clone()
+    };
+    let has_fanout =
+        |template: &str| budget(template).iter().any(|part| part[0] == "queue.max_fanout_bytes");
+    assert!(!has_fanout("a = \"{payload}\"\nw = \"{workflowId}\"\nh = \"{headers}\""));
+    assert!(has_fanout("a = [\"{payload}\", \"{workflowId}\"]"));
+    assert!(has_fanout("a = \"{rawBody} {workflowId}\""));
+    assert!(has_fanout("a = [\"{query}\", \"{workflowId}\"]"));
 }

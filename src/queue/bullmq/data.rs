@@ -51,13 +51,20 @@ pub(super) fn encode<'a>(
     }
     let capacity = count.saturating_mul(head_size.bytes(payload, body));
     let capacity = capacity.saturating_add(tail_size.bytes(payload, body)).min(max_bytes);
-    let mut encoder = Encoder::new(request, data, capacity);
+    let mut encoder = Encoder {
+        request,
+        data,
+        buffer: Vec::with_capacity(capacity),
+        shared_parts: (count > 1).then(|| Vec::with_capacity(data.template.head.len())),
+        node_type: None,
+    };
     let mut ends = Vec::with_capacity(count);
     for each in matches {
         encoder.append_head(&each);
         ends.push(encoder.buffer.len());
         if encoder.buffer.len() > max_bytes {
-            return Err(TooManyBytes(encoder.buffer.len() / ends.len() * count));
+            let bytes = encoder.buffer.len();
+            return Err(TooManyBytes((bytes / ends.len()).saturating_mul(count).max(bytes)));
         }
     }
     let heads = encoder.buffer.len();
@@ -73,38 +80,33 @@ struct Encoder<'r, 'a> {
     request: &'r EnqueueRequest<'r>,
     data: &'r JobData,
     buffer: Vec<u8>,
-    /// Where the shared parts of the first head are. The other heads copy them.
-    shared_parts: Vec<Range<usize>>,
+    /// Where the shared parts of the first head are, if others follow, which copy them.
+    shared_parts: Option<Vec<Range<usize>>>,
     /// The last type of a node, and where it is as JSON. Most nodes have the same.
     node_type: Option<(&'a str, Range<usize>)>,
 }
 
-impl<'r, 'a> Encoder<'r, 'a> {
-    fn new(request: &'r EnqueueRequest<'r>, data: &'r JobData, capacity: usize) -> Self {
-        let buffer = Vec::with_capacity(capacity);
-        let shared_parts = Vec::with_capacity(data.template.head.len());
-        Self { request, data, buffer, shared_parts, node_type: None }
-    }
-
+impl<'a> Encoder<'_, 'a> {
     fn append_head<W: AsRef<str>, F: Fn(usize) -> &'a str>(
         &mut self,
         job: &WorkflowMatch<'a, W, F>,
     ) {
-        let head = &self.data.template.head;
-        if self.shared_parts.len() == head.len() {
-            for (position, part) in head.iter().enumerate() {
-                if let Some(range) = self.shared_parts.get(position) {
-                    self.buffer.extend_from_within(range.clone());
-                }
-                self.append_value_of_job(job, part);
-            }
-            return;
-        }
-        for part in head {
-            let start = self.buffer.len();
-            self.append_shared(&part.shared);
-            self.shared_parts.push(start..self.buffer.len());
+        for (position, part) in self.data.template.head.iter().enumerate() {
+            self.append_shared_part(position, part);
             self.append_value_of_job(job, part);
+        }
+    }
+
+    /// Copies the shared bytes of a part from the first head, or encodes them for it.
+    fn append_shared_part(&mut self, position: usize, part: &HeadPart) {
+        let first = self.shared_parts.as_ref().and_then(|parts| parts.get(position));
+        if let Some(range) = first {
+            return self.buffer.extend_from_within(range.clone());
+        }
+        let start = self.buffer.len();
+        self.append_shared(&part.shared);
+        if let Some(parts) = &mut self.shared_parts {
+            parts.push(start..self.buffer.len());
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 use toml::Value;
 
-/// Values that can stand anywhere, each with what it becomes for a job; `None` is verbatim JSON.
+/// All placeholders, and a field of each kind of document.
 const PLACEHOLDERS: [&str; 22] = [
     "workflowId",
     "organizationId",

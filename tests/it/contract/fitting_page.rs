@@ -1,5 +1,6 @@
 //! The examples of `docs/operating/fitting-your-engine.md`: with the document and the configuration
 //! of an example, its request makes its job.
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 use serde_json::Value;
 use testkit::documents::{Documents, workflow};

@@ -1,8 +1,10 @@
 //! `[queue.data]`: jobs whose data has the shape that a template describes.
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
 mod example;
 mod faults;
+mod fields;
 mod reload;
 mod requests;
 

@@ -2,7 +2,8 @@
 
 use super::{app_with, raw, set_template};
 use serde_json::{Value, json};
-use testkit::{App, Documents};
+use std::net::SocketAddr;
+use testkit::{App, Caller, Documents};
 
 const BODIES: &str = r#"
     payload = "{payload}"
@@ -116,6 +117,25 @@ fn humantime_milliseconds(iso: &str) -> u64 {
     assert!(is_shaped, "{iso}");
     let time = bson::DateTime::parse_rfc3339_str(iso).expect("RFC 3339");
     u64::try_from(time.timestamp_millis()).expect("after 1970")
+}
+
+/// A caller over IPv4 has the same address on a socket for both versions of IP.
+#[tokio::test]
+async fn an_address_of_ipv4_is_written_as_such() {
+    let build = App::build().config(|config| {
+        set_template(config, "address = \"{clientAddress}\"\nflow = \"{workflowId}\"");
+        let address = config.text("server.listen").replace("127.0.0.1", "[::]");
+        config.set("server.listen", address);
+    });
+    let app = build.start().await;
+    let port = app.hookgate.address().port();
+    for (address, expected) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
+        let address = SocketAddr::new(address.parse().expect("an address"), port);
+        let reply = Caller::new(address).webhook("wh_1").send().await;
+        assert_eq!(reply.matched(), 1);
+        let job = app.redis.queue().waiting().await.pop().expect("a job");
+        assert_eq!(job.at("/address"), expected);
+    }
 }
 
 #[tokio::test]

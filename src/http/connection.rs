@@ -22,7 +22,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -78,25 +77,20 @@ pub(crate) struct ConnectionHandler<H> {
 
 impl<H: Handler> ConnectionHandler<H> {
     /// Serves a connection until either side closes it.
-    pub(crate) async fn serve(&self, stream: TcpStream, peer: IpAddr, activity: Arc<Activity>) {
+    pub(crate) async fn serve(&self, stream: TcpStream, activity: Arc<Activity>) {
         match &self.tls {
-            None => self.serve_http1(stream, peer, activity).await,
+            None => self.serve_http1(stream, activity).await,
             // On the heap, so that a connection without TLS does not reserve memory for its state.
-            Some(tls) => Box::pin(self.serve_tls(tls, (stream, peer), activity)).await,
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, activity)).await,
         }
     }
 
-    async fn serve_tls(
-        &self,
-        tls: &TlsAcceptor,
-        (stream, peer): (TcpStream, IpAddr),
-        activity: Arc<Activity>,
-    ) {
+    async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, activity: Arc<Activity>) {
         let until = activity.opened() + self.limits.header_timeout;
         let handshake = tls::handshake(tls, stream, until, self.stopping.clone()).await;
         match handshake {
-            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, peer, activity).await,
-            Ok(stream) => self.serve_http1(stream, peer, activity).await,
+            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, activity).await,
+            Ok(stream) => self.serve_http1(stream, activity).await,
             // Logged at debug level, because callers cause these errors and may cause many.
             Err(error) => {
                 self.metrics.connections.tls_handshake_errors.increment(1);
@@ -108,7 +102,6 @@ impl<H: Handler> ConnectionHandler<H> {
     async fn serve_http1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: IpAddr,
         activity: Arc<Activity>,
     ) {
         let tracked = TrackedStream::new(stream, Arc::clone(&activity));
@@ -119,17 +112,13 @@ impl<H: Handler> ConnectionHandler<H> {
             .writev(false)
             .max_buf_size(HEAD_BYTES)
             .max_header_size(HEAD_BYTES)
-            .serve_connection(
-                TokioIo::new(tracked),
-                self.service(&activity, peer, HttpVersion::Http1),
-            );
+            .serve_connection(TokioIo::new(tracked), self.service(&activity, HttpVersion::Http1));
         self.drive(connection, &activity, HttpVersion::Http1).await;
     }
 
     async fn serve_http2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: IpAddr,
         activity: Arc<Activity>,
     ) {
         let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
@@ -147,17 +136,13 @@ impl<H: Handler> ConnectionHandler<H> {
             // So pings bound the time of a head too.
             .keep_alive_interval(self.limits.header_timeout / 2)
             .keep_alive_timeout(self.limits.header_timeout / 2)
-            .serve_connection(
-                TokioIo::new(stream),
-                self.service(&activity, peer, HttpVersion::Http2),
-            );
+            .serve_connection(TokioIo::new(stream), self.service(&activity, HttpVersion::Http2));
         self.drive(connection, &activity, HttpVersion::Http2).await;
     }
 
     fn service(
         &self,
         activity: &Arc<Activity>,
-        peer: IpAddr,
         version: HttpVersion,
     ) -> impl Service<
         Request<Incoming>,
@@ -175,7 +160,8 @@ impl<H: Handler> ConnectionHandler<H> {
                     // The connection is evicted, and its task is being aborted.
                     return std::future::pending().await;
                 };
-                let Answer { mut response, unread } = handler.respond(request, peer).await;
+                let Answer { mut response, unread } =
+                    handler.respond(request, activity.peer()).await;
                 failpoint::pass("connection");
                 if version == HttpVersion::Http1 {
                     if active.is_last() || matches!(unread, UnreadBody::Large) {

@@ -16,7 +16,7 @@ pub trait Handler: Send + Sync + 'static {
     fn respond(
         &self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        peer: &IpAddr,
     ) -> impl Future<Output = Answer<Self::Body>> + Send;
 }
 

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 /// A bound socket. Every worker has its own on the same port, and the kernel distributes the
@@ -100,27 +101,20 @@ struct ConnectionSpawner<H> {
 impl<H: Handler> ConnectionSpawner<H> {
     async fn serve(&self, (stream, peer): AcceptedStream) {
         failpoint::pass("worker");
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(peer.ip()));
         if let Some(guard) = self.slots.acquire(peer.ip(), &activity).await {
-            self.spawn((stream, peer), activity, guard);
+            self.spawn(stream, activity, guard);
         }
     }
 
-    fn spawn(
-        &self,
-        (stream, peer): AcceptedStream,
-        activity: Arc<Activity>,
-        guard: ConnectionGuard,
-    ) {
-        // IPv4 over an IPv6 socket.
-        let peer = peer.ip().to_canonical();
+    fn spawn(&self, stream: TcpStream, activity: Arc<Activity>, guard: ConnectionGuard) {
         // This fails only on a connection that is already gone.
         let _ = stream.set_nodelay(true);
         let handler = Arc::clone(&self.handler);
         let key = guard.key();
         let task = self.handler.tasks.spawn(async move {
             let _guard = guard;
-            handler.serve(stream, peer, activity).await;
+            handler.serve(stream, activity).await;
         });
         self.slots.attach(key, task.abort_handle());
     }

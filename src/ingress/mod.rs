@@ -76,7 +76,7 @@ impl Handler for Ingress {
     type Body = AnswerBody;
 
     /// Answers a request and records its outcome.
-    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Answer<AnswerBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: &IpAddr) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
         let mut body = TrackedBody::new(body);
         if request_head::is_malformed(&head) {
@@ -125,7 +125,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        (head, peer): (&Parts, IpAddr),
+        (head, peer): (&Parts, &IpAddr),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,

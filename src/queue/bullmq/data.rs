@@ -4,7 +4,8 @@ use crate::ids::UserId;
 use crate::process::unix_time;
 use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::json_string::{
-    append_display, append_escaped, append_escaped_bytes, append_string, within_quotes,
+    append_display, append_escaped, append_escaped_bytes, append_number, append_string,
+    within_quotes,
 };
 use crate::queue::bullmq::placeholder::{JobValue, SharedValue};
 use crate::queue::bullmq::request::{EnqueueRequest, WorkflowMatch};
@@ -55,8 +56,8 @@ pub(super) fn encode<'a>(
         request,
         data,
         buffer: Vec::with_capacity(capacity),
-        shared_parts: (count > 1).then(|| Vec::with_capacity(data.template.head.len())),
-        node_type: None,
+        has_copies: count > 1,
+        copied: None,
     };
     let mut ends = Vec::with_capacity(count);
     for each in matches {
@@ -80,10 +81,17 @@ struct Encoder<'r, 'a> {
     request: &'r EnqueueRequest<'r>,
     data: &'r JobData,
     buffer: Vec<u8>,
-    /// Where the shared parts of the first head are, if others follow, which copy them.
-    shared_parts: Option<Vec<Range<usize>>>,
-    /// The last type of a node, and where it is as JSON. Most nodes have the same.
-    node_type: Option<(&'a str, Range<usize>)>,
+    /// Whether later heads copy parts of an earlier one.
+    has_copies: bool,
+    copied: Option<CopiedHead<'a>>,
+}
+
+/// A head that was encoded in full, for later ones to copy.
+struct CopiedHead<'a> {
+    /// The type of its node, if the head contains it. A head with another type is not copied.
+    node_type: Option<&'a str>,
+    /// Bytes that are the same in all heads with this type, each with the value that follows.
+    parts: Vec<(Range<usize>, JobValue, Form)>,
 }
 
 impl<'a> Encoder<'_, 'a> {
@@ -91,53 +99,41 @@ impl<'a> Encoder<'_, 'a> {
         &mut self,
         job: &WorkflowMatch<'a, W, F>,
     ) {
-        for (position, part) in self.data.template.head.iter().enumerate() {
-            self.append_shared_part(position, part);
-            self.append_value_of_job(job, part);
+        let Self { buffer, copied, .. } = self;
+        match copied {
+            Some(head) if head.node_type.is_none_or(|of_head| is_same(of_head, job.node_type)) => {
+                for (range, value, form) in &head.parts {
+                    buffer.extend_from_within(range.clone());
+                    append_value_of_job(buffer, job, *value, *form);
+                }
+            }
+            _ => self.encode_head(job),
         }
     }
 
-    /// Copies the shared bytes of a part from the first head, or encodes them for it.
-    fn append_shared_part(&mut self, position: usize, part: &HeadPart) {
-        let first = self.shared_parts.as_ref().and_then(|parts| parts.get(position));
-        if let Some(range) = first {
-            return self.buffer.extend_from_within(range.clone());
-        }
-        let start = self.buffer.len();
-        self.append_shared(&part.shared);
-        if let Some(parts) = &mut self.shared_parts {
-            parts.push(start..self.buffer.len());
-        }
-    }
-
-    fn append_value_of_job<W: AsRef<str>, F: Fn(usize) -> &'a str>(
+    fn encode_head<W: AsRef<str>, F: Fn(usize) -> &'a str>(
         &mut self,
         job: &WorkflowMatch<'a, W, F>,
-        part: &HeadPart,
     ) {
-        match part.value {
-            JobValue::WorkflowId => self.append_text(job.workflow.as_ref(), part.form),
-            JobValue::NodeType => self.append_node_type(job.node_type, part.form),
-            JobValue::NodeIds => self.buffer.extend_from_slice(job.node_ids.as_bytes()),
-            JobValue::NodeId => self.append_json(first_string(job.node_ids), part.form),
-            JobValue::Field(number) => self.append_json((job.field)(number), part.form),
-            JobValue::Nothing => {}
-        }
-    }
-
-    fn append_node_type(&mut self, node_type: &'a str, form: Form) {
-        if form == Form::Text {
-            return append_escaped(&mut self.buffer, node_type);
-        }
-        match &self.node_type {
-            Some((last, range)) if *last == node_type => {
-                self.buffer.extend_from_within(range.clone());
+        let data = self.data;
+        let (mut node_type, mut start) = (None, self.buffer.len());
+        let parts = if self.has_copies { data.template.head.len() + 1 } else { 0 };
+        let mut parts = Vec::with_capacity(parts);
+        for HeadPart { shared, value, form } in &data.template.head {
+            self.append_shared(shared);
+            if *value == JobValue::NodeType {
+                node_type = Some(job.node_type);
+            } else if self.has_copies {
+                parts.push((start..self.buffer.len(), *value, *form));
             }
-            _ => {
-                let start = self.buffer.len();
-                append_string(&mut self.buffer, node_type);
-                self.node_type = Some((node_type, start..self.buffer.len()));
+            append_value_of_job(&mut self.buffer, job, *value, *form);
+            if *value != JobValue::NodeType {
+                start = self.buffer.len();
             }
+        }
+        if self.has_copies {
+            parts.push((start..self.buffer.len(), JobValue::Nothing, Form::Json));
+            self.copied = Some(CopiedHead { node_type, parts });
         }
     }
 
@@ -154,16 +150,18 @@ impl<'a> Encoder<'_, 'a> {
         let EnqueueRequest { payload: [before, after], body, head, .. } = self.request;
         match value {
             SharedValue::OrganizationId => {
-                self.append_text(self.request.organization.as_str(), form);
+                append_text(&mut self.buffer, self.request.organization.as_str(), form);
             }
             SharedValue::UserId => {
-                self.append_optional(self.request.user.map(UserId::as_str), form);
+                append_optional(&mut self.buffer, self.request.user.map(UserId::as_str), form);
             }
-            SharedValue::WebhookId => self.append_text(self.request.webhook.as_str(), form),
-            SharedValue::RequestId => self.append_text(self.request.id.as_str(), form),
+            SharedValue::WebhookId => {
+                append_text(&mut self.buffer, self.request.webhook.as_str(), form);
+            }
+            SharedValue::RequestId => append_text(&mut self.buffer, self.request.id.as_str(), form),
             SharedValue::ReceivedAt => {
                 let milliseconds = unix_time::milliseconds(self.request.received_at);
-                append_display(&mut self.buffer, milliseconds);
+                append_number(&mut self.buffer, milliseconds);
             }
             SharedValue::ReceivedAtIso => self.append_time(form),
             SharedValue::Payload => {
@@ -174,43 +172,14 @@ impl<'a> Encoder<'_, 'a> {
             SharedValue::RawBody => self.append_raw_body(form),
             SharedValue::RawBodyEncoding => {
                 let is_utf8 = std::str::from_utf8(body).is_ok();
-                self.append_text(if is_utf8 { "utf8" } else { "base64" }, form);
+                append_text(&mut self.buffer, if is_utf8 { "utf8" } else { "base64" }, form);
             }
-            SharedValue::Method => self.append_text(head.method, form),
-            SharedValue::Path => self.append_text(head.path, form),
+            SharedValue::Method => append_text(&mut self.buffer, head.method, form),
+            SharedValue::Path => append_text(&mut self.buffer, head.path, form),
             SharedValue::ContentType => self.append_content_type(form),
             SharedValue::ClientAddress => self.append_client_address(form),
             SharedValue::Query => self.append_query(),
             SharedValue::Headers => self.append_headers(),
-        }
-    }
-
-    fn append_text(&mut self, text: &str, form: Form) {
-        match form {
-            Form::Json => append_string(&mut self.buffer, text),
-            Form::Text => append_escaped(&mut self.buffer, text),
-        }
-    }
-
-    /// Appends a string or null. Within a string null is empty.
-    fn append_optional(&mut self, text: Option<&str>, form: Form) {
-        match (text, form) {
-            (Some(text), _) => self.append_text(text, form),
-            (None, Form::Json) => self.buffer.extend_from_slice(b"null"),
-            (None, Form::Text) => {}
-        }
-    }
-
-    /// Appends JSON of a document. Within a string, a string is its content and null is empty.
-    fn append_json(&mut self, json: &str, form: Form) {
-        match (form, json.as_bytes().first()) {
-            (Form::Json, _) => self.buffer.extend_from_slice(json.as_bytes()),
-            (Form::Text, Some(b'"')) => {
-                self.buffer.extend_from_slice(within_quotes(json).as_bytes());
-            }
-            (Form::Text, _) if json == "null" => {}
-            // Objects and arrays do not get here, because they make their document malformed.
-            (Form::Text, _) => append_escaped(&mut self.buffer, json),
         }
     }
 
@@ -230,14 +199,14 @@ impl<'a> Encoder<'_, 'a> {
 
     fn append_raw_body(&mut self, form: Form) {
         match std::str::from_utf8(&self.request.body) {
-            Ok(text) => self.append_text(text, form),
-            Err(_) => self.append_text(&STANDARD.encode(&self.request.body), form),
+            Ok(text) => append_text(&mut self.buffer, text, form),
+            Err(_) => append_text(&mut self.buffer, &STANDARD.encode(&self.request.body), form),
         }
     }
 
     fn append_client_address(&mut self, form: Form) {
         let Some(address) = self.request.head.client_address else {
-            return self.append_optional(None, form);
+            return append_optional(&mut self.buffer, None, form);
         };
         self.append_quote(form);
         append_display(&mut self.buffer, address);
@@ -251,7 +220,7 @@ impl<'a> Encoder<'_, 'a> {
         self.append_quote(form);
         if !is_present {
             self.buffer.truncate(start);
-            self.append_optional(None, form);
+            append_optional(&mut self.buffer, None, form);
         }
     }
 
@@ -336,6 +305,54 @@ impl<'a> Encoder<'_, 'a> {
         let tail = buffer.slice(ends.last().copied().unwrap_or(0)..);
         let starts = std::iter::once(0).chain(ends.iter().copied());
         (starts.zip(&ends).map(|(start, end)| buffer.slice(start..*end)).collect(), tail)
+    }
+}
+
+/// Whether two strings are equal. Most are even the same bytes in memory.
+fn is_same(first: &str, second: &str) -> bool {
+    std::ptr::eq(first, second) || first == second
+}
+
+fn append_value_of_job<'a, W: AsRef<str>, F: Fn(usize) -> &'a str>(
+    buffer: &mut Vec<u8>,
+    job: &WorkflowMatch<'a, W, F>,
+    value: JobValue,
+    form: Form,
+) {
+    match value {
+        JobValue::WorkflowId => append_text(buffer, job.workflow.as_ref(), form),
+        JobValue::NodeType => append_text(buffer, job.node_type, form),
+        JobValue::NodeIds => buffer.extend_from_slice(job.node_ids.as_bytes()),
+        JobValue::NodeId => append_json(buffer, first_string(job.node_ids), form),
+        JobValue::Field(number) => append_json(buffer, (job.field)(number), form),
+        JobValue::Nothing => {}
+    }
+}
+
+fn append_text(buffer: &mut Vec<u8>, text: &str, form: Form) {
+    match form {
+        Form::Json => append_string(buffer, text),
+        Form::Text => append_escaped(buffer, text),
+    }
+}
+
+/// Appends a string or null. Within a string null is empty.
+fn append_optional(buffer: &mut Vec<u8>, text: Option<&str>, form: Form) {
+    match (text, form) {
+        (Some(text), _) => append_text(buffer, text, form),
+        (None, Form::Json) => buffer.extend_from_slice(b"null"),
+        (None, Form::Text) => {}
+    }
+}
+
+/// Appends JSON of a document. Within a string, a string is its content and null is empty.
+fn append_json(buffer: &mut Vec<u8>, json: &str, form: Form) {
+    match (form, json.as_bytes().first()) {
+        (Form::Json, _) => buffer.extend_from_slice(json.as_bytes()),
+        (Form::Text, Some(b'"')) => buffer.extend_from_slice(within_quotes(json).as_bytes()),
+        (Form::Text, _) if json == "null" => {}
+        // Objects and arrays do not get here, because they make their document malformed.
+        (Form::Text, _) => append_escaped(buffer, json),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 /// Appends a string with its quotes.
 pub(super) fn append_string(buffer: &mut Vec<u8>, text: &str) {
+    buffer.reserve(text.len() + 2);
     buffer.push(b'"');
     append_escaped(buffer, text);
     buffer.push(b'"');
@@ -36,16 +37,23 @@ fn split_at_special(text: &str) -> Option<(&str, u8, &str)> {
 /// The position of the first byte that needs an escape. Eight bytes are looked at together.
 fn find_special(bytes: &[u8]) -> Option<usize> {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
-    let (words, _) = bytes.as_chunks::<8>();
+    let (words, last) = bytes.as_chunks::<8>();
     let clear = words.iter().take_while(|word| !has_special(u64::from_le_bytes(**word))).count();
+    // The bytes after the last whole word, filled up with spaces.
+    let last = last.iter().rev().fold(SPACES, |word, byte| word << 8 | u64::from(*byte));
+    if clear == words.len() && !has_special(last) {
+        return None;
+    }
     let rest = bytes.get(8 * clear..)?;
     rest.iter().position(is_special).map(|position| 8 * clear + position)
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+const SPACES: u64 = b' ' as u64 * ONES;
+
 /// Whether one of the eight bytes is below 32, a quote or a backslash. Each test sets the highest
 /// bit of such a byte, and sets it in another byte only if there is one.
 fn has_special(word: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHEST: u64 = 0x80 * ONES;
     let below = |word: u64, bound: u64| word.wrapping_sub(bound * ONES) & !word;
     let equal = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
@@ -79,6 +87,10 @@ pub(super) fn append_escaped_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
             append_escaped(buffer, &bytes.iter().copied().map(char::from).collect::<String>());
         }
     }
+}
+
+pub(super) fn append_number(buffer: &mut Vec<u8>, number: u64) {
+    serde_json::to_writer(buffer, &number).expect("writing to memory cannot fail");
 }
 
 /// Appends what a value displays. It must need no escapes.

@@ -42,23 +42,9 @@ pub(super) fn encode<'a>(
     if count == 0 {
         return Ok((Vec::new(), Bytes::new()));
     }
-    let (payload, body) = (request.payload_bytes(), request.body.len());
-    let [head_size, tail_size] = [data.template.head_size, data.template.tail_size];
-    let of_body = head_size.body_bytes(payload, body);
-    let at_least =
-        count.saturating_mul(of_body.saturating_add(tail_size.body_bytes(payload, body)));
-    if at_least > max_bytes {
-        return Err(TooManyBytes(at_least));
-    }
-    let capacity = count.saturating_mul(head_size.bytes(payload, body));
-    let capacity = capacity.saturating_add(tail_size.bytes(payload, body)).min(max_bytes);
-    let mut encoder = Encoder {
-        request,
-        data,
-        buffer: Vec::with_capacity(capacity),
-        has_copies: count > 1,
-        copied: None,
-    };
+    let capacity = usual_bytes(request, count, data, max_bytes)?;
+    let buffer = Vec::with_capacity(capacity);
+    let mut encoder = Encoder { request, data, buffer, has_copies: count > 1, copied: None };
     let mut ends = Vec::with_capacity(count);
     for each in matches {
         encoder.append_head(&each);
@@ -75,6 +61,25 @@ pub(super) fn encode<'a>(
         return Err(TooManyBytes(bytes));
     }
     Ok(encoder.finish(ends))
+}
+
+/// A rough number of bytes of the heads and the tail. Fails if payloads and bodies alone exceed
+/// `max_bytes`.
+fn usual_bytes(
+    request: &EnqueueRequest<'_>,
+    count: usize,
+    data: &JobData,
+    max_bytes: usize,
+) -> Result<usize, TooManyBytes> {
+    let (payload, body) = (request.payload_bytes(), request.body.len());
+    let [head, tail] = [data.template.head_size, data.template.tail_size];
+    let of_job = head.body_bytes(payload, body).saturating_add(tail.body_bytes(payload, body));
+    let at_least = count.saturating_mul(of_job);
+    if at_least > max_bytes {
+        return Err(TooManyBytes(at_least));
+    }
+    let heads = count.saturating_mul(head.bytes(payload, body));
+    Ok(heads.saturating_add(tail.bytes(payload, body)).min(max_bytes))
 }
 
 struct Encoder<'r, 'a> {

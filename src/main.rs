@@ -13,6 +13,7 @@ use hookgate::ids::{OrganizationId, UserId};
 use hookgate::logging::printable::printable;
 use hookgate::process::dumpable;
 use hookgate::process::file_limit;
+use hookgate::queue;
 use hookgate::settings::Fault;
 use std::fmt;
 use std::io::Write;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long, value_name = "IP:PORT")]
         address: Option<SocketAddr>,
     },
+    /// Prints a job as it would be written, with made-up values: name, data and options
+    ExampleJob(ConfigArgument),
     /// Mints a token with the first configured secret, for tests
     Token {
         #[command(flatten)]
@@ -100,6 +103,7 @@ fn run() -> ExitCode {
         Command::Serve(argument) => serve(&argument),
         Command::Check { config, connect, json } => check(&config.config, connect, json),
         Command::Health { address } => ask_health(address),
+        Command::ExampleJob(argument) => example_job(&argument),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -156,6 +160,15 @@ fn check(path: &Path, connect: bool, json: bool) -> anyhow::Result<ExitCode> {
 fn ask_health(address: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     health::ask(address.unwrap_or_else(|| Config::admin_of_environment().listen))?;
     print_line("ok")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn example_job(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+    let config = match load(argument) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    print_line(&queue::example_job(&config.queue)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

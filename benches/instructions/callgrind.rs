@@ -42,6 +42,16 @@ impl Counted {
         Self { hookgate, redis, pipe, profiles, _files: files }
     }
 
+    /// Sets the shape of the data of jobs.
+    pub async fn use_template(&mut self, template: Option<&str>) {
+        let config = &mut self.hookgate.config;
+        match template {
+            Some(template) => config.set("queue.data", template.parse::<toml::Table>().unwrap()),
+            None => config.remove("queue.data"),
+        };
+        self.hookgate.reload().await;
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.hookgate.address()
     }

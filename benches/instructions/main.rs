@@ -28,9 +28,10 @@ const PASSES: usize = 3;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let counted = Counted::start(scenario::documents()).await;
+    let mut counted = Counted::start(scenario::documents()).await;
     let mut counts = Vec::new();
     for scenario in scenario::all() {
+        counted.use_template(scenario.template).await;
         counts.push((scenario.name, least(&scenario, &counted).await));
     }
     let profiles = counted.profiles().display();

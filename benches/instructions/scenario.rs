@@ -19,10 +19,27 @@ pub struct Scenario {
     /// pass.
     callers: u64,
     rounds: u64,
+    /// The shape of the data of jobs; `None` for the built-in one.
+    pub template: Option<&'static str>,
 }
 
+/// Ten ids and constants, and the payload.
+const TEMPLATE: &str = r#"
+jobType = "EXECUTE_WEBHOOK"
+schemaVersion = 4
+priority = "normal"
+flowId = "{workflowId}"
+tenantId = "{organizationId}"
+actorId = "{userId}"
+hookId = "{webhookId}"
+correlationId = "{requestId}"
+startNode = "{nodeId}"
+source = "webhook"
+input = "{payload}"
+"#;
+
 /// A typical webhook, each sent after the answer to the one before, and variations of it.
-pub fn all() -> [Scenario; 6] {
+pub fn all() -> [Scenario; 7] {
     let (jwt, small) = (token(&claims("org_a", "user_1")), body("wh_1", 150));
     let one = || Scenario {
         name: "one_match",
@@ -30,6 +47,7 @@ pub fn all() -> [Scenario; 6] {
         matches: 1,
         callers: 1,
         rounds: 1000,
+        template: None,
     };
     [
         one(),
@@ -54,6 +72,7 @@ pub fn all() -> [Scenario; 6] {
             ..one()
         },
         Scenario { name: "sixteen_callers", callers: 16, rounds: 100, ..one() },
+        Scenario { name: "template", template: Some(TEMPLATE), ..one() },
     ]
 }
 

@@ -7,7 +7,7 @@ use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, HttpHead, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
 };
 use hookgate::settings::SettingsReader;
 use tokio_util::task::TaskTracker;
@@ -84,14 +84,26 @@ impl Ours {
             id: &webhook.request,
             received_at: SystemTime::now(),
             organization: &jobs.organization,
-            user: &jobs.user,
+            user: Some(&jobs.user),
             webhook: &jobs.webhook,
             payload: [webhook.payload.clone(), bytes::Bytes::new()],
+            body: bytes::Bytes::new(),
+            head: HttpHead {
+                method: "POST",
+                path: "/api/webhook/workflow",
+                query: None,
+                client_address: None,
+                headers: &(),
+            },
             trace: None,
             idempotency: None,
         };
-        let matches =
-            [WorkflowMatch { workflow: webhook.workflow.as_str(), node_ids: r#"["n1"]"# }];
+        let matches = [WorkflowMatch {
+            workflow: webhook.workflow.as_str(),
+            node_ids: r#"["n1"]"#,
+            node_type: "WebhookTrigger",
+            field: |_| "null",
+        }];
         let jobs = self
             .queue
             .prepare(&request, matches.into_iter())

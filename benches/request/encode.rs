@@ -9,7 +9,7 @@ use hookgate::ingress::Webhook;
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, HttpHead, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
 };
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -36,15 +36,25 @@ pub fn measure(criterion: &mut Criterion) {
                         id: &id,
                         received_at: SystemTime::now(),
                         organization: &organization,
-                        user: &user,
+                        user: Some(&user),
                         webhook: &webhook.id,
                         payload: webhook.payload.clone(),
+                        body: Bytes::new(),
+                        head: HttpHead {
+                            method: "POST",
+                            path: "/api/webhook/workflow",
+                            query: None,
+                            client_address: None,
+                            headers: &(),
+                        },
                         trace: None,
                         idempotency: None,
                     };
                     let one = || WorkflowMatch {
                         workflow: "665f1c2e9b3e4a0012ab34cd",
                         node_ids: r#"["n1"]"#,
+                        node_type: "WebhookTrigger",
+                        field: |_| "null",
                     };
                     queue.prepare(&request, (0..matches).map(|_| one())).unwrap()
                 });

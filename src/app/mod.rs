@@ -166,6 +166,7 @@ impl App {
             queue: self.config.queue.clone(),
             max_body: self.config.server.body.max_body,
             api_keys_enabled: self.config.auth.api_keys_enabled,
+            credential_headers: self.config.auth.credentials.headers.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         supervisor.spawn("reload", reload.follow(hangups));

@@ -92,6 +92,11 @@ impl MemoryBudget {
             ("limits.in_flight_requests", PER_REQUEST * count(config.admission.in_flight_requests)),
             ("server.workers", workers * per_worker),
         ];
+        // Zero unless a template puts the body into every job of a request.
+        let encoding = count(config.queue.encoding_bytes());
+        if encoding > 0 {
+            bounds.push(("queue.max_fanout_bytes", workers * encoding));
+        }
         bounds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let at_most = BASE + bounds.iter().map(|(_, bytes)| bytes).sum::<u64>();
         Self { at_most, bounds, limit: None }

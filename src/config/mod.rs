@@ -11,9 +11,10 @@ use crate::files::text_file::{Stamp, TextFile};
 use crate::ingress::ServerSettings;
 use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
-use crate::queue::{IdempotencySettings, QueueSettings};
-use crate::settings::{Fault, RawValues, SettingsReader, line};
-use crate::triggers::{DocumentSource, TriggersSettings};
+use crate::mirror::paths::is_within;
+use crate::queue::{IdempotencySettings, QueueSettings, TemplateField, TemplateFields};
+use crate::settings::{Fault, RawValues, Section, SettingsReader, line};
+use crate::triggers::{DocumentSource, KeptField, KeptFields, TriggersSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ impl Config {
             settings.section("limits").fault("in_flight_bytes", message);
         }
         config.check_documents(&mut settings);
+        config.check_credentials_in_jobs(&mut settings.section("queue"));
+        config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
         config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();
@@ -81,12 +84,6 @@ impl Config {
                 settings.section(section).fault("filter", message);
             }
         }
-        let api_keys = self.users.api_key_field();
-        for placeholder in self.triggers.kept_fields().overlapping(api_keys) {
-            let message =
-                format!("{placeholder} would put API keys into jobs (users.api_key_field)");
-            settings.section("queue").fault("data", message);
-        }
     }
 
     /// All settings that determine what the documents become. They identify a snapshot. A setting
@@ -97,6 +94,31 @@ impl Config {
         let names = names.chain(triggers.source_names()).chain(users.source_names());
         let more = [triggers.additional_source_names(), users.additional_source_names()];
         names.map(str::to_owned).chain(more.concat()).collect()
+    }
+
+    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
+    fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
+        for name in self.queue.forward_headers() {
+            let mut credentials = self.auth.credentials.headers.iter();
+            if credentials.any(|header| header.eq_ignore_ascii_case(&name)) {
+                let message = format!("{name} carries a credential, which no job may contain");
+                queue.fault("forward_headers", message);
+            }
+        }
+        let TemplateFields { workflow, node } = &self.queue.template_fields;
+        let nodes = self.triggers.nodes_field();
+        let workflow = workflow.iter().map(|field| ("workflow", &field.path, field.path.clone()));
+        let node =
+            node.iter().map(|field| ("node", &field.path, format!("{nodes}.{}", field.path)));
+        for (source, path, full_path) in workflow.chain(node) {
+            let api_keys = self.users.api_key_field();
+            if [path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+                let message = format!(
+                    "{{{source}.{path}}} has API keys: users.api_key_field is {api_keys:?}"
+                );
+                queue.fault("data", message);
+            }
+        }
     }
 
     /// Logs the files of secrets and keys that were read, and all warnings.
@@ -144,6 +166,23 @@ impl Config {
             warnings: Vec::new(),
         }
     }
+}
+
+/// The fields of documents that jobs contain.
+fn kept_fields(TemplateFields { workflow, node }: &TemplateFields) -> KeptFields {
+    let kept = |fields: &[TemplateField]| {
+        let field = |TemplateField { path, is_in_text }: &TemplateField| KeptField {
+            path: path.clone(),
+            is_in_text: *is_in_text,
+        };
+        fields.iter().map(field).collect()
+    };
+    KeptFields { workflow: kept(workflow), node: kept(node) }
+}
+
+/// Whether two dotted paths are equal, or one leads to a part of the other.
+fn paths_overlap(first: &str, second: &str) -> bool {
+    is_within(first, second) || is_within(second, first)
 }
 
 /// A configuration file that was read and not yet parsed.

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 
 /// Keys, and prefixes of keys, that a reload applies. All others need a restart.
-const RELOADABLE: [&str; 4] = ["auth.jwt.", "limits.", "queue.job.", "telemetry.log"];
+const RELOADABLE: [&str; 6] =
+    ["auth.jwt.", "limits.", "queue.data", "queue.forward_headers", "queue.job.", "telemetry.log"];
 
 /// The source of the configuration, and the parts that a reload changes.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ pub struct Reload {
     /// `auth.api_key.enabled` in effect. A reload does not change it, and checks other keys against
     /// it.
     pub api_keys_enabled: bool,
+    /// The header fields in which callers send credentials. A reload does not change them, and
+    /// checks other keys against them.
+    pub credential_headers: Vec<String>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -70,6 +74,17 @@ impl Reload {
                            would get 401";
             faults.push(Fault::new("auth.jwt", message));
         }
+        for name in config.queue.forward_headers() {
+            if self.credential_headers.iter().any(|header| header.eq_ignore_ascii_case(&name)) {
+                let message = format!("{name} carries a credential until a restart");
+                faults.push(Fault::new("queue.forward_headers", message));
+            }
+        }
+        for placeholder in self.queue.fields_that_need_a_restart(&config.queue) {
+            let message =
+                format!("{placeholder} needs a restart: the index does not keep this field yet");
+            faults.push(Fault::new("queue.data", message));
+        }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
@@ -96,7 +111,7 @@ impl Reload {
         if applied.iter().any(|key| key.starts_with("auth.jwt.")) {
             self.authenticator.reload(config.auth.jwt);
         }
-        self.queue.reload_job_options(&config.queue);
+        self.queue.reload(&config.queue);
         for key in &applied {
             self.raw_values.copy_key_from(key, &config.raw_values);
         }

@@ -160,7 +160,8 @@ impl<H: Handler> ConnectionHandler<H> {
                     // The connection is evicted, and its task is being aborted.
                     return std::future::pending().await;
                 };
-                let Answer { mut response, unread } = handler.respond(request).await;
+                let Answer { mut response, unread } =
+                    handler.respond(request, activity.peer()).await;
                 failpoint::pass("connection");
                 if version == HttpVersion::Http1 {
                     if active.is_last() || matches!(unread, UnreadBody::Large) {

@@ -5,16 +5,18 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 /// Answers the requests of connections.
 pub trait Handler: Send + Sync + 'static {
     /// The type of the body of an answer.
     type Body: Body<Data = Bytes, Error = Infallible> + Send + 'static;
 
-    /// Answers one request.
+    /// Answers one request of a peer.
     fn respond(
         &self,
         request: Request<Incoming>,
+        peer: &IpAddr,
     ) -> impl Future<Output = Answer<Self::Body>> + Send;
 }
 

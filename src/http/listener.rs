@@ -101,7 +101,7 @@ struct ConnectionSpawner<H> {
 impl<H: Handler> ConnectionSpawner<H> {
     async fn serve(&self, (stream, peer): AcceptedStream) {
         failpoint::pass("worker");
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(peer.ip()));
         if let Some(guard) = self.slots.acquire(peer.ip(), &activity).await {
             self.spawn(stream, activity, guard);
         }

@@ -6,6 +6,7 @@ mod content_encoding;
 mod credential_fields;
 mod decompress;
 mod invalid_json;
+mod job_request;
 mod observation;
 mod payload;
 mod preview;
@@ -32,13 +33,14 @@ use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
 use crate::http::unread_body::{TrackedBody, UnreadBody};
 use crate::ids::RequestId;
+use crate::ingress::job_request::{RequestHeaders, job_head, job_match};
 use crate::ingress::observation::Observation;
 use crate::ingress::preview::Preview;
 use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::{Metrics, Outcome};
 use crate::process::failpoint;
 use crate::queue::{
-    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Queue, TraceContext, WorkflowMatch,
+    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Queue, TraceContext,
 };
 use crate::triggers::TriggerIndex;
 use futures_util::FutureExt;
@@ -46,6 +48,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -76,7 +79,7 @@ impl Handler for Ingress {
     type Body = AnswerBody;
 
     /// Answers a request and records its outcome.
-    async fn respond(&self, request: Request<Incoming>) -> Answer<AnswerBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: &IpAddr) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
         let mut body = TrackedBody::new(body);
         if request_head::is_malformed(&head) {
@@ -85,7 +88,7 @@ impl Handler for Ingress {
         let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
         let mut observation = Observation::begin(&self.metrics, &id);
         // A panic is a bug. It fails this request, and the connection stays open.
-        let accepted = self.accept(&head, &mut body, &id, &mut observation);
+        let accepted = self.accept((&head, peer), &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
         match accepted.unwrap_or(Err(Rejection::Internal)) {
             Ok(Success::Accepted(accepted)) => {
@@ -126,7 +129,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        head: &Parts,
+        (head, peer): (&Parts, &IpAddr),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
@@ -144,23 +147,21 @@ impl Ingress {
         let idempotency = self.idempotency(&head.headers, &caller, &body)?;
         failpoint::pass("request");
         let webhook = Webhook::parse(&body)?;
-        drop(body);
+        let headers = RequestHeaders(&head.headers);
         let request = EnqueueRequest {
             id,
             received_at,
             organization: caller.organization(),
-            user: caller.user(),
+            user: Some(caller.user()),
             webhook: &webhook.id,
             payload: webhook.payload,
+            body,
+            head: job_head(head, peer, &headers),
             trace,
             idempotency,
         };
         let jobs = self.triggers.matching(caller.organization(), &webhook.id, |triggers| {
-            let matches = triggers.map(|trigger| WorkflowMatch {
-                workflow: trigger.workflow,
-                node_ids: trigger.node_ids,
-            });
-            self.queue.prepare(&request, matches)
+            self.queue.prepare(&request, triggers.map(job_match))
         });
         drop(request);
         let jobs = jobs??;

@@ -12,10 +12,13 @@ mod survey;
 #[cfg(test)]
 mod simulation;
 
+pub use crate::queue::bullmq::example::example_job;
 pub use crate::queue::bullmq::idempotency::{
     Idempotency, IdempotencySettings, InvalidIdempotencyKey,
 };
-pub use crate::queue::bullmq::job::{EnqueueRequest, Jobs, WorkflowMatch};
+pub use crate::queue::bullmq::job::Jobs;
+pub use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
+pub use crate::queue::bullmq::template_fields::{TemplateField, TemplateFields};
 pub use crate::queue::bullmq::trace::TraceContext;
 pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
@@ -29,6 +32,7 @@ use crate::metrics::{Metrics, RedisError};
 use crate::process::supervisor::Supervisor;
 use crate::queue::batch::batcher::Batcher;
 use crate::queue::batch::delivery::Delivery;
+use crate::queue::bullmq::data::TooManyBytes;
 use crate::queue::redis::limits::ExceededLimit;
 use crate::queue::redis::reconnect::CurrentConnection;
 use std::sync::Arc;
@@ -82,10 +86,20 @@ impl Queue {
     pub fn prepare<'a>(
         &self,
         request: &EnqueueRequest<'_>,
-        matches: impl ExactSizeIterator<Item = WorkflowMatch<'a, impl AsRef<str>>>,
+        matches: impl ExactSizeIterator<
+            Item = WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str>,
+        >,
     ) -> Result<Jobs, EnqueueError> {
-        self.check_size(matches.len(), request.payload_bytes())?;
-        Ok(Jobs::encode(request, matches, &self.settings.job.load()))
+        let QueueSettings { max_matches, max_fanout_bytes: max_bytes, .. } = *self.settings;
+        let count = matches.len();
+        let too_large =
+            |bytes| EnqueueError::FanoutTooLarge { matches: count, max_matches, bytes, max_bytes };
+        if count > max_matches {
+            return Err(too_large(count.saturating_mul(request.payload_bytes())));
+        }
+        let (options, data) = (self.settings.job.load(), self.settings.data.load());
+        let jobs = Jobs::encode(request, matches, &options, &data, max_bytes);
+        jobs.map_err(|TooManyBytes(bytes)| too_large(bytes))
     }
 
     /// Adds all jobs in one step, unless their idempotency key was used before. Returns when Redis
@@ -157,20 +171,5 @@ impl Queue {
         let turn = self.next_batcher.fetch_add(1, Ordering::Relaxed);
         let batcher = self.batchers.get(turn % self.batchers.len());
         batcher.expect("there is at least one batcher")
-    }
-
-    /// Rejects a request whose matches, or whose payload times its matches, exceed the limits.
-    fn check_size(&self, matches: usize, payload_bytes: usize) -> Result<(), EnqueueError> {
-        let QueueSettings { max_matches, max_fanout_bytes, .. } = *self.settings;
-        let bytes = matches.saturating_mul(payload_bytes);
-        if matches > max_matches || bytes > max_fanout_bytes {
-            return Err(EnqueueError::FanoutTooLarge {
-                matches,
-                max_matches,
-                bytes,
-                max_bytes: max_fanout_bytes,
-            });
-        }
-        Ok(())
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::queue::batch::settings::BatchSettings;
 use crate::queue::bullmq::idempotency::IdempotencySettings;
+use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
+use crate::queue::bullmq::template_fields::TemplateFields;
 use crate::queue::redis::address;
 use crate::queue::redis::client::FredConnector;
 use crate::queue::redis::transport::Connector;
@@ -25,6 +27,10 @@ pub struct QueueSettings {
     pub(in crate::queue) job_name: String,
     /// Shared by all clones of these settings, so that a reload changes it while the process runs.
     pub(in crate::queue) job: Arc<ArcSwap<JobOptions>>,
+    /// Likewise.
+    pub(in crate::queue) data: Arc<ArcSwap<JobData>>,
+    /// The fields of documents that the template uses. A reload does not change them.
+    pub template_fields: TemplateFields,
     pub(in crate::queue) enqueue_timeout: Duration,
     pub(in crate::queue) paused_layout: PausedLayout,
     /// Number of connections for jobs; 0: one per worker.
@@ -80,6 +86,7 @@ impl QueueSettings {
             let message = "is too short for wait_replicas: Redis ends WAIT in steps of 100ms; use at least 500ms";
             section.fault("enqueue_timeout", message);
         }
+        let (data, template_fields) = JobData::read(section);
         Self {
             queue: QueueKeys::read(section, in_cluster),
             redis,
@@ -94,6 +101,8 @@ impl QueueSettings {
             events: section.value("events", true),
             memory_watermark,
             job: Arc::new(ArcSwap::from_pointee(JobOptions::read(&mut section.section("job")))),
+            data: Arc::new(ArcSwap::from_pointee(data)),
+            template_fields,
             batch: BatchSettings::read(&mut section.section("batch")),
             idempotency,
         }
@@ -101,9 +110,29 @@ impl QueueSettings {
 }
 
 impl QueueSettings {
-    /// Replaces the job options with those of `other`, in all clones of these settings.
-    pub fn reload_job_options(&self, other: &Self) {
+    /// Replaces what a reload can change with that of `other`, in all clones of these settings:
+    /// the job options, and the data of jobs unless its template uses further fields of documents.
+    pub fn reload(&self, other: &Self) {
         self.job.store(other.job.load_full());
+        if let Ok(data) = other.data.load().with_fields(&self.template_fields) {
+            self.data.store(Arc::new(data));
+        }
+    }
+
+    /// The placeholders in the template of `other` whose fields the running index does not keep.
+    pub fn fields_that_need_a_restart(&self, other: &Self) -> Vec<String> {
+        other.data.load().with_fields(&self.template_fields).err().unwrap_or_default()
+    }
+
+    /// The bytes that a worker may use to encode the jobs of a request before they count as in
+    /// flight. Without long heads, all jobs of a request are about as long as its body.
+    pub fn encoding_bytes(&self) -> usize {
+        if self.data.load().has_long_heads() { self.max_fanout_bytes } else { 0 }
+    }
+
+    /// The names of the headers that jobs contain, in lower case.
+    pub fn forward_headers(&self) -> Vec<String> {
+        self.data.load().forward_headers().to_vec()
     }
 
     /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes.

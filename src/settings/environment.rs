@@ -100,15 +100,19 @@ pub(super) fn bare(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r'])
 }
 
+/// The value of a variable that is in the notation of TOML and no string.
+pub(super) fn parsed_value_of(text: &str) -> Option<Value> {
+    let mut table = toml::from_str::<Table>(&format!("value = {text}")).ok()?;
+    table.remove("value").filter(|value| !value.is_str())
+}
+
 /// The value of a variable: a number, boolean, list or table in the notation of TOML, or else the
 /// string as it is, or else a list with one of these as its only element.
 pub(super) fn value_of<T: DeserializeOwned>(
     text: &str,
     example: Option<&str>,
 ) -> Result<T, String> {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    let parsed = parsed.and_then(|mut table| table.remove("value"));
-    let parsed = parsed.filter(|value| !value.is_str());
+    let parsed = parsed_value_of(text);
     let string = Value::String(text.to_owned());
     let list = |value: &Value| Value::Array(vec![value.clone()]);
     // A list of one element needs no brackets.

@@ -33,9 +33,14 @@ impl fmt::Display for Fault {
 pub(super) fn locate<'a>(faults: impl Iterator<Item = &'a mut Fault>, file: &str) {
     let Ok(document) = DeTable::parse(file) else { return };
     for fault in faults {
-        fault.line =
-            offset(document.get_ref(), &fault.key).map(|offset| line(file.as_bytes(), offset));
+        fault.line = offset(document.get_ref(), without_index(&fault.key))
+            .map(|offset| line(file.as_bytes(), offset));
     }
+}
+
+/// The key up to the first element of an array. The array is on the line of its key.
+fn without_index(key: &str) -> &str {
+    key.split('[').next().unwrap_or(key)
 }
 
 /// The byte offset of a key in the file.
@@ -101,6 +106,7 @@ mod tests {
             ("queue.job.backoff.delay", Some(7)),
             ("queue.job.backoff.x.y", Some(8)),
             ("queue.job.backoff.x.z", None),
+            ("queue.name[2].x", Some(4)),
             ("queue.name.more", None),
             ("server.listen", None),
             ("", None),

@@ -89,9 +89,12 @@ impl SettingsReader {
         let unknown: Vec<Fault> = unknown.collect();
         self.faults.extend(unknown);
         let is_from_environment = |fault: &Fault| {
-            let below = format!("{}.", fault.key);
+            let is_within = |inner: &str, outer: &str| {
+                let rest = inner.strip_prefix(outer);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
             let mut keys = self.from_environment.iter();
-            keys.any(|key| *key == fault.key || key.starts_with(&below))
+            keys.any(|key| is_within(key, &fault.key) || is_within(&fault.key, key))
         };
         let (mut from_environment, mut faults): (Vec<Fault>, Vec<Fault>) =
             std::mem::take(&mut self.faults).into_iter().partition(is_from_environment);
@@ -180,6 +183,26 @@ impl SettingsReader {
             self.raw_values.add(path, value.clone());
         }
         value.map(|value| value.try_into().map_err(|error| mismatch(&error, example))).transpose()
+    }
+
+    /// Removes and returns a table, which the environment can only replace as a whole, and the
+    /// names of members that it sets nevertheless. A value that is no table is returned too. It is
+    /// not converted, which would change the type of a date.
+    pub(super) fn take_whole(&mut self, path: &str) -> (Option<Value>, Vec<String>) {
+        let members = self.environment.take_below(&path.to_ascii_lowercase());
+        let names: Vec<String> = members.into_iter().map(|(name, _)| name).collect();
+        self.from_environment.extend(names.iter().map(|name| format!("{path}.{name}")));
+        let from_file = take_from(&mut self.file, path);
+        let from_environment = self.environment.take(&path.to_ascii_lowercase()).map(|text| {
+            self.from_environment.insert(path.to_owned());
+            environment::parsed_value_of(&text).unwrap_or(Value::String(text))
+        });
+        let value = from_environment.or(from_file);
+        if let Some(value) = &value {
+            self.raw_values.add(path, value.clone());
+        }
+        self.known.insert(path.to_owned(), None);
+        (value, names)
     }
 
     /// Overrides single members of a table from the environment:

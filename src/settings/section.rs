@@ -1,5 +1,6 @@
 //! One section of the settings: typed values, and a fault for each invalid one.
 
+use crate::settings::environment::variable_of;
 use crate::settings::fault::Fault;
 use crate::settings::reader::SettingsReader;
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,6 +40,19 @@ impl Section<'_> {
     /// An optional value.
     pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         self.take(key, None, None)
+    }
+
+    /// An optional table whose members have any names. The environment can only replace it as a
+    /// whole. A value that is no table is returned too.
+    pub fn whole_table(&mut self, key: &str) -> Option<Value> {
+        let path = self.path_of(key);
+        let (value, members) = self.settings.take_whole(&path);
+        for member in members {
+            let variable = variable_of(&path);
+            let message = format!("cannot be set alone; {variable} sets the whole table");
+            self.fault(&format!("{key}.{member}"), message);
+        }
+        value
     }
 
     /// A string in a notation of its own, such as a duration, with an example for messages.

@@ -3,7 +3,7 @@
 use crate::mirror::active_field::ActiveField;
 use crate::mirror::paths;
 use crate::settings::Section;
-use crate::triggers::kept_fields::KeptFields;
+use crate::triggers::kept_fields::{KeptField, KeptFields};
 use bson::{Document, doc};
 
 /// The dotted paths of a document's fields, and the types of its trigger nodes.
@@ -50,6 +50,7 @@ impl Fields {
     /// they decide what a document becomes.
     pub(super) fn source_names(&self) -> Vec<String> {
         let list = |list: &[String]| serde_json::json!(list).to_string();
+        let kept = |fields: &[KeptField]| serde_json::json!(fields).to_string();
         let default_types = [NODE_TYPE.to_owned()];
         let settings = [
             ("node_types", list(&self.node_types), list(&default_types)),
@@ -57,8 +58,8 @@ impl Fields {
             ("node_id_field", self.node_id.clone(), NODE_ID_FIELD.to_owned()),
             ("webhook_id_field", self.webhook_id.clone(), WEBHOOK_ID_FIELD.to_owned()),
             ("active_values", self.active.source_name().unwrap_or_default(), String::new()),
-            ("kept workflow fields", list(&self.kept.workflow), list(&[])),
-            ("kept node fields", list(&self.kept.node), list(&[])),
+            ("kept workflow fields", kept(&self.kept.workflow), kept(&[])),
+            ("kept node fields", kept(&self.kept.node), kept(&[])),
         ];
         let changed = settings.into_iter().filter(|(_, value, default)| value != default);
         changed.flat_map(|(key, value, _)| [format!("triggers.{key}"), value]).collect()
@@ -70,10 +71,10 @@ impl Fields {
     pub(super) fn projection(&self) -> Document {
         let mut paths = vec!["_id", self.organization.as_str(), self.nodes.as_str()];
         paths.extend(self.active.path());
-        paths.extend(self.kept.workflow.iter().map(String::as_str));
+        paths.extend(self.kept.workflow.iter().map(|field| field.path.as_str()));
         let mut projection = Document::new();
         for path in paths::outermost(&paths) {
-            if path == self.nodes && !self.kept.workflow.contains(&self.nodes) {
+            if path == self.nodes && self.kept.workflow.iter().all(|field| field.path != path) {
                 projection.insert(path, self.nodes_projection());
             } else {
                 projection.insert(path, 1);
@@ -108,7 +109,7 @@ impl Fields {
     fn node_projection(&self) -> Document {
         let own = [&self.node_id, &self.node_type, &self.webhook_id].map(String::as_str);
         let mut paths = own.to_vec();
-        paths.extend(self.kept.node.iter().map(String::as_str));
+        paths.extend(self.kept.node.iter().map(|field| field.path.as_str()));
         let mut projection = Document::new();
         for path in paths::outermost(&paths) {
             insert(&mut projection, path, path, own.contains(&path));
@@ -151,11 +152,16 @@ mod tests {
         fields
     }
 
+    fn kept(paths: &[&str]) -> Vec<KeptField> {
+        let field = |path: &&str| KeptField { path: (*path).to_owned(), is_in_text: false };
+        paths.iter().map(field).collect()
+    }
+
     #[test]
     fn defaults_add_nothing_to_the_source() {
         assert_eq!(fields("").source_names(), [""; 0]);
         let mut fields = fields("[triggers]\nnode_types = [\"A\"]\nactive_values = [1]");
-        fields.kept.node.push("x".to_owned());
+        fields.kept.node = kept(&["x"]);
         let names = ["triggers.node_types", "triggers.active_values", "triggers.kept node fields"];
         assert!(fields.source_names().iter().step_by(2).eq(names));
     }
@@ -165,15 +171,15 @@ mod tests {
         let mut fields = fields(
             "[triggers]\nnodes_field = \"graph.nodes\"\nnode_id_field = \"data\"\norganization_field = \"owner.id\"",
         );
-        fields.kept.workflow = ["owner", "graph.nodes.x", "graph.name"].map(str::to_owned).to_vec();
-        fields.kept.node = ["data.x", "config.a.b", "config.a.c"].map(str::to_owned).to_vec();
+        fields.kept.workflow = kept(&["owner", "graph.nodes.x", "graph.name"]);
+        fields.kept.node = kept(&["data.x", "config.a.b", "config.a.c"]);
         let names: Vec<String> = fields.projection().keys().cloned().collect();
         assert_eq!(names, ["_id", "graph.nodes", "enabled", "owner", "graph.name"]);
         let node = fields.node_projection();
         assert_eq!(node.keys().collect::<Vec<_>>(), ["data", "type", "config"]);
         let a = node.get_document("config").unwrap().get_document("a").unwrap();
         assert!(a.contains_key("b") && a.contains_key("c"));
-        fields.kept.workflow = vec!["graph".to_owned()];
+        fields.kept.workflow = kept(&["graph"]);
         assert_eq!(fields.projection().get("graph"), Some(&1.into()));
     }
 }

@@ -22,7 +22,7 @@ use crate::mirror::snapshot::SavedIndex;
 use crate::mirror::{Freshness, MirroredCollection};
 pub use crate::triggers::document::WorkflowRecord;
 use crate::triggers::fields::Fields;
-pub use crate::triggers::kept_fields::KeptFields;
+pub use crate::triggers::kept_fields::{KeptField, KeptFields};
 use crate::triggers::posting::PostingLayout;
 pub use crate::triggers::posting::{KeptTexts, KeptTextsIter, Trigger};
 pub use crate::triggers::settings::{DocumentSource, TriggersSettings};

@@ -50,13 +50,14 @@ impl TriggersSettings {
         }
     }
 
+    /// The dotted path of the array of nodes.
+    pub fn nodes_field(&self) -> &str {
+        &self.fields.nodes
+    }
+
     /// Keeps these fields of workflows for their jobs.
     pub fn keep_fields(&mut self, kept: KeptFields) {
         self.fields.kept = kept;
-    }
-
-    pub fn kept_fields(&self) -> &KeptFields {
-        &self.fields.kept
     }
 
     pub(super) fn posting_layout(&self) -> PostingLayout {

@@ -4,6 +4,7 @@ mod accept;
 mod architecture;
 mod dependencies;
 mod deployment;
+mod fitting_page;
 mod fuzz_corpus;
 mod openapi;
 mod reference;

@@ -6,7 +6,9 @@ use hookgate::metrics::Metrics;
 use hookgate::mirror::document::DocumentKey;
 use hookgate::mirror::{CollectionIndexes, MirroredCollection};
 use hookgate::settings::SettingsReader;
-use hookgate::triggers::{KeptFields, Trigger, TriggerIndex, TriggersSettings, WorkflowCollection};
+use hookgate::triggers::{
+    KeptField, KeptFields, Trigger, TriggerIndex, TriggersSettings, WorkflowCollection,
+};
 use serde_json::{Value, json};
 use testkit::Mongo;
 use testkit::mongo::{TestDatabase, document};
@@ -70,7 +72,8 @@ fn settings(types: &[&str], workflow: &[&str], node: &[&str]) -> TriggersSetting
     let mut reader = SettingsReader::new(text.parse().expect("TOML"), std::iter::empty());
     let mut settings = TriggersSettings::read(&mut reader.section("triggers"));
     assert_eq!(reader.into_faults(), []);
-    let paths = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+    let field = |&path: &&str| KeptField { path: path.to_owned(), is_in_text: false };
+    let paths = |paths: &[&str]| paths.iter().map(field).collect();
     settings.keep_fields(KeptFields { workflow: paths(workflow), node: paths(node) });
     settings
 }

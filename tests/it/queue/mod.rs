@@ -5,6 +5,7 @@ mod chaos;
 mod exactly_once;
 mod fan_out;
 mod idempotency;
+mod job_data;
 mod jobs;
 mod large_jobs;
 mod momentary;

@@ -81,14 +81,18 @@ fn a_value_of_a_wrong_type_is_refused_for_every_key() {
     let known = hookgate::config::Config::known_keys();
     let mut config = Config::parse("");
     for key in known.keys() {
-        let wrong = Value::Table(Table::from_iter([("surplus".to_owned(), 1.into())]));
+        // The one key whose value is any table.
+        let wrong = match key.as_str() {
+            "queue.data" => Value::from("text"),
+            _ => Value::Table(Table::from_iter([("surplus".to_owned(), 1.into())])),
+        };
         config.set(key, wrong);
     }
     assert_eq!(keys(&faults(&config.to_string())), known.keys().cloned().collect::<Vec<_>>());
 }
 
 /// Values of the right type, or nearly, that no key accepts.
-const REFUSED: [(&str, &str); 76] = [
+const REFUSED: [(&str, &str); 79] = [
     ("triggers.node_types", "[]"),
     ("triggers.node_types", "[\"\"]"),
     ("triggers.nodes_field", "\"graph..nodes\""),
@@ -148,6 +152,9 @@ const REFUSED: [(&str, &str); 76] = [
     ("queue.memory_watermark", "1.1"),
     ("queue.memory_watermark", "-0.1"),
     ("queue.memory_watermark", "nan"),
+    ("queue.data", "[]"),
+    ("queue.forward_headers", "[\"Cookie\"]"),
+    ("queue.forward_headers", "[\"a b\"]"),
     ("queue.job.attempts", "-1"),
     ("queue.job.attempts", "1.5"),
     ("queue.job.backoff", "-1"),

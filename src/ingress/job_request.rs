@@ -1,0 +1,41 @@
+//! What a request and its matches give to the data of jobs.
+
+use crate::queue::{HeaderFields, HttpHead, WorkflowMatch};
+use crate::triggers::Trigger;
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use std::net::IpAddr;
+
+/// The header fields of a request.
+#[derive(Debug)]
+pub(super) struct RequestHeaders<'a>(pub(super) &'a HeaderMap);
+
+impl HeaderFields for RequestHeaders<'_> {
+    fn visit_values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.0.get_all(name).iter().map(HeaderValue::as_bytes).for_each(visit);
+    }
+}
+
+/// What the head of a request gives to its jobs.
+pub(super) fn job_head<'a>(
+    head: &'a Parts,
+    peer: &IpAddr,
+    headers: &'a RequestHeaders<'_>,
+) -> HttpHead<'a> {
+    HttpHead {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        client_address: Some(*peer),
+        headers,
+    }
+}
+
+/// A workflow that a webhook starts, as the queue takes it.
+pub(super) fn job_match<'a>(
+    Trigger { workflow, node_ids, node_type, fields }: Trigger<'a>,
+) -> WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str> {
+    let field = move |number| fields.get(number).unwrap_or("null");
+    WorkflowMatch { workflow, node_ids, node_type, field }
+}

@@ -1,0 +1,149 @@
+//! An example of a job, for `hookgate example-job`.
+
+use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
+use crate::queue::bullmq::job::Jobs;
+use crate::queue::bullmq::job_data::JobData;
+use crate::queue::bullmq::json_string::append_string;
+use crate::queue::bullmq::options::JobOptions;
+use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
+use crate::queue::bullmq::template_fields::TemplateFields;
+use crate::queue::settings::QueueSettings;
+use bytes::Bytes;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
+
+/// The body of the example, and its payload. Workers get both byte for byte, so it has a number
+/// that JSON libraries change.
+const BODY: &str = r#"{"webhookId":"example-webhook","exampleNumber":1.0e2}"#;
+const PAYLOAD: &str = r#"{"exampleNumber":1.0e2}"#;
+
+/// Header fields whose values consist of their names.
+#[derive(Debug)]
+struct ExampleHeaders;
+
+impl HeaderFields for ExampleHeaders {
+    fn visit_values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        match name {
+            "content-type" => visit(b"application/json"),
+            _ => visit(format!("example {name}").as_bytes()),
+        }
+    }
+}
+
+/// A job as these settings would write it, with made-up values: its name, data and options as one
+/// JSON document.
+pub fn example_job(settings: &QueueSettings) -> anyhow::Result<String> {
+    let TemplateFields { workflow, node } = &settings.template_fields;
+    let fields = workflow.iter().map(|field| format!("\"example workflow.{}\"", field.path));
+    let fields = fields.chain(node.iter().map(|field| format!("\"example node.{}\"", field.path)));
+    let fields: Vec<String> = fields.collect();
+    let example = WorkflowMatch {
+        workflow: "example-workflow",
+        node_ids: r#"["example-node"]"#,
+        node_type: "WebhookTrigger",
+        field: |number: usize| fields.get(number).map_or("null", String::as_str),
+    };
+    let (options, data) = (settings.job.load(), settings.data.load());
+    let jobs = encode(example, &options, &data)?;
+    let mut json = br#"{"name":"#.to_vec();
+    append_string(&mut json, &settings.job_name);
+    json.extend_from_slice(br#","data":"#);
+    jobs.heads.iter().for_each(|head| json.extend_from_slice(head));
+    json.extend_from_slice(br#","opts":"#);
+    json.extend_from_slice(&options.json);
+    json.push(b'}');
+    Ok(indented(&String::from_utf8(json)?))
+}
+
+fn encode<'a>(
+    example: WorkflowMatch<'a, &str, impl Fn(usize) -> &'a str>,
+    options: &JobOptions,
+    data: &JobData,
+) -> anyhow::Result<Jobs> {
+    let request = EnqueueRequest {
+        id: &RequestId::from_header_or_new(Some(b"example-request")),
+        received_at: SystemTime::now(),
+        organization: &OrganizationId::new("example-organization")?,
+        user: Some(&UserId::new("example-user")?),
+        webhook: &WebhookId::new("example-webhook")?,
+        payload: [Bytes::from_static(PAYLOAD.as_bytes()), Bytes::new()],
+        body: Bytes::from_static(BODY.as_bytes()),
+        head: HttpHead {
+            method: "POST",
+            path: "/api/webhook/workflow",
+            query: Some("example=1&repeated=1&repeated=2"),
+            client_address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+            headers: &ExampleHeaders,
+        },
+        trace: None,
+        idempotency: None,
+    };
+    let jobs = Jobs::encode(&request, std::iter::once(example), options, data, usize::MAX);
+    jobs.map_err(|_| anyhow::anyhow!("the data of the example is too long"))
+}
+
+/// The same JSON with each member and element on a line of its own. Numbers and strings stay as
+/// they are written.
+fn indented(json: &str) -> String {
+    let (mut text, mut depth) = (String::with_capacity(2 * json.len()), 0);
+    let (mut in_string, mut is_escaped) = (false, false);
+    let mut last = ' ';
+    for character in json.chars() {
+        let is_first = matches!(last, '{' | '[') && !in_string;
+        match character {
+            _ if in_string => {
+                in_string = character != '"' || is_escaped;
+                is_escaped = character == '\\' && !is_escaped;
+            }
+            '}' | ']' => {
+                depth -= 1;
+                if !is_first {
+                    start_line(&mut text, depth);
+                }
+            }
+            _ => {
+                if is_first {
+                    start_line(&mut text, depth);
+                }
+                in_string = character == '"';
+                depth += usize::from(matches!(character, '{' | '['));
+            }
+        }
+        text.push(character);
+        // A brace within a string is no brace.
+        last = if in_string { ' ' } else { character };
+        match last {
+            ',' => start_line(&mut text, depth),
+            ':' => text.push(' '),
+            _ => {}
+        }
+    }
+    text
+}
+
+fn start_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.push_str(&"  ".repeat(depth));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_otherwise_unchanged() {
+        let json = r#"{"a":[],"b":{},"c":[1.0e2,"x:{\",[\\"],"d":{"e":null}}"#;
+        let expected = r#"{
+  "a": [],
+  "b": {},
+  "c": [
+    1.0e2,
+    "x:{\",[\\"
+  ],
+  "d": {
+    "e": null
+  }
+}"#;
+        assert_eq!(indented(json), expected);
+    }
+}

@@ -1,0 +1,123 @@
+//! The keys that decide what the data of a job is: `[queue.data]` and `queue.forward_headers`.
+
+use crate::queue::bullmq::placeholder::{JobValue, Placeholder, SharedValue};
+use crate::queue::bullmq::shape::{Members, built_in_members, read_members, visit_placeholders};
+use crate::queue::bullmq::template::Template;
+use crate::queue::bullmq::template_fields::TemplateFields;
+use crate::settings::Section;
+use toml::Value;
+
+/// Headers that carry a credential, which no job may contain.
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-gitlab-token"];
+
+/// What the data of a job is.
+#[derive(Debug, Clone)]
+pub(in crate::queue) struct JobData {
+    /// `[queue.data]`; `None` for the built-in shape.
+    members: Option<Members>,
+    pub(super) template: Template,
+    /// Names of headers in lower case, each once.
+    pub(super) forward_headers: Vec<String>,
+}
+
+impl JobData {
+    /// Reads the keys from the section `[queue]`. Also returns the fields that the template uses.
+    pub(in crate::queue) fn read(section: &mut Section<'_>) -> (Self, TemplateFields) {
+        let forward_headers = read_forward_headers(section);
+        let members = read_data(section);
+        warn(section, members.as_ref(), &forward_headers);
+        let fields = members.as_ref().map(TemplateFields::used_by).unwrap_or_default();
+        let template = compile(members.as_ref(), &fields);
+        let template = template.expect("the fields are those of the template");
+        (Self { members, template, forward_headers }, fields)
+    }
+
+    /// The same data for an index that keeps other fields. The error contains the placeholders of
+    /// fields that it does not keep.
+    pub(in crate::queue) fn with_fields(
+        &self,
+        fields: &TemplateFields,
+    ) -> Result<Self, Vec<String>> {
+        let template = compile(self.members.as_ref(), fields)?;
+        Ok(Self { template, ..self.clone() })
+    }
+
+    /// Whether a caller can make the part of the data that is encoded for each job as long as its
+    /// request.
+    pub(in crate::queue) fn has_long_heads(&self) -> bool {
+        self.template.head_size.is_up_to_caller()
+    }
+
+    pub(in crate::queue) fn forward_headers(&self) -> &[String] {
+        &self.forward_headers
+    }
+}
+
+fn compile(members: Option<&Members>, fields: &TemplateFields) -> Result<Template, Vec<String>> {
+    match members {
+        Some(members) => Template::rearranged(members.clone(), fields),
+        None => Template::in_order(&built_in_members(), fields),
+    }
+}
+
+fn read_data(section: &mut Section<'_>) -> Option<Members> {
+    let Value::Table(table) = section.whole_table("data")? else {
+        let message = "not a table; write a section [queue.data], or { name = \"{placeholder}\" }";
+        section.fault("data", message);
+        return None;
+    };
+    match read_members(&table) {
+        Ok(members) => Some(members),
+        Err(faults) => {
+            for fault in faults {
+                section.fault(&format!("data.{}", fault.path), fault.message);
+            }
+            None
+        }
+    }
+}
+
+fn read_forward_headers(section: &mut Section<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in section.value("forward_headers", Vec::<String>::new()) {
+        let name = name.to_ascii_lowercase();
+        if !is_header_name(&name) {
+            section.fault("forward_headers", format!("{name:?} is no name of a header"));
+        } else if CREDENTIALS.contains(&name.as_str()) {
+            let message = format!("{name} carries a credential, which no job may contain");
+            section.fault("forward_headers", message);
+        } else if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether this is a token of RFC 9110.
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Warns of templates that are valid but hardly what is meant.
+fn warn(section: &mut Section<'_>, members: Option<&Members>, forward_headers: &[String]) {
+    let (mut has_workflow, mut has_headers) = (members.is_none(), false);
+    if let Some(members) = members {
+        visit_placeholders(members, &mut |placeholder, _| match placeholder {
+            Placeholder::Job(JobValue::WorkflowId) => has_workflow = true,
+            Placeholder::Shared(SharedValue::Headers) => has_headers = true,
+            _ => {}
+        });
+    }
+    if !has_workflow {
+        let message = "contains no {workflowId}: a worker cannot tell which workflow to run";
+        section.warning("data", message);
+    }
+    if has_headers && forward_headers.is_empty() {
+        section.warning("data", "{headers} is always {}, because queue.forward_headers is empty");
+    }
+    if !has_headers && !forward_headers.is_empty() {
+        let message = "has no effect, because queue.data contains no {headers}";
+        section.warning("forward_headers", message);
+    }
+}

@@ -1,0 +1,90 @@
+//! The examples of `docs/operating/fitting-your-engine.md`: with the document and the configuration
+//! of an example, its request makes its job.
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+
+use serde_json::Value;
+use testkit::documents::{Documents, workflow};
+use testkit::tokens::{claims, token};
+use testkit::{App, Config};
+use toml::Table;
+
+const PAGE: &str = include_str!("../../../docs/operating/fitting-your-engine.md");
+
+/// The blocks of code under a heading, each with its language.
+fn blocks(heading: &str) -> Vec<(&'static str, &'static str)> {
+    let (_, section) = PAGE.split_once(&format!("\n### {heading}\n")).expect("the heading exists");
+    let section = section.split("\n#").next().expect("a section");
+    let parts = section.split("```").skip(1).step_by(2);
+    parts.map(|block| block.split_once('\n').expect("a language")).collect()
+}
+
+/// The first block in a language.
+fn block(blocks: &[(&str, &'static str)], language: &str) -> &'static str {
+    blocks.iter().find(|(found, _)| *found == language).expect("a block").1
+}
+
+/// Sets every key of a configuration. Tables below a section are set as a whole.
+fn set_all(config: &mut Config, text: &str) {
+    for (section, keys) in text.parse::<Table>().expect("TOML") {
+        for (key, value) in keys.as_table().expect("a section") {
+            config.set(&format!("{section}.{key}"), value.clone());
+        }
+    }
+}
+
+fn setting<'a>(configuration: &'a Table, key: &str, default: &'a str) -> &'a str {
+    let (section, key) = key.split_once('.').expect("a key in a section");
+    let value = configuration.get(section).and_then(|section| section.get(key));
+    value.map_or(default, |value| value.as_str().expect("a string"))
+}
+
+/// Sends the request of an example, and compares its job with that of the example.
+async fn assert_example(heading: &str, document: Value) {
+    let blocks = blocks(heading);
+    let text = block(&blocks, "toml");
+    let configuration: Table = text.parse().expect("TOML");
+    let organization =
+        &document[setting(&configuration, "triggers.organization_field", "organizationId")];
+    let organization =
+        organization.as_str().map_or_else(|| organization.to_string(), str::to_owned);
+    let documents = Documents { workflows: vec![document], users: Vec::new() };
+    let app =
+        App::build().documents(documents).config(|config| set_all(config, text)).start().await;
+
+    let request = block(&blocks, "http");
+    let (headers, body) = request.split_once("\n\n").unwrap_or(("", request));
+    let mut call = app.post(body.trim()).bearer(&token(&claims(&organization, "user_1")));
+    for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
+        call = call.header(name, value);
+    }
+    assert_eq!(call.send().await.matched(), 1, "{heading}");
+    let name = setting(&configuration, "queue.name", "workflow-runner");
+    let job = app.redis.queue_named("bull", name).only_job().await;
+    assert_eq!(job.text("name"), setting(&configuration, "queue.job_name", "workflow"));
+    let (_, expected) = blocks.last().expect("the job");
+    let expected: Value = serde_json::from_str(expected).expect("JSON");
+    assert_eq!(job.data(), expected, "{heading}");
+}
+
+#[tokio::test]
+#[ignore = "documents of this shape cannot be read yet"]
+async fn triggers_at_the_top_of_a_document_start_a_flow() {
+    let heading = "Triggers at the top of the document";
+    let document = serde_json::from_str(block(&blocks(heading), "json")).expect("JSON");
+    assert_example(heading, document).await;
+}
+
+#[tokio::test]
+async fn a_worker_gets_headers_and_the_raw_body() {
+    let document = workflow("wf_1", "org_1", "wh_1");
+    assert_example("A worker that checks signatures itself", document).await;
+}
+
+/// A further example needs a test of its own.
+#[test]
+fn every_example_is_run() {
+    let headings = PAGE.lines().filter_map(|line| line.strip_prefix("### "));
+    let expected =
+        ["Triggers at the top of the document", "A worker that checks signatures itself"];
+    assert!(headings.eq(expected));
+}

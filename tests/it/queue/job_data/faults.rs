@@ -1,0 +1,140 @@
+//! Templates and headers that are refused, each with the key and the reason.
+
+use serde_json::Value;
+use testkit::hookgate::command;
+use testkit::scratch::Scratch;
+
+/// The output of `check` and its exit code.
+fn check(text: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let files = Scratch::new("job-data");
+    let file = files.write("hookgate.toml", text);
+    let mut command = command(&["check", "--config"]);
+    command.arg(file).env("NO_COLOR", "1").envs(variables.iter().copied());
+    let output = command.output().expect("the command runs");
+    (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+fn assert_fault(text: &str, key: &str, reason: &str) {
+    let (code, out) = check(text, &[]);
+    assert_eq!(code, Some(2), "{text}: {out}");
+    let line = out.lines().find(|line| line.trim_start().starts_with(&format!("{key}: ")));
+    assert!(line.is_some_and(|line| line.contains(reason)), "{text}: {out}");
+}
+
+#[test]
+fn every_fault_of_a_template_is_reported_with_its_place() {
+    let text = "[queue.data]\na = \"{workflowid}\"\n[queue.data.b]\nc = [1, \"{payload}!\"]\n\
+        d = 1979-05-27\ne = { f = inf }\n";
+    let (code, out) = check(text, &[]);
+    assert_eq!(code, Some(2));
+    for expected in [
+        "queue.data.a: unknown placeholder {workflowid}; did you mean {workflowId}? (line 2)",
+        "queue.data.b.c[1]: {payload} in \"{payload}!\" is an object, which cannot be a part of a string",
+        "(line 4)",
+        "queue.data.b.d: a date has no form in JSON; write it as a string (line 5)",
+        "queue.data.b.e.f: nan and inf have no form in JSON (line 6)",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+}
+
+#[test]
+fn a_template_must_be_a_table_of_known_placeholders() {
+    for (value, key, reason) in [
+        ("\"{payload}\"", "queue.data", "not a table; write a section [queue.data]"),
+        ("[\"{payload}\"]", "queue.data", "not a table"),
+        ("{ a = \"{\" }", "queue.data.a", "unbalanced braces"),
+        ("{ a = \"x}\" }", "queue.data.a", "unbalanced braces"),
+        ("{ a = \"{flow}\" }", "queue.data.a", "unknown placeholder {flow}; known are workflowId"),
+        ("{ a = \"{workfow.version}\" }", "queue.data.a", "did you mean {workflow.version}?"),
+        ("{ a = \"{node}\" }", "queue.data.a", "{node} names no field"),
+        ("{ a = \"{nodeIds} {nodeId}\" }", "queue.data.a", "is an array"),
+        ("{ a = \"{headers} \" }", "queue.data.a", "is an object"),
+    ] {
+        assert_fault(&format!("[queue]\ndata = {value}\n"), key, reason);
+    }
+}
+
+#[test]
+fn credentials_cannot_get_into_a_job() {
+    for name in ["Authorization", "proxy-authorization", "COOKIE", "X-Gitlab-Token"] {
+        let text = format!("[queue]\nforward_headers = [\"x-fine\", \"{name}\"]\n");
+        assert_fault(&text, "queue.forward_headers", &name.to_ascii_lowercase());
+    }
+    for name in ["", "a b", "a:", "\u{fc}"] {
+        let text = format!("[queue]\nforward_headers = [\"{name}\"]\n");
+        assert_fault(&text, "queue.forward_headers", "is no name of a header");
+    }
+    for (field, path) in [
+        ("apiKey", "workflow.apiKey"),
+        ("apiKey", "workflow.apiKey.hash"),
+        ("auth.keys.hash", "workflow.auth"),
+        ("auth.keys.hash", "workflow.auth.keys"),
+        ("auth.keys.hash", "node.auth.keys.hash"),
+        ("nodes.key", "node.key"),
+    ] {
+        let text = format!(
+            "[users]\napi_key_field = \"{field}\"\n[queue.data]\na = {{ b = \"{{{path}}}\" }}\n"
+        );
+        assert_fault(&text, "queue.data", &format!("{{{path}}} has API keys"));
+    }
+    let text = "[users]\napi_key_field = \"auth.keys\"\n[queue.data]\na = \"{workflowId}\"\n\
+        b = [\"{workflow.auth.name}\", \"{workflow.authors}\", \"{node.keys}\"]\n";
+    assert_eq!(check(text, &[]).0, Some(0));
+}
+
+#[test]
+fn the_environment_sets_only_the_whole_table() {
+    let file = "[queue.data]\na = \"{payload}!\"\n";
+    let set = |value| [("HOOKGATE__QUEUE__DATA", value)];
+    let (code, out) = check(file, &set("{ flowId = \"{workflowId}\", b = [1, true] }"));
+    assert_eq!(code, Some(0), "{out}");
+    let (code, out) = check(file, &set("{ flowId = \"{workflwId}\" }"));
+    let expected = "queue.data.flowId: unknown placeholder {workflwId}; did you mean {workflowId}?";
+    assert!(code == Some(2) && out.contains(expected), "{out}");
+    assert!(out.contains("(set by the environment)"), "{out}");
+    let (code, out) = check("", &set("{workflowId}"));
+    assert!(code == Some(2) && out.contains("queue.data: not a table"), "{out}");
+    let (code, out) = check("", &[("HOOKGATE__QUEUE__DATA__FLOWID", "{workflowId}")]);
+    let expected =
+        "queue.data.flowid: cannot be set alone; HOOKGATE__QUEUE__DATA sets the whole table";
+    assert!(code == Some(2) && out.contains(expected), "{out}");
+}
+
+#[test]
+fn a_template_that_is_hardly_meant_is_warned_of() {
+    for (text, expected) in [
+        ("[queue.data]\na = \"{payload}\"\n", "queue.data: contains no {workflowId}"),
+        (
+            "[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
+            "queue.data: {headers} is always {}",
+        ),
+        ("[queue]\nforward_headers = [\"x-a\"]\n", "queue.forward_headers: has no effect"),
+    ] {
+        let (code, out) = check(text, &[]);
+        assert!(code == Some(0) && out.contains(expected), "{out}");
+    }
+    let (_, out) = check(
+        "[queue]\nforward_headers = [\"x-a\"]\n[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
+        &[],
+    );
+    assert!(!out.contains("queue."), "{out}");
+}
+
+/// A payload that cannot be encoded once for all jobs needs memory for each of them.
+#[test]
+fn the_memory_budget_counts_templates_that_repeat_the_body() {
+    let budget = |template: &str| -> Vec<Value> {
+        let files = Scratch::new("job-data");
+        let file = files.write("hookgate.toml", format!("[queue.data]\n{template}\n"));
+        let output = command(&["check", "--json", "--config"]).arg(file).output().expect("it runs");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        report["memory"]["bounds"].as_array().expect("bounds").clone()
+    };
+    let has_fanout =
+        |template: &str| budget(template).iter().any(|part| part[0] == "queue.max_fanout_bytes");
+    assert!(!has_fanout("a = \"{payload}\"\nw = \"{workflowId}\"\nh = \"{headers}\""));
+    assert!(has_fanout("a = [\"{payload}\", \"{workflowId}\"]"));
+    assert!(has_fanout("a = \"{rawBody} {workflowId}\""));
+    assert!(has_fanout("a = [\"{query}\", \"{workflowId}\"]"));
+}

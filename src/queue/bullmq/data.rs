@@ -318,6 +318,7 @@ fn is_same(first: &str, second: &str) -> bool {
     std::ptr::eq(first, second) || first == second
 }
 
+#[inline]
 fn append_value_of_job<'a, W: AsRef<str>, F: Fn(usize) -> &'a str>(
     buffer: &mut Vec<u8>,
     job: &WorkflowMatch<'a, W, F>,
@@ -334,6 +335,7 @@ fn append_value_of_job<'a, W: AsRef<str>, F: Fn(usize) -> &'a str>(
     }
 }
 
+#[inline]
 fn append_text(buffer: &mut Vec<u8>, text: &str, form: Form) {
     match form {
         Form::Json => append_string(buffer, text),

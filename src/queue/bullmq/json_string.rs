@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 /// Appends a string with its quotes.
+#[inline]
 pub(super) fn append_string(buffer: &mut Vec<u8>, text: &str) {
     buffer.reserve(text.len() + 2);
     buffer.push(b'"');
@@ -11,6 +12,7 @@ pub(super) fn append_string(buffer: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a string without quotes.
+#[inline]
 pub(super) fn append_escaped(buffer: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some((before, special, after)) = split_at_special(rest) {

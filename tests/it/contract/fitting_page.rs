@@ -67,7 +67,6 @@ async fn assert_example(heading: &str, document: Value) {
 }
 
 #[tokio::test]
-#[ignore = "documents of this shape cannot be read yet"]
 async fn triggers_at_the_top_of_a_document_start_a_flow() {
     let heading = "Triggers at the top of the document";
     let document = serde_json::from_str(block(&blocks(heading), "json")).expect("JSON");

@@ -40,7 +40,6 @@ async fn newest_job(app: &App) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "the index keeps no fields yet"]
 async fn fields_of_documents_are_in_jobs_and_their_changes_are_followed() {
     let database = Mongo::shared().await.database().await;
     database.insert(&documents()).await;
@@ -68,7 +67,6 @@ fn bson_nodes() -> bson::Bson {
 
 /// Within a string only strings, numbers and null can stand.
 #[tokio::test]
-#[ignore = "the index keeps no fields yet"]
 async fn an_object_within_a_string_makes_the_document_malformed() {
     let app = App::build().documents(documents());
     let template = "flow = \"{workflowId}\"\ntext = \"x {workflow.settings}\"";

@@ -108,6 +108,8 @@ impl PostingLayout {
         }
     }
 
+    /// Kept out of [`Self::read`], which is part of the loop over all matches.
+    #[inline(never)]
     fn read_parts<'a>(
         workflow: IdString<'a>,
         only_type: Option<&'a str>,

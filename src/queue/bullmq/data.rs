@@ -137,7 +137,10 @@ impl<'a> Encoder<'_, 'a> {
             }
         }
         if self.has_copies {
-            parts.push((start..self.buffer.len(), JobValue::Nothing, Form::Json));
+            let end = self.buffer.len();
+            if start < end {
+                parts.push((start..end, JobValue::Nothing, Form::Json));
+            }
             self.copied = Some(CopiedHead { node_type, parts });
         }
     }

@@ -14,6 +14,14 @@ pub(super) fn append_string(buffer: &mut Vec<u8>, text: &str) {
 /// Appends a string without quotes.
 #[inline]
 pub(super) fn append_escaped(buffer: &mut Vec<u8>, text: &str) {
+    match find_special(text.as_bytes()) {
+        None => buffer.extend_from_slice(text.as_bytes()),
+        Some(_) => append_with_escapes(buffer, text),
+    }
+}
+
+#[cold]
+fn append_with_escapes(buffer: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some((before, special, after)) = split_at_special(rest) {
         buffer.extend_from_slice(before.as_bytes());
@@ -37,6 +45,7 @@ fn split_at_special(text: &str) -> Option<(&str, u8, &str)> {
 }
 
 /// The position of the first byte that needs an escape. Eight bytes are looked at together.
+#[inline]
 fn find_special(bytes: &[u8]) -> Option<usize> {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
     let (words, last) = bytes.as_chunks::<8>();

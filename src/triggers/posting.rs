@@ -35,9 +35,13 @@ pub struct Trigger<'a> {
 pub struct KeptTexts<'a>(&'a [u8]);
 
 impl<'a> KeptTexts<'a> {
-    /// The text of the field with this number.
+    /// The text of the field with this number. The texts before it are skipped unread.
     pub fn get(self, number: usize) -> Option<&'a str> {
-        self.into_iter().nth(number)
+        let mut rest = self.0;
+        for _ in 0..number {
+            (_, rest) = take_bytes(rest)?;
+        }
+        take_text(rest).map(|(text, _)| text)
     }
 }
 

@@ -84,15 +84,13 @@ impl OrganizationId {
         normalize_id(&self.0)
     }
 
-    /// The spelling for a token if no document says how the organization is spelled: an ObjectId is
-    /// in lower case, as everywhere in MongoDB. Any other id stays as it is.
+    /// The spelling for a token if no document says how the organization is spelled: that of an
+    /// ObjectId or a UUID in a document, in lower case. Any other id stays as it is.
     #[must_use]
-    pub fn with_lower_case_object_id(self) -> Self {
+    pub fn with_lower_case_hex(self) -> Self {
         match self.canonical() {
-            Cow::Owned(canonical) if canonical.len() == OBJECT_ID_DIGITS => {
-                Self(CompactString::from(canonical))
-            }
-            _ => self,
+            Cow::Owned(canonical) => Self(CompactString::from(canonical)),
+            Cow::Borrowed(_) => self,
         }
     }
 }
@@ -222,10 +220,11 @@ mod tests {
         let (lower, upper) = ("64d2f9c5e8a1d4e001a0b1c3", "64D2F9C5E8A1D4E001A0B1C3");
         assert_eq!(organization(lower), organization(upper));
         assert_eq!(organization(upper).as_str(), upper);
-        assert_eq!(organization(upper).with_lower_case_object_id().as_str(), lower);
+        assert_eq!(organization(upper).with_lower_case_hex().as_str(), lower);
         assert_ne!(organization("Org"), organization("org"));
         let uuid = "0189F7E4-7A2B-7C3D-8E4F-5A6B7C8D9E0F";
-        assert_eq!(organization(uuid).with_lower_case_object_id().as_str(), uuid);
+        assert_eq!(organization(uuid).with_lower_case_hex().as_str(), uuid.to_ascii_lowercase());
+        assert_eq!(organization("Org").with_lower_case_hex().as_str(), "Org");
         assert_eq!(organization(uuid).canonical(), uuid.to_ascii_lowercase());
     }
 

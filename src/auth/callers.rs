@@ -56,22 +56,28 @@ impl Callers {
         Self { key_encoding, ..self }
     }
 
-    pub(super) fn user(&self, user: &UserId) -> UserLookup {
-        self.lookup(&self.users, IndexKey::new(&*normalize_id(user.as_str())))
+    /// Looks up the user of a token. Of users with equal ids, those of the claimed organization
+    /// are meant, if there are any.
+    pub(super) fn user(&self, user: &UserId, claimed: Option<&OrganizationId>) -> UserLookup {
+        let key = normalize_id(user.as_str());
+        self.lookup(&self.users, IndexKey::new(&*key), |postings| match claimed {
+            Some(claimed) => user_of_claim(postings, claimed),
+            None => user_of_postings(postings),
+        })
     }
 
-    /// Whether a user is known and switched off. This is cheaper than [`Self::user`], because it
-    /// copies no id and does not check freshness: a miss rejects no one. Hex digits of the id must
-    /// be in lower case.
-    pub(super) fn is_switched_off(&self, user: &UserId) -> bool {
+    /// Whether the user of a token is known and switched off. This is cheaper than [`Self::user`],
+    /// because it copies no id and does not check freshness: a miss rejects no one. Hex digits of
+    /// the id must be in lower case.
+    pub(super) fn is_switched_off(&self, user: &UserId, claimed: &OrganizationId) -> bool {
         self.users.read(IndexKey::new(user.as_str()), |postings| {
-            postings.and_then(representative).is_some_and(|user| !user.is_active)
+            postings.is_some_and(|postings| are_switched_off(postings, claimed))
         })
     }
 
     pub(super) fn api_key(&self, key: &str) -> UserLookup {
         let digest = self.key_encoding.digest_of_sent(key);
-        self.lookup(&self.owners, IndexKey::new(&digest))
+        self.lookup(&self.owners, IndexKey::new(&digest), |postings| user_of_postings(postings))
     }
 
     pub fn freshness(&self) -> &Arc<Freshness> {
@@ -85,9 +91,13 @@ impl Callers {
         })
     }
 
-    fn lookup(&self, map: &ShardedIndex, key: IndexKey<'_>) -> UserLookup {
-        let found =
-            map.lookup(key, &self.freshness, |postings| postings.and_then(user_of_postings));
+    fn lookup(
+        &self,
+        map: &ShardedIndex,
+        key: IndexKey<'_>,
+        read: impl FnOnce(Postings<'_>) -> Option<UserLookup>,
+    ) -> UserLookup {
+        let found = map.lookup(key, &self.freshness, |postings| postings.and_then(read));
         found.map_or(UserLookup::StaleIndex, |found| found.unwrap_or(UserLookup::NotFound))
     }
 }
@@ -96,9 +106,35 @@ impl Callers {
 pub(super) const USERS: &str = "users";
 pub(super) const OWNERS: &str = "owners";
 
-/// Returns the user that a posting list represents, active or disabled; `None` if the users of the
-/// list have several organizations, or if a posting cannot be read.
-pub(super) fn user_of_postings(postings: Postings<'_>) -> Option<UserLookup> {
+/// Whether users with equal ids are switched off: all those of the claimed organization, or all of
+/// them if none is of it.
+fn are_switched_off(postings: Postings<'_>, claimed: &OrganizationId) -> bool {
+    let (mut any_own_active, mut any_other_active) = (None, None);
+    for user in postings.filter_map(StoredUser::read) {
+        let is_own = user.is_of_organization(claimed.as_str());
+        let any_active = if is_own { &mut any_own_active } else { &mut any_other_active };
+        *any_active = Some(any_active.unwrap_or(false) || user.is_active);
+    }
+    any_own_active.or(any_other_active) == Some(false)
+}
+
+/// Returns the user that a posting list represents for a token that claims an organization.
+fn user_of_claim(postings: Postings<'_>, claimed: &OrganizationId) -> Option<UserLookup> {
+    if are_switched_off(postings.clone(), claimed) {
+        return Some(UserLookup::Disabled);
+    }
+    let is_own = |posting: &Posting<'_>| {
+        StoredUser::read(*posting).is_some_and(|user| user.is_of_organization(claimed.as_str()))
+    };
+    let own = user_of_postings(postings.clone().filter(is_own));
+    own.or_else(|| user_of_postings(postings))
+}
+
+/// Returns the user that postings represent, active or disabled; `None` if there are none, if their
+/// users have several organizations, or if a posting cannot be read.
+pub(super) fn user_of_postings<'a>(
+    postings: impl Iterator<Item = Posting<'a>>,
+) -> Option<UserLookup> {
     let StoredUser { user, organization, is_active } = representative(postings)?;
     if !is_active {
         return Some(UserLookup::Disabled);
@@ -109,8 +145,8 @@ pub(super) fn user_of_postings(postings: Postings<'_>) -> Option<UserLookup> {
 
 /// Chooses one of several users of one organization: an active one, and of those the first by id,
 /// so that the choice is stable. `None` if the users have several organizations.
-fn representative(postings: Postings<'_>) -> Option<StoredUser<'_>> {
-    let mut best: Option<StoredUser<'_>> = None;
+fn representative<'a>(postings: impl Iterator<Item = Posting<'a>>) -> Option<StoredUser<'a>> {
+    let mut best: Option<StoredUser<'a>> = None;
     for posting in postings {
         let candidate = StoredUser::read(posting)?;
         best = match best {

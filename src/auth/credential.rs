@@ -8,8 +8,7 @@ const AUTHORIZATION: &str = "Authorization";
 /// The scheme of tokens. API keys may use it too.
 const BEARER: &str = "Bearer";
 
-/// Header fields that have a meaning of their own: Hookgate reads them for another purpose, logs
-/// them or passes them on.
+/// Header fields that Hookgate reads for another purpose, logs or passes on.
 const RESERVED: [&str; 14] = [
     "connection",
     "content-encoding",
@@ -58,7 +57,10 @@ impl CredentialSettings {
         let headers = names(section, "headers", AUTHORIZATION);
         for name in &headers {
             if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
-                section.fault("headers", format!("{name} has another meaning"));
+                section.fault(
+                    "headers",
+                    format!("{name} is reserved; Hookgate reads this header for another purpose"),
+                );
             }
         }
         Self { headers, schemes: names(section, "schemes", BEARER) }
@@ -106,6 +108,11 @@ impl CredentialSettings {
 
     /// Says how to send a credential, for the answer to a caller that has sent none.
     pub fn instruction(&self) -> String {
+        const START: &str = "Authentication required: send";
+        let headers = self.headers.join(" or ");
+        if !self.headers.iter().any(|name| Self::has_scheme(name)) {
+            return format!("{START} your API key in {headers}");
+        }
         let mut ways = Vec::new();
         for name in &self.headers {
             if Self::has_scheme(name) {
@@ -118,8 +125,8 @@ impl CredentialSettings {
                 ways.push(format!("{name} with an API key"));
             }
         }
-        let (headers, ways) = (self.headers.join(" or "), ways.join(" or "));
-        format!("Authentication required: send exactly one {headers} header: {ways}")
+        let ways = ways.join(" or ");
+        format!("{START} exactly one {headers} header: {ways}")
     }
 }
 
@@ -182,13 +189,14 @@ mod tests {
 
     #[test]
     fn the_instruction_names_every_way() {
-        let start = "Authentication required: send exactly one";
+        let start = "Authentication required: send";
         for (section, expected) in [
-            ("", "Authorization header: Bearer with a JWT or an API key"),
-            ("[k]\nheaders = [\"X-API-Key\"]\n", "X-API-Key header: X-API-Key with an API key"),
+            ("", "exactly one Authorization header: Bearer with a JWT or an API key"),
+            ("[k]\nheaders = [\"X-API-Key\"]\n", "your API key in X-API-Key"),
+            ("[k]\nheaders = [\"X-Key\", \"Api\"]\n", "your API key in X-Key or Api"),
             (
                 "[k]\nheaders = [\"authorization\", \"X-Key\"]\nschemes = [\"bearer\", \"Key\"]\n",
-                "authorization or X-Key header: bearer with a JWT or an API key or Key with an API key or X-Key with an API key",
+                "exactly one authorization or X-Key header: bearer with a JWT or an API key or Key with an API key or X-Key with an API key",
             ),
         ] {
             assert_eq!(settings(section).0.instruction(), format!("{start} {expected}"));

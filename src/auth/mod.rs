@@ -1,6 +1,7 @@
 //! Authenticates callers: only a verified JWT or API key becomes a [`Caller`].
 
 mod callers;
+mod conflicts;
 mod credential;
 mod jwks;
 mod jwt;
@@ -138,7 +139,7 @@ impl Authenticator {
         let claimed = match organization {
             // A claimed organization is trusted, so only the state of the user is looked up.
             Some(organization) if !has_upper_case_hex => {
-                let is_switched_off = self.callers.is_switched_off(&user);
+                let is_switched_off = self.callers.is_switched_off(&user, &organization);
                 return if is_switched_off {
                     Err(SWITCHED_OFF)
                 } else {
@@ -147,20 +148,20 @@ impl Authenticator {
             }
             claimed => claimed,
         };
-        match (self.callers.user(&user), claimed) {
+        match (self.callers.user(&user, claimed.as_ref()), claimed) {
             (UserLookup::Disabled, _) => Err(SWITCHED_OFF),
             // The caller gets the ids in the spelling of the document.
             (UserLookup::Active { organization, user }, claimed) => {
                 let other = claimed.filter(|claimed| *claimed != organization);
-                let other = other.map(OrganizationId::with_lower_case_object_id);
+                let other = other.map(OrganizationId::with_lower_case_hex);
                 Ok(Caller { organization: other.unwrap_or(organization), user })
             }
             (UserLookup::NotFound | UserLookup::StaleIndex, Some(organization)) => {
-                Ok(Caller { organization: organization.with_lower_case_object_id(), user })
+                Ok(Caller { organization: organization.with_lower_case_hex(), user })
             }
-            (UserLookup::NotFound, None) => {
-                Err(CredentialRefusal::token("it has no organization, and its user is unknown"))
-            }
+            (UserLookup::NotFound, None) => Err(CredentialRefusal::token(
+                "it has no organization, and its user is unknown or users of several organizations have its id",
+            )),
             (UserLookup::StaleIndex, None) => Err(CredentialRefusal::unavailable()),
         }
     }

@@ -61,9 +61,13 @@ proptest! {
             }
             for document in 0..DOCUMENTS {
                 let id = id_string(document);
-                let (user, expected) = (UserId::new(&id).unwrap(), model.user(&id));
-                prop_assert_eq!(callers.is_switched_off(&user), expected == UserLookup::Disabled, "{}", id);
-                prop_assert_eq!(callers.user(&user), expected, "{}", id);
+                let user = UserId::new(&id).unwrap();
+                prop_assert_eq!(callers.user(&user, None), model.user(&id), "{}", id);
+                for organization in ORGANIZATIONS {
+                    let (claimed, expected) = (OrganizationId::new(organization).unwrap(), model.user_of_claim(&id, organization));
+                    prop_assert_eq!(callers.is_switched_off(&user, &claimed), expected == UserLookup::Disabled, "{}", id);
+                    prop_assert_eq!(callers.user(&user, Some(&claimed)), expected, "{}", id);
+                }
             }
             prop_assert_eq!(counts(&metrics), model.counts());
         }
@@ -93,11 +97,10 @@ fn reload(users: &mut CollectionIndexes<UserCollection>, documents: &[(u8, User)
     users.finish_load(load);
 }
 
-/// The number of API keys and of those that several organizations have, by the metrics.
-fn counts(metrics: &Metrics) -> (usize, usize) {
-    let names = ["hookgate_index_api_keys", "hookgate_index_conflicting_api_keys"];
-    let [keys, conflicting] = names.map(|name| gauge(metrics, name));
-    (keys, conflicting)
+/// The number of API keys, and of the keys and ids that several organizations have, by the metrics.
+fn counts(metrics: &Metrics) -> [usize; 3] {
+    let names = ["api_keys", "conflicting_api_keys", "conflicting_user_ids"];
+    names.map(|name| gauge(metrics, &format!("hookgate_index_{name}")))
 }
 
 #[derive(Default)]
@@ -112,14 +115,28 @@ impl CallersModel {
         expected_lookup(self.0.iter().filter(|(document, _)| id_string(**document) == id))
     }
 
-    fn counts(&self) -> (usize, usize) {
-        let organizations = |key: &str| -> BTreeSet<&str> {
-            let owners = self.0.values().filter(|user| user.keys.contains(&key));
-            owners.map(|user| user.organization).collect()
+    /// The users of the claimed organization, or all if none is of it. All that are switched off
+    /// are refused, also if they have several organizations.
+    fn user_of_claim(&self, id: &str, claimed: &str) -> UserLookup {
+        let with_id = self.0.iter().filter(|(document, _)| id_string(**document) == id);
+        let own = with_id.clone().filter(|(_, user)| user.organization == claimed);
+        let users: Vec<_> = if own.clone().count() > 0 { own.collect() } else { with_id.collect() };
+        if !users.is_empty() && users.iter().all(|(_, user)| !user.is_active) {
+            return UserLookup::Disabled;
+        }
+        expected_lookup(users.into_iter())
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        let organizations = |is_one: &dyn Fn(u8, &User) -> bool| {
+            let users = self.0.iter().filter(|(document, user)| is_one(**document, user));
+            users.map(|(_, user)| user.organization).collect::<BTreeSet<&str>>().len()
         };
-        let counts = KEYS.map(|key| organizations(key).len());
-        let at_least = |least| counts.iter().filter(|count| **count >= least).count();
-        (at_least(1), at_least(2))
+        let of_keys = KEYS.map(|key| organizations(&|_, user| user.keys.contains(&key)));
+        let ids: BTreeSet<String> = (0..DOCUMENTS).map(id_string).collect();
+        let of_ids = ids.iter().map(|id| organizations(&|document, _| id_string(document) == *id));
+        let at_least = |least| of_keys.iter().filter(|count| **count >= least).count();
+        [at_least(1), at_least(2), of_ids.filter(|count| *count >= 2).count()]
     }
 }
 

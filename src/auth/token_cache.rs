@@ -116,24 +116,96 @@ impl Tokens {
                     return Ok(verified.claims);
                 }
                 Err(Unverified::Refused(refusal)) => return Err(refusal),
-                // The set in use may have been replaced by one that has the key.
-                Err(Unverified::NoKeyYet { .. })
-                    if !Arc::ptr_eq(&current, &self.current.load()) => {}
-                Err(Unverified::NoKeyYet { id }) => return Err(self.refusal_of_unknown_key(id)),
+                Err(Unverified::NoKeyYet { id }) => {
+                    if let Some(refusal) = self.refusal_of_unknown_key(&current, id) {
+                        return Err(refusal);
+                    }
+                }
             }
         }
     }
 
-    fn refusal_of_unknown_key(&self, id: Option<&str>) -> CredentialRefusal {
-        if id.is_some_and(|id| self.unknown_key_ids.is_absent(id, Instant::now())) {
+    /// Refuses a token whose key `current` lacks. `None` if `current` has been replaced meanwhile.
+    fn refusal_of_unknown_key(
+        &self,
+        current: &Arc<ActiveVerifier>,
+        id: Option<&str>,
+    ) -> Option<CredentialRefusal> {
+        let is_absent = id.is_some_and(|id| self.unknown_key_ids.is_absent(id, Instant::now()));
+        // The comparison comes last: `settle` counts an id as absent after its set is in use, also
+        // if that set has the key.
+        if !Arc::ptr_eq(current, &self.current.load()) {
+            return None;
+        }
+        Some(if is_absent {
             CredentialRefusal::token("its kid is not in the JWK set of auth.jwt.jwks_url")
         } else {
             CredentialRefusal::key_unavailable()
-        }
+        })
     }
 }
 
 /// Seconds since 1970.
 fn now() -> u64 {
     unix_time::since_epoch(SystemTime::now()).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::jwt::{JwkSet, JwksSource};
+    use crate::settings::SettingsReader;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    const SETTINGS: &str =
+        "[jwt]\nalgorithms = [\"EdDSA\"]\njwks_url = \"https://id.example.com/jwks\"\n";
+
+    /// A token with this key id, and its key as an entry of a set.
+    fn token(id: &str) -> (String, String) {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let header = encode(format!(r#"{{"alg":"EdDSA","kid":"{id}"}}"#).as_bytes());
+        let claims = encode(br#"{"sub":"u","organizationId":"o","exp":9999999999}"#);
+        let message = format!("{header}.{claims}");
+        let signature = encode(pair.sign(message.as_bytes()).as_ref());
+        let x = encode(pair.public_key().as_ref());
+        let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{x}"}}"#);
+        (format!("{message}.{signature}"), jwk)
+    }
+
+    fn adopt(tokens: &Tokens, keys: &[&str]) {
+        let json = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+        let set = JwkSet::parse(json.as_bytes(), JwksSource::Url).unwrap();
+        tokens.replace(tokens.settings().with_jwks(set));
+    }
+
+    #[test]
+    fn a_key_that_is_adopted_during_the_verification_is_not_refused() {
+        let mut reader = SettingsReader::new(toml::from_str(SETTINGS).unwrap(), std::iter::empty());
+        let tokens = Tokens::new(JwtSettings::read(&mut reader.section("jwt")));
+        let ((_, old), (credential, new)) = (token("old"), token("new"));
+        adopt(&tokens, &[&old]);
+        let token = Token::read(&credential).unwrap();
+        assert_eq!(
+            tokens.verify(&credential, &token),
+            Err(CredentialRefusal::key_unavailable()),
+            "the id is pending"
+        );
+        // A worker has verified by the old set when the new one and its ids come into use.
+        let before = tokens.current.load_full();
+        let Err(Unverified::NoKeyYet { id }) = before.verifier.verify(&token, now()) else {
+            panic!("the old set lacks the key")
+        };
+        adopt(&tokens, &[&old, &new]);
+        let later = Instant::now();
+        tokens.unknown_key_ids.settle(later, later);
+        assert_eq!(tokens.refusal_of_unknown_key(&before, id), None);
+        assert!(tokens.verify(&credential, &token).is_ok());
+        // A set that lacks the key refuses it.
+        adopt(&tokens, &[&old]);
+        let refusal = tokens.verify(&credential, &token).unwrap_err();
+        assert_eq!(refusal.error, crate::auth::AuthError::InvalidToken);
+    }
 }

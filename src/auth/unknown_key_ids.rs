@@ -62,8 +62,9 @@ impl UnknownKeyIds {
         ids.has_overflowed || sightings.any(|id| matches!(id, Sighting::Pending(_)))
     }
 
-    /// Records that a fetch, which began at this time, has come back. Its set is in use, so only ids
-    /// that it lacks are looked up here.
+    /// Records that a fetch, which began at this time, has come back. Its set must be in use already.
+    /// A pending id counts as absent even if the set has it, so an answer is valid only for a token
+    /// that was verified by the set in use.
     pub(super) fn settle(&self, began: Instant, now: Instant) {
         let mut ids = self.ids.lock();
         ids.has_overflowed = false;

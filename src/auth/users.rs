@@ -1,6 +1,7 @@
 //! Reading users from their documents, and filing them by id and by API key.
 
-use crate::auth::callers::{Callers, OWNERS, StoredUser, USERS, user_of_postings};
+use crate::auth::callers::{Callers, OWNERS, StoredUser, USERS};
+use crate::auth::conflicts::Conflicts;
 use crate::auth::key_encoding::{ApiKeyEncoding, KeyDigest};
 use crate::ids::{OrganizationId, UserId, normalize_id};
 use crate::metrics::{Collection, Metrics};
@@ -17,7 +18,6 @@ use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
 use bson::{Bson, Document, RawBsonRef, RawDocument};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ const API_KEY_FIELD: &str = "apiKey";
 /// The least time between two log lines about new conflicts. Each change may add one.
 const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The number of users with conflicting keys that `hookgate check` names.
+/// The number of users in conflict that `hookgate check` names.
 const MAX_NAMED: usize = 10;
 
 /// Files users by their ids, and by the digests of their API keys.
@@ -90,11 +90,13 @@ const MAX_NAMED: usize = 10;
 pub struct UserCollection {
     settings: UsersSettings,
     callers: Arc<Callers>,
-    /// Keys that users of several organizations have. Such a key is refused.
-    conflicts: HashSet<KeyDigest>,
-    /// Keys that may have come into conflict by the last load or set of changes.
-    suspects: Vec<KeyDigest>,
-    log_throttle: LogThrottle,
+    /// API keys that users of several organizations have. Such a key is refused.
+    key_conflicts: Conflicts<KeyDigest>,
+    /// Ids that users of several organizations have. A token with such an id is refused unless it
+    /// claims an organization.
+    id_conflicts: Conflicts<Box<[u8]>>,
+    key_log_throttle: LogThrottle,
+    id_log_throttle: LogThrottle,
     metrics: Arc<Metrics>,
 }
 
@@ -103,30 +105,31 @@ impl UserCollection {
         Self {
             settings,
             callers: Arc::clone(callers),
-            conflicts: HashSet::new(),
-            suspects: Vec::new(),
-            log_throttle: LogThrottle::new(1, CONFLICT_LOG_INTERVAL),
+            key_conflicts: Conflicts::default(),
+            id_conflicts: Conflicts::default(),
+            key_log_throttle: LogThrottle::new(1, CONFLICT_LOG_INTERVAL),
+            id_log_throttle: LogThrottle::new(1, CONFLICT_LOG_INTERVAL),
             metrics,
         }
     }
 
-    /// Checks the suspects and the earlier conflicts.
     fn find_conflicts(&mut self) {
-        let before = self.conflicts.len();
-        self.conflicts.extend(std::mem::take(&mut self.suspects));
-        let owners = &self.callers.owners;
-        self.conflicts.retain(|key| {
-            owners.read(IndexKey::new(key), |accounts| {
-                accounts.is_some_and(|accounts| user_of_postings(accounts).is_none())
-            })
-        });
-        if self.conflicts.len() > before && self.log_throttle.allows() {
+        let Callers { users, owners, .. } = &*self.callers;
+        if self.key_conflicts.update(owners) && self.key_log_throttle.allows() {
             tracing::warn!(
-                conflicts = self.conflicts.len(),
+                conflicts = self.key_conflicts.len(),
                 "API keys belong to users of several organizations and are refused"
             );
         }
-        self.metrics.index_conflicting_api_keys.set(self.conflicts.len() as f64);
+        if self.id_conflicts.update(users) && self.id_log_throttle.allows() {
+            tracing::warn!(
+                conflicts = self.id_conflicts.len(),
+                "users of several organizations have equal ids; their tokens are refused unless they name an organization"
+            );
+        }
+        let Metrics { index_conflicting_api_keys, index_conflicting_user_ids, .. } = &*self.metrics;
+        index_conflicting_api_keys.set(self.key_conflicts.len() as f64);
+        index_conflicting_user_ids.set(self.id_conflicts.len() as f64);
     }
 
     /// The digests of a user's keys, and the malformed ones, which are skipped alone.
@@ -234,16 +237,16 @@ impl MirroredCollection for UserCollection {
     }
 
     fn on_load(&mut self, (): ()) {
-        let suspects = &mut self.suspects;
-        self.callers.owners.for_each(|key, owners| {
-            if owners.len() > 1 {
-                suspects.extend(KeyDigest::try_from(key.first()));
-            }
-        });
+        let Callers { users, owners, .. } = &*self.callers;
+        self.key_conflicts.suspect_shared(owners, |key| KeyDigest::try_from(key).ok());
+        self.id_conflicts.suspect_shared(users, |id| Some(id.into()));
     }
 
-    fn on_change(&mut self, _: &DocumentKey, record: Option<&mut UserRecord>) {
-        self.suspects.extend(record.iter().flat_map(|record| &record.keys));
+    fn on_change(&mut self, document: &DocumentKey, record: Option<&mut UserRecord>) {
+        let Some(record) = record else { return };
+        self.key_conflicts.suspect(record.keys.iter().copied());
+        let id = IdString::from_key(document.as_bytes());
+        self.id_conflicts.suspect(id.map(|id| normalize_id(id.as_str()).as_bytes().into()));
     }
 
     fn shape(&self, documents: &[&RawDocument]) -> Shape {
@@ -266,28 +269,28 @@ impl MirroredCollection for UserCollection {
     }
 
     fn warnings(&self) -> Vec<String> {
-        if self.conflicts.is_empty() {
-            return Vec::new();
+        let Callers { users, owners, .. } = &*self.callers;
+        let Self { key_conflicts, id_conflicts, .. } = self;
+        let mut warnings = Vec::new();
+        if key_conflicts.len() > 0 {
+            let (count, named) = (key_conflicts.len(), first_names(key_conflicts.users(owners)));
+            warnings.push(format!(
+                "API keys that belong to users of several organizations are refused: {count}, such as those of {named}"
+            ));
         }
-        let mut users = Vec::new();
-        for key in &self.conflicts {
-            self.callers.owners.read(IndexKey::new(key), |accounts| {
-                let ids = accounts
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|each| IdString::from_key(each.document));
-                users.extend(ids.map(|id| id.as_str().to_owned()));
-            });
+        if id_conflicts.len() > 0 {
+            let (count, named) = (id_conflicts.len(), first_names(id_conflicts.users(users)));
+            warnings.push(format!(
+                "ids that users of several organizations have: {count}, such as {named}; a token with such an id is refused unless it names an organization"
+            ));
         }
-        users.sort();
-        users.dedup();
-        users.truncate(MAX_NAMED);
-        let count = self.conflicts.len();
-        let users = users.join(", ");
-        vec![format!(
-            "API keys that belong to users of several organizations are refused: {count}, such as those of {users}"
-        )]
+        warnings
     }
+}
+
+fn first_names(mut users: Vec<String>) -> String {
+    users.truncate(MAX_NAMED);
+    users.join(", ")
 }
 
 #[cfg(test)]
@@ -297,6 +300,7 @@ mod tests {
     use crate::mirror::CollectionIndexes;
     use crate::settings::SettingsReader;
     use bson::rawdoc;
+    use std::collections::HashSet;
 
     /// Looks up the owner of `key` among users `(id, organization, is active)` that all have it.
     /// They are loaded together or applied one by one.
@@ -320,7 +324,7 @@ mod tests {
             indexes.finish_load(load);
         }
         let organizations: HashSet<&str> = users.iter().map(|user| user.1).collect();
-        assert_eq!(indexes.collection().conflicts.len(), usize::from(organizations.len() > 1));
+        assert_eq!(indexes.collection().key_conflicts.len(), usize::from(organizations.len() > 1));
         callers.api_key("key")
     }
 

@@ -114,7 +114,7 @@ impl Trust {
 
 /// A document that was fetched.
 #[derive(Debug)]
-pub struct Document {
+pub struct FetchedDocument {
     pub body: Bytes,
     /// How long it may be used, by its `Cache-Control`.
     pub max_age: Option<Duration>,
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// Fetches the document. The error describes the failure for people, without the address.
-    pub async fn fetch(&mut self, trust: &Trust) -> Result<Document, String> {
+    pub async fn fetch(&mut self, trust: &Trust) -> Result<FetchedDocument, String> {
         let addresses = self.addresses().await?;
         let stream = self.connect(addresses).await?;
         if !self.url.is_https {
@@ -204,7 +204,7 @@ impl Client {
     }
 
     /// Sends the request and reads the answer. The connection is closed in any case.
-    async fn exchange<S>(&self, stream: S) -> Result<Document, String>
+    async fn exchange<S>(&self, stream: S) -> Result<FetchedDocument, String>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -223,7 +223,10 @@ impl Client {
         answer.await.map_err(|reason| ended.err().map_or(reason, |error| describe(&error)))
     }
 
-    async fn answer(&self, mut sender: SendRequest<Empty<Bytes>>) -> Result<Document, String> {
+    async fn answer(
+        &self,
+        mut sender: SendRequest<Empty<Bytes>>,
+    ) -> Result<FetchedDocument, String> {
         let request = self.request().map_err(|error| error.to_string())?;
         let answer = sender.send_request(request).await.map_err(|error| describe(&error))?;
         check_head(&answer)?;
@@ -233,7 +236,7 @@ impl Client {
             Some(_) => format!("it is larger than {} bytes", self.max_bytes),
             None => describe(&*error),
         })?;
-        Ok(Document { body: body.to_bytes(), max_age })
+        Ok(FetchedDocument { body: body.to_bytes(), max_age })
     }
 
     fn request(&self) -> hyper::http::Result<Request<Empty<Bytes>>> {

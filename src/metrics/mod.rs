@@ -50,6 +50,7 @@ pub struct Metrics {
     pub index_workflows: Gauge,
     pub index_api_keys: Gauge,
     pub index_conflicting_api_keys: Gauge,
+    pub index_conflicting_user_ids: Gauge,
     pub index_age: Gauge,
     pub snapshot_age: Gauge,
     index_changes: Vec<Vec<Counter>>,
@@ -131,6 +132,10 @@ impl Metrics {
             index_conflicting_api_keys: register_gauge(
                 "hookgate_index_conflicting_api_keys",
                 "API keys that are rejected because users of several organizations have them.",
+            ),
+            index_conflicting_user_ids: register_gauge(
+                "hookgate_index_conflicting_user_ids",
+                "Ids that users of several organizations have; their tokens are rejected unless they name an organization.",
             ),
             index_age: register_gauge(
                 "hookgate_index_age_seconds",

@@ -1,7 +1,7 @@
 //! The switch of a document: the field that says whether it is on.
 
 use crate::ids::whole_number;
-use crate::mirror::document::{Malformed, field};
+use crate::mirror::document::Malformed;
 use crate::mirror::paths;
 use crate::settings::Section;
 use bson::{RawBsonRef, RawDocument};
@@ -74,7 +74,7 @@ impl ActiveField {
             let value = paths::projected(document, path).ok().flatten();
             return Ok(value.is_some_and(|value| self.values.iter().any(|each| each.is(value))));
         }
-        match field(document, path)? {
+        match paths::projected(document, path)? {
             None => Ok(true),
             Some(RawBsonRef::Boolean(active)) => Ok(active),
             Some(_) => Err(Malformed::wrong(path, "true or false")),
@@ -144,6 +144,20 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_that_a_projection_leaves_out_is_missing() {
+        let switch = ActiveField::boolean("s.is");
+        for document in
+            [rawdoc! {}, rawdoc! { "s": "text" }, rawdoc! { "s": { "is": RawBson::Null } }]
+        {
+            assert_eq!(switch.is_active(&document), Ok(true), "{document:?}");
+        }
+        assert_eq!(switch.is_active(&rawdoc! { "s": { "is": false } }), Ok(false));
+        for document in [rawdoc! { "s": { "is": 1 } }, rawdoc! { "s": [{ "is": true }] }] {
+            assert!(switch.is_active(&document).is_err(), "{document:?}");
+        }
+    }
+
+    #[test]
     fn values_of_other_types_or_without_a_field_are_faults() {
         for (toml, expected) in [
             ("active_values = [1.5]", 1),
@@ -152,6 +166,7 @@ mod tests {
             ("active_field = \"\"\nactive_values = [1]", 1),
             ("active_field = \"a..b\"", 1),
             ("active_field = \"a.$b\"", 1),
+            ("active_field = \"a\\u0000b\"", 1),
             ("active_field = \"\"", 0),
             ("active_values = []", 0),
         ] {

@@ -1,4 +1,4 @@
-//! A server that publishes a JWK set, well or badly.
+//! A server that publishes a JWK set, or answers in a way that a client must refuse.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,6 +25,8 @@ const TOKEN: &str = "token-of-the-issuer-0123456789";
 pub enum Answer {
     /// These bytes; then the connection is closed.
     Bytes(Vec<u8>),
+    /// These bytes in equal parts, spread over this time; then the connection is closed.
+    Trickle(Vec<u8>, Duration),
     /// The head of a body without an end, and then more of it forever.
     Endless,
     /// No answer, while the connection stays open.
@@ -43,6 +45,13 @@ impl Answer {
     pub fn set(json: &str) -> Self {
         Self::with_head("200 OK", "Content-Type: application/json\r\n", json)
     }
+
+    /// A set that arrives in many parts.
+    pub fn trickle(json: &str, time: Duration) -> Self {
+        let length = json.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{json}");
+        Self::Trickle(answer.into_bytes(), time)
+    }
 }
 
 /// A request that has arrived.
@@ -58,6 +67,9 @@ struct State {
     answers: HashMap<String, Answer>,
     fetches: Vec<Fetch>,
 }
+
+/// The number of parts of [`Answer::Trickle`].
+const PARTS: u32 = 20;
 
 /// A server of documents on a free port of 127.0.0.1.
 #[derive(Debug)]
@@ -185,6 +197,7 @@ where
     };
     match answer.unwrap_or_else(|| Answer::with_head("404 Not Found", "", "")) {
         Answer::Bytes(bytes) => stream.write_all(&bytes).await?,
+        Answer::Trickle(bytes, time) => trickle(&mut stream, &bytes, time).await?,
         Answer::Silence => tokio::time::sleep(Duration::from_secs(3600)).await,
         Answer::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"keys\":[").await?;
@@ -194,4 +207,17 @@ where
         }
     }
     stream.shutdown().await
+}
+
+async fn trickle(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    time: Duration,
+) -> io::Result<()> {
+    for part in bytes.chunks(bytes.len().div_ceil(PARTS as usize)) {
+        tokio::time::sleep(time / PARTS).await;
+        stream.write_all(part).await?;
+        stream.flush().await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use crate::auth::jwks::adoption::{adopt, new_warnings};
 use crate::auth::jwt::{JwkSet, JwksSource, JwksUrl, JwtSettings};
 use crate::auth::key_encoding::KeyDigest;
 use crate::auth::token_cache::Tokens;
-use crate::http::client::{Client, Document, DocumentUrl, Trust};
+use crate::http::client::{Client, DocumentUrl, FetchedDocument, Trust};
 use crate::metrics::Metrics;
 use crate::process::findings::Findings;
 use crate::process::lifecycle::Condition;
@@ -131,7 +131,7 @@ impl FetchedJwks {
         let fetch = Box::pin(self.client.fetch(trust));
         let fetched = tokio::time::timeout(FETCH_LIMIT, fetch).await;
         let no_answer = |_| format!("no answer within {} s", FETCH_LIMIT.as_secs());
-        let Document { body, max_age } = fetched.map_err(no_answer).flatten()?;
+        let FetchedDocument { body, max_age } = fetched.map_err(no_answer).flatten()?;
         // Parsing thousands of broken keys takes a while.
         let parse = move || JwkSet::parse(&body, JwksSource::Url);
         let set = tokio::task::spawn_blocking(parse).await;
@@ -164,7 +164,7 @@ impl FetchedJwks {
             };
             return Condition::from_notes(reason.map(note).into_iter().collect());
         }
-        let reason = reason.unwrap_or("it was not fetched yet");
+        let reason = reason.unwrap_or("it has not been fetched yet");
         let note = format!("auth.jwt.jwks_url has no set yet: {reason}");
         if api_keys_enabled || settings.has_own_keys() {
             Condition::Degraded(vec![note])

@@ -11,6 +11,7 @@ use jsonwebtoken::jwk::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// The minimum bytes of a symmetric key, the size of an HS256 digest (RFC 7518 3.2). A shorter key
@@ -19,6 +20,9 @@ const MIN_OCTETS: usize = 32;
 
 /// Maximum number of reported warnings about entries.
 const MAX_WARNINGS: usize = 10;
+
+/// Maximum number of characters of a key id that are shown.
+const MAX_SHOWN_ID: usize = 64;
 
 /// Maximum number of keys of a set from a URL, each of which may be tried on a token.
 const MAX_FETCHED_KEYS: usize = 64;
@@ -103,7 +107,7 @@ impl JwkSet {
         let mut name = format!("{}, entry {number}", self.name());
         let jwk = serde_json::from_str::<Jwk>(json).map_err(|_| "it is not a JWK".to_owned());
         if let Ok(Some(id)) = jwk.as_ref().map(|jwk| jwk.common.key_id.as_deref()) {
-            name = format!("{name} (kid {id:?})");
+            name = format!("{name} (kid {:?})", shortened(id));
         }
         match jwk.and_then(|jwk| self.key(&jwk, &name)) {
             Ok(key) => {
@@ -151,6 +155,14 @@ impl JwkSet {
         let more =
             (more > 0).then(|| format!("{}: {more} more entries have warnings", self.name()));
         self.notes.iter().cloned().chain(more)
+    }
+}
+
+/// A key id as it is shown. The whole one may be as long as the set.
+fn shortened(id: &str) -> Cow<'_, str> {
+    match id.char_indices().nth(MAX_SHOWN_ID) {
+        Some((end, _)) => Cow::Owned(format!("{}…", id.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(id),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct JwtSettings {
     /// The keys made of `secrets`.
     pub(super) secret_keys: Vec<VerificationKey>,
     pub(super) public_keys: Vec<VerificationKey>,
-    /// The set in use; `None` if none is configured, or if that of the URL was not fetched yet.
+    /// The set in use; `None` if none is configured, or if that of the URL has not been fetched yet.
     pub(super) jwks: Option<JwkSet>,
     pub(super) jwks_url: Option<JwksUrl>,
     /// Accepted values of `typ`; empty: any.

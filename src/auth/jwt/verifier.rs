@@ -38,7 +38,7 @@ const MAX_KEYS_OF_SET: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::auth) enum Unverified<'a> {
     Refused(CredentialRefusal),
-    /// No key verifies it, and its key may be one that was not fetched yet.
+    /// No key verifies it, and its key may be one that has not been fetched yet.
     NoKeyYet {
         /// The key id that is not in the set; `None` if there is no set yet.
         id: Option<&'a str>,

@@ -1,6 +1,6 @@
 //! The placeholders of `[queue.data]`.
 
-use crate::settings::nearest;
+use crate::settings::{nearest, path_fault};
 
 /// A placeholder as it is written in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Placeholder {
         }
         let (first, path) = name.split_once('.').unwrap_or((name, ""));
         match SOURCES.into_iter().find(|source| source.as_str() == first) {
-            Some(source) if is_path(path) => Ok(Self::Field(source, path.to_owned())),
+            Some(source) if path_fault(path).is_none() => Ok(Self::Field(source, path.to_owned())),
             Some(source) => {
                 let source = source.as_str();
                 Err(format!("{{{name}}} names no field; write {{{source}.}} and a dotted path"))
@@ -157,12 +157,6 @@ impl SharedValue {
     }
 }
 
-/// Whether this is a dotted path as MongoDB takes it.
-fn is_path(path: &str) -> bool {
-    let is_name = |name: &str| !name.is_empty() && !name.starts_with('$') && !name.contains('\0');
-    path.split('.').all(is_name)
-}
-
 fn unknown(name: &str) -> String {
     let meant = match name.split_once('.') {
         Some((source, path)) => nearest(source.trim(), SOURCES.map(FieldSource::as_str))
@@ -212,6 +206,7 @@ mod tests {
             ("node.", "names no field"),
             ("workflow.a..b", "names no field"),
             ("workflow.$where", "names no field"),
+            ("workflow.a\0b", "names no field"),
         ] {
             let error = Placeholder::parse(name).unwrap_err();
             assert!(error.contains(expected) && error.contains(&format!("{{{name}}}")), "{error}");

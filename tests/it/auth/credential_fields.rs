@@ -73,8 +73,7 @@ async fn a_field_of_its_own_carries_the_key_itself() {
     for fields in missing {
         assert_missing(&app, fields, "Bearer").await;
     }
-    let sentence =
-        "Authentication required: send exactly one X-API-Key header: X-API-Key with an API key";
+    let sentence = "Authentication required: send your API key in X-API-Key";
     assert_eq!(send(&app, &[]).await.json()["error"], sentence);
     let log = app.hookgate.log();
     assert!(log.contains("auth.api_key: tokens are accepted only after Bearer"), "{log}");
@@ -177,7 +176,7 @@ async fn a_faulty_list_of_names_is_reported() {
     let rows: [(&str, &[&str], &str); 5] = [
         ("headers", &[], "headers: at least one is needed"),
         ("headers", &["X-Key", "x-key"], "headers: names x-key twice"),
-        ("headers", &["traceparent"], "headers: traceparent has another meaning"),
+        ("headers", &["traceparent"], "headers: traceparent is reserved"),
         ("schemes", &["Api Key"], "schemes: contains a name with characters"),
         ("schemes", &["Bearer", "bearer"], "schemes: names bearer twice"),
     ];

@@ -13,7 +13,8 @@ use testkit::keys::{KeyPair, KeyRing, hmac, jwk_set, octet_jwk};
 use testkit::tls::Authority;
 use testkit::tokens::{claims, sign, sign_with_id};
 use testkit::wait::until;
-use testkit::{App, Caller, Config, Reply};
+use testkit::{App, Config, Reply};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 const ES256: Algorithm = Algorithm::ES256;
@@ -172,27 +173,10 @@ async fn a_rotation_refuses_no_token_of_a_published_key() {
     let server = KeyServer::start(Answer::set(&set(&[&old]))).await;
     let app = start_with_set(build(&server.url())).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let load = |key: &Key, caller: Caller| {
-        let (key, is_over) = (key.clone(), Arc::clone(&is_over));
-        tokio::spawn(async move {
-            let mut statuses = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                // Each string that is confidential makes every test slower.
-                let authorization = format!("Bearer {}", key.token());
-                let call = caller.webhook("wh_1").header("authorization", authorization);
-                let reply = call.send().await;
-                if reply.status != 202 {
-                    assert_unavailable(&reply);
-                }
-                statuses.push(reply.status);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            statuses
-        })
-    };
-    let of_old = load(&old, app.caller.clone());
+    let load = |key| load(key, &app, &is_over);
+    let of_old = load(&old);
     server.publish(&set(&[&old, &new]));
-    let of_new = load(&new, app.caller.clone());
+    let of_new = load(&new);
     until("the new key verifies", async || send_key(&app, &new).await.status == 202).await;
     server.publish(&set(&[&new, &last]));
     until("another key verifies", async || send_key(&app, &last).await.status == 202).await;
@@ -209,6 +193,27 @@ async fn a_rotation_refuses_no_token_of_a_published_key() {
     app.assert_accounting().await;
 }
 
+/// Sends tokens of a key until `is_over`, each of which is accepted or may be sent again. Returns the
+/// statuses.
+fn load(key: &Key, app: &App, is_over: &Arc<AtomicBool>) -> JoinHandle<Vec<u16>> {
+    let (key, caller, is_over) = (key.clone(), app.caller.clone(), Arc::clone(is_over));
+    tokio::spawn(async move {
+        let mut statuses = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            // Each string that is confidential makes every test slower.
+            let authorization = format!("Bearer {}", key.token());
+            let call = caller.webhook("wh_1").header("authorization", authorization);
+            let reply = call.send().await;
+            if reply.status != 202 {
+                assert_unavailable(&reply);
+            }
+            statuses.push(reply.status);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        statuses
+    })
+}
+
 /// Asserts that no more fetches have begun than one in each interval.
 #[track_caller]
 fn assert_few_fetches(server: &KeyServer, start: Instant) {
@@ -217,39 +222,53 @@ fn assert_few_fetches(server: &KeyServer, start: Instant) {
     assert!(count <= at_most, "{count} fetches, at most {at_most}");
 }
 
+/// The issuer refuses connections, and then accepts them without an answer, for two fetches together.
 #[tokio::test]
 async fn an_issuer_that_is_down_keeps_the_last_good_set_in_use() {
     let [old, new] = ["old", "new"].map(Key::new);
     let start = Instant::now();
     let mut server = KeyServer::start(Answer::set(&set(&[&old]))).await;
     let mut app = start_with_set(build(&server.url())).await;
-    assert_accepted(&send_key(&app, &old).await, &"before");
-    assert!(!is_degraded(&app).await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let of_old = load(&old, &app, &is_over);
 
     server.stop().await;
     assert_unavailable(&send_key(&app, &new).await);
-    until("the failure is reported", async || is_degraded(&app).await).await;
-    assert_accepted(&send_key(&app, &old).await, &"while the issuer is down");
-    // A fetch that fails says nothing about the key.
-    assert_unavailable(&send_key(&app, &new).await);
-    let age = metric(&app, "hookgate_jwks_age_seconds").await;
+    let failed = async |reason: &str| {
+        until(reason, async || condition(&app).await.1.contains(reason)).await;
+        // A fetch that fails says nothing about the key.
+        assert_unavailable(&send_key(&app, &new).await);
+        assert_eq!(condition(&app).await.0, 200);
+        metric(&app, "hookgate_jwks_age_seconds").await
+    };
+    let age = failed("keeping the last good set: no connection").await;
     assert!(age > 9.0, "{age}");
-    let (status, note) = condition(&app).await;
-    assert_eq!(status, 200);
-    assert!(note.contains("keeping the last good set: no connection"), "{note}");
+    server.answer("/jwks", Answer::Silence);
+    server.resume().await;
+    let age = failed("keeping the last good set: no answer within 5 s").await;
+    assert!(age > 20.0, "{age}");
     // A reload of other keys keeps the set.
     app.hookgate.config.set("auth.jwt.leeway", "31s");
     app.hookgate.reload().await;
-    assert_accepted(&send_key(&app, &old).await, &"after a reload");
 
     server.publish(&set(&[&old, &new]));
-    server.resume().await;
     until("the set is fetched again", async || !is_degraded(&app).await).await;
     assert_accepted(&send_key(&app, &new).await, &"the new key");
-    assert_accepted(&send_key(&app, &old).await, &"the old key");
+    is_over.store(true, Ordering::Relaxed);
+    let of_old = of_old.await.expect("its task");
+    assert!(of_old.len() > 100 && of_old.iter().all(|status| *status == 202), "{of_old:?}");
     assert!(app.hookgate.log().contains("is fetched again"));
     assert_few_fetches(&server, start);
     app.assert_accounting().await;
+}
+
+#[tokio::test]
+async fn a_set_that_arrives_slowly_is_used() {
+    let key = Key::new("key");
+    let slow = Answer::trickle(&set(&[&key]), Duration::from_secs(3));
+    let server = KeyServer::start(slow).await;
+    let app = start_with_set(build(&server.url())).await;
+    assert_accepted(&send_key(&app, &key).await, &"after the fetch");
 }
 
 #[tokio::test]
@@ -313,7 +332,10 @@ fn bad_answers() -> Vec<(&'static str, Answer, &'static str)> {
     let cut_short = format!("HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{good}");
     let with = |status: &str, fields: &str| Answer::with_head(status, fields, &good);
     let secrets = jwk_set(&[octet_jwk(&"s".repeat(40), "HS256", "key")]);
+    // All of it would have arrived after eight seconds.
+    let slow = Answer::trickle(&good, Duration::from_secs(8));
     vec![
+        ("slow", slow, "no answer within 5 s"),
         ("not-json", Answer::set("<html>"), "not a JWK set"),
         ("empty", Answer::set(""), "not a JWK set"),
         ("no-keys", Answer::set("{}"), "not a JWK set"),
@@ -503,7 +525,10 @@ async fn http_is_only_used_to_a_loopback_address() {
 #[tokio::test]
 async fn the_check_fetches_the_set() {
     let key = Key::new("key");
-    let entries = jwk_set(&[key.jwk(), json!(null)]);
+    let mut other_use = Key::new("").jwk();
+    other_use["kid"] = json!("\u{e4}".repeat(1000));
+    other_use["use"] = json!("enc");
+    let entries = jwk_set(&[key.jwk(), json!(null), other_use]);
     let answer = Answer::with_head("200 OK", "Cache-Control: max-age=600\r\n", &entries);
     let mut server = KeyServer::start(answer).await;
     let app = start_with_set(build(&server.url())).await;
@@ -512,9 +537,13 @@ async fn the_check_fetches_the_set() {
     assert_eq!(code, 0, "{report}");
     let at = |report: &Value, pointer: &str| report.pointer(pointer).cloned().unwrap_or_default();
     assert_eq!(at(&report, "/jwks/keys"), 1, "{report}");
-    assert_eq!(at(&report, "/jwks/skipped"), 1);
+    assert_eq!(at(&report, "/jwks/skipped"), 2);
     assert_eq!(at(&report, "/jwks/lifetime_seconds"), 600);
-    assert!(at(&report, "/jwks/warnings").to_string().contains("entry 2 is skipped"), "{report}");
+    let warnings = at(&report, "/jwks/warnings").to_string();
+    let long = format!("entry 3 (kid \\\"{}\u{2026}\\\") is skipped: its use", "\u{e4}".repeat(64));
+    for expected in ["entry 2 is skipped", &long] {
+        assert!(warnings.contains(expected), "{expected}: {warnings}");
+    }
 
     server.stop().await;
     let (code, report) = check_connect(&config).await;

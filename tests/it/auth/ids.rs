@@ -71,3 +71,46 @@ async fn a_disabled_user_is_refused_in_every_spelling() {
         assert_refused(&send(&app, token).await, "invalid_token", token);
     }
 }
+
+#[tokio::test]
+async fn the_organization_of_a_token_decides_which_of_two_users_is_meant() {
+    let users = |is_a_on: bool, is_b_on: bool| {
+        let mut documents = Documents::two_organizations();
+        for (id, organization, enabled) in [
+            (json!(42), "org_a", is_a_on),
+            (json!("42"), "org_b", is_b_on),
+            (json!({ "$oid": LOWER }), "org_a", is_a_on),
+            (json!(LOWER), "org_b", is_b_on),
+        ] {
+            let user = json!({ "_id": id, "organizationId": organization, "enabled": enabled });
+            documents.users.push(user);
+        }
+        documents
+    };
+    let app = App::build().documents(users(false, true)).start().await;
+    let claimed =
+        |user: &str, organization: &str| token(user, &json!({ "organizationId": organization }));
+    let ids = ["42".to_owned(), LOWER.to_owned(), LOWER.to_uppercase()];
+    for id in &ids {
+        let reply = send(&app, &claimed(id, "org_a")).await;
+        assert_refused(&reply, "invalid_token", id);
+        let identity = identity_of(&app, &claimed(id, "org_b")).await;
+        assert_eq!(identity, ("org_b".to_owned(), id.to_lowercase()));
+        // Without an organization, either user may be meant.
+        let reply = send(&app, &token(id, &json!({}))).await;
+        assert_refused(&reply, "invalid_token", id);
+    }
+    let conflicts = app.hookgate.metrics().await.value("hookgate_index_conflicting_user_ids", &[]);
+    assert!((conflicts - 2.0).abs() < f64::EPSILON, "{conflicts} ids conflict");
+    assert!(app.hookgate.log().contains("users of several organizations have equal ids"));
+
+    app.replace_documents(&users(true, false));
+    for id in &ids {
+        until("the users are switched", async || {
+            send(&app, &claimed(id, "org_b")).await.status == 401
+        })
+        .await;
+        let identity = identity_of(&app, &claimed(id, "org_a")).await;
+        assert_eq!(identity, ("org_a".to_owned(), id.to_lowercase()));
+    }
+}

@@ -58,11 +58,17 @@ async fn ids_of_every_kind_are_matched_and_reach_jobs_as_text() {
                 }
                 app.redis.queue().remove_jobs().await;
             }
-            // A claimed organization is believed, and a user that is not known keeps its name.
-            let claims =
-                json!({ "sub": "stranger", "organizationId": claims[0], "exp": now() + 60 });
-            let reply = app.webhook("wh_1").bearer(&token(&claims)).send().await;
-            assert_eq!(reply.matched(), 1, "{id}");
+            // A claimed organization is trusted, and a user that is not known keeps its name.
+            for claim in &claims {
+                let claims =
+                    json!({ "sub": "stranger", "organizationId": claim, "exp": now() + 60 });
+                let reply = app.webhook("wh_1").bearer(&token(&claims)).send().await;
+                assert_eq!(reply.matched(), 1, "{id}");
+                let data = app.redis.queue().only_job().await.data();
+                let ids = (data.pointer("/organizationId"), data.pointer("/userId"));
+                assert_eq!(ids, (Some(&json!(text)), Some(&json!("stranger"))), "{claim}");
+                app.redis.queue().remove_jobs().await;
+            }
         }
     }
 }

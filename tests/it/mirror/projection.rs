@@ -54,6 +54,9 @@ fn workflows() -> Vec<RawDocumentBuf> {
         flow(json!(5), json!({ "graph": { "nodes": "none" } })),
         flow(json!(6), json!({ "graph": [{ "nodes": [] }] })),
         flow(json!(7), json!({ "org": { "id": 7, "name": "Org \"7\"" }, "on": false })),
+        flow(json!(8), json!({ "on": { "is": false } })),
+        flow(json!(9), json!({ "on": [{ "is": true }] })),
+        flow(json!(10), json!({ "on": { "is": "on" } })),
     ]
 }
 
@@ -61,14 +64,18 @@ const SETTINGS: &str = r#"
     [triggers]
     nodes_field = "graph.nodes"
     organization_field = "org.id"
-    active_field = "on"
     node_type_field = "meta.kind"
     node_id_field = "key.id"
     webhook_id_field = "config.http.path"
 "#;
 
-fn settings(types: &[&str], workflow: &[&str], node: &[&str]) -> TriggersSettings {
-    let text = format!("{SETTINGS}\nnode_types = {types:?}\n");
+fn settings(
+    active_field: &str,
+    types: &[&str],
+    workflow: &[&str],
+    node: &[&str],
+) -> TriggersSettings {
+    let text = format!("{SETTINGS}\nactive_field = {active_field:?}\nnode_types = {types:?}\n");
     let mut reader = SettingsReader::new(text.parse().expect("TOML"), std::iter::empty());
     let mut settings = TriggersSettings::read(&mut reader.section("triggers"));
     assert_eq!(reader.into_faults(), []);
@@ -139,7 +146,13 @@ async fn a_projected_document_becomes_what_the_whole_one_does() {
     let whole = workflows();
     let workflows = database.collection("workflows").clone_with_type::<RawDocumentBuf>();
     workflows.insert_many(&whole).await.expect("inserted");
-    for types in [&["hook"][..], &["hook", "$form"], &["$form"]] {
+    for (active, types) in [
+        ("on", &["hook"][..]),
+        ("on", &["hook", "$form"]),
+        ("on", &["$form"]),
+        ("on.is", &["hook"]),
+        ("on.is.not", &["hook"]),
+    ] {
         for (of_workflow, of_node) in [
             (&[][..], &[][..]),
             (&["version", "owner.id", "at"], &["meta.label", "config.http.method"]),
@@ -147,10 +160,11 @@ async fn a_projected_document_becomes_what_the_whole_one_does() {
             (&["graph.name", "graph.nodes", "org.name"], &["meta.tags.a", "config", "none.at.all"]),
             (&["graph", "_id", "on", "owner"], &["meta.kind.x", "config.http"]),
         ] {
-            let settings = settings(types, of_workflow, of_node);
+            let settings = settings(active, types, of_workflow, of_node);
             let expected = found(&settings, &whole);
             let read = projected(&database, &settings).await;
-            assert_eq!(found(&settings, &read), expected, "{types:?} {of_workflow:?} {of_node:?}");
+            let case = format!("{active} {types:?} {of_workflow:?} {of_node:?}");
+            assert_eq!(found(&settings, &read), expected, "{case}");
         }
     }
 }
@@ -158,6 +172,7 @@ async fn a_projected_document_becomes_what_the_whole_one_does() {
 #[tokio::test]
 async fn kept_fields_are_those_of_the_workflow_and_its_first_matching_node() {
     let settings = settings(
+        "on",
         &["hook", "$form"],
         &["version", "owner.id", "at"],
         &["meta.label", "config.http.method", "key"],

@@ -252,7 +252,7 @@ async fn preview_refusals(app: &App) -> Vec<Reply> {
 }
 
 /// Rejections of a busy app, of one whose Redis is frozen, and of one over its limit.
-/// Tokens of an issuer whose keys were not fetched yet.
+/// Tokens of an issuer whose keys have not been fetched yet.
 async fn unknown_key() -> Vec<(&'static str, Reply)> {
     let app = App::with(|config| {
         config.set("auth.jwt.algorithms", vec!["ES256"]).remove("auth.jwt.secrets");

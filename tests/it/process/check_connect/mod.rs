@@ -157,6 +157,8 @@ async fn a_file_is_checked_like_a_database() {
     let mut documents = Documents::two_organizations();
     documents.workflows.push(json!({ "_id": "wf_broken", "organizationId": "o", "nodes": 1 }));
     documents.users.push(user("user_2", "org_b", "key_a"));
+    documents.users.push(json!({ "_id": 42, "organizationId": "org_a" }));
+    documents.users.push(json!({ "_id": "42", "organizationId": "org_b" }));
     let file = directory.write("workflows.json", documents.to_json());
     let mut config = Config::new();
     config.set("queue.redis", redis.url()).set("auth.jwt.secrets", vec!["short"]);
@@ -169,6 +171,7 @@ async fn a_file_is_checked_like_a_database() {
     let warnings = json!([
         "1 documents of collection workflows are skipped",
         "API keys that belong to users of several organizations are refused: 1, such as those of user_1, user_2",
+        "ids that users of several organizations have: 1, such as 42; a token with such an id is refused unless it names an organization",
     ]);
     assert_eq!(found["warnings"], warnings);
     assert!(report["warnings"][0].as_str().is_some_and(|text| text.contains("32 bytes")));

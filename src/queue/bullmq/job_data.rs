@@ -1,6 +1,6 @@
 //! The keys that decide what the data of a job is: `[queue.data]` and `queue.forward_headers`.
 
-use crate::queue::bullmq::placeholder::{JobValue, Placeholder, SharedValue};
+use crate::queue::bullmq::placeholder::{FieldSource, JobValue, Placeholder, SharedValue};
 use crate::queue::bullmq::shape::{Members, built_in_members, read_members, visit_placeholders};
 use crate::queue::bullmq::template::Template;
 use crate::queue::bullmq::template_fields::TemplateFields;
@@ -105,12 +105,13 @@ fn warn(section: &mut Section<'_>, members: Option<&Members>, forward_headers: &
     if let Some(members) = members {
         visit_placeholders(members, &mut |placeholder, _| match placeholder {
             Placeholder::Job(JobValue::WorkflowId) => has_workflow = true,
+            Placeholder::Field(FieldSource::Workflow, path) if path == "_id" => has_workflow = true,
             Placeholder::Shared(SharedValue::Headers) => has_headers = true,
             _ => {}
         });
     }
     if !has_workflow {
-        let message = "contains no {workflowId}: a worker cannot tell which workflow to run";
+        let message = "contains neither {workflowId} nor {workflow._id}: a worker cannot tell which workflow to run";
         section.warning("data", message);
     }
     if has_headers && forward_headers.is_empty() {

@@ -104,7 +104,10 @@ fn the_environment_sets_only_the_whole_table() {
 #[test]
 fn a_template_that_is_hardly_meant_is_warned_of() {
     for (text, expected) in [
-        ("[queue.data]\na = \"{payload}\"\n", "queue.data: contains no {workflowId}"),
+        (
+            "[queue.data]\na = \"{payload}\"\n",
+            "queue.data: contains neither {workflowId} nor {workflow._id}: a worker cannot tell",
+        ),
         (
             "[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
             "queue.data: {headers} is always {}",
@@ -114,11 +117,45 @@ fn a_template_that_is_hardly_meant_is_warned_of() {
         let (code, out) = check(text, &[]);
         assert!(code == Some(0) && out.contains(expected), "{out}");
     }
+    for id in ["{workflowId}", "flows/{workflow._id}"] {
+        let (_, out) = check(&format!("[queue.data]\na = \"{id}\"\n"), &[]);
+        assert!(!out.contains("queue."), "{out}");
+    }
     let (_, out) = check(
         "[queue]\nforward_headers = [\"x-a\"]\n[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
         &[],
     );
     assert!(!out.contains("queue."), "{out}");
+}
+
+/// In TOML, what follows `[queue.data]` is a part of it.
+#[test]
+fn a_key_of_the_queue_among_the_data_is_warned_of() {
+    let warning = |name: &str| {
+        format!(
+            "queue.data.{name}: has the name of a key of [queue]; if that is meant, put it above \
+             [queue.data]"
+        )
+    };
+    for (name, value) in [
+        ("forward_headers", "[\"x-a\"]"),
+        ("forward_headers", "[]"),
+        ("prefix", "\"engine\""),
+        ("job_name", "\"run\""),
+        ("redis", "\"redis://h:a-secret@h/0\""),
+        ("events", "false"),
+        ("connections", "2"),
+    ] {
+        let (code, out) =
+            check(&format!("[queue.data]\nid = \"{{workflowId}}\"\n{name} = {value}\n"), &[]);
+        assert!(code == Some(0) && out.contains(&warning(name)), "{name}: {out}");
+        assert!(!out.contains("a-secret"), "{out}");
+    }
+    // A value that is no value of the key is meant for the data.
+    for member in ["name = \"{workflow.name}\"", "events = 1", "prefix = { a = 1 }", "x = []"] {
+        let (code, out) = check(&format!("[queue.data]\nid = \"{{workflowId}}\"\n{member}\n"), &[]);
+        assert!(code == Some(0) && !out.contains("has the name of a key"), "{member}: {out}");
+    }
 }
 
 /// A payload that cannot be encoded once for all jobs needs memory for each of them.

@@ -63,8 +63,17 @@ async fn what_is_found_is_counted_with_its_paths() {
     }
 }
 
+/// `[queue.data]` with this placeholder.
+fn template(placeholder: &str) -> Setting {
+    let table: toml::Table =
+        format!("id = \"{{workflowId}}\"\nname = \"{{workflow.name}}\"\na = \"{placeholder}\"")
+            .parse()
+            .expect("TOML");
+    table.into()
+}
+
 /// A setting each that does not fit these documents, and what is said about it.
-fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 11] {
+fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 15] {
     let flows = "nodes, edges, name, owner, state";
     [
         (
@@ -132,6 +141,30 @@ fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 11] {
             "state".into(),
             "users",
             "no document has state; they have org, keys".into(),
+        ),
+        (
+            "triggers.active_values",
+            vec!["On", "live"].into(),
+            "workflows",
+            "no document has a state of \"On\" or \"live\"; they have \"on\"".into(),
+        ),
+        (
+            "queue.data",
+            template("{workflow.owner.reb}"),
+            "workflows",
+            "no document has owner.reb; in their owner, they have org".into(),
+        ),
+        (
+            "queue.data",
+            template("v{workflow.reb}"),
+            "workflows",
+            format!("no document has reb; they have {flows}"),
+        ),
+        (
+            "queue.data",
+            template("{node.config.label}"),
+            "workflows",
+            "no trigger node has config.label; in their config, they have path".into(),
         ),
     ]
 }

@@ -43,11 +43,19 @@ fn a_template_must_be_a_table_of_known_placeholders() {
     for (value, key, reason) in [
         ("\"{payload}\"", "queue.data", "not a table; write a section [queue.data]"),
         ("[\"{payload}\"]", "queue.data", "not a table"),
-        ("{ a = \"{\" }", "queue.data.a", "unbalanced braces"),
-        ("{ a = \"x}\" }", "queue.data.a", "unbalanced braces"),
+        ("{ a = \"{\" }", "queue.data.a", "unbalanced braces in \"{\""),
+        ("{ a = \"x}\" }", "queue.data.a", "unbalanced braces in \"x}\""),
         ("{ a = \"{flow}\" }", "queue.data.a", "unknown placeholder {flow}; known are workflowId"),
         ("{ a = \"{workfow.version}\" }", "queue.data.a", "did you mean {workflow.version}?"),
         ("{ a = \"{node}\" }", "queue.data.a", "{node} names no field"),
+        ("{ a = \"{workflow}\" }", "queue.data.a", "write one, such as {workflow.version}"),
+        ("{ a = \"{flow.rev}\" }", "queue.data.a", "a field of the workflow is {workflow.rev}"),
+        (
+            "{ a = \"{headers.x}\" }",
+            "queue.data.a",
+            "a single header cannot be named; use {headers}",
+        ),
+        ("{ a = \"${payload}\" }", "queue.data.a", "write \"{payload}\" without the $"),
         ("{ a = \"{nodeIds} {nodeId}\" }", "queue.data.a", "is an array"),
         ("{ a = \"{headers} \" }", "queue.data.a", "is an object"),
     ] {
@@ -113,6 +121,10 @@ fn a_template_that_is_hardly_meant_is_warned_of() {
             "queue.data: {headers} is always {}",
         ),
         ("[queue]\nforward_headers = [\"x-a\"]\n", "queue.forward_headers: has no effect"),
+        (
+            "[queue.data]\na = \"{workflowId}\"\nb = { c = \"{{payload}}\" }\n",
+            "queue.data.b.c: \"{{payload}}\" is the text \"{payload}\"; for the value write",
+        ),
     ] {
         let (code, out) = check(text, &[]);
         assert!(code == Some(0) && out.contains(expected), "{out}");

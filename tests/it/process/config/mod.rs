@@ -227,6 +227,14 @@ fn conflicting_settings_are_refused() {
 fn invalid_toml_is_reported_with_its_line() {
     let (code, out) = check("[server]\n\nlisten = \n", &[]);
     assert!(code == 2 && out.contains("(line 3)"), "{code}: {out}");
+    for (line, hint) in [
+        ("a = {workflowId}", "; a placeholder is a string, with quotes around it (line 2)"),
+        ("a = { b = {workflow._id} }", "; a placeholder is a string"),
+        ("a = null", "; TOML has no null (line 2)"),
+    ] {
+        let (code, out) = check(&format!("[queue.data]\n{line}\n"), &[]);
+        assert!(code == 2 && out.contains(hint), "{out}");
+    }
     let output = run(&["check", "--config", "/nowhere/hookgate.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stdout(&output).contains("/nowhere/hookgate.toml"), "{output:?}");
@@ -384,6 +392,54 @@ fn a_misspelled_key_gets_a_suggestion() {
 }
 
 #[test]
+fn a_misspelled_value_gets_a_suggestion() {
+    for (key, value, meant) in [
+        ("auth.jwt.algorithms", "[\"HS256\", \"rs256\"]", "\"rs256\"; did you mean \"RS256\"?"),
+        ("auth.jwt.algorithms", "[\"ED-DSA\"]", "did you mean \"EdDSA\"?"),
+        ("users.api_key_encoding", "\"SHA-256\"", "did you mean \"sha256\"?"),
+        ("users.api_key_encoding", "\"sha256_base64\"", "did you mean \"sha256-base64\"?"),
+        ("users.api_key_encoding", "\"md5\"", "known are \"plain\", \"sha256\", \"sha256-base64\""),
+        ("triggers.source", "\"MongoDB\"", "did you mean \"mongodb\"?"),
+        ("queue.paused_layout", "\"V5\"", "did you mean \"v5\"?"),
+    ] {
+        let found = faults(&with_value(key, value));
+        assert!(found[key].contains("unknown value") && found[key].contains(meant), "{found:?}");
+    }
+}
+
+/// Values that are nearly right: the fault says what to write instead.
+#[test]
+fn a_fault_names_the_value_and_what_to_write() {
+    for (key, value, expected) in [
+        ("auth.jwt.organization_claim", "\"\"", "a claim is empty"),
+        ("auth.jwt.organization_claim", "\"org..id\"", "\"org..id\" is not a dotted path"),
+        ("auth.jwt.user_claims", "[\"sub\", \"user.\"]", "\"user.\" is not a dotted path"),
+        ("auth.jwt.user_claims", "[\"\"]", "a claim is empty"),
+        ("auth.api_key.schemes", "[\"Api Key\"]", "\"Api Key\" has characters"),
+        ("auth.api_key.headers", "[\"X-Key:\"]", "\"X-Key:\" has characters"),
+        ("queue.forward_headers", "[\"X-My Header\"]", "\"X-My Header\" is no name of a header"),
+        (
+            "queue.forward_headers",
+            "[\"X-*\"]",
+            "\"X-*\" is a pattern; write the whole name of each",
+        ),
+        ("users.api_key_field", "\"keys[].hash\"", "a path leads through arrays by itself"),
+        ("triggers.filter", "\"{a: 1}\"", "is not extended JSON (character 2)"),
+    ] {
+        let found = faults(&with_value(key, value));
+        assert!(found[key].contains(expected), "{found:?}");
+    }
+}
+
+#[test]
+fn a_count_of_one_fault_is_singular() {
+    let (_, one) = check("surplus = 1\n", &[]);
+    assert!(one.lines().next().is_some_and(|line| line.ends_with(": 1 fault")), "{one}");
+    let (_, two) = check("surplus = 1\nmore = 1\n", &[]);
+    assert!(two.lines().next().is_some_and(|line| line.ends_with(": 2 faults")), "{two}");
+}
+
+#[test]
 fn a_value_of_a_wrong_type_is_reported_with_the_expected_type() {
     for (key, value, wanted) in [
         ("server.body_timeout", "15", "a string such as \"5s\""),
@@ -403,7 +459,9 @@ fn a_value_of_a_wrong_type_is_reported_with_the_expected_type() {
     }
     let variables = [("HOOKGATE__SERVER__WORKERS", "many"), ("HOOKGATE__TELEMETRY__FORMAT", "xml")];
     let (_, out) = check("", &variables);
-    for expected in ["expected a whole number such as 0", "expected `json` or `text`"] {
+    for expected in
+        ["expected a whole number such as 0", "unknown value \"xml\"; known are \"json\", \"text\""]
+    {
         assert!(out.contains(expected), "{out}");
     }
 }

@@ -63,17 +63,8 @@ async fn what_is_found_is_counted_with_its_paths() {
     }
 }
 
-/// `[queue.data]` with this placeholder.
-fn template(placeholder: &str) -> Setting {
-    let table: toml::Table =
-        format!("id = \"{{workflowId}}\"\nname = \"{{workflow.name}}\"\na = \"{placeholder}\"")
-            .parse()
-            .expect("TOML");
-    table.into()
-}
-
 /// A setting each that does not fit these documents, and what is said about it.
-fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 15] {
+fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 11] {
     let flows = "nodes, edges, name, owner, state";
     [
         (
@@ -142,6 +133,22 @@ fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 15] {
             "users",
             "no document has state; they have org, keys".into(),
         ),
+    ]
+}
+
+/// `[queue.data]` with this placeholder.
+fn template(placeholder: &str) -> Setting {
+    let table: toml::Table =
+        format!("id = \"{{workflowId}}\"\nname = \"{{workflow.name}}\"\na = \"{placeholder}\"")
+            .parse()
+            .expect("TOML");
+    table.into()
+}
+
+/// Likewise: values of a switch, and placeholders.
+fn wrong_values() -> [(&'static str, Setting, &'static str, String); 4] {
+    let flows = "nodes, edges, name, owner, state";
+    [
         (
             "triggers.active_values",
             vec!["On", "live"].into(),
@@ -173,7 +180,7 @@ fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 15] {
 async fn each_path_that_leads_nowhere_is_named_with_what_is_there_instead() {
     let (redis, database) = (Redis::start().await, Mongo::shared().await.database().await);
     database.insert(&graph()).await;
-    for (key, value, collection, sentence) in wrong_paths() {
+    for (key, value, collection, sentence) in wrong_paths().into_iter().chain(wrong_values()) {
         let mut config = configuration(&database, &redis);
         fitting(&mut config);
         config.set(key, value);

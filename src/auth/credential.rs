@@ -137,8 +137,11 @@ fn names(section: &mut Section<'_>, key: &str, default: &str) -> Vec<String> {
         section.fault(key, "at least one is needed");
     }
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || !name.bytes().all(is_token_byte) {
-            section.fault(key, "contains a name with characters that are not allowed in one");
+        if name.is_empty() {
+            section.fault(key, "a name is empty");
+        } else if !name.bytes().all(is_token_byte) {
+            let message = format!("{name:?} has characters that are not allowed in a name");
+            section.fault(key, message);
         }
         if names.iter().take(index).any(|other| other.eq_ignore_ascii_case(name)) {
             section.fault(key, format!("names {name} twice"));

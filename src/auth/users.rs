@@ -13,7 +13,7 @@ use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
 use crate::mirror::paths;
-use crate::mirror::shape::Shape;
+use crate::mirror::shape::{Shape, count};
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
@@ -40,7 +40,7 @@ impl UsersSettings {
             collection: section.name("collection", "users"),
             filter: Filter::read(section),
             organization_field: paths::read(section, "organization_field", "organizationId"),
-            api_key_field: paths::read(section, "api_key_field", API_KEY_FIELD),
+            api_key_field: api_key_field(section),
             api_key_encoding: ApiKeyEncoding::read(section),
             active: ActiveField::read(section),
         }
@@ -78,6 +78,15 @@ impl UsersSettings {
 }
 
 const API_KEY_FIELD: &str = "apiKey";
+
+fn api_key_field(section: &mut Section<'_>) -> String {
+    let path = paths::read(section, "api_key_field", API_KEY_FIELD);
+    if path.contains(['[', ']']) {
+        let message = "has brackets: a path leads through arrays by itself, such as \"keys.hash\"";
+        section.fault("api_key_field", message);
+    }
+    path
+}
 
 /// The least time between two log lines about new conflicts. Each change may add one.
 const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -252,13 +261,17 @@ impl MirroredCollection for UserCollection {
     fn shape(&self, documents: &[&RawDocument]) -> Shape {
         let UsersSettings { organization_field, api_key_field, active, .. } = &self.settings;
         let keys: usize = documents.iter().map(|each| self.digests(each).0.len()).sum();
-        let count = documents.len();
-        let summary = format!("{keys} API keys in {count} documents, from {api_key_field}");
+        let (keys, users) =
+            (count(keys as u64, "API key"), count(documents.len() as u64, "document"));
+        let summary = format!("{keys} in {users}, from {api_key_field}");
         let mut shape = Shape { summary, missing: Vec::new() };
         shape.expect("document", documents, organization_field, true);
         shape.expect("document", documents, api_key_field, api_key_field != API_KEY_FIELD);
-        if let Some(path) = active.path() {
-            shape.expect("document", documents, path, active.is_expected());
+        // The values of a switch are shown, so a switch that has API keys is not looked at.
+        let overlaps =
+            |path| paths::is_within(path, api_key_field) || paths::is_within(api_key_field, path);
+        if !active.path().is_some_and(overlaps) {
+            active.expect(&mut shape, documents);
         }
         shape
     }

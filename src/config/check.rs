@@ -116,7 +116,8 @@ impl CheckReport {
     fn lines(&self) -> Vec<String> {
         let Self { config, faults, warnings, from_environment, .. } = self;
         if !faults.is_empty() {
-            let heading = format!("{config}: {} fault(s)", faults.len());
+            let plural = if faults.len() == 1 { "" } else { "s" };
+            let heading = format!("{config}: {} fault{plural}", faults.len());
             let faults = faults.iter().map(|fault| format!("  {fault}"));
             return std::iter::once(heading).chain(faults).collect();
         }

@@ -209,11 +209,32 @@ impl ConfigFile {
         let Self { path, stamp, contents } = self;
         let settings = SettingsReader::of_process(&contents).map_err(|error| {
             let line = error.span().map_or(1, |span| line(contents.as_bytes(), span.start));
-            fault(&path, format!("is not TOML: {}", error.message()), Some(line))
+            let hint = toml_hint(contents.lines().nth(line - 1).unwrap_or_default());
+            fault(&path, format!("is not TOML: {}{hint}", error.message()), Some(line))
         })?;
         let mut config = Config::read(settings)?;
         config.stamp = Some(stamp);
         Ok(config)
+    }
+}
+
+/// Says how to write what is no value of TOML in a line that cannot be parsed.
+fn toml_hint(line: &str) -> &'static str {
+    let is_name = |text: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_part)
+    };
+    let is_bare = |value: &str| {
+        let name = value.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        name.is_some_and(|(name, _)| is_name(name))
+    };
+    let mut values = line.split('=').skip(1).map(str::trim_start);
+    if values.clone().any(is_bare) {
+        "; a placeholder is a string, with quotes around it"
+    } else if values.any(|value| value.starts_with("null")) {
+        "; TOML has no null"
+    } else {
+        ""
     }
 }
 

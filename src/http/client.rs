@@ -79,6 +79,12 @@ impl DocumentUrl {
         }
     }
 
+    /// Whether its host must be found at a loopback address, which is only known when it is asked.
+    pub fn needs_loopback_name(&self) -> bool {
+        let is_local = self.host.eq_ignore_ascii_case("localhost");
+        !self.is_https && !is_local && self.host.parse::<IpAddr>().is_err()
+    }
+
     /// Whether a server at this address may be asked. Without TLS, only this machine is.
     fn may_connect_to(&self, address: IpAddr) -> bool {
         self.is_https || address.to_canonical().is_loopback()

@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub enum Malformed {
     #[error("{field} is not {expected}")]
     WrongType { field: String, expected: &'static str },
+    #[error("{field} is {unfit}")]
+    Unfit { field: String, unfit: &'static str },
     #[error("{0} is missing")]
     Missing(String),
     #[error("the document cannot be read")]
@@ -22,6 +24,11 @@ pub enum Malformed {
 impl Malformed {
     pub fn wrong(field: &str, expected: &'static str) -> Self {
         Self::WrongType { field: field.to_owned(), expected }
+    }
+
+    /// A value that does not fit: what it is, and why it must not be that.
+    pub fn unfit(field: &str, unfit: &'static str) -> Self {
+        Self::Unfit { field: field.to_owned(), unfit }
     }
 }
 

@@ -62,7 +62,10 @@ impl Filter {
 
 /// Parses a query, or says what is wrong with it.
 fn parse(text: &str) -> Result<Document, String> {
-    let invalid = |error: serde_json::Error| format!("is not a query in extended JSON: {error}");
+    if !text.trim_start().starts_with('{') {
+        return Err("must be an object in extended JSON, such as {\"deletedAt\": null}".to_owned());
+    }
+    let invalid = |error: serde_json::Error| invalid(text, &error);
     let _: UniqueMembers = serde_json::from_str(text).map_err(invalid)?;
     let query: Document = serde_json::from_str(text).map_err(invalid)?;
     match query.iter().find_map(|(name, value)| forbidden(name, value)) {
@@ -71,6 +74,27 @@ fn parse(text: &str) -> Result<Document, String> {
         )),
         None => Ok(query),
     }
+}
+
+/// Says where and why a text is not extended JSON. Values in the notation of the shell get a hint.
+fn invalid(text: &str, error: &serde_json::Error) -> String {
+    let (line, character) = (error.line(), error.column());
+    let place = match line {
+        0 | 1 => format!("character {character}"),
+        _ => format!("line {line}, character {character}"),
+    };
+    let reason = error.to_string();
+    let reason = reason.split(" at line ").next().unwrap_or_default();
+    let hints = [
+        ("ISODate(", "a date", r#"{"$date": "2026-01-31T00:00:00Z"}"#),
+        ("Date(", "a date", r#"{"$date": "2026-01-31T00:00:00Z"}"#),
+        ("$date", "a date", r#"{"$date": "2026-01-31T00:00:00Z"}"#),
+        ("ObjectId(", "an ObjectId", r#"{"$oid": "64d2f9c5e8a1d4e001a0b1c3"}"#),
+        ("$oid", "an ObjectId", r#"{"$oid": "64d2f9c5e8a1d4e001a0b1c3"}"#),
+    ];
+    let hint = hints.into_iter().find(|(sign, ..)| text.contains(sign));
+    let hint = hint.map(|(_, what, form)| format!("; write {what} as {form}"));
+    format!("is not extended JSON ({place}): {reason}{}", hint.unwrap_or_default())
 }
 
 /// The forbidden operator or variable in a member of a query, at any depth.
@@ -181,6 +205,22 @@ mod tests {
             r#"{"$oid": "64d2f9c5e8a1d4e001a0b1c3"}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_the_place_and_how_to_write_it() {
+        for (text, expected) in [
+            ("{a: 1}", "is not extended JSON (character 2): key must be a string"),
+            ("{\n  \"a\": x}", "(line 2, character 8)"),
+            ("[]", "must be an object in extended JSON"),
+            (r#"{"a": {"$gt": ISODate("2026-01-31")}}"#, r#"write a date as {"$date": "2026-"#),
+            (r#"{"a": {"$date": "yesterday"}}"#, r#"write a date as {"$date": "2026-"#),
+            (r#"{"a": ObjectId("x")}"#, r#"write an ObjectId as {"$oid": "#),
+        ] {
+            let fault = parse(text).unwrap_err();
+            assert!(fault.contains(expected), "{text}: {fault}");
+            assert!(!fault.contains("at line"), "{fault}");
         }
     }
 

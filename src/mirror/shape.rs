@@ -100,6 +100,11 @@ fn names(documents: &[&RawDocument]) -> String {
     list(fields.map(|(name, _)| name.to_string()).filter(|name| name != "_id"))
 }
 
+/// A number of things, by their name in the singular.
+pub fn count(number: u64, name: &str) -> String {
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Lists distinct values in the order in which they are first found.
 pub fn list(values: impl Iterator<Item = String>) -> String {
     let mut seen = HashSet::new();

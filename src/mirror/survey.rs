@@ -4,7 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::collection::MirroredCollection;
 use crate::mirror::collection_indexes::{CollectionIndexes, CollectionLoad};
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::shape::Shape;
+use crate::mirror::shape::{Shape, count};
 use crate::mirror::skipped_parts::{SkippedPart, SkippedParts};
 use crate::process::findings::Findings;
 use bson::RawDocument;
@@ -103,9 +103,9 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             "first_documents": self.shape.summary,
             "paths_not_found": self.shape.missing.iter().map(|path| &path.sentence).collect::<Vec<_>>(),
         });
-        let (parts, part_findings) = match C::COLLECTION {
+        let (part, part_findings) = match C::COLLECTION {
             Collection::Workflows => (
-                "trigger nodes",
+                "trigger node",
                 json!({
                     "skipped_nodes": self.malformed_parts,
                     "skipped_nodes_reasons": self.malformed,
@@ -114,7 +114,7 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
                 }),
             ),
             Collection::Users => (
-                "API keys",
+                "API key",
                 json!({
                     "skipped_api_keys": self.malformed_parts,
                     "skipped_api_keys_reasons": self.malformed,
@@ -129,9 +129,10 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             findings
                 .warning(format!("collection {collection} does not exist and is served as empty"));
         }
-        for (count, kind) in [(self.skipped, "documents"), (self.malformed_parts as u64, parts)] {
-            if count > 0 {
-                findings.warning(format!("{count} {kind} of collection {collection} are skipped"));
+        for (number, kind) in [(self.skipped, "document"), (self.malformed_parts as u64, part)] {
+            if number > 0 {
+                let (skipped, is) = (count(number, kind), if number == 1 { "is" } else { "are" });
+                findings.warning(format!("{skipped} of collection {collection} {is} skipped"));
             }
         }
         for path in self.shape.missing.into_iter().filter(|path| path.is_problem) {

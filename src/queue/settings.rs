@@ -87,7 +87,7 @@ impl QueueSettings {
             section.fault("enqueue_timeout", message);
         }
         let (data, template_fields) = JobData::read(section);
-        Self {
+        let settings = Self {
             queue: QueueKeys::read(section, in_cluster),
             redis,
             connector: Arc::new(FredConnector),
@@ -105,7 +105,18 @@ impl QueueSettings {
             template_fields,
             batch: BatchSettings::read(&mut section.section("batch")),
             idempotency,
-        }
+        };
+        warn_of_misplaced_keys(section);
+        settings
+    }
+}
+
+/// Warns of keys after the heading `[queue.data]` that are probably meant for `[queue]`.
+fn warn_of_misplaced_keys(section: &mut Section<'_>) {
+    for name in section.members_like_keys("data") {
+        let message =
+            "has the name of a key of [queue]; if that is meant, put it above [queue.data]";
+        section.warning(&format!("data.{name}"), message);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Faults of a configuration and their locations.
 
+use crate::settings::spelling::nearest;
 use serde::Serialize;
 use std::fmt;
 use toml::de::{DeTable, DeValue};
@@ -64,6 +65,9 @@ pub(crate) fn line(text: &[u8], offset: usize) -> usize {
 /// because they can have several lines and repeat the value, which may be a secret.
 pub(super) fn mismatch(error: &toml::de::Error, example: Option<&str>) -> String {
     let first = error.message().lines().next().unwrap_or_default();
+    if let Some(message) = unknown_value(first) {
+        return message;
+    }
     let wrong = [("invalid type: ", "wrong type"), ("invalid value: ", "wrong value")];
     let Some((_, what)) = wrong.into_iter().find(|(begin, _)| first.contains(begin)) else {
         return first.to_owned();
@@ -71,6 +75,17 @@ pub(super) fn mismatch(error: &toml::de::Error, example: Option<&str>) -> String
     let Some((_, expected)) = first.rsplit_once(", expected ") else { return what.to_owned() };
     let example = example.map_or_else(String::new, |example| format!(" such as {example}"));
     format!("{what}, expected {}{example}", type_name(expected))
+}
+
+/// Describes a value that is none of a fixed set, from the words of serde.
+fn unknown_value(error: &str) -> Option<String> {
+    let (value, expected) = error.strip_prefix("unknown variant `")?.split_once("`, expected ")?;
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let list = known.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>().join(", ");
+    Some(match nearest(value, known) {
+        Some(meant) => format!("unknown value {value:?}; did you mean {meant:?}?"),
+        None => format!("unknown value {value:?}; known are {list}"),
+    })
 }
 
 /// The name of a type for people who do not write Rust.

@@ -14,6 +14,10 @@ impl RawValues {
         self.0.insert(key.to_owned(), value);
     }
 
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
     /// The keys whose values differ between the two.
     pub fn differences(&self, other: &Self) -> BTreeSet<String> {
         let keys = self.0.keys().chain(other.0.keys());

@@ -55,6 +55,21 @@ impl Section<'_> {
         value
     }
 
+    /// The members of a table that have the name of another key of this section and a value of its
+    /// type. In TOML, keys after the heading of a table are its members. Values with a brace are
+    /// placeholders.
+    pub fn members_like_keys(&self, table: &str) -> Vec<String> {
+        let Some(Value::Table(members)) = self.settings.raw_values.get(&self.path_of(table)) else {
+            return Vec::new();
+        };
+        let is_like_key = |(name, value): &(&String, &Value)| {
+            let default = self.settings.known.get(&self.path_of(name)).and_then(Option::as_ref);
+            default.is_some_and(|default| default.same_type(value))
+                && !value.to_string().contains('{')
+        };
+        members.iter().filter(is_like_key).map(|(name, _)| name.clone()).collect()
+    }
+
     /// A string in a notation of its own, such as a duration, with an example for messages.
     fn formatted(&mut self, key: &str, default: &str, example: &str) -> String {
         let (documented, example) = (Value::from(default), format!("{example:?}"));

@@ -50,16 +50,45 @@ fn text(document: &RawDocument, field: &KeptField) -> Result<String, Malformed> 
     let Ok(Some(value)) = projected(document, &field.path) else { return Ok("null".to_owned()) };
     let text = json_text(value, MAX_FIELD_BYTES)
         .map_err(|_| Malformed::wrong(&field.path, "a value of at most 1 KiB as JSON"))?;
-    if field.is_in_text && text.starts_with(['{', '[', 't', 'f']) {
-        return Err(Malformed::wrong(&field.path, "a string or a number"));
+    match unfit_in_string(&text).filter(|_| field.is_in_text) {
+        Some(unfit) => Err(Malformed::unfit(&field.path, unfit)),
+        None => Ok(text),
     }
-    Ok(text)
+}
+
+/// What is wrong with JSON that is to be a part of a string; `None` if it is a string, a number or
+/// null.
+fn unfit_in_string(json: &str) -> Option<&'static str> {
+    match json.bytes().next() {
+        Some(b'{') => Some("an object, but queue.data puts it into a string"),
+        Some(b'[') => Some("an array, but queue.data puts it into a string"),
+        Some(b't' | b'f') => Some("a boolean, but queue.data puts it into a string"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bson::rawdoc;
+
+    #[test]
+    fn a_value_that_cannot_be_a_part_of_a_string_is_named() {
+        let document = rawdoc! {
+            "l": [1], "o": { "a": 1 }, "b": false, "s": "[", "n": 1.5, "z": null,
+        };
+        let text = |path: &str| {
+            let field = KeptField { path: path.to_owned(), is_in_text: true };
+            text(&document, &field).map_err(|malformed| malformed.to_string())
+        };
+        for (path, found) in [("l", "an array"), ("o", "an object"), ("b", "a boolean")] {
+            let expected = format!("{path} is {found}, but queue.data puts it into a string");
+            assert_eq!(text(path), Err(expected));
+        }
+        for (path, json) in [("s", "\"[\""), ("n", "1.5"), ("z", "null"), ("none", "null")] {
+            assert_eq!(text(path).as_deref(), Ok(json));
+        }
+    }
 
     #[test]
     fn a_field_that_is_missing_is_null_and_one_that_is_too_long_is_malformed() {

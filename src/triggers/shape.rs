@@ -2,9 +2,10 @@
 
 use crate::mirror::document::array;
 use crate::mirror::paths::projected;
-use crate::mirror::shape::{Shape, documents_of, list};
+use crate::mirror::shape::{Shape, count, documents_of, list};
 use crate::triggers::document::{WorkflowRecord, trigger_type};
 use crate::triggers::fields::Fields;
+use crate::triggers::kept_fields::KeptField;
 use crate::triggers::posting::PostingLayout;
 use bson::{RawBsonRef, RawDocument};
 
@@ -14,8 +15,9 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
         documents.iter().filter_map(|each| WorkflowRecord::read(each, fields, layout).ok());
     let triggers: usize = records.map(|record| record.triggers.len()).sum();
     let summary = format!(
-        "{triggers} triggers in {} documents, from {} where {} is {}, by {} and {}",
-        documents.len(),
+        "{} in {}, from {} where {} is {}, by {} and {}",
+        count(triggers as u64, "trigger"),
+        count(documents.len() as u64, "document"),
         fields.nodes,
         fields.node_type,
         fields.node_types.join(" or "),
@@ -24,8 +26,9 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
     );
     let mut shape = Shape { summary, missing: Vec::new() };
     shape.expect("document", documents, &fields.organization, true);
-    if let Some(active) = fields.active.path() {
-        shape.expect("document", documents, active, fields.active.is_expected());
+    fields.active.expect(&mut shape, documents);
+    for KeptField { path, .. } in &fields.kept.workflow {
+        shape.expect("document", documents, path, true);
     }
     if shape.expect("document", documents, &fields.nodes, true) {
         let nodes = documents.iter().filter_map(|each| array(each, &fields.nodes).ok());
@@ -58,4 +61,7 @@ fn expect_triggers(shape: &mut Shape, nodes: &[&RawDocument], fields: &Fields) {
     }
     shape.expect("trigger node", &triggers, &fields.webhook_id, true);
     shape.expect("trigger node", &triggers, &fields.node_id, true);
+    for KeptField { path, .. } in &fields.kept.node {
+        shape.expect("trigger node", &triggers, path, true);
+    }
 }

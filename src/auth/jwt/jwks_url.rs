@@ -29,7 +29,11 @@ impl JwksUrl {
             return None;
         }
         let url = DocumentUrl::parse(&text);
-        let url = url.map_err(|message| section.fault("jwks_url", message)).ok();
-        Some(Self { url: url?, trust: trust? })
+        let url = url.map_err(|message| section.fault("jwks_url", message)).ok()?;
+        if url.needs_loopback_name() {
+            let message = "begins with http://, so it works only if its host is a loopback address";
+            section.warning("jwks_url", message);
+        }
+        Some(Self { url, trust: trust? })
     }
 }

@@ -53,11 +53,7 @@ impl JwtSettings {
         if jwks.is_some() && jwks_url.is_some() {
             section.fault("jwks_url", "is set besides jwks_file; only one of them can be used");
         }
-        let user_claims =
-            section.value("user_claims", ["id", "userId", "sub"].map(str::to_owned).to_vec());
-        if user_claims.is_empty() {
-            section.fault("user_claims", "at least one claim is needed");
-        }
+        let user_claims = user_claims(section);
         Self {
             algorithms,
             secret_keys: secrets
@@ -73,7 +69,7 @@ impl JwtSettings {
             audience: section.string_list("audience"),
             leeway: section.duration("leeway", "30s", Duration::ZERO..=Duration::from_secs(600)),
             user_claims,
-            organization_claim: section.value("organization_claim", "organizationId".to_owned()),
+            organization_claim: organization_claim(section),
         }
     }
 
@@ -116,7 +112,7 @@ impl JwtSettings {
         let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
         if self.jwks_url.is_some() && self.algorithms.iter().all(is_hmac) {
             warnings.push(
-                "auth.jwt.jwks_url has no effect: it yields no secrets, and auth.jwt.algorithms has only those of secrets"
+                "auth.jwt.jwks_url has no effect: auth.jwt.algorithms lists only HS algorithms, which need a shared secret. Add the algorithm of the set's keys, such as \"RS256\""
                     .to_owned(),
             );
         }
@@ -220,6 +216,32 @@ fn public_keys(section: &mut Section<'_>) -> Vec<VerificationKey> {
         }
     }
     public_keys
+}
+
+fn user_claims(section: &mut Section<'_>) -> Vec<String> {
+    let claims = section.value("user_claims", ["id", "userId", "sub"].map(str::to_owned).to_vec());
+    if claims.is_empty() {
+        section.fault("user_claims", "at least one claim is needed");
+    }
+    for claim in &claims {
+        check_claim(section, "user_claims", claim);
+    }
+    claims
+}
+
+fn organization_claim(section: &mut Section<'_>) -> String {
+    let claim = section.value("organization_claim", "organizationId".to_owned());
+    check_claim(section, "organization_claim", &claim);
+    claim
+}
+
+/// Reports a claim that no token can have.
+fn check_claim(section: &mut Section<'_>, key: &str, claim: &str) {
+    if claim.is_empty() {
+        section.fault(key, "a claim is empty");
+    } else if claim.split('.').any(str::is_empty) {
+        section.fault(key, format!("{claim:?} is not a dotted path: a name is empty"));
+    }
 }
 
 fn types(section: &mut Section<'_>) -> Vec<String> {

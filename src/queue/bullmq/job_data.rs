@@ -1,7 +1,9 @@
 //! The keys that decide what the data of a job is: `[queue.data]` and `queue.forward_headers`.
 
-use crate::queue::bullmq::placeholder::{JobValue, Placeholder, SharedValue};
-use crate::queue::bullmq::shape::{Members, built_in_members, read_members, visit_placeholders};
+use crate::queue::bullmq::placeholder::{FieldSource, JobValue, Placeholder, SharedValue};
+use crate::queue::bullmq::shape::{
+    Members, built_in_members, foreign_placeholders, read_members, visit_placeholders,
+};
 use crate::queue::bullmq::template::Template;
 use crate::queue::bullmq::template_fields::TemplateFields;
 use crate::settings::Section;
@@ -66,6 +68,9 @@ fn read_data(section: &mut Section<'_>) -> Option<Members> {
         section.fault("data", message);
         return None;
     };
+    for found in foreign_placeholders(&table) {
+        section.warning(&format!("data.{}", found.path), found.message);
+    }
     match read_members(&table) {
         Ok(members) => Some(members),
         Err(faults) => {
@@ -79,10 +84,13 @@ fn read_data(section: &mut Section<'_>) -> Option<Members> {
 
 fn read_forward_headers(section: &mut Section<'_>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for name in section.value("forward_headers", Vec::<String>::new()) {
-        let name = name.to_ascii_lowercase();
+    for given in section.value("forward_headers", Vec::<String>::new()) {
+        let name = given.to_ascii_lowercase();
         if !is_header_name(&name) {
-            section.fault("forward_headers", format!("{name:?} is no name of a header"));
+            section.fault("forward_headers", format!("{given:?} is no name of a header"));
+        } else if name.contains('*') {
+            let message = format!("{given:?} is a pattern; write the whole name of each header");
+            section.fault("forward_headers", message);
         } else if CREDENTIALS.contains(&name.as_str()) {
             let message = format!("{name} carries a credential, which no job may contain");
             section.fault("forward_headers", message);
@@ -105,12 +113,13 @@ fn warn(section: &mut Section<'_>, members: Option<&Members>, forward_headers: &
     if let Some(members) = members {
         visit_placeholders(members, &mut |placeholder, _| match placeholder {
             Placeholder::Job(JobValue::WorkflowId) => has_workflow = true,
+            Placeholder::Field(FieldSource::Workflow, path) if path == "_id" => has_workflow = true,
             Placeholder::Shared(SharedValue::Headers) => has_headers = true,
             _ => {}
         });
     }
     if !has_workflow {
-        let message = "contains no {workflowId}: a worker cannot tell which workflow to run";
+        let message = "contains neither {workflowId} nor {workflow._id}: a worker cannot tell which workflow to run";
         section.warning("data", message);
     }
     if has_headers && forward_headers.is_empty() {

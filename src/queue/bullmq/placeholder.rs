@@ -61,6 +61,14 @@ impl FieldSource {
             Self::Node => "node",
         }
     }
+
+    /// A placeholder of a field.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Workflow => "{workflow.version}",
+            Self::Node => "{node.data.label}",
+        }
+    }
 }
 
 const SHARED: [(&str, SharedValue); 16] = [
@@ -103,10 +111,10 @@ impl Placeholder {
         let (first, path) = name.split_once('.').unwrap_or((name, ""));
         match SOURCES.into_iter().find(|source| source.as_str() == first) {
             Some(source) if path_fault(path).is_none() => Ok(Self::Field(source, path.to_owned())),
-            Some(source) => {
-                let source = source.as_str();
-                Err(format!("{{{name}}} names no field; write {{{source}.}} and a dotted path"))
+            Some(source) if path.is_empty() => {
+                Err(format!("{{{name}}} names no field; write one, such as {}", source.example()))
             }
+            Some(_) => Err(format!("{{{name}}} names no field: {path:?} is not a dotted path")),
             None => Err(unknown(name)),
         }
     }
@@ -158,6 +166,21 @@ impl SharedValue {
 }
 
 fn unknown(name: &str) -> String {
+    if let Some((first, path)) = name.split_once('.') {
+        let has_no_fields = names().find(|known| *known == first);
+        if first == "headers" {
+            return "a single header cannot be named; use {headers}, which has those of \
+                    queue.forward_headers"
+                .to_owned();
+        } else if let Some(known) = has_no_fields {
+            return format!("a part of {{{known}}} cannot be named; use {{{known}}}");
+        } else if nearest(first.trim(), SOURCES.map(FieldSource::as_str)).is_none() {
+            return format!(
+                "unknown placeholder {{{name}}}; a field of the workflow is {{workflow.{path}}}, \
+                 and one of its trigger node {{node.{path}}}"
+            );
+        }
+    }
     let meant = match name.split_once('.') {
         Some((source, path)) => nearest(source.trim(), SOURCES.map(FieldSource::as_str))
             .map(|source| format!("{source}.{}", path.trim())),
@@ -202,14 +225,23 @@ mod tests {
             ("workfow.version", "did you mean {workflow.version}?"),
             ("flow", "known are workflowId, nodeId,"),
             ("", "known are"),
-            ("workflow", "names no field; write {workflow.} and a dotted path"),
-            ("node.", "names no field"),
-            ("workflow.a..b", "names no field"),
+            ("workflow", "names no field; write one, such as {workflow.version}"),
+            ("node.", "names no field; write one, such as {node.data.label}"),
+            ("workflow.a..b", "names no field: \"a..b\" is not a dotted path"),
             ("workflow.$where", "names no field"),
             ("workflow.a\0b", "names no field"),
+            ("flow.rev", "a field of the workflow is {workflow.rev}"),
         ] {
             let error = Placeholder::parse(name).unwrap_err();
             assert!(error.contains(expected) && error.contains(&format!("{{{name}}}")), "{error}");
+        }
+        for (name, expected) in [
+            ("headers.x-event", "a single header cannot be named; use {headers}"),
+            ("query.a", "a part of {query} cannot be named; use {query}"),
+            ("payload.lead.name", "a part of {payload} cannot be named; use {payload}"),
+        ] {
+            let error = Placeholder::parse(name).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 }

@@ -64,6 +64,51 @@ pub(super) fn read_members(table: &Table) -> Result<Members, Vec<ShapeFault>> {
     if faults.is_empty() { Ok(members) } else { Err(faults) }
 }
 
+/// The strings of a template that are written like placeholders in another notation, and are none.
+pub(super) fn foreign_placeholders(table: &Table) -> Vec<ShapeFault> {
+    let mut found = Vec::new();
+    visit_strings(&Value::Table(table.clone()), "", &mut |path, text| {
+        found.extend(foreign_placeholder(text).map(|message| ShapeFault { path, message }));
+    });
+    found
+}
+
+/// Calls `visit` with each string and its path.
+fn visit_strings(value: &Value, path: &str, visit: &mut impl FnMut(String, &str)) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                visit_strings(value, &member_path(path, name), visit);
+            }
+        }
+        Value::Array(elements) => {
+            for (number, value) in elements.iter().enumerate() {
+                visit_strings(value, &format!("{path}[{number}]"), visit);
+            }
+        }
+        Value::String(text) => visit(path.to_owned(), text),
+        _ => {}
+    }
+}
+
+/// Says what a string like `{{payload}}` or `${workflowId}` is.
+fn foreign_placeholder(text: &str) -> Option<String> {
+    let is_known = |name: &&str| Placeholder::parse(name.trim()).is_ok();
+    let doubled = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    if let Some(name) = doubled.filter(is_known) {
+        let value = name.trim();
+        return Some(format!(
+            "{text:?} is the text \"{{{name}}}\"; for the value write \"{{{value}}}\""
+        ));
+    }
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(is_known)?;
+    Some(format!("{text:?} is a string that begins with $; for the value write \"{{{name}}}\""))
+}
+
+fn member_path(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
 /// Calls `visit` with each placeholder in order, and whether it is a part of a string.
 pub(super) fn visit_placeholders(members: &Members, visit: &mut impl FnMut(&Placeholder, bool)) {
     for (_, shape) in members {
@@ -96,8 +141,7 @@ impl Shape {
 
 fn read_table(table: &Table, path: &str, faults: &mut Vec<ShapeFault>) -> Members {
     let member = |(name, value): (&String, &Value)| {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        (name.clone(), read_value(value, path, faults))
+        (name.clone(), read_value(value, member_path(path, name), faults))
     };
     table.iter().map(member).collect()
 }
@@ -138,10 +182,14 @@ fn read_text(text: &str) -> Result<Shape, String> {
     for part in &parts {
         let TextPart::Value(placeholder) = part else { continue };
         if let Some(kind) = placeholder.as_container() {
+            let name = placeholder.name();
+            let advice = if *text == format!("${name}") {
+                format!("write \"{name}\" without the $")
+            } else {
+                "the placeholder must be the whole string".to_owned()
+            };
             return Err(format!(
-                "{} in {text:?} is {kind}, which cannot be a part of a string; the placeholder \
-                 must be the whole string",
-                placeholder.name()
+                "{name} in {text:?} is {kind}, which cannot be a part of a string; {advice}"
             ));
         }
     }
@@ -150,8 +198,11 @@ fn read_text(text: &str) -> Result<Shape, String> {
 
 /// Splits a string at its placeholders. `{{` and `}}` are braces.
 fn text_parts(text: &str) -> Result<Vec<TextPart>, String> {
-    const UNBALANCED: &str =
-        "unbalanced braces; write {{ and }} for braces that are no placeholder";
+    let unbalanced = || {
+        format!(
+            "unbalanced braces in {text:?}; write {{{{ and }}}} for braces that are no placeholder"
+        )
+    };
     let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
     while let Some((before, brace, after)) = split_at_brace(rest) {
         literal.push_str(before);
@@ -161,7 +212,7 @@ fn text_parts(text: &str) -> Result<Vec<TextPart>, String> {
             continue;
         }
         let closed = split_at_brace(after).filter(|(_, next, _)| brace == '{' && *next == '}');
-        let (name, _, after) = closed.ok_or(UNBALANCED)?;
+        let (name, _, after) = closed.ok_or_else(unbalanced)?;
         if !literal.is_empty() {
             parts.push(TextPart::Literal(std::mem::take(&mut literal)));
         }
@@ -235,6 +286,31 @@ mod tests {
         ]);
         let template = "a = [1, { b = true }]\nc = 1.0\nd = -9223372036854775808\ne = 1e100\n";
         assert_eq!(read(template), Ok(expected));
+    }
+
+    #[test]
+    fn a_placeholder_in_another_notation_is_found() {
+        let template = r#"
+            a = "{{payload}}"
+            b = [1, "{{ workflow.version }}", { c = "${workflowId}" }]
+            d = "{{other}} {{payload}} x{{payload}} {{{workflowId}}}"
+            e = "{{other}}"
+            f = "$ {workflowId}"
+        "#;
+        let found = foreign_placeholders(&toml::from_str(template).unwrap());
+        let found: Vec<_> = found.iter().map(|each| (&*each.path, &*each.message)).collect();
+        let expected = [
+            ("a", r#""{{payload}}" is the text "{payload}"; for the value write "{payload}""#),
+            (
+                "b[1]",
+                r#""{{ workflow.version }}" is the text "{ workflow.version }"; for the value write "{workflow.version}""#,
+            ),
+            (
+                "b[2].c",
+                r#""${workflowId}" is a string that begins with $; for the value write "{workflowId}""#,
+            ),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -177,7 +177,11 @@ async fn a_faulty_list_of_names_is_reported() {
         ("headers", &[], "headers: at least one is needed"),
         ("headers", &["X-Key", "x-key"], "headers: names x-key twice"),
         ("headers", &["traceparent"], "headers: traceparent is reserved"),
-        ("schemes", &["Api Key"], "schemes: contains a name with characters"),
+        (
+            "schemes",
+            &["Api Key"],
+            "schemes: \"Api Key\" has characters that are not allowed in a name",
+        ),
         ("schemes", &["Bearer", "bearer"], "schemes: names bearer twice"),
     ];
     for (key, names, expected) in rows {

@@ -603,5 +603,20 @@ async fn a_faulty_url_or_authority_is_a_fault_without_the_url() {
     })
     .await;
     assert_eq!(code, Some(0), "{report}");
-    assert!(report.contains("warning: auth.jwt.jwks_url has no effect"), "{report}");
+    let warning = "warning: auth.jwt.jwks_url has no effect: auth.jwt.algorithms lists only HS";
+    assert!(report.contains(warning) && report.contains("such as \"RS256\""), "{report}");
+    let warning = "auth.jwt.jwks_url: begins with http://, so it works only if its host";
+    for (url, is_warned) in [
+        ("http://sidecar.example/secret-path", true),
+        ("http://localhost:1/secret-path", false),
+        ("http://[::1]:1/secret-path", false),
+        ("https://id.example/secret-path", false),
+    ] {
+        let (code, report) = check(&|config| {
+            config.set("auth.jwt.jwks_url", url);
+        })
+        .await;
+        assert_eq!((code, report.contains(warning)), (Some(0), is_warned), "{report}");
+        assert!(!report.contains("secret-path"), "{report}");
+    }
 }

@@ -1,11 +1,10 @@
 //! The examples of `docs/operating/fitting-your-engine.md`: with the document and the configuration
 //! of an example, its request makes its job.
-#![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 use serde_json::Value;
 use testkit::documents::{Documents, workflow};
 use testkit::tokens::{claims, token};
-use testkit::{App, Config};
+use testkit::{App, Config, Mongo};
 use toml::Table;
 
 const PAGE: &str = include_str!("../../../docs/operating/fitting-your-engine.md");
@@ -38,22 +37,34 @@ fn setting<'a>(configuration: &'a Table, key: &str, default: &'a str) -> &'a str
     value.map_or(default, |value| value.as_str().expect("a string"))
 }
 
-/// Sends the request of an example, and compares its job with that of the example.
-async fn assert_example(heading: &str, document: Value) {
+/// Starts Hookgate with the configuration of an example and these documents, which are in its
+/// collections.
+async fn start(configuration: &Table, text: &str, documents: &Documents) -> App {
+    let database = Mongo::shared().await.database().await;
+    database.insert(documents).await;
+    for (key, default) in [("triggers.collection", "workflows"), ("users.collection", "users")] {
+        let name = setting(configuration, key, default);
+        if name != default {
+            database.rename(default, name).await;
+        }
+    }
+    App::build().mongo(&database).config(|config| set_all(config, text)).start().await
+}
+
+/// Sends the request of an example, and compares its job with that of the example. A request
+/// without a credential of its own gets a token.
+async fn assert_example(heading: &str, documents: &Documents) {
     let blocks = blocks(heading);
     let text = block(&blocks, "toml");
     let configuration: Table = text.parse().expect("TOML");
-    let organization =
-        &document[setting(&configuration, "triggers.organization_field", "organizationId")];
-    let organization =
-        organization.as_str().map_or_else(|| organization.to_string(), str::to_owned);
-    let documents = Documents { workflows: vec![document], users: Vec::new() };
-    let app =
-        App::build().documents(documents).config(|config| set_all(config, text)).start().await;
+    let app = start(&configuration, text, documents).await;
 
     let request = block(&blocks, "http");
     let (headers, body) = request.split_once("\n\n").unwrap_or(("", request));
-    let mut call = app.post(body.trim()).bearer(&token(&claims(&organization, "user_1")));
+    let mut call = app.post(body.trim());
+    if !headers.contains("Authorization: ") {
+        call = call.bearer(&token(&claims("org_1", "user_1")));
+    }
     for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
         call = call.header(name, value);
     }
@@ -69,14 +80,20 @@ async fn assert_example(heading: &str, document: Value) {
 #[tokio::test]
 async fn triggers_at_the_top_of_a_document_start_a_flow() {
     let heading = "Triggers at the top of the document";
-    let document = serde_json::from_str(block(&blocks(heading), "json")).expect("JSON");
-    assert_example(heading, document).await;
+    let blocks = blocks(heading);
+    let documents = blocks.iter().take_while(|(language, _)| *language == "json");
+    let documents: Vec<Value> =
+        documents.map(|(_, text)| serde_json::from_str(text).expect("JSON")).collect();
+    let [flow, member] = documents.as_slice() else { panic!("{documents:?}") };
+    let documents = Documents { workflows: vec![flow.clone()], users: vec![member.clone()] };
+    assert_example(heading, &documents).await;
 }
 
 #[tokio::test]
 async fn a_worker_gets_headers_and_the_raw_body() {
-    let document = workflow("wf_1", "org_1", "wh_1");
-    assert_example("A worker that checks signatures itself", document).await;
+    let workflows = vec![workflow("wf_1", "org_1", "wh_1")];
+    let documents = Documents { workflows, users: Vec::new() };
+    assert_example("A worker that checks signatures itself", &documents).await;
 }
 
 /// A further example needs a test of its own.

@@ -54,9 +54,9 @@ async fn check_reports_documents_and_what_is_left_out() {
     });
     assert_eq!(found["users"], users);
     let warnings = json!([
-        "1 documents of collection workflows are skipped",
-        "1 trigger nodes of collection workflows are skipped",
-        "1 API keys of collection users are skipped",
+        "1 document of collection workflows is skipped",
+        "1 trigger node of collection workflows is skipped",
+        "1 API key of collection users is skipped",
     ]);
     assert_eq!(found["warnings"], warnings);
 
@@ -69,7 +69,7 @@ async fn check_reports_documents_and_what_is_left_out() {
         "  workflows.documents    4",
         "  workflows.reasons      wf_broken: nodes is not an array",
         "  users.skipped          0",
-        "  warning:               1 documents of collection workflows are skipped",
+        "  warning:               1 document of collection workflows is skipped",
         "  append_only_file       yes",
         "  missing_rights         none",
     ] {
@@ -169,7 +169,7 @@ async fn a_file_is_checked_like_a_database() {
     assert_eq!(found["workflows"]["skipped"], 1);
     assert_eq!(found["workflows"]["reasons"], json!(["wf_broken: nodes is not an array"]));
     let warnings = json!([
-        "1 documents of collection workflows are skipped",
+        "1 document of collection workflows is skipped",
         "API keys that belong to users of several organizations are refused: 1, such as those of user_1, user_2",
         "ids that users of several organizations have: 1, such as 42; a token with such an id is refused unless it names an organization",
     ]);

@@ -136,11 +136,51 @@ fn wrong_paths() -> [(&'static str, Setting, &'static str, String); 11] {
     ]
 }
 
+/// `[queue.data]` with this placeholder.
+fn template(placeholder: &str) -> Setting {
+    let table: toml::Table =
+        format!("id = \"{{workflowId}}\"\nname = \"{{workflow.name}}\"\na = \"{placeholder}\"")
+            .parse()
+            .expect("TOML");
+    table.into()
+}
+
+/// Likewise: values of a switch, and placeholders.
+fn wrong_values() -> [(&'static str, Setting, &'static str, String); 4] {
+    let flows = "nodes, edges, name, owner, state";
+    [
+        (
+            "triggers.active_values",
+            vec!["On", "live"].into(),
+            "workflows",
+            "no document has a state of \"On\" or \"live\"; they have \"on\"".into(),
+        ),
+        (
+            "queue.data",
+            template("{workflow.owner.reb}"),
+            "workflows",
+            "no document has owner.reb; in their owner, they have org".into(),
+        ),
+        (
+            "queue.data",
+            template("v{workflow.reb}"),
+            "workflows",
+            format!("no document has reb; they have {flows}"),
+        ),
+        (
+            "queue.data",
+            template("{node.config.label}"),
+            "workflows",
+            "no trigger node has config.label; in their config, they have path".into(),
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn each_path_that_leads_nowhere_is_named_with_what_is_there_instead() {
     let (redis, database) = (Redis::start().await, Mongo::shared().await.database().await);
     database.insert(&graph()).await;
-    for (key, value, collection, sentence) in wrong_paths() {
+    for (key, value, collection, sentence) in wrong_paths().into_iter().chain(wrong_values()) {
         let mut config = configuration(&database, &redis);
         fitting(&mut config);
         config.set(key, value);

@@ -9,6 +9,8 @@ mod secrets;
 
 mod tls;
 
+mod wrong_values;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 
@@ -227,6 +229,14 @@ fn conflicting_settings_are_refused() {
 fn invalid_toml_is_reported_with_its_line() {
     let (code, out) = check("[server]\n\nlisten = \n", &[]);
     assert!(code == 2 && out.contains("(line 3)"), "{code}: {out}");
+    for (line, hint) in [
+        ("a = {workflowId}", "; a placeholder is a string, with quotes around it (line 2)"),
+        ("a = { b = {workflow._id} }", "; a placeholder is a string"),
+        ("a = null", "; TOML has no null (line 2)"),
+    ] {
+        let (code, out) = check(&format!("[queue.data]\n{line}\n"), &[]);
+        assert!(code == 2 && out.contains(hint), "{out}");
+    }
     let output = run(&["check", "--config", "/nowhere/hookgate.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stdout(&output).contains("/nowhere/hookgate.toml"), "{output:?}");
@@ -384,6 +394,14 @@ fn a_misspelled_key_gets_a_suggestion() {
 }
 
 #[test]
+fn a_count_of_one_fault_is_singular() {
+    let (_, one) = check("surplus = 1\n", &[]);
+    assert!(one.lines().next().is_some_and(|line| line.ends_with(": 1 fault")), "{one}");
+    let (_, two) = check("surplus = 1\nmore = 1\n", &[]);
+    assert!(two.lines().next().is_some_and(|line| line.ends_with(": 2 faults")), "{two}");
+}
+
+#[test]
 fn a_value_of_a_wrong_type_is_reported_with_the_expected_type() {
     for (key, value, wanted) in [
         ("server.body_timeout", "15", "a string such as \"5s\""),
@@ -403,7 +421,9 @@ fn a_value_of_a_wrong_type_is_reported_with_the_expected_type() {
     }
     let variables = [("HOOKGATE__SERVER__WORKERS", "many"), ("HOOKGATE__TELEMETRY__FORMAT", "xml")];
     let (_, out) = check("", &variables);
-    for expected in ["expected a whole number such as 0", "expected `json` or `text`"] {
+    for expected in
+        ["expected a whole number such as 0", "unknown value \"xml\"; known are \"json\", \"text\""]
+    {
         assert!(out.contains(expected), "{out}");
     }
 }

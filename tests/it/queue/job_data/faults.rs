@@ -43,11 +43,19 @@ fn a_template_must_be_a_table_of_known_placeholders() {
     for (value, key, reason) in [
         ("\"{payload}\"", "queue.data", "not a table; write a section [queue.data]"),
         ("[\"{payload}\"]", "queue.data", "not a table"),
-        ("{ a = \"{\" }", "queue.data.a", "unbalanced braces"),
-        ("{ a = \"x}\" }", "queue.data.a", "unbalanced braces"),
+        ("{ a = \"{\" }", "queue.data.a", "unbalanced braces in \"{\""),
+        ("{ a = \"x}\" }", "queue.data.a", "unbalanced braces in \"x}\""),
         ("{ a = \"{flow}\" }", "queue.data.a", "unknown placeholder {flow}; known are workflowId"),
         ("{ a = \"{workfow.version}\" }", "queue.data.a", "did you mean {workflow.version}?"),
         ("{ a = \"{node}\" }", "queue.data.a", "{node} names no field"),
+        ("{ a = \"{workflow}\" }", "queue.data.a", "write one, such as {workflow.version}"),
+        ("{ a = \"{flow.rev}\" }", "queue.data.a", "a field of the workflow is {workflow.rev}"),
+        (
+            "{ a = \"{headers.x}\" }",
+            "queue.data.a",
+            "a single header cannot be named; use {headers}",
+        ),
+        ("{ a = \"${payload}\" }", "queue.data.a", "write \"{payload}\" without the $"),
         ("{ a = \"{nodeIds} {nodeId}\" }", "queue.data.a", "is an array"),
         ("{ a = \"{headers} \" }", "queue.data.a", "is an object"),
     ] {
@@ -104,21 +112,62 @@ fn the_environment_sets_only_the_whole_table() {
 #[test]
 fn a_template_that_is_hardly_meant_is_warned_of() {
     for (text, expected) in [
-        ("[queue.data]\na = \"{payload}\"\n", "queue.data: contains no {workflowId}"),
+        (
+            "[queue.data]\na = \"{payload}\"\n",
+            "queue.data: contains neither {workflowId} nor {workflow._id}: a worker cannot tell",
+        ),
         (
             "[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
             "queue.data: {headers} is always {}",
         ),
         ("[queue]\nforward_headers = [\"x-a\"]\n", "queue.forward_headers: has no effect"),
+        (
+            "[queue.data]\na = \"{workflowId}\"\nb = { c = \"{{payload}}\" }\n",
+            "queue.data.b.c: \"{{payload}}\" is the text \"{payload}\"; for the value write",
+        ),
     ] {
         let (code, out) = check(text, &[]);
         assert!(code == Some(0) && out.contains(expected), "{out}");
+    }
+    for id in ["{workflowId}", "flows/{workflow._id}"] {
+        let (_, out) = check(&format!("[queue.data]\na = \"{id}\"\n"), &[]);
+        assert!(!out.contains("queue."), "{out}");
     }
     let (_, out) = check(
         "[queue]\nforward_headers = [\"x-a\"]\n[queue.data]\na = \"{workflowId}\"\nb = \"{headers}\"\n",
         &[],
     );
     assert!(!out.contains("queue."), "{out}");
+}
+
+/// In TOML, what follows `[queue.data]` is a part of it.
+#[test]
+fn a_key_of_the_queue_among_the_data_is_warned_of() {
+    let warning = |name: &str| {
+        format!(
+            "queue.data.{name}: has the name of a key of [queue]; if that is meant, put it above \
+             [queue.data]"
+        )
+    };
+    for (name, value) in [
+        ("forward_headers", "[\"x-a\"]"),
+        ("forward_headers", "[]"),
+        ("prefix", "\"engine\""),
+        ("job_name", "\"run\""),
+        ("redis", "\"redis://h:a-secret@h/0\""),
+        ("events", "false"),
+        ("connections", "2"),
+    ] {
+        let (code, out) =
+            check(&format!("[queue.data]\nid = \"{{workflowId}}\"\n{name} = {value}\n"), &[]);
+        assert!(code == Some(0) && out.contains(&warning(name)), "{name}: {out}");
+        assert!(!out.contains("a-secret"), "{out}");
+    }
+    // A value that is no value of the key is meant for the data.
+    for member in ["name = \"{workflow.name}\"", "events = 1", "prefix = { a = 1 }", "x = []"] {
+        let (code, out) = check(&format!("[queue.data]\nid = \"{{workflowId}}\"\n{member}\n"), &[]);
+        assert!(code == Some(0) && !out.contains("has the name of a key"), "{member}: {out}");
+    }
 }
 
 /// A payload that cannot be encoded once for all jobs needs memory for each of them.

@@ -75,4 +75,6 @@ async fn an_object_within_a_string_makes_the_document_malformed() {
     let skipped = [("collection", "workflows")];
     let metrics = app.hookgate.metrics().await;
     assert_eq!(metrics.value("hookgate_index_skipped_documents_total", &skipped), 1.0);
+    let reason = "settings is an object, but queue.data puts it into a string";
+    assert!(app.hookgate.log().contains(reason));
 }

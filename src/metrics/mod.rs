@@ -133,10 +133,7 @@ impl Metrics {
                 "hookgate_index_conflicting_api_keys",
                 "API keys that are rejected because users of several organizations have them.",
             ),
-            index_conflicting_user_ids: register_gauge(
-                "hookgate_index_conflicting_user_ids",
-                "Ids that users of several organizations have; their tokens are rejected unless they name an organization.",
-            ),
+            index_conflicting_user_ids: index_conflicting_user_ids(),
             index_age: register_gauge(
                 "hookgate_index_age_seconds",
                 "Age of the older of the two mirrored collections in seconds; -1 before the first load.",
@@ -275,6 +272,13 @@ fn by_collection(
             .collect()
     };
     Collection::ALL.iter().map(of_collection).collect()
+}
+
+fn index_conflicting_user_ids() -> Gauge {
+    register_gauge(
+        "hookgate_index_conflicting_user_ids",
+        "Ids that users of several organizations have; their tokens are rejected unless they name an organization.",
+    )
 }
 
 fn index_skipped() -> Vec<Counter> {

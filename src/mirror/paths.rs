@@ -70,7 +70,6 @@ pub fn visit_values<'a>(
     let value = document.get(name).map_err(|_| Malformed::Unreadable);
     match (value, rest) {
         (Err(malformed), _) => visit(Err(malformed)),
-        (Ok(None), _) | (Ok(Some(RawBsonRef::Null)), Some(_)) => {}
         (Ok(Some(RawBsonRef::Array(elements))), rest) => {
             for element in elements {
                 match (element, rest) {
@@ -85,7 +84,7 @@ pub fn visit_values<'a>(
         }
         (Ok(Some(value)), None) => visit(Ok(value)),
         (Ok(Some(RawBsonRef::Document(inner))), Some(rest)) => visit_values(inner, rest, visit),
-        (Ok(Some(_)), Some(_)) => {}
+        (Ok(None), _) | (Ok(Some(_)), Some(_)) => {}
     }
 }
 

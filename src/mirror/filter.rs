@@ -1,7 +1,8 @@
 //! The filter of a collection: a query of MongoDB that its documents must match.
 //!
 //! A change stream reports writes. A query whose result changes without a write would leave
-//! documents in the index that no longer match, so its operators are faults.
+//! documents in the index that no longer match, so its operators are faults. So is `$expr`: an
+//! expression can fail on the values of one document, and the query then fails for all.
 
 use crate::settings::Section;
 use bson::{Bson, Document};
@@ -27,6 +28,9 @@ const FORBIDDEN: [&str; 10] = [
 
 /// Variables that are the time of the server.
 const FORBIDDEN_VARIABLES: [&str; 2] = ["$$NOW", "$$CLUSTER_TIME"];
+
+/// The operator of aggregation expressions.
+const EXPRESSION: &str = "$expr";
 
 /// A query, and its text in the configuration.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +76,9 @@ fn parse(text: &str) -> Result<Document, String> {
         Some(name) => Err(format!(
             "{name} is not supported: its result may change without a change of the document"
         )),
+        None if query.iter().any(|(name, value)| is_expression(name, value)) => Err(format!(
+            "{EXPRESSION} is not supported: one document on which it fails would hide all others"
+        )),
         None => Ok(query),
     }
 }
@@ -101,6 +108,16 @@ fn invalid(text: &str, error: &serde_json::Error) -> String {
 fn forbidden(name: &str, value: &Bson) -> Option<&'static str> {
     let operator = FORBIDDEN.into_iter().find(|operator| *operator == name);
     operator.or_else(|| forbidden_value(value))
+}
+
+/// Whether a member of a query is an expression, or has one in it.
+fn is_expression(name: &str, value: &Bson) -> bool {
+    name == EXPRESSION
+        || match value {
+            Bson::Document(inner) => inner.iter().any(|(name, value)| is_expression(name, value)),
+            Bson::Array(values) => values.iter().any(|value| is_expression("", value)),
+            _ => false,
+        }
 }
 
 fn forbidden_value(value: &Bson) -> Option<&'static str> {
@@ -240,5 +257,8 @@ mod tests {
             assert!(parse(&query).is_err_and(|fault| fault.contains(variable)), "{query}");
         }
         assert!(parse(r#"{"a": "$where", "b": "$$NOWHERE", "$nearby": 1}"#).is_ok());
+        for query in [r#"{"$expr": true}"#, r#"{"$or": [{"a": 1}, {"$expr": {"$eq": [1, 1]}}]}"#] {
+            assert!(parse(query).is_err_and(|fault| fault.contains("$expr is not")), "{query}");
+        }
     }
 }

@@ -11,6 +11,10 @@ use bson::{RawBsonRef, RawDocument};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// Bytes of node ids and kept fields of one workflow, over all of its webhooks.
+const MAX_KEPT_BYTES: usize = 1 << 20;
+const TOO_MUCH_KEPT: &str = "few enough webhooks: their fields for jobs exceed 1 MiB";
+
 /// What is kept of a workflow.
 #[derive(Debug)]
 pub struct WorkflowRecord {
@@ -38,7 +42,13 @@ impl WorkflowRecord {
             let ids = serde_json::to_string(&nodes.ids).expect("strings can be encoded as JSON");
             Ok((webhook, layout.write(ids, nodes.first_type, kept.iter().chain(&of_node))))
         };
-        let triggers = webhooks.into_iter().map(posting).collect::<Result<_, Malformed>>()?;
+        let triggers: Vec<_> =
+            webhooks.into_iter().map(posting).collect::<Result<_, Malformed>>()?;
+        // The fields of the workflow are in the posting of each of its webhooks.
+        let bytes: usize = triggers.iter().map(|(_, data)| data.len()).sum();
+        if !fields.kept.is_empty() && bytes > MAX_KEPT_BYTES {
+            return Err(Malformed::wrong(&fields.nodes, TOO_MUCH_KEPT));
+        }
         Ok(Self { organization, is_active, triggers, skipped_nodes })
     }
 }

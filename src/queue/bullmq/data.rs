@@ -93,7 +93,7 @@ struct Encoder<'r, 'a> {
 
 /// A head that was encoded in full, for later ones to copy.
 struct CopiedHead<'a> {
-    /// The type of its node, if the head contains it. A head with another type is not copied.
+    /// The type of its node, if a part contains it. A head with another type is not copied.
     node_type: Option<&'a str>,
     /// Bytes that are the same in all heads with this type, each with the value that follows.
     parts: Vec<(Range<usize>, JobValue, Form)>,
@@ -126,13 +126,17 @@ impl<'a> Encoder<'_, 'a> {
         let mut parts = Vec::with_capacity(parts);
         for HeadPart { shared, value, form } in &data.template.head {
             self.append_shared(shared);
-            if *value == JobValue::NodeType {
+            // Most workflows have one type, so it is copied with what is around it. What callers
+            // can make long is never encoded again for another type.
+            let is_copied =
+                *value == JobValue::NodeType && !data.template.head_size.is_up_to_caller();
+            if is_copied {
                 node_type = Some(job.node_type);
             } else if self.has_copies {
                 parts.push((start..self.buffer.len(), *value, *form));
             }
             append_value_of_job(&mut self.buffer, job, *value, *form);
-            if *value != JobValue::NodeType {
+            if !is_copied {
                 start = self.buffer.len();
             }
         }

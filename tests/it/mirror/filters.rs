@@ -85,6 +85,7 @@ async fn a_query_without_events_or_without_a_database_is_a_fault() {
             (r#"{"at": {"$not": {"$nearSphere": [1, 2]}}}"#, "$nearSphere"),
             (r#"{"$expr": {"$lt": [{"$rand": {}}, 0.5]}}"#, "$rand"),
             (r#"{"$expr": {"$gt": ["$until", "$$NOW"]}}"#, "$$NOW"),
+            (r#"{"$expr": {"$gte": [{"$toInt": "$version"}, 2]}}"#, "$expr is not supported"),
             ("{", "extended JSON"),
             ("[]", "extended JSON"),
             (r#"{"owner": {"$oid": "5"}}"#, "extended JSON"),

@@ -116,7 +116,7 @@ fn warn_of_misplaced_keys(section: &mut Section<'_>) {
     for name in section.members_like_keys("data") {
         let message =
             "has the name of a key of [queue]; if that is meant, put it above [queue.data]";
-        section.warning(&format!("data.{name}"), message);
+        section.note(&format!("data.{name}"), message);
     }
 }
 

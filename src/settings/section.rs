@@ -56,8 +56,8 @@ impl Section<'_> {
     }
 
     /// The members of a table that have the name of another key of this section and a value of its
-    /// type. In TOML, keys after the heading of a table are its members. Values with a brace are
-    /// placeholders.
+    /// type. In TOML, keys after the heading of a table are its members. Valid values with a brace
+    /// are placeholders.
     pub fn members_like_keys(&self, table: &str) -> Vec<String> {
         let Some(Value::Table(members)) = self.settings.raw_values.get(&self.path_of(table)) else {
             return Vec::new();
@@ -65,7 +65,7 @@ impl Section<'_> {
         let is_like_key = |(name, value): &(&String, &Value)| {
             let default = self.settings.known.get(&self.path_of(name)).and_then(Option::as_ref);
             default.is_some_and(|default| default.same_type(value))
-                && !value.to_string().contains('{')
+                && (!value.to_string().contains('{') || self.has_fault(&format!("{table}.{name}")))
         };
         members.iter().filter(is_like_key).map(|(name, _)| name.clone()).collect()
     }
@@ -172,6 +172,23 @@ impl Section<'_> {
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         let key = self.path_of(key);
         self.settings.faults.push(Fault::new(key, message));
+    }
+
+    /// Adds to the fault of a key, if it has one, or else records a warning.
+    pub fn note(&mut self, key: &str, message: &str) {
+        let path = self.path_of(key);
+        match self.settings.faults.iter_mut().find(|fault| fault.key == path) {
+            Some(fault) => {
+                fault.message.push_str("; it ");
+                fault.message.push_str(message);
+            }
+            None => self.warning(key, message),
+        }
+    }
+
+    fn has_fault(&self, key: &str) -> bool {
+        let path = self.path_of(key);
+        self.settings.faults.iter().any(|fault| fault.key == path)
     }
 
     /// Records a warning about a value that is not a fault.

@@ -163,6 +163,9 @@ fn a_key_of_the_queue_among_the_data_is_warned_of() {
         assert!(code == Some(0) && out.contains(&warning(name)), "{name}: {out}");
         assert!(!out.contains("a-secret"), "{out}");
     }
+    let text = "[queue.data]\nid = \"{workflowId}\"\nprefix = \"{bull}\"\n";
+    assert_fault(text, "queue.data.prefix", "unknown placeholder {bull}");
+    assert_fault(text, "queue.data.prefix", "; it has the name of a key of [queue]; if that is");
     // A value that is no value of the key is meant for the data.
     for member in ["name = \"{workflow.name}\"", "events = 1", "prefix = { a = 1 }", "x = []"] {
         let (code, out) = check(&format!("[queue.data]\nid = \"{{workflowId}}\"\n{member}\n"), &[]);

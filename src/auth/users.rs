@@ -11,8 +11,8 @@ use crate::mirror::filter::Filter;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::path_survey::PathSurvey;
 use crate::mirror::paths;
-use crate::mirror::shape::Shape;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
@@ -45,9 +45,7 @@ impl UsersSettings {
             active: ActiveField::read(section),
         }
     }
-}
 
-impl UsersSettings {
     /// An index without users, for keys of the configured encoding.
     pub fn callers(&self, max_staleness: Duration) -> Callers {
         Callers::new(max_staleness).with_key_encoding(self.api_key_encoding.clone())
@@ -246,17 +244,15 @@ impl MirroredCollection for UserCollection {
         self.suspects.extend(record.iter().flat_map(|record| &record.keys));
     }
 
-    fn shape(&self, documents: &[&RawDocument]) -> Shape {
+    fn shape(&self, documents: &[&RawDocument]) -> PathSurvey {
         let UsersSettings { organization_field, api_key_field, active, .. } = &self.settings;
         let keys: usize = documents.iter().map(|each| self.digests(each).0.len()).sum();
         let count = documents.len();
         let summary = format!("{keys} API keys in {count} documents, from {api_key_field}");
-        let mut shape = Shape { summary, missing: Vec::new() };
+        let mut shape = PathSurvey { summary, missing: Vec::new() };
         shape.expect("document", documents, organization_field, true);
         shape.expect("document", documents, api_key_field, api_key_field != API_KEY_FIELD);
-        if let Some(path) = active.path() {
-            shape.expect("document", documents, path, active.is_expected());
-        }
+        shape.expect_active(documents, active);
         shape
     }
 

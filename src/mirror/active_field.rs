@@ -5,6 +5,7 @@ use crate::mirror::document::{Malformed, field};
 use crate::mirror::paths;
 use crate::settings::Section;
 use bson::{RawBsonRef, RawDocument};
+use std::fmt;
 use toml::Value;
 
 const DEFAULT_PATH: &str = "enabled";
@@ -61,6 +62,12 @@ impl ActiveField {
         !self.values.is_empty() || self.path != DEFAULT_PATH
     }
 
+    /// The values that are on, for people.
+    pub fn values_on(&self) -> String {
+        let values: Vec<String> = self.values.iter().map(ActiveValue::to_string).collect();
+        if values.is_empty() { "true".to_owned() } else { values.join(" or ") }
+    }
+
     /// The values in a form that differs between different lists; `None` without any.
     pub fn source_name(&self) -> Option<String> {
         (!self.values.is_empty()).then(|| format!("{:?}", self.values))
@@ -78,6 +85,16 @@ impl ActiveField {
             None => Ok(true),
             Some(RawBsonRef::Boolean(active)) => Ok(active),
             Some(_) => Err(Malformed::wrong(path, "true or false")),
+        }
+    }
+}
+
+impl fmt::Display for ActiveValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => value.fmt(formatter),
+            Self::Integer(value) => value.fmt(formatter),
+            Self::Text(value) => formatter.write_str(value),
         }
     }
 }

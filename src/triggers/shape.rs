@@ -1,15 +1,19 @@
 //! What workflow documents have at the configured paths.
 
 use crate::mirror::document::array;
+use crate::mirror::path_survey::{PathSurvey, documents_of, list};
 use crate::mirror::paths::projected;
-use crate::mirror::shape::{Shape, documents_of, list};
 use crate::triggers::document::{WorkflowRecord, trigger_type};
 use crate::triggers::fields::Fields;
 use crate::triggers::posting::PostingLayout;
 use bson::{RawBsonRef, RawDocument};
 
 /// Looks for the triggers of whole documents.
-pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &PostingLayout) -> Shape {
+pub(super) fn shape(
+    documents: &[&RawDocument],
+    fields: &Fields,
+    layout: &PostingLayout,
+) -> PathSurvey {
     let records =
         documents.iter().filter_map(|each| WorkflowRecord::read(each, fields, layout).ok());
     let triggers: usize = records.map(|record| record.triggers.len()).sum();
@@ -22,11 +26,9 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
         fields.webhook_id,
         fields.node_id,
     );
-    let mut shape = Shape { summary, missing: Vec::new() };
+    let mut shape = PathSurvey { summary, missing: Vec::new() };
     shape.expect("document", documents, &fields.organization, true);
-    if let Some(active) = fields.active.path() {
-        shape.expect("document", documents, active, fields.active.is_expected());
-    }
+    shape.expect_active(documents, &fields.active);
     if shape.expect("document", documents, &fields.nodes, true) {
         let nodes = documents.iter().filter_map(|each| array(each, &fields.nodes).ok());
         let nodes: Vec<&RawDocument> =
@@ -37,7 +39,7 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
 }
 
 /// Looks for the trigger nodes among all nodes, and for their ids.
-fn expect_triggers(shape: &mut Shape, nodes: &[&RawDocument], fields: &Fields) {
+fn expect_triggers(shape: &mut PathSurvey, nodes: &[&RawDocument], fields: &Fields) {
     if !shape.expect("node", nodes, &fields.node_type, true) {
         return;
     }

@@ -168,7 +168,7 @@ fn example_job(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    print_line(&queue::example_job(&config.queue)?)?;
+    print_line(&queue::example_job(&config.queue, config.triggers.first_node_type())?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -167,6 +167,7 @@ impl App {
             max_body: self.config.server.body.max_body,
             api_keys_enabled: self.config.auth.api_keys_enabled,
             credential_headers: self.config.auth.credentials.headers.clone(),
+            memory: MemoryBudget::without_limit(&self.config),
             metrics: Arc::clone(&self.metrics),
         };
         supervisor.spawn("reload", reload.follow(hangups));
@@ -206,15 +207,8 @@ impl App {
     /// Logs a warning if callers can make the process use more memory than is available. Runs in
     /// the background, because reading the limits may hang.
     fn warn_of_memory(&self, supervisor: &Supervisor) {
-        let memory = MemoryBudget::read_async(&self.config);
-        let warning = async {
-            match memory.await.map(|memory| memory.warning()) {
-                Ok(None) => {}
-                Ok(Some(warning)) => tracing::warn!("{warning}"),
-                Err(error) => tracing::warn!(%error, "available memory is unknown"),
-            }
-        };
-        tokio::spawn(supervisor.clone().watch("memory", warning));
+        let memory = MemoryBudget::without_limit(&self.config);
+        tokio::spawn(supervisor.clone().watch("memory", memory.warn()));
     }
 
     fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {

@@ -12,8 +12,8 @@ use crate::mirror::filter::Filter;
 use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
+use crate::mirror::path_survey::{PathSurvey, count};
 use crate::mirror::paths;
-use crate::mirror::shape::{Shape, count};
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
@@ -45,9 +45,7 @@ impl UsersSettings {
             active: ActiveField::read(section),
         }
     }
-}
 
-impl UsersSettings {
     /// An index without users, for keys of the configured encoding.
     pub fn callers(&self, max_staleness: Duration) -> Callers {
         Callers::new(max_staleness).with_key_encoding(self.api_key_encoding.clone())
@@ -258,20 +256,20 @@ impl MirroredCollection for UserCollection {
         self.id_conflicts.suspect(id.map(|id| normalize_id(id.as_str()).as_bytes().into()));
     }
 
-    fn shape(&self, documents: &[&RawDocument]) -> Shape {
+    fn shape(&self, documents: &[&RawDocument]) -> PathSurvey {
         let UsersSettings { organization_field, api_key_field, active, .. } = &self.settings;
         let keys: usize = documents.iter().map(|each| self.digests(each).0.len()).sum();
         let (keys, users) =
             (count(keys as u64, "API key"), count(documents.len() as u64, "document"));
         let summary = format!("{keys} in {users}, from {api_key_field}");
-        let mut shape = Shape { summary, missing: Vec::new() };
+        let mut shape = PathSurvey { summary, missing: Vec::new() };
         shape.expect("document", documents, organization_field, true);
         shape.expect("document", documents, api_key_field, api_key_field != API_KEY_FIELD);
         // The values of a switch are shown, so a switch that has API keys is not looked at.
         let overlaps =
             |path| paths::is_within(path, api_key_field) || paths::is_within(api_key_field, path);
         if !active.path().is_some_and(overlaps) {
-            active.expect(&mut shape, documents);
+            shape.expect_active(documents, active);
         }
         shape
     }

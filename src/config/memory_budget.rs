@@ -5,12 +5,13 @@
 //! costs are measured with the most expensive callers of the tests (`tests/it/process/machine.rs`)
 //! and rounded up. The index is not included, because its size depends on the documents.
 
+use crate::admission::AdmissionSettings;
 use crate::config::Config;
 use crate::files::file_access;
+use crate::queue::QueueSettings;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::fs;
-use std::io;
 use std::path::Path;
 
 /// Lists the cgroups of the process.
@@ -56,6 +57,11 @@ pub struct MemoryBudget {
     bounds: Vec<(&'static str, u64)>,
     /// The available memory. `None` if it is not known.
     limit: Option<SystemLimit>,
+    /// The parts of the keys that a reload does not change.
+    #[serde(skip)]
+    fixed: [(&'static str, u64); 2],
+    #[serde(skip)]
+    workers: u64,
 }
 
 /// The lowest memory limit of the system.
@@ -68,38 +74,49 @@ pub struct SystemLimit {
 
 impl MemoryBudget {
     pub fn new(config: &Config) -> Self {
-        Self { limit: limit(), ..Self::from_config(config) }
+        Self { limit: limit(), ..Self::without_limit(config) }
     }
 
-    /// Like `new`, for the running service. The files with the limits may hang, because a container
-    /// may replace those of the kernel.
-    pub fn read_async(config: &Config) -> impl Future<Output = io::Result<Self>> + use<> {
-        let memory = Self::from_config(config);
-        async move {
-            let limit = file_access::run(Path::new(CGROUP), limit).await?;
-            Ok(Self { limit, ..memory })
-        }
-    }
-
-    fn from_config(config: &Config) -> Self {
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    /// Like `new`, before the available memory is known.
+    pub fn without_limit(config: &Config) -> Self {
         let connection = if config.server.tls.is_some() { TLS_CONNECTION } else { PER_CONNECTION };
         let workers = count(config.server.workers());
         let per_worker = DECODERS + PARSER_PER_BYTE * count(config.server.body.max_body);
-        let mut bounds = vec![
+        let fixed = [
             ("server.max_connections", connection * count(config.server.max_connections)),
-            ("limits.in_flight_bytes", PER_BYTE * count(config.admission.in_flight_bytes)),
-            ("limits.in_flight_requests", PER_REQUEST * count(config.admission.in_flight_requests)),
             ("server.workers", workers * per_worker),
         ];
+        let mut memory = Self { at_most: 0, bounds: Vec::new(), limit: None, fixed, workers };
+        memory.reload(&config.admission, &config.queue);
+        memory
+    }
+
+    /// Replaces the parts of the keys that a reload can change.
+    pub fn reload(&mut self, admission: &AdmissionSettings, queue: &QueueSettings) {
+        self.bounds = self.fixed.to_vec();
+        self.bounds.extend([
+            ("limits.in_flight_bytes", PER_BYTE * count(admission.in_flight_bytes)),
+            ("limits.in_flight_requests", PER_REQUEST * count(admission.in_flight_requests)),
+        ]);
         // Zero unless a template puts the body into every job of a request.
-        let encoding = count(config.queue.encoding_bytes());
+        let encoding = count(queue.encoding_bytes());
         if encoding > 0 {
-            bounds.push(("queue.max_fanout_bytes", workers * encoding));
+            self.bounds.push(("queue.max_fanout_bytes", self.workers * encoding));
         }
-        bounds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        let at_most = BASE + bounds.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        Self { at_most, bounds, limit: None }
+        self.bounds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        self.at_most = BASE + self.bounds.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    }
+
+    /// Reads the available memory and logs the warning, in the running service. The files with the
+    /// limits may hang, because a container may replace those of the kernel.
+    pub async fn warn(mut self) {
+        match file_access::run(Path::new(CGROUP), limit).await {
+            Ok(limit) => self.limit = limit,
+            Err(error) => tracing::warn!(%error, "available memory is unknown"),
+        }
+        if let Some(warning) = self.warning() {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// A warning if callers can make the process use more memory than is available. It names the
@@ -118,6 +135,10 @@ impl MemoryBudget {
             keys.join(", ")
         ))
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 fn mebibytes(bytes: u64) -> String {

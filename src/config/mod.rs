@@ -107,16 +107,18 @@ impl Config {
         }
         let TemplateFields { workflow, node } = &self.queue.template_fields;
         let nodes = self.triggers.nodes_field();
-        let workflow = workflow.iter().map(|field| ("workflow", &field.path, field.path.clone()));
-        let node =
-            node.iter().map(|field| ("node", &field.path, format!("{nodes}.{}", field.path)));
-        for (source, path, full_path) in workflow.chain(node) {
-            let api_keys = self.users.api_key_field();
-            if [path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+        let workflow = workflow.iter().map(|field| ("workflow", field, field.path.clone()));
+        let node = node.iter().map(|field| ("node", field, format!("{nodes}.{}", field.path)));
+        let api_keys = self.users.api_key_field();
+        for (source, TemplateField { path, uses, .. }, full_path) in workflow.chain(node) {
+            if ![path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+                continue;
+            }
+            for used_at in uses {
                 let message = format!(
                     "{{{source}.{path}}} has API keys: users.api_key_field is {api_keys:?}"
                 );
-                queue.fault("data", message);
+                queue.fault(&format!("data.{used_at}"), message);
             }
         }
     }
@@ -171,7 +173,7 @@ impl Config {
 /// The fields of documents that jobs contain.
 fn kept_fields(TemplateFields { workflow, node }: &TemplateFields) -> KeptFields {
     let kept = |fields: &[TemplateField]| {
-        let field = |TemplateField { path, is_in_text }: &TemplateField| KeptField {
+        let field = |TemplateField { path, is_in_text, .. }: &TemplateField| KeptField {
             path: path.clone(),
             is_in_text: *is_in_text,
         };

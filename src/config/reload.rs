@@ -3,12 +3,13 @@
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
+use crate::config::memory_budget::MemoryBudget;
 use crate::config::{Config, ConfigFile, unreadable};
 use crate::files::file_access;
 use crate::files::text_file::Stamp;
 use crate::logging::{List, Log};
 use crate::metrics::{Metrics, ReloadResult};
-use crate::queue::QueueSettings;
+use crate::queue::{MissingField, QueueSettings};
 use crate::settings::{Fault, RawValues};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use tokio::signal::unix::Signal;
 
 /// Keys, and prefixes of keys, that a reload applies. All others need a restart.
 const RELOADABLE: [&str; 6] =
-    ["auth.jwt.", "limits.", "queue.data", "queue.forward_headers", "queue.job.", "telemetry.log"];
+    ["auth.jwt.", "limits.", DATA, "queue.forward_headers", "queue.job.", "telemetry.log"];
+
+const DATA: &str = "queue.data";
 
 /// The source of the configuration, and the parts that a reload changes.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub struct Reload {
     /// The header fields in which callers send credentials. A reload does not change them, and
     /// checks other keys against them.
     pub credential_headers: Vec<String>,
+    /// The memory that callers can make the process use with the values in effect.
+    pub memory: MemoryBudget,
     pub metrics: Arc<Metrics>,
 }
 
@@ -49,15 +54,18 @@ impl Reload {
                 Ok((file.stamp.clone(), file.load()))
             });
             match reading.await.unwrap_or_else(|error| Err(unreadable(&self.path, &error))) {
-                Ok((stamp, loaded)) => self.reload(loaded, &stamp),
+                Ok((stamp, loaded)) => self.reload(loaded, &stamp).await,
                 Err(faults) => self.reject(&faults, None),
             }
         }
     }
 
-    fn reload(&mut self, loaded: Result<Config, Vec<Fault>>, stamp: &Stamp) {
+    async fn reload(&mut self, loaded: Result<Config, Vec<Fault>>, stamp: &Stamp) {
         match loaded.and_then(|config| self.check_against_running(config)) {
-            Ok(config) => self.apply(config, stamp),
+            Ok(config) => {
+                self.apply(config, stamp);
+                self.memory.clone().warn().await;
+            }
             Err(faults) => self.reject(&faults, Some(stamp)),
         }
     }
@@ -80,11 +88,6 @@ impl Reload {
                 faults.push(Fault::new("queue.forward_headers", message));
             }
         }
-        for placeholder in self.queue.fields_that_need_a_restart(&config.queue) {
-            let message =
-                format!("{placeholder} needs a restart: the index does not keep this field yet");
-            faults.push(Fault::new("queue.data", message));
-        }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
@@ -100,10 +103,11 @@ impl Reload {
     }
 
     fn apply(&mut self, config: Config, stamp: &Stamp) {
+        let missing = self.queue.reload(&config.queue);
+        self.memory.reload(&config.admission, &self.queue);
         let changed = config.raw_values.differences(&self.raw_values);
-        let is_reloadable = |key: &String| RELOADABLE.iter().any(|prefix| key.starts_with(prefix));
         let (applied, pending): (Vec<String>, Vec<String>) =
-            changed.into_iter().partition(is_reloadable);
+            changed.into_iter().partition(|key| is_applied(key, &missing));
         self.log.reload(&config.telemetry);
         self.admission.reload(&config.admission);
         config.log();
@@ -111,13 +115,22 @@ impl Reload {
         if applied.iter().any(|key| key.starts_with("auth.jwt.")) {
             self.authenticator.reload(config.auth.jwt);
         }
-        self.queue.reload(&config.queue);
         for key in &applied {
             self.raw_values.copy_key_from(key, &config.raw_values);
         }
         report(applied, pending, stamp);
+        for MissingField { placeholder, reason } in missing {
+            tracing::warn!(reason, "SIGHUP: queue.data: {placeholder} needs a restart");
+        }
         self.metrics.config_reload(ReloadResult::Applied).increment(1);
     }
+}
+
+/// Whether a reload applies a changed key. `queue.data` waits for a restart if the running index
+/// does not keep all fields of its template.
+fn is_applied(key: &str, missing: &[MissingField]) -> bool {
+    let is_reloadable = RELOADABLE.iter().any(|prefix| key.starts_with(prefix));
+    is_reloadable && (missing.is_empty() || key != DATA)
 }
 
 /// Logs the keys that have changed, and the version of the file. A file that is replaced under a

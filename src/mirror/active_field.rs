@@ -2,16 +2,11 @@
 
 use crate::ids::whole_number;
 use crate::mirror::document::Malformed;
-use crate::mirror::json_text::json_text;
 use crate::mirror::paths;
-use crate::mirror::shape::{Shape, list};
 use crate::settings::Section;
 use bson::{RawBsonRef, RawDocument};
 use std::fmt;
 use toml::Value;
-
-/// A longer value of a document is not a switch, and is not shown.
-const MAX_NAMED_VALUE_BYTES: usize = 40;
 
 const DEFAULT_PATH: &str = "enabled";
 
@@ -61,25 +56,16 @@ impl ActiveField {
         (!self.path.is_empty()).then_some(&*self.path)
     }
 
-    /// Checks that documents have the field, and one of the values if there are some. A path that is
-    /// not the default is there for a reason.
-    pub fn expect(&self, shape: &mut Shape, documents: &[&RawDocument]) {
-        let Some(path) = self.path() else { return };
-        let is_problem = !self.values.is_empty() || path != DEFAULT_PATH;
-        let is_found = shape.expect("document", documents, path, is_problem);
-        let is_active = |document: &&RawDocument| self.is_active(document) != Ok(false);
-        if !is_found || self.values.is_empty() || documents.iter().any(is_active) {
-            return;
-        }
-        let found = documents.iter().filter_map(|each| {
-            let value = paths::projected(each, path).ok().flatten()?;
-            json_text(value, MAX_NAMED_VALUE_BYTES).ok()
-        });
-        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
-        let (values, found) = (values.join(" or "), list(found));
-        if !documents.is_empty() {
-            shape.add_problem(format!("no document has a {path} of {values}; they have {found}"));
-        }
+    /// Whether documents are expected to have the field. With values, those without it are off. A
+    /// path that is not the default is there for a reason.
+    pub fn is_expected(&self) -> bool {
+        !self.values.is_empty() || self.path != DEFAULT_PATH
+    }
+
+    /// The values that are on, for people.
+    pub fn values_on(&self) -> String {
+        let values: Vec<String> = self.values.iter().map(ActiveValue::to_string).collect();
+        if values.is_empty() { "true".to_owned() } else { values.join(" or ") }
     }
 
     /// The values in a form that differs between different lists; `None` without any.

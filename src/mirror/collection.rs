@@ -4,7 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::document::{DocumentKey, Malformed};
 use crate::mirror::index::sharded::ShardedIndex;
 use crate::mirror::index::writer::{Entry, Writer};
-use crate::mirror::shape::Shape;
+use crate::mirror::path_survey::PathSurvey;
 use crate::mirror::skipped_parts::SkippedParts;
 use bson::{Document, RawDocument};
 use std::fmt::Debug;
@@ -64,8 +64,8 @@ pub trait MirroredCollection: Send + 'static {
     fn on_publish(&mut self, writers: &[Writer; 2]);
 
     /// What was found at the configured paths in whole documents.
-    fn shape(&self, _documents: &[&RawDocument]) -> Shape {
-        Shape::default()
+    fn shape(&self, _documents: &[&RawDocument]) -> PathSurvey {
+        PathSurvey::default()
     }
 
     /// Faults of what is loaded that `hookgate check` reports.

@@ -5,7 +5,7 @@ use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::metrics::{Collection, LoadReason};
 use crate::mirror::background::background;
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::shape::FIRST_DOCUMENTS;
+use crate::mirror::path_survey::FIRST_DOCUMENTS;
 use crate::mirror::survey::CollectionSurvey;
 use crate::mirror::{Mirror, MirroredCollection, READ_AT_ONCE};
 use crate::process::findings::Findings;

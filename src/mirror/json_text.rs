@@ -17,17 +17,17 @@ pub struct NoText;
 /// form, other bytes are in base64. A number that JSON does not have is null. Other types have the
 /// form of MongoDB's relaxed extended JSON.
 pub fn json_text(value: RawBsonRef<'_>, limit: usize) -> Result<String, NoText> {
-    let mut writer = Writer { text: Vec::new(), limit };
+    let mut writer = JsonWriter { text: Vec::new(), limit };
     writer.append(value)?;
     String::from_utf8(writer.text).map_err(|_| NoText)
 }
 
-struct Writer {
+struct JsonWriter {
     text: Vec<u8>,
     limit: usize,
 }
 
-impl Writer {
+impl JsonWriter {
     fn append(&mut self, value: RawBsonRef<'_>) -> Result<(), NoText> {
         match value {
             RawBsonRef::Document(document) => {

@@ -18,7 +18,7 @@ pub mod mongo;
 mod notices;
 pub mod paths;
 mod query;
-pub mod shape;
+pub mod path_survey;
 mod survey;
 pub mod snapshot;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::metrics::Collection;
 use crate::mirror::collection::MirroredCollection;
 use crate::mirror::collection_indexes::{CollectionIndexes, CollectionLoad};
 use crate::mirror::document::{DocumentKey, Malformed};
-use crate::mirror::shape::{Shape, count};
+use crate::mirror::path_survey::{PathSurvey, count};
 use crate::mirror::skipped_parts::{SkippedPart, SkippedParts};
 use crate::process::findings::Findings;
 use bson::RawDocument;
@@ -25,7 +25,7 @@ pub(super) struct CollectionSurvey<C: MirroredCollection> {
     malformed: Vec<String>,
     unconfigured_parts: usize,
     unconfigured: Vec<String>,
-    shape: Shape,
+    shape: PathSurvey,
 }
 
 impl<C: MirroredCollection> CollectionSurvey<C> {
@@ -42,7 +42,7 @@ impl<C: MirroredCollection> CollectionSurvey<C> {
             malformed: Vec::new(),
             unconfigured_parts: 0,
             unconfigured: Vec::new(),
-            shape: Shape::default(),
+            shape: PathSurvey::default(),
         }
     }
 

@@ -18,7 +18,7 @@ pub use crate::queue::bullmq::idempotency::{
 };
 pub use crate::queue::bullmq::job::Jobs;
 pub use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
-pub use crate::queue::bullmq::template_fields::{TemplateField, TemplateFields};
+pub use crate::queue::bullmq::template_fields::{MissingField, TemplateField, TemplateFields};
 pub use crate::queue::bullmq::trace::TraceContext;
 pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
@@ -94,10 +94,11 @@ impl Queue {
         let count = matches.len();
         let too_large =
             |bytes| EnqueueError::FanoutTooLarge { matches: count, max_matches, bytes, max_bytes };
-        if count > max_matches {
-            return Err(too_large(count.saturating_mul(request.payload_bytes())));
-        }
         let (options, data) = (self.settings.job.load(), self.settings.data.load());
+        if count > max_matches {
+            let (payload, body) = (request.payload_bytes(), request.body.len());
+            return Err(too_large(data.usual_bytes(count, payload, body)));
+        }
         let jobs = Jobs::encode(request, matches, &options, &data, max_bytes);
         jobs.map_err(|TooManyBytes(bytes)| too_large(bytes))
     }

@@ -5,7 +5,7 @@ use crate::queue::bullmq::idempotency::IdempotencySettings;
 use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
-use crate::queue::bullmq::template_fields::TemplateFields;
+use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 use crate::queue::redis::address;
 use crate::queue::redis::client::FredConnector;
 use crate::queue::redis::transport::Connector;
@@ -109,36 +109,28 @@ impl QueueSettings {
         warn_of_misplaced_keys(section);
         settings
     }
-}
 
-/// Warns of keys after the heading `[queue.data]` that are probably meant for `[queue]`.
-fn warn_of_misplaced_keys(section: &mut Section<'_>) {
-    for name in section.members_like_keys("data") {
-        let message =
-            "has the name of a key of [queue]; if that is meant, put it above [queue.data]";
-        section.note(&format!("data.{name}"), message);
-    }
-}
-
-impl QueueSettings {
     /// Replaces what a reload can change with that of `other`, in all clones of these settings:
-    /// the job options, and the data of jobs unless its template uses further fields of documents.
-    pub fn reload(&self, other: &Self) {
+    /// the job options, the forwarded headers, and the template of the data unless it uses fields
+    /// of documents that the running index does not keep. Returns those fields.
+    pub fn reload(&self, other: &Self) -> Vec<MissingField> {
         self.job.store(other.job.load_full());
-        if let Ok(data) = other.data.load().with_fields(&self.template_fields) {
-            self.data.store(Arc::new(data));
-        }
-    }
-
-    /// The placeholders in the template of `other` whose fields the running index does not keep.
-    pub fn fields_that_need_a_restart(&self, other: &Self) -> Vec<String> {
-        other.data.load().with_fields(&self.template_fields).err().unwrap_or_default()
+        let data = other.data.load();
+        let (data, missing) = match data.with_fields(&self.template_fields) {
+            Ok(data) => (data, Vec::new()),
+            Err(missing) => (self.data.load().with_headers_of(&data), missing),
+        };
+        self.data.store(Arc::new(data));
+        missing
     }
 
     /// The bytes that a worker may use to encode the jobs of a request before they count as in
-    /// flight. Without long heads, all jobs of a request are about as long as its body.
+    /// flight. Without long heads and fields of documents, all jobs of a request are about as long as
+    /// its body.
     pub fn encoding_bytes(&self) -> usize {
-        if self.data.load().has_long_heads() { self.max_fanout_bytes } else { 0 }
+        let data = self.data.load();
+        let is_long = data.has_long_heads() || !self.template_fields.is_empty();
+        if is_long { self.max_fanout_bytes } else { 0 }
     }
 
     /// The names of the headers that jobs contain, in lower case.
@@ -166,5 +158,14 @@ impl QueueSettings {
     /// deadline by ten minutes; an attempt that arrives even later is refused by its deadline.
     pub(in crate::queue) fn record_ttl(&self) -> Duration {
         self.enqueue_timeout + Duration::from_secs(10 * 60)
+    }
+}
+
+/// Warns of keys after the heading `[queue.data]` that are probably meant for `[queue]`.
+fn warn_of_misplaced_keys(section: &mut Section<'_>) {
+    for name in section.members_like_keys("data") {
+        let message =
+            "has the name of a key of [queue]; if that is meant, put it above [queue.data]";
+        section.note(&format!("data.{name}"), message);
     }
 }

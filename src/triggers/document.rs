@@ -35,10 +35,10 @@ impl WorkflowRecord {
         identifier(document, "_id", WorkflowId::new)?;
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = fields.active.is_active(document)?;
-        let kept = kept_fields::texts(document, &fields.kept.workflow)?;
+        let kept = kept_fields::texts(document, &fields.kept.workflow, "workflow")?;
         let (webhooks, skipped_nodes) = read_nodes(document, fields)?;
         let posting = |(webhook, nodes): (WebhookId, MatchingNodes<'_>)| {
-            let of_node = kept_fields::texts(nodes.first, &fields.kept.node)?;
+            let of_node = kept_fields::texts(nodes.first, &fields.kept.node, "node")?;
             let ids = serde_json::to_string(&nodes.ids).expect("strings can be encoded as JSON");
             Ok((webhook, layout.write(ids, nodes.first_type, kept.iter().chain(&of_node))))
         };

@@ -14,6 +14,8 @@ pub(super) struct Fields {
     pub(super) active: ActiveField,
     /// The types that make a node a trigger. There is at least one.
     pub(super) node_types: Vec<String>,
+    /// The one that is configured first; the others are sorted.
+    pub(super) first_node_type: String,
     // Paths within a node.
     pub(super) node_type: String,
     pub(super) node_id: String,
@@ -32,6 +34,7 @@ impl Fields {
         if node_types.is_empty() || node_types.iter().any(String::is_empty) {
             section.fault("node_types", "is empty, or has an empty type");
         }
+        let first_node_type = node_types.first().cloned().unwrap_or_default();
         node_types.sort();
         node_types.dedup();
         Self {
@@ -39,6 +42,7 @@ impl Fields {
             organization: paths::read(section, "organization_field", "organizationId"),
             active: ActiveField::read(section),
             node_types,
+            first_node_type,
             node_type: paths::read(section, "node_type_field", NODE_TYPE_FIELD),
             node_id: paths::read(section, "node_id_field", NODE_ID_FIELD),
             webhook_id: paths::read(section, "webhook_id_field", WEBHOOK_ID_FIELD),

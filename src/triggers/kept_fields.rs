@@ -38,12 +38,25 @@ impl KeptFields {
     }
 }
 
-/// The JSON text of these fields. One that is missing, or within an array, is null.
+/// The JSON text of these fields. One that is missing, or within an array, is null. `source` is the
+/// word before their paths in a template.
 pub(super) fn texts(
     document: &RawDocument,
     fields: &[KeptField],
+    source: &str,
 ) -> Result<Vec<String>, Malformed> {
-    fields.iter().map(|field| text(document, field)).collect()
+    let text = |field| text(document, field).map_err(|fault| as_written(fault, source, field));
+    fields.iter().map(text).collect()
+}
+
+/// The same fault with the field as it is written in a template.
+fn as_written(fault: Malformed, source: &str, field: &KeptField) -> Malformed {
+    let name = format!("{{{source}.{}}}", field.path);
+    match fault {
+        Malformed::WrongType { expected, .. } => Malformed::wrong(&name, expected),
+        Malformed::Unfit { unfit, .. } => Malformed::unfit(&name, unfit),
+        other => other,
+    }
 }
 
 fn text(document: &RawDocument, field: &KeptField) -> Result<String, Malformed> {
@@ -96,10 +109,11 @@ mod tests {
             rawdoc! { "a": { "b": [1, "x"] }, "l": [{ "a": 1 }], "long": "x".repeat(1023) };
         let texts = |paths: &[&str]| {
             let field = |path: &&str| KeptField { path: (*path).to_owned(), is_in_text: false };
-            texts(&document, &paths.iter().map(field).collect::<Vec<_>>())
+            texts(&document, &paths.iter().map(field).collect::<Vec<_>>(), "node")
         };
         let found = texts(&["a.b", "a", "l.a", "none", "a.b.c"]).unwrap();
         assert_eq!(found, [r#"[1,"x"]"#, r#"{"b":[1,"x"]}"#, "null", "null", "null"]);
-        assert!(texts(&["a", "long"]).is_err());
+        let error = texts(&["a", "long"]).unwrap_err().to_string();
+        assert_eq!(error, "{node.long} is not a value of at most 1 KiB as JSON");
     }
 }

@@ -16,7 +16,7 @@ use crate::mirror::index::key::IndexKey;
 use crate::mirror::index::shard::Postings;
 use crate::mirror::index::sharded::{ShardLayout, ShardedIndex};
 use crate::mirror::index::writer::{Entry, Writer};
-use crate::mirror::shape::Shape;
+use crate::mirror::path_survey::PathSurvey;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::SavedIndex;
 use crate::mirror::{Freshness, MirroredCollection};
@@ -226,7 +226,7 @@ impl MirroredCollection for WorkflowCollection {
         }
     }
 
-    fn shape(&self, documents: &[&RawDocument]) -> Shape {
+    fn shape(&self, documents: &[&RawDocument]) -> PathSurvey {
         shape::shape(documents, &self.fields, &self.posting_layout)
     }
 

@@ -55,6 +55,11 @@ impl TriggersSettings {
         &self.fields.nodes
     }
 
+    /// The first configured type of trigger nodes.
+    pub fn first_node_type(&self) -> &str {
+        &self.fields.first_node_type
+    }
+
     /// Keeps these fields of workflows for their jobs.
     pub fn keep_fields(&mut self, kept: KeptFields) {
         self.fields.kept = kept;

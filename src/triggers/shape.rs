@@ -1,8 +1,8 @@
 //! What workflow documents have at the configured paths.
 
 use crate::mirror::document::array;
+use crate::mirror::path_survey::{PathSurvey, count, documents_of, list};
 use crate::mirror::paths::projected;
-use crate::mirror::shape::{Shape, count, documents_of, list};
 use crate::triggers::document::{WorkflowRecord, trigger_type};
 use crate::triggers::fields::Fields;
 use crate::triggers::kept_fields::KeptField;
@@ -10,7 +10,11 @@ use crate::triggers::posting::PostingLayout;
 use bson::{RawBsonRef, RawDocument};
 
 /// Looks for the triggers of whole documents.
-pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &PostingLayout) -> Shape {
+pub(super) fn shape(
+    documents: &[&RawDocument],
+    fields: &Fields,
+    layout: &PostingLayout,
+) -> PathSurvey {
     let records =
         documents.iter().filter_map(|each| WorkflowRecord::read(each, fields, layout).ok());
     let triggers: usize = records.map(|record| record.triggers.len()).sum();
@@ -24,9 +28,9 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
         fields.webhook_id,
         fields.node_id,
     );
-    let mut shape = Shape { summary, missing: Vec::new() };
+    let mut shape = PathSurvey { summary, missing: Vec::new() };
     shape.expect("document", documents, &fields.organization, true);
-    fields.active.expect(&mut shape, documents);
+    shape.expect_active(documents, &fields.active);
     for KeptField { path, .. } in &fields.kept.workflow {
         shape.expect("document", documents, path, true);
     }
@@ -40,7 +44,7 @@ pub(super) fn shape(documents: &[&RawDocument], fields: &Fields, layout: &Postin
 }
 
 /// Looks for the trigger nodes among all nodes, and for their ids.
-fn expect_triggers(shape: &mut Shape, nodes: &[&RawDocument], fields: &Fields) {
+fn expect_triggers(shape: &mut PathSurvey, nodes: &[&RawDocument], fields: &Fields) {
     if !shape.expect("node", nodes, &fields.node_type, true) {
         return;
     }

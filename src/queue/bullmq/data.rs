@@ -129,7 +129,7 @@ impl<'a> Encoder<'_, 'a> {
             // Most workflows have one type, so it is copied with what is around it. What callers
             // can make long is never encoded again for another type.
             let is_copied =
-                *value == JobValue::NodeType && !data.template.head_size.is_up_to_caller();
+                *value == JobValue::NodeType && !data.template.head_size.grows_with_request();
             if is_copied {
                 node_type = Some(job.node_type);
             } else if self.has_copies {

@@ -31,16 +31,17 @@ impl HeaderFields for ExampleHeaders {
 }
 
 /// A job as these settings would write it, with made-up values: its name, data and options as one
-/// JSON document.
-pub fn example_job(settings: &QueueSettings) -> anyhow::Result<String> {
+/// JSON document. `node_type` is a type of trigger nodes.
+pub fn example_job(settings: &QueueSettings, node_type: &str) -> anyhow::Result<String> {
     let TemplateFields { workflow, node } = &settings.template_fields;
-    let fields = workflow.iter().map(|field| format!("\"example workflow.{}\"", field.path));
-    let fields = fields.chain(node.iter().map(|field| format!("\"example node.{}\"", field.path)));
-    let fields: Vec<String> = fields.collect();
+    let workflow = workflow.iter().map(|field| format!("example workflow.{}", field.path));
+    let node = node.iter().map(|field| format!("example node.{}", field.path));
+    let as_json = |text: String| serde_json::Value::from(text).to_string();
+    let fields: Vec<String> = workflow.chain(node).map(as_json).collect();
     let example = WorkflowMatch {
         workflow: "example-workflow",
         node_ids: r#"["example-node"]"#,
-        node_type: "WebhookTrigger",
+        node_type,
         field: |number: usize| fields.get(number).map_or("null", String::as_str),
     };
     let (options, data) = (settings.job.load(), settings.data.load());

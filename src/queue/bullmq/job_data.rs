@@ -5,7 +5,7 @@ use crate::queue::bullmq::shape::{
     Members, built_in_members, foreign_placeholders, read_members, visit_placeholders,
 };
 use crate::queue::bullmq::template::Template;
-use crate::queue::bullmq::template_fields::TemplateFields;
+use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 use crate::settings::Section;
 use toml::Value;
 
@@ -31,23 +31,36 @@ impl JobData {
         let fields = members.as_ref().map(TemplateFields::used_by).unwrap_or_default();
         let template = compile(members.as_ref(), &fields);
         let template = template.expect("the fields are those of the template");
+        warn_of_repeated_values(section, &template);
         (Self { members, template, forward_headers }, fields)
     }
 
-    /// The same data for an index that keeps other fields. The error contains the placeholders of
-    /// fields that it does not keep.
+    /// The same data for an index that keeps other fields. The error contains those that it does
+    /// not keep.
     pub(in crate::queue) fn with_fields(
         &self,
         fields: &TemplateFields,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Vec<MissingField>> {
         let template = compile(self.members.as_ref(), fields)?;
         Ok(Self { template, ..self.clone() })
+    }
+
+    /// The same data with the forwarded headers of `other`.
+    pub(in crate::queue) fn with_headers_of(&self, other: &Self) -> Self {
+        Self { forward_headers: other.forward_headers.clone(), ..self.clone() }
     }
 
     /// Whether a caller can make the part of the data that is encoded for each job as long as its
     /// request.
     pub(in crate::queue) fn has_long_heads(&self) -> bool {
-        self.template.head_size.is_up_to_caller()
+        self.template.head_size.grows_with_request()
+    }
+
+    /// The bytes of the data of this many jobs, roughly.
+    pub(in crate::queue) fn usual_bytes(&self, count: usize, payload: usize, body: usize) -> usize {
+        let Template { head_size, tail_size, .. } = &self.template;
+        let of_job = head_size.bytes(payload, body).saturating_add(tail_size.bytes(payload, body));
+        count.saturating_mul(of_job)
     }
 
     pub(in crate::queue) fn forward_headers(&self) -> &[String] {
@@ -55,7 +68,10 @@ impl JobData {
     }
 }
 
-fn compile(members: Option<&Members>, fields: &TemplateFields) -> Result<Template, Vec<String>> {
+fn compile(
+    members: Option<&Members>,
+    fields: &TemplateFields,
+) -> Result<Template, Vec<MissingField>> {
     match members {
         Some(members) => Template::rearranged(members.clone(), fields),
         None => Template::in_order(&built_in_members(), fields),
@@ -71,15 +87,11 @@ fn read_data(section: &mut Section<'_>) -> Option<Members> {
     for found in foreign_placeholders(&table) {
         section.warning(&format!("data.{}", found.path), found.message);
     }
-    match read_members(&table) {
-        Ok(members) => Some(members),
-        Err(faults) => {
-            for fault in faults {
-                section.fault(&format!("data.{}", fault.path), fault.message);
-            }
-            None
-        }
+    let (members, faults) = read_members(&table);
+    for fault in faults {
+        section.fault(&format!("data.{}", fault.path), fault.message);
     }
+    Some(members)
 }
 
 fn read_forward_headers(section: &mut Section<'_>) -> Vec<String> {
@@ -105,6 +117,18 @@ fn read_forward_headers(section: &mut Section<'_>) -> Vec<String> {
 fn is_header_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Warns of values as long as the request that are written for each job.
+fn warn_of_repeated_values(section: &mut Section<'_>, template: &Template) {
+    for (path, name) in &template.repeated {
+        let message = format!(
+            "{name} is written once per job and not once per request, because a value of the job \
+             comes after it; put such values first in arrays and strings, and let at most one \
+             object have both"
+        );
+        section.warning(&format!("data.{path}"), message);
+    }
 }
 
 /// Warns of templates that are valid but hardly what is meant.

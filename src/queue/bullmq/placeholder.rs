@@ -153,6 +153,12 @@ impl Placeholder {
 }
 
 impl SharedValue {
+    /// Whether a caller can make it as long as its request.
+    pub(super) fn grows_with_request(self) -> bool {
+        use SharedValue::{Body, ContentType, Headers, Payload, Query, RawBody};
+        matches!(self, Payload | Body | RawBody | Query | Headers | ContentType)
+    }
+
     /// A rough number of bytes. It decides which values are written once for all jobs, where not
     /// all of them can be, and the size of the first buffer.
     pub(super) fn usual_bytes(self) -> usize {

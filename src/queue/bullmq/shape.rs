@@ -57,11 +57,11 @@ fn members<const N: usize>(members: [(&str, Shape); N]) -> Members {
     members.map(|(name, shape)| (name.to_owned(), shape)).into()
 }
 
-/// Reads a template. All faults are reported.
-pub(super) fn read_members(table: &Table) -> Result<Members, Vec<ShapeFault>> {
+/// Reads a template, and finds all faults. A faulty value is null.
+pub(super) fn read_members(table: &Table) -> (Members, Vec<ShapeFault>) {
     let mut faults = Vec::new();
     let members = read_table(table, "", &mut faults);
-    if faults.is_empty() { Ok(members) } else { Err(faults) }
+    (members, faults)
 }
 
 /// The strings of a template that are written like placeholders in another notation, and are none.
@@ -105,38 +105,59 @@ fn foreign_placeholder(text: &str) -> Option<String> {
     Some(format!("{text:?} is a string that begins with $; for the value write \"{{{name}}}\""))
 }
 
-fn member_path(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
 /// Calls `visit` with each placeholder in order, and whether it is a part of a string.
 pub(super) fn visit_placeholders(members: &Members, visit: &mut impl FnMut(&Placeholder, bool)) {
-    for (_, shape) in members {
-        shape.visit_placeholders(visit);
+    visit_members(members, "", &mut |use_of| visit(use_of.placeholder, use_of.is_in_text));
+}
+
+/// A use of a placeholder in a template.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlaceholderUse<'a> {
+    /// The path of the value within `[queue.data]`.
+    pub(super) path: &'a str,
+    pub(super) placeholder: &'a Placeholder,
+    /// Whether it is a part of a string.
+    pub(super) is_in_text: bool,
+}
+
+/// Calls `visit` with each use of a placeholder below `path`, in order.
+pub(super) fn visit_members(
+    members: &Members,
+    path: &str,
+    visit: &mut dyn FnMut(PlaceholderUse<'_>),
+) {
+    for (name, shape) in members {
+        shape.visit_uses(&member_path(path, name), visit);
     }
 }
 
 impl Shape {
-    /// Calls `visit` with each placeholder in order, and whether it is a part of a string.
-    pub(super) fn visit_placeholders(&self, visit: &mut impl FnMut(&Placeholder, bool)) {
+    /// Calls `visit` with each use of a placeholder in the value at `path`, in order.
+    pub(super) fn visit_uses(&self, path: &str, visit: &mut dyn FnMut(PlaceholderUse<'_>)) {
         match self {
-            Self::Object(members) => visit_placeholders(members, visit),
+            Self::Object(members) => visit_members(members, path, visit),
             Self::Array(elements) => {
-                for shape in elements {
-                    shape.visit_placeholders(visit);
+                for (number, shape) in elements.iter().enumerate() {
+                    shape.visit_uses(&format!("{path}[{number}]"), visit);
                 }
             }
             Self::Constant(_) => {}
-            Self::Value(placeholder) => visit(placeholder, false),
+            Self::Value(placeholder) => {
+                visit(PlaceholderUse { path, placeholder, is_in_text: false });
+            }
             Self::Text(parts) => {
                 for part in parts {
                     if let TextPart::Value(placeholder) = part {
-                        visit(placeholder, true);
+                        visit(PlaceholderUse { path, placeholder, is_in_text: true });
                     }
                 }
             }
         }
     }
+}
+
+fn member_path(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn read_table(table: &Table, path: &str, faults: &mut Vec<ShapeFault>) -> Members {
@@ -153,7 +174,11 @@ fn read_value(value: &Value, path: String, faults: &mut Vec<ShapeFault>) -> Shap
             let element = |(number, value)| read_value(value, format!("{path}[{number}]"), faults);
             return Shape::Array(elements.iter().enumerate().map(element).collect());
         }
-        Value::String(text) => read_text(text),
+        Value::String(text) => read_text(text).inspect(|shape| {
+            if let Some(message) = container_in_text(shape, text) {
+                faults.push(ShapeFault { path: path.clone(), message });
+            }
+        }),
         Value::Integer(number) => Ok(Shape::Constant(number.to_string())),
         Value::Boolean(value) => Ok(Shape::Constant(value.to_string())),
         Value::Float(number) if number.is_finite() => {
@@ -179,21 +204,23 @@ fn read_text(text: &str) -> Result<Shape, String> {
         [TextPart::Value(placeholder)] => return Ok(Shape::Value(placeholder.clone())),
         _ => {}
     }
-    for part in &parts {
-        let TextPart::Value(placeholder) = part else { continue };
-        if let Some(kind) = placeholder.as_container() {
-            let name = placeholder.name();
-            let advice = if *text == format!("${name}") {
-                format!("write \"{name}\" without the $")
-            } else {
-                "the placeholder must be the whole string".to_owned()
-            };
-            return Err(format!(
-                "{name} in {text:?} is {kind}, which cannot be a part of a string; {advice}"
-            ));
-        }
-    }
     Ok(Shape::Text(parts))
+}
+
+/// What is wrong with a string that has an object or an array as a part.
+fn container_in_text(shape: &Shape, text: &str) -> Option<String> {
+    let Shape::Text(parts) = shape else { return None };
+    parts.iter().find_map(|part| {
+        let TextPart::Value(placeholder) = part else { return None };
+        let kind = placeholder.as_container()?;
+        let name = placeholder.name();
+        let advice = if *text == format!("${name}") {
+            format!("write \"{name}\" without the $")
+        } else {
+            "the placeholder must be the whole string".to_owned()
+        };
+        Some(format!("{name} in {text:?} is {kind}, which cannot be a part of a string; {advice}"))
+    })
 }
 
 /// Splits a string at its placeholders. `{{` and `}}` are braces.
@@ -240,9 +267,9 @@ mod tests {
     use super::*;
 
     fn read(template: &str) -> Result<Members, Vec<(String, String)>> {
-        let members = read_members(&toml::from_str(template).unwrap());
-        members
-            .map_err(|faults| faults.into_iter().map(|fault| (fault.path, fault.message)).collect())
+        let (members, faults) = read_members(&toml::from_str(template).unwrap());
+        let faults: Vec<_> = faults.into_iter().map(|fault| (fault.path, fault.message)).collect();
+        if faults.is_empty() { Ok(members) } else { Err(faults) }
     }
 
     fn constant(text: &str) -> Shape {

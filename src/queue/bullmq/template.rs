@@ -15,8 +15,8 @@
 
 use crate::queue::bullmq::json_string::within_quotes;
 use crate::queue::bullmq::placeholder::{JobValue, Placeholder, SharedValue};
-use crate::queue::bullmq::shape::{Members, Shape, TextPart, visit_placeholders};
-use crate::queue::bullmq::template_fields::TemplateFields;
+use crate::queue::bullmq::shape::{Members, Shape, TextPart, visit_members, visit_placeholders};
+use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 
 /// How a value is written: as JSON, or inside of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub(super) struct Template {
     pub(super) tail: Box<[SharedPiece]>,
     pub(super) head_size: UsualSize,
     pub(super) tail_size: UsualSize,
+    /// The values in the head that are as long as the request: the path of each within
+    /// `[queue.data]`, and its placeholder.
+    pub(super) repeated: Box<[(String, String)]>,
 }
 
 /// A rough size of a part of the data.
@@ -63,20 +66,21 @@ pub(super) struct UsualSize {
 
 impl Template {
     /// Compiles the template of an operator. `fields` are the fields that the index keeps. The
-    /// error contains the placeholders of fields that it does not keep.
+    /// error contains those that it does not keep.
     pub(super) fn rearranged(
         mut members: Members,
         fields: &TemplateFields,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Vec<MissingField>> {
         rearrange(&mut members);
-        Self::in_order(&members, fields)
+        let template = Self::in_order(&members, fields)?;
+        Ok(Self { repeated: repeated_values(&members), ..template })
     }
 
     /// Compiles a template whose members stay in their order.
     pub(super) fn in_order(
         members: &Members,
         fields: &TemplateFields,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Vec<MissingField>> {
         let mut pieces = Pieces::new(fields);
         pieces.add_constant("{");
         let mut has_value_of_job = false;
@@ -93,7 +97,7 @@ impl Template {
 }
 
 impl UsualSize {
-    fn of_pieces(pieces: &[SharedPiece]) -> Self {
+    fn from_pieces(pieces: &[SharedPiece]) -> Self {
         let mut size = Self::default();
         for piece in pieces {
             match piece {
@@ -102,18 +106,17 @@ impl UsualSize {
                 SharedPiece::Value(SharedValue::Body | SharedValue::RawBody, _) => size.bodies += 1,
                 SharedPiece::Value(value, _) => {
                     size.bytes += value.usual_bytes();
-                    let is_long = matches!(value, SharedValue::Query | SharedValue::Headers);
-                    size.long_values += usize::from(is_long);
+                    size.long_values += usize::from(value.grows_with_request());
                 }
             }
         }
         size
     }
 
-    fn of_head(head: &[HeadPart]) -> Self {
+    fn from_head(head: &[HeadPart]) -> Self {
         let mut size = Self::default();
         for part in head {
-            let Self { bytes, payloads, bodies, long_values } = Self::of_pieces(&part.shared);
+            let Self { bytes, payloads, bodies, long_values } = Self::from_pieces(&part.shared);
             size.bytes += bytes + USUAL_VALUE_OF_JOB;
             size.long_values += long_values;
             size.payloads += payloads;
@@ -123,7 +126,7 @@ impl UsualSize {
     }
 
     /// Whether a caller can make this part as long as its request.
-    pub(super) fn is_up_to_caller(self) -> bool {
+    pub(super) fn grows_with_request(self) -> bool {
         self.payloads + self.bodies + self.long_values > 0
     }
 
@@ -161,10 +164,25 @@ fn rearrange_within(shape: &mut Shape) {
     }
 }
 
+/// The values as long as the request that precede a value of a job.
+fn repeated_values(members: &Members) -> Box<[(String, String)]> {
+    let (mut repeated, mut since_last_value_of_job) = (Vec::new(), Vec::new());
+    visit_members(members, "", &mut |found| match found.placeholder {
+        Placeholder::Shared(value) if value.grows_with_request() => {
+            since_last_value_of_job.push((found.path.to_owned(), found.placeholder.name()));
+        }
+        Placeholder::Shared(_) => {}
+        Placeholder::Job(_) | Placeholder::Field(..) => {
+            repeated.append(&mut since_last_value_of_job);
+        }
+    });
+    repeated.into()
+}
+
 /// A rough number of bytes after the last value of a job, if there is such a value.
 fn bytes_after_last_value_of_job(shape: &Shape) -> Option<usize> {
     let mut bytes = None;
-    shape.visit_placeholders(&mut |placeholder, _| match (placeholder, &mut bytes) {
+    shape.visit_uses("", &mut |found| match (found.placeholder, &mut bytes) {
         (Placeholder::Shared(value), Some(bytes)) => *bytes += value.usual_bytes(),
         (Placeholder::Shared(_), None) => {}
         (Placeholder::Job(_) | Placeholder::Field(..), bytes) => *bytes = Some(0),
@@ -180,8 +198,8 @@ struct Pieces<'a> {
     shared: Vec<SharedPiece>,
     /// The constant after these pieces.
     constant: String,
-    /// The placeholders of fields that are not kept.
-    missing: Vec<String>,
+    /// The fields that are not kept, each once.
+    missing: Vec<MissingField>,
 }
 
 impl<'a> Pieces<'a> {
@@ -245,10 +263,17 @@ impl<'a> Pieces<'a> {
             Placeholder::Job(value) => self.end_head(*value, form),
             Placeholder::Field(source, path) => {
                 match self.fields.number(*source, path, form == Form::Text) {
-                    Some(number) => self.end_head(JobValue::Field(number), form),
-                    None => self.missing.push(placeholder.name()),
+                    Ok(number) => self.end_head(JobValue::Field(number), form),
+                    Err(reason) => self.add_missing(placeholder, reason),
                 }
             }
+        }
+    }
+
+    fn add_missing(&mut self, placeholder: &Placeholder, reason: &'static str) {
+        let missing = MissingField { placeholder: placeholder.name(), reason };
+        if !self.missing.contains(&missing) {
+            self.missing.push(missing);
         }
     }
 
@@ -270,11 +295,12 @@ impl<'a> Pieces<'a> {
         self.head.push(HeadPart { shared, value, form });
     }
 
-    fn finish(mut self) -> Result<Template, Vec<String>> {
+    fn finish(mut self) -> Result<Template, Vec<MissingField>> {
         self.end_constant();
         let Self { head, shared, missing, .. } = self;
-        let (head_size, tail_size) = (UsualSize::of_head(&head), UsualSize::of_pieces(&shared));
-        let template = Template { head: head.into(), tail: shared.into(), head_size, tail_size };
+        let (head_size, tail_size) = (UsualSize::from_head(&head), UsualSize::from_pieces(&shared));
+        let (head, tail, repeated) = (head.into(), shared.into(), Box::default());
+        let template = Template { head, tail, head_size, tail_size, repeated };
         if missing.is_empty() { Ok(template) } else { Err(missing) }
     }
 }

@@ -64,10 +64,20 @@ struct Sent<'a> {
     user: Option<&'a UserId>,
 }
 
-const WORKFLOWS: [&str; 3] = ["w1", "w\"2", ""];
-const NODE_IDS: [&str; 3] = [r#"["n\"\\","n2"]"#, r#"["n1"]"#, r#"["\\"]"#];
-const NODE_TYPES: [&str; 3] = ["WebhookTrigger", "WebhookTrigger", "a \"b\""];
-const FIELDS: [[&str; 2]; 3] = [["7.50", r#""a\"b""#], ["null", "true"], [r#""""#, "-1e400"]];
+const WORKFLOWS: [&str; 5] = ["w1", "w\"2", "", "w4", "w\\5"];
+const NODE_IDS: [&str; 5] =
+    [r#"["n\"\\","n2"]"#, r#"["n1"]"#, r#"["\\"]"#, r#"["n1","n2"]"#, r#"["n5"]"#];
+/// Parts of the data are copied from the job before if its type is the same: it stays, changes,
+/// stays and changes back.
+const NODE_TYPES: [&str; 5] =
+    ["WebhookTrigger", "WebhookTrigger", "a \"b\"", "a \"b\"", "WebhookTrigger"];
+const FIELDS: [[&str; 2]; 5] = [
+    ["7.50", r#""a\"b""#],
+    ["null", "true"],
+    [r#""""#, "-1e400"],
+    ["7.50", "null"],
+    [r#""long enough to differ""#, "0"],
+];
 
 fn encode(template: &toml::Table, sent: &Sent<'_>, count: usize) -> Jobs {
     let mut queue = toml::Table::new();
@@ -270,7 +280,7 @@ proptest! {
         template in any_template(),
         (payload, body) in any_body(),
         has_user in any::<bool>(),
-        count in 1..=3_usize,
+        count in 1..=5_usize,
     ) {
         let user = UserId::new("u").unwrap();
         let sent = Sent { payload: &payload, body: &body, user: has_user.then_some(&user) };

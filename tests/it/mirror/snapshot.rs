@@ -113,7 +113,8 @@ async fn invalid_contents_with_a_valid_checksum_are_refused() {
 #[tokio::test]
 async fn a_snapshot_that_was_read_with_other_settings_is_refused() {
     let (mut app, _) = stopped().await;
-    let other: [(&str, toml::Value); 17] = [
+    let other: [(&str, toml::Value); 18] = [
+        ("mongodb.database", "another".into()),
         ("triggers.collection", "flows".into()),
         ("triggers.nodes_field", "vertices".into()),
         ("triggers.organization_field", "tenant".into()),
@@ -141,6 +142,45 @@ async fn a_snapshot_that_was_read_with_other_settings_is_refused() {
     // It is accepted with the settings that it was read with, and the defaults written out.
     app.hookgate.config.set("triggers.node_types", vec!["WebhookTrigger"]);
     app.hookgate.config.set("triggers.webhook_id_field", "data.webhookId");
+    app.hookgate.restart().await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_with_other_fields_for_jobs_is_refused() {
+    let (mongo, database) = filled().await;
+    let mut app = app(&database).await;
+    let file = snapshot_file(&app);
+    let template = |text: &str| text.parse::<toml::Table>().expect("TOML");
+    let kept = r#"a = "{workflow.x}"
+        b = "{workflow.y}"
+        c = ["{node.z}"]"#;
+    app.hookgate.config.set("queue.data", template(kept));
+    until("there is a snapshot", async || file.exists()).await;
+    fs::remove_file(&file).expect("the test's own file");
+    app.hookgate.restart().await;
+    until("there is a snapshot", async || file.exists()).await;
+    app.hookgate.kill9().await;
+    mongo.kill9().await;
+    for (written, changed) in [
+        // Another path, of the workflow and of the node.
+        ("{workflow.y}", "{workflow.other}"),
+        ("{node.z}", "{node.other}"),
+        // Another order.
+        ("a = ", "d = "),
+        // Within a string, where objects and arrays are malformed.
+        ("{workflow.x}", "x {workflow.x}"),
+        ("{node.z}", "{node.z} z"),
+        // Fewer fields, and more.
+        ("{node.z}", "{workflow.x}"),
+        ("{node.z}", "{node.z}\", \"{node.more}"),
+    ] {
+        app.hookgate.config.set("queue.data", template(&kept.replace(written, changed)));
+        refused(&mut app, "it is from another database or collection").await;
+    }
+    // The same fields for other members of the data.
+    let same = kept.replace("c =", "c1 = 1\nc2 =").replace("a =", "a1 =");
+    app.hookgate.config.set("queue.data", template(&same));
     app.hookgate.restart().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
 }

@@ -34,6 +34,32 @@ async fn keys_are_rotated_without_a_refused_request() {
     app.assert_accounting().await;
 }
 
+/// A reload can raise what callers can make the process use, by a limit or by a template that
+/// repeats the body in each job.
+#[tokio::test]
+async fn limits_that_exceed_memory_are_reported_by_a_reload() {
+    let build = App::build().limit("--data=4294967296");
+    let build = build.config(|config| {
+        config.set("server.workers", 8).set("queue.max_fanout_bytes", "512MiB");
+        config.set("server.max_connections", 100).set("limits.in_flight_bytes", "8MiB");
+    });
+    let mut app = build.start().await;
+    let warned = |app: &App, key: &str| {
+        app.hookgate.log().lines().any(|line| line.contains("callers can") && line.contains(key))
+    };
+    assert!(!warned(&app, "lower"), "{}", app.hookgate.log());
+    let template = "a = [\"{payload}\", \"{workflowId}\"]".parse::<toml::Table>().expect("TOML");
+    app.hookgate.config.set("queue.data", template);
+    // The number of workers in effect counts.
+    app.hookgate.config.set("server.workers", 1);
+    app.hookgate.reload().await;
+    until("the template is named", async || warned(&app, "queue.max_fanout_bytes (4096 MiB)"))
+        .await;
+    app.hookgate.config.remove("queue.data").set("limits.in_flight_bytes", "4GiB");
+    app.hookgate.reload().await;
+    until("the limit is named", async || warned(&app, "limits.in_flight_bytes (8192 MiB)")).await;
+}
+
 #[tokio::test]
 async fn a_faulty_configuration_changes_nothing_and_is_logged() {
     let mut app = App::start().await;

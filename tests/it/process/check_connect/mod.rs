@@ -40,7 +40,7 @@ async fn check_reports_documents_and_what_is_left_out() {
     let workflows = json!({
         "collection": "workflows", "exists": true, "documents": 4, "skipped": 1,
         "reasons": ["wf_broken: nodes is not an array"],
-        "first_documents": "2 triggers in 4 documents, from nodes where type is WebhookTrigger, by data.webhookId and id",
+        "first_documents": "2 triggers in 4 documents, from nodes where type is WebhookTrigger, by data.webhookId and id; 4 on and 0 off by enabled",
         "paths_not_found": [],
         "skipped_nodes": 1, "skipped_nodes_reasons": ["wf_new, trigger node no. 2: id is missing"],
         "unconfigured_nodes": 1, "unconfigured_nodes_names": ["wf_new, node n1"],
@@ -48,7 +48,7 @@ async fn check_reports_documents_and_what_is_left_out() {
     assert_eq!(found["workflows"], workflows);
     let users = json!({
         "collection": "users", "exists": true, "documents": 3, "skipped": 0, "reasons": [],
-        "first_documents": "3 API keys in 3 documents, from apiKey", "paths_not_found": [],
+        "first_documents": "3 API keys in 3 documents, from apiKey; 3 on and 0 off by enabled", "paths_not_found": [],
         "skipped_api_keys": 1,
         "skipped_api_keys_reasons": ["user_odd, API key no. 1: apiKey is not a string"],
     });

@@ -52,8 +52,7 @@ async fn what_is_found_is_counted_with_its_paths() {
         let (code, report) = check_connect(&config).await;
         assert_eq!(code, 0, "{report}");
         let found = &report[part];
-        let workflows =
-            "2 triggers in 2 documents, from nodes where kind is hook, by config.path and key";
+        let workflows = "2 triggers in 2 documents, from nodes where kind is hook, by config.path and key; 2 on and 0 off by state";
         assert_eq!(found["workflows"]["first_documents"], workflows);
         assert_eq!(found["users"]["first_documents"], "4 API keys in 2 documents, from keys.hash");
         for collection in ["workflows", "users"] {
@@ -193,6 +192,46 @@ async fn each_path_that_leads_nowhere_is_named_with_what_is_there_instead() {
         let text = String::from_utf8(check(&config, &["--connect"]).await.stdout).expect("UTF-8");
         assert!(text.contains(&sentence) && !text.contains("secret-key"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_switch_that_turns_all_documents_off_is_a_warning() {
+    let (redis, database) = (Redis::start().await, Mongo::shared().await.database().await);
+    let mut documents = graph();
+    documents.workflows[0]["state"] = "LIVE".into();
+    documents.workflows[1]["state"] = "DRAFT".into();
+    for (user, level) in documents.users.iter_mut().zip([json!(7), json!("x".repeat(40))]) {
+        user["level"] = level;
+    }
+    database.insert(&documents).await;
+    let mut config = configuration(&database, &redis);
+    fitting(&mut config);
+    config.set("triggers.active_values", vec!["live", "on"]);
+    config.set("users.active_field", "level");
+    let report = check_connect(&config).await.1;
+    let found = &report["mongodb"];
+    for (collection, count, sentence) in [
+        (
+            "workflows",
+            "0 on and 2 off by state",
+            r#"no document has a state of "live" or "on"; they have "LIVE", "DRAFT""#,
+        ),
+        (
+            "users",
+            "0 on and 0 off by level",
+            "no document has a level of true; they have 7, a long string",
+        ),
+    ] {
+        let summary = found[collection]["first_documents"].as_str().expect("text");
+        assert!(summary.ends_with(count), "{summary}");
+        let warning = json!(format!("collection {collection}: {sentence}"));
+        assert!(found["warnings"].as_array().expect("a list").contains(&warning), "{found}");
+    }
+    config.set("triggers.active_values", vec!["LIVE"]).set("users.active_values", vec![7]);
+    let report = check_connect(&config).await.1;
+    assert_eq!(report["mongodb"]["warnings"], json!([]), "{report}");
+    let summary = report["mongodb"]["workflows"]["first_documents"].as_str().expect("text");
+    assert!(summary.ends_with("1 on and 1 off by state"), "{summary}");
 }
 
 #[tokio::test]

@@ -62,6 +62,25 @@ fn an_example_has_made_up_values_for_every_placeholder() {
 }
 
 #[test]
+fn a_path_with_a_quote_or_a_backslash_is_in_the_example() {
+    let (_, job) = example(
+        "[queue.data]\nq = '{workflow.a\"b}'\nb = '{node.a\\b}'\ntext = '{workflow.a\"b} {node.a\\b}'\n",
+    );
+    let [quote, backslash] = ["example workflow.a\"b", "example node.a\\b"];
+    let text = format!("{quote} {backslash}");
+    assert_eq!(job["data"], json!({ "q": quote, "b": backslash, "text": text }));
+}
+
+#[test]
+fn an_example_has_the_first_configured_type_of_a_node() {
+    let types = "[triggers]\nnode_types = [\"webhook\", \"form\"]\n";
+    let (_, job) = example(&format!("{types}[queue.data]\ntype = \"{{nodeType}}\"\n"));
+    assert_eq!(job["data"]["type"], "webhook");
+    let (_, job) = example(types);
+    assert_eq!(job["data"]["trigger"]["type"], "webhook");
+}
+
+#[test]
 fn a_faulty_configuration_has_no_example() {
     let output = run("[queue.data]\na = \"{nothing}\"\n");
     assert_eq!(output.status.code(), Some(2));

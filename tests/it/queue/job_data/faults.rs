@@ -84,11 +84,61 @@ fn credentials_cannot_get_into_a_job() {
         let text = format!(
             "[users]\napi_key_field = \"{field}\"\n[queue.data]\na = {{ b = \"{{{path}}}\" }}\n"
         );
-        assert_fault(&text, "queue.data", &format!("{{{path}}} has API keys"));
+        assert_fault(&text, "queue.data.a.b", &format!("{{{path}}} has API keys"));
     }
     let text = "[users]\napi_key_field = \"auth.keys\"\n[queue.data]\na = \"{workflowId}\"\n\
         b = [\"{workflow.auth.name}\", \"{workflow.authors}\", \"{node.keys}\"]\n";
     assert_eq!(check(text, &[]).0, Some(0));
+}
+
+/// Faults of values and faults of what they reveal are reported together, each with its place.
+#[test]
+fn credentials_in_a_faulty_template_are_reported_too() {
+    let text = "[queue.data]\na = \"{nothing}\"\nb = [1, \"{node.x} {workflow.apiKey.k}\"]\n\
+        c = \"{payload} {workflow.apiKey}\"\nd = \"{workflow.apiKey}\"\n";
+    let (code, out) = check(text, &[]);
+    assert_eq!(code, Some(2));
+    for expected in [
+        "queue.data.a: unknown placeholder {nothing}",
+        "queue.data.b[1]: {workflow.apiKey.k} has API keys",
+        "queue.data.c: {payload} in",
+        "queue.data.c: {workflow.apiKey} has API keys",
+        "queue.data.d: {workflow.apiKey} has API keys",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+}
+
+/// Such values are written for each job, because no order puts them after all values of a job.
+#[test]
+fn values_that_are_written_for_each_job_are_warned_of() {
+    let warnings = |template: &str| -> Vec<String> {
+        let (code, out) =
+            check(&format!("[queue.data]\nw = \"{{workflowId}}\"\n{template}\n"), &[]);
+        assert_eq!(code, Some(0), "{out}");
+        let lines = out.lines().filter(|line| line.contains("once per job"));
+        lines.map(str::to_owned).collect()
+    };
+    for (template, expected) in [
+        ("a = { b = [1, \"{payload}\", \"{nodeId}\"] }", "queue.data.a.b[1]: {payload} is"),
+        ("a = \"{rawBody} {workflow.x}\"", "queue.data.a: {rawBody} is"),
+        ("a = [\"{query}\", \"{nodeIds}\"]", "queue.data.a[0]: {query} is"),
+        (
+            "a = { b = \"{body}\", n = \"{nodeId}\" }\nc = { h = \"{headers}\", n = \"{nodeId}\" }",
+            "queue.data.c.h: {headers} is",
+        ),
+    ] {
+        let found = warnings(template);
+        assert!(found.len() == 1 && found[0].contains(expected), "{template}: {found:?}");
+    }
+    for template in [
+        "a = { b = [1, \"{nodeId}\", \"{payload}\"] }",
+        "a = \"{workflow.x} {rawBody}\"\nb = \"{query}\"\nc = \"{headers}\"",
+        "a = [\"{requestId}\", \"{method}\", \"{nodeId}\"]",
+        "a = { b = \"{body}\", n = \"{nodeId}\" }",
+    ] {
+        assert_eq!(warnings(template), [""; 0], "{template}");
+    }
 }
 
 #[test]

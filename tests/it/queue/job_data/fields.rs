@@ -61,6 +61,39 @@ async fn fields_of_documents_are_in_jobs_and_their_changes_are_followed() {
     app.assert_accounting().await;
 }
 
+/// Each of these documents is skipped alone.
+#[tokio::test]
+async fn values_that_do_not_fit_a_template_make_their_documents_malformed() {
+    let one = |id: &str, text: Value, label: &str| {
+        let mut workflow = documents().workflows.remove(0);
+        workflow["_id"] = id.into();
+        workflow["text"] = text;
+        workflow["nodes"] = nodes([label, ""]);
+        workflow
+    };
+    let (long, longest) = ("x".repeat(1023), "x".repeat(1022));
+    let workflows = vec![
+        one("boolean", true.into(), ""),
+        one("array", json!(["a"]), ""),
+        one("long", Value::Null, &long),
+        one("longest", 7.into(), &longest),
+    ];
+    let app = App::build().documents(Documents { workflows, ..Documents::two_organizations() });
+    let template =
+        "flow = \"{workflowId}\"\ntext = \"x {workflow.text}\"\nlabel = \"{node.data.label}\"";
+    let app = app.config(|config| set_template(config, template)).start().await;
+    let expected = json!({ "flow": "longest", "text": "x 7", "label": longest });
+    assert_eq!(newest_job(&app).await, expected);
+    let metrics = app.hookgate.metrics().await;
+    let skipped = [("collection", "workflows")];
+    assert_eq!(metrics.value("hookgate_index_skipped_documents_total", &skipped), 3.0);
+    let logged = app.hookgate.log();
+    assert!(
+        logged.contains("{node.data.label} is not a value of at most 1 KiB as JSON"),
+        "{logged}"
+    );
+}
+
 fn bson_nodes() -> bson::Bson {
     document(json!({ "nodes": nodes(["changed", "second"]) })).remove("nodes").expect("nodes")
 }
@@ -75,6 +108,6 @@ async fn an_object_within_a_string_makes_the_document_malformed() {
     let skipped = [("collection", "workflows")];
     let metrics = app.hookgate.metrics().await;
     assert_eq!(metrics.value("hookgate_index_skipped_documents_total", &skipped), 1.0);
-    let reason = "settings is an object, but queue.data puts it into a string";
+    let reason = "{workflow.settings} is an object, but queue.data puts it into a string";
     assert!(app.hookgate.log().contains(reason));
 }

@@ -162,10 +162,15 @@ async fn a_worker_reads_500_jobs_with_a_payload_of_64_kib() {
         config.set("queue.max_fanout_bytes", "64MiB").set("queue.enqueue_timeout", "20s");
     });
     let app = build.start().await;
-    let worker = Worker::start(&app.redis, OURS, &[]).await;
     let filler = "x".repeat(64 << 10);
     let body = json!({ "webhookId": "wh_many", "filler": filler });
+    let before = bytes_to_redis(&app).await;
     assert_eq!(app.post(body.to_string()).send().await.matched(), COUNT as u64);
+    // The payload once, and for each job a few bytes. A second payload would be too many.
+    let bytes = bytes_to_redis(&app).await - before;
+    let most = filler.len() + COUNT * 320;
+    assert!(bytes < most as u64, "{bytes} bytes crossed the wire");
+    let worker = Worker::start(&app.redis, OURS, &[]).await;
     worker.reports("completed", COUNT).await;
     node::idle(&app.redis, OURS).await;
     let reports = worker.close().await;
@@ -174,6 +179,12 @@ async fn a_worker_reads_500_jobs_with_a_payload_of_64_kib() {
         let input = json!({ "payload": { "filler": filler }, "flow": format!("wf_{number:03}") });
         assert!(job["data"] == json!({ "input": input, "node": "n1" }), "job {number}");
     }
+}
+
+/// The bytes that Redis has received.
+async fn bytes_to_redis(app: &App) -> u64 {
+    let bytes = app.redis.info("stats", "total_net_input_bytes").await;
+    bytes.parse().expect("a number")
 }
 
 /// The data of all jobs counts, and not only their payloads.

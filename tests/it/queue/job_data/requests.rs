@@ -25,6 +25,10 @@ async fn a_body_is_forwarded_verbatim_and_as_a_string() {
         assert_eq!(app.post(body).send().await.matched(), 1);
     }
     for (job, body) in app.redis.queue().waiting().await.iter().zip(bodies) {
+        // With the white space around it.
+        let data = job.data_text();
+        let verbatim = [',', '}'].map(|next| format!("\"body\":{body}{next}"));
+        assert!(verbatim.iter().any(|member| data.contains(member)), "{body}: {data}");
         assert_eq!(raw(job, &["body"]), body.trim());
         let string = |name: &str| serde_json::from_str::<String>(&raw(job, &[name])).unwrap();
         assert_eq!(string("raw"), body);

@@ -1,5 +1,8 @@
-//! The shape of documents: what is found at the configured paths, and what is there instead.
+//! A survey of the configured paths: what is found at the configured paths, and what is there instead.
 
+use crate::mirror::active_field::ActiveField;
+use crate::mirror::json_text::json_text;
+use crate::mirror::paths::projected;
 use bson::{RawBsonRef, RawDocument};
 use std::collections::HashSet;
 
@@ -9,9 +12,12 @@ pub const FIRST_DOCUMENTS: u32 = 100;
 /// The number of names that are listed instead of a path.
 const MAX_NAMES: usize = 20;
 
+/// The length up to which a value is shown.
+const MAX_VALUE_BYTES: usize = 24;
+
 /// What was found in the first documents of a collection.
 #[derive(Debug, Default)]
-pub struct Shape {
+pub struct PathSurvey {
     /// The number of things found, and the paths they are from.
     pub summary: String,
     /// A sentence for each path under which nothing was found.
@@ -26,7 +32,7 @@ pub struct MissingPath {
     pub is_problem: bool,
 }
 
-impl Shape {
+impl PathSurvey {
     /// Checks that something is at this path. `what` names one of the documents.
     pub fn expect(
         &mut self,
@@ -40,9 +46,24 @@ impl Shape {
         self.missing.extend(missing.map(|sentence| MissingPath { sentence, is_problem }));
         is_found
     }
-}
 
-impl Shape {
+    /// Counts the documents that are on and those that are off. It is a problem if none is on.
+    pub fn expect_active(&mut self, documents: &[&RawDocument], active: &ActiveField) {
+        let Some(path) = active.path() else { return };
+        let is_found = self.expect("document", documents, path, active.is_expected());
+        let count = |state| documents.iter().filter(|each| active.is_active(each) == state).count();
+        let (on, off) = (count(Ok(true)), count(Ok(false)));
+        self.summary = format!("{}; {on} on and {off} off by {path}", self.summary);
+        if is_found && on == 0 && !documents.is_empty() {
+            let found = documents.iter().filter_map(|each| projected(each, path).ok().flatten());
+            let found = list(found.map(short_text));
+            self.add_problem(format!(
+                "no document has a {path} of {}; they have {found}",
+                active.values_on()
+            ));
+        }
+    }
+
     /// Adds something else that was not found.
     pub fn add_problem(&mut self, sentence: String) {
         self.missing.push(MissingPath { sentence, is_problem: true });
@@ -91,6 +112,17 @@ pub fn documents_of(value: RawBsonRef<'_>) -> Vec<&RawDocument> {
             elements.into_iter().filter_map(|element| element.ok()?.as_document()).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// A value of a switch. A long one is not shown: it is something else, and may be a secret.
+fn short_text(value: RawBsonRef<'_>) -> String {
+    match value {
+        RawBsonRef::String(text) if text.len() > MAX_VALUE_BYTES => "a long string".to_owned(),
+        RawBsonRef::String(text) => format!("{text:?}"),
+        RawBsonRef::Document(_) => "an object".to_owned(),
+        RawBsonRef::Array(_) => "an array".to_owned(),
+        value => json_text(value, MAX_VALUE_BYTES).unwrap_or_else(|_| "a long value".to_owned()),
     }
 }
 

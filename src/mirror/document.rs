@@ -56,7 +56,7 @@ pub(in crate::mirror) fn uuid(binary: RawBinaryRef<'_>) -> Option<String> {
 /// The `_id` of a document, its type included: `"1"` and `1` are two documents.
 ///
 /// The first byte is the BSON type and the text form of the id follows, so a request does not have
-/// to encode it. If the `_id` has no text form, the first byte is [`NO_TEXT`], and a document with
+/// to encode it. If the `_id` has no text form, the first byte is a mark, and a document with
 /// the `_id` follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey(Box<[u8]>);

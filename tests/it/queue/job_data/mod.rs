@@ -220,6 +220,22 @@ async fn the_fan_out_limit_counts_the_bytes_that_are_written() {
     }
 }
 
+/// The bytes mean the same where the matches alone are too many.
+#[tokio::test]
+async fn too_many_matches_are_refused_with_the_bytes_of_all_jobs() {
+    let many = (0..10).map(|number| workflow(&format!("wf_{number}"), "org_a", "wh_1"));
+    let documents = Documents { workflows: many.collect(), ..Documents::two_organizations() };
+    let constant = "c".repeat(5_000);
+    let app = App::build().documents(documents).config(|config| {
+        set_template(config, &format!("c = \"{constant}\"\nw = \"{{workflowId}}\""));
+        config.set("queue.max_matches", 9);
+    });
+    let reply = app.start().await.webhook("wh_1").send().await;
+    reply.assert_rejected(413, "fanout_too_large");
+    let bytes = reply.json()["details"]["bytes"].as_u64().expect("a number");
+    assert!((50_000..60_000).contains(&bytes), "{bytes}");
+}
+
 /// Large jobs are written outside of the script.
 #[tokio::test]
 async fn large_jobs_have_the_shape_of_the_template() {

@@ -98,12 +98,9 @@ impl Config {
 
     /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
     fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
-        for name in self.queue.forward_headers() {
-            let mut credentials = self.auth.credentials.headers.iter();
-            if credentials.any(|header| header.eq_ignore_ascii_case(&name)) {
-                let message = format!("{name} carries a credential, which no job may contain");
-                queue.fault("forward_headers", message);
-            }
+        for name in self.queue.forwarded(&self.auth.credentials.headers) {
+            let message = format!("{name} carries a credential, which no job may contain");
+            queue.fault("forward_headers", message);
         }
         let TemplateFields { workflow, node } = &self.queue.template_fields;
         let nodes = self.triggers.nodes_field();

@@ -82,11 +82,9 @@ impl Reload {
                            would get 401";
             faults.push(Fault::new("auth.jwt", message));
         }
-        for name in config.queue.forward_headers() {
-            if self.credential_headers.iter().any(|header| header.eq_ignore_ascii_case(&name)) {
-                let message = format!("{name} carries a credential until a restart");
-                faults.push(Fault::new("queue.forward_headers", message));
-            }
+        for name in config.queue.forwarded(&self.credential_headers) {
+            let message = format!("{name} carries a credential until a restart");
+            faults.push(Fault::new("queue.forward_headers", message));
         }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }

@@ -72,15 +72,18 @@ fn parse(text: &str) -> Result<Document, String> {
     let invalid = |error: serde_json::Error| invalid(text, &error);
     let _: UniqueMembers = serde_json::from_str(text).map_err(invalid)?;
     let query: Document = serde_json::from_str(text).map_err(invalid)?;
-    match query.iter().find_map(|(name, value)| forbidden(name, value)) {
-        Some(name) => Err(format!(
+    let find_in_query = |of| query.iter().find_map(|(name, value)| find(name, value, of));
+    if let Some(name) = find_in_query(changing) {
+        return Err(format!(
             "{name} is not supported: its result may change without a change of the document"
-        )),
-        None if query.iter().any(|(name, value)| is_expression(name, value)) => Err(format!(
-            "{EXPRESSION} is not supported: one document on which it fails would hide all others"
-        )),
-        None => Ok(query),
+        ));
     }
+    if let Some(name) = find_in_query(expression) {
+        return Err(format!(
+            "{name} is not supported: one document on which it fails would hide all others"
+        ));
+    }
+    Ok(query)
 }
 
 /// Says where and why a text is not extended JSON. Values in the notation of the shell get a hint.
@@ -104,33 +107,33 @@ fn invalid(text: &str, error: &serde_json::Error) -> String {
     format!("is not extended JSON ({place}): {reason}{}", hint.unwrap_or_default())
 }
 
-/// The forbidden operator or variable in a member of a query, at any depth.
-fn forbidden(name: &str, value: &Bson) -> Option<&'static str> {
-    let operator = FORBIDDEN.into_iter().find(|operator| *operator == name);
-    operator.or_else(|| forbidden_value(value))
-}
-
-/// Whether a member of a query is an expression, or has one in it.
-fn is_expression(name: &str, value: &Bson) -> bool {
-    name == EXPRESSION
-        || match value {
-            Bson::Document(inner) => inner.iter().any(|(name, value)| is_expression(name, value)),
-            Bson::Array(values) => values.iter().any(|value| is_expression("", value)),
-            _ => false,
-        }
-}
-
-fn forbidden_value(value: &Bson) -> Option<&'static str> {
-    match value {
-        Bson::Document(document) => {
-            document.iter().find_map(|(name, value)| forbidden(name, value))
-        }
-        Bson::Array(values) => values.iter().find_map(forbidden_value),
-        Bson::String(text) => FORBIDDEN_VARIABLES.into_iter().find(|variable| {
-            text.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        }),
+/// What `of` finds in a member of a query, at any depth.
+fn find(
+    name: &str,
+    value: &Bson,
+    of: fn(&str, &Bson) -> Option<&'static str>,
+) -> Option<&'static str> {
+    of(name, value).or_else(|| match value {
+        Bson::Document(inner) => inner.iter().find_map(|(name, value)| find(name, value, of)),
+        Bson::Array(values) => values.iter().find_map(|value| find("", value, of)),
         _ => None,
-    }
+    })
+}
+
+/// The operator or variable of a member whose result changes without a write.
+fn changing(name: &str, value: &Bson) -> Option<&'static str> {
+    let variable = || {
+        let text = value.as_str()?;
+        FORBIDDEN_VARIABLES.into_iter().find(|variable| {
+            text.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    FORBIDDEN.into_iter().find(|operator| *operator == name).or_else(variable)
+}
+
+/// The operator of a member that is an aggregation expression.
+fn expression(name: &str, _: &Bson) -> Option<&'static str> {
+    (name == EXPRESSION).then_some(EXPRESSION)
 }
 
 /// Any JSON whose objects have no member twice. The last of two would silently be the only one.

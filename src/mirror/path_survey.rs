@@ -1,4 +1,4 @@
-//! A survey of the configured paths: what is found at the configured paths, and what is there instead.
+//! What documents have at the configured paths, and what is there instead.
 
 use crate::mirror::active_field::ActiveField;
 use crate::mirror::json_text::json_text;

@@ -133,9 +133,11 @@ impl QueueSettings {
         if is_long { self.max_fanout_bytes } else { 0 }
     }
 
-    /// The names of the headers that jobs contain, in lower case.
-    pub fn forward_headers(&self) -> Vec<String> {
-        self.data.load().forward_headers().to_vec()
+    /// The names of the headers that jobs contain and that are among `names`, in lower case.
+    pub fn forwarded(&self, names: &[String]) -> Vec<String> {
+        let is_among =
+            |forwarded: &&String| names.iter().any(|name| name.eq_ignore_ascii_case(forwarded));
+        self.data.load().forward_headers().iter().filter(is_among).cloned().collect()
     }
 
     /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes.

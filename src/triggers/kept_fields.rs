@@ -45,26 +45,21 @@ pub(super) fn texts(
     fields: &[KeptField],
     source: &str,
 ) -> Result<Vec<String>, Malformed> {
-    let text = |field| text(document, field).map_err(|fault| as_written(fault, source, field));
+    let text = |field| text(document, field, || format!("{{{source}.{}}}", field.path));
     fields.iter().map(text).collect()
 }
 
-/// The same fault with the field as it is written in a template.
-fn as_written(fault: Malformed, source: &str, field: &KeptField) -> Malformed {
-    let name = format!("{{{source}.{}}}", field.path);
-    match fault {
-        Malformed::WrongType { expected, .. } => Malformed::wrong(&name, expected),
-        Malformed::Unfit { unfit, .. } => Malformed::unfit(&name, unfit),
-        other => other,
-    }
-}
-
-fn text(document: &RawDocument, field: &KeptField) -> Result<String, Malformed> {
+/// The JSON text of a field. `name` names it in a fault.
+fn text(
+    document: &RawDocument,
+    field: &KeptField,
+    name: impl Fn() -> String,
+) -> Result<String, Malformed> {
     let Ok(Some(value)) = projected(document, &field.path) else { return Ok("null".to_owned()) };
     let text = json_text(value, MAX_FIELD_BYTES)
-        .map_err(|_| Malformed::wrong(&field.path, "a value of at most 1 KiB as JSON"))?;
+        .map_err(|_| Malformed::wrong(&name(), "a value of at most 1 KiB as JSON"))?;
     match unfit_in_string(&text).filter(|_| field.is_in_text) {
-        Some(unfit) => Err(Malformed::unfit(&field.path, unfit)),
+        Some(unfit) => Err(Malformed::unfit(&name(), unfit)),
         None => Ok(text),
     }
 }
@@ -92,7 +87,7 @@ mod tests {
         };
         let text = |path: &str| {
             let field = KeptField { path: path.to_owned(), is_in_text: true };
-            text(&document, &field).map_err(|malformed| malformed.to_string())
+            text(&document, &field, || path.to_owned()).map_err(|malformed| malformed.to_string())
         };
         for (path, found) in [("l", "an array"), ("o", "an object"), ("b", "a boolean")] {
             let expected = format!("{path} is {found}, but queue.data puts it into a string");

@@ -24,7 +24,7 @@ pub use crate::triggers::document::WorkflowRecord;
 use crate::triggers::fields::Fields;
 pub use crate::triggers::kept_fields::{KeptField, KeptFields};
 use crate::triggers::posting::PostingLayout;
-pub use crate::triggers::posting::{KeptTexts, KeptTextsIter, Trigger};
+pub use crate::triggers::posting::{KeptTexts, Trigger};
 pub use crate::triggers::settings::{DocumentSource, TriggersSettings};
 use crate::triggers::skipped::SkippedIndex;
 pub use crate::triggers::skipped::{SkippedNode, SkippedTable};

@@ -41,17 +41,21 @@ pub(in crate::queue) struct Delivery {
 }
 
 /// What is known of a batch whose outcome is not known yet.
-struct DeliveryState {
+struct DeliveryState<'a> {
+    requests: &'a [Jobs],
     failure: Unacknowledged,
     /// Number of connections that broke while the batch was in flight on them.
     broken_connections: usize,
-    /// Whether Redis may refuse an attempt before the script can look up an earlier one.
-    is_staged: bool,
 }
 
-impl DeliveryState {
+impl DeliveryState<'_> {
     fn is_in_doubt(&self) -> bool {
         self.failure.enqueued == Enqueued::Unknown
+    }
+
+    /// Whether Redis may refuse an attempt before the script can look up an earlier one.
+    fn is_staged(&self) -> bool {
+        self.requests.iter().any(is_staged)
     }
 
     /// Whether the batch may be what breaks connections.
@@ -159,8 +163,7 @@ impl Delivery {
         let latest = self.sender.latest_execution(deadline);
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         let failure = Unacknowledged::new(RedisError::Connection, Enqueued::Nothing);
-        let is_staged = requests.iter().any(is_staged);
-        let mut state = DeliveryState { failure, broken_connections: 0, is_staged };
+        let mut state = DeliveryState { requests, failure, broken_connections: 0 };
         let timestamp = unix_time::milliseconds(SystemTime::now());
         let mut number = None;
         let mut redis_deadline = None;
@@ -207,7 +210,7 @@ impl Delivery {
     fn next_step(
         &self,
         failure: ScriptError,
-        state: &mut DeliveryState,
+        state: &mut DeliveryState<'_>,
         connection: &RedisConnection,
     ) -> NextStep {
         match failure {
@@ -249,7 +252,7 @@ impl Delivery {
         &self,
         kind: RedisError,
         message: String,
-        state: &mut DeliveryState,
+        state: &mut DeliveryState<'_>,
         connection: &RedisConnection,
     ) -> NextStep {
         // The server may no longer be the primary. A replacement connection asks Sentinel again.
@@ -262,7 +265,7 @@ impl Delivery {
         if state.is_in_doubt() {
             state.failure = refused;
             // A withdrawal has no jobs that could be refused, and reports an earlier attempt.
-            if kind == RedisError::TooLarge || state.is_staged {
+            if kind == RedisError::TooLarge || state.is_staged() {
                 state.broken_connections = SUSPECT_AFTER;
             }
             return NextStep::RetryLater;

@@ -196,15 +196,14 @@ fn read_value(value: &Value, path: String, faults: &mut Vec<ShapeFault>) -> Shap
 /// Reads a string: a placeholder alone, or a string with any number of placeholders in it.
 fn read_text(text: &str) -> Result<Shape, String> {
     let parts = text_parts(text)?;
-    match parts.as_slice() {
-        [] => return Ok(Shape::Constant("\"\"".to_owned())),
+    Ok(match parts.as_slice() {
+        [] => Shape::Constant("\"\"".to_owned()),
         [TextPart::Literal(literal)] => {
-            return Ok(Shape::Constant(serde_json::Value::from(literal.as_str()).to_string()));
+            Shape::Constant(serde_json::Value::from(literal.as_str()).to_string())
         }
-        [TextPart::Value(placeholder)] => return Ok(Shape::Value(placeholder.clone())),
-        _ => {}
-    }
-    Ok(Shape::Text(parts))
+        [TextPart::Value(placeholder)] => Shape::Value(placeholder.clone()),
+        _ => Shape::Text(parts),
+    })
 }
 
 /// What is wrong with a string that has an object or an array as a part.

@@ -108,7 +108,7 @@ fn found(settings: &TriggersSettings, documents: &[RawDocumentBuf]) -> Vec<Strin
     }
     let organization = OrganizationId::new("7").expect("an id");
     let show = |Trigger { workflow, node_ids, node_type, fields }: Trigger<'_>| {
-        let fields: Vec<&str> = fields.into_iter().collect();
+        let fields: Vec<&str> = (0..).map_while(|number| fields.get(number)).collect();
         format!("{} {node_ids} {node_type} {fields:?}", workflow.as_str())
     };
     for webhook in ["wh", "2", "3"].map(|id| WebhookId::new(id).expect("an id")) {

@@ -185,6 +185,14 @@ impl SettingsReader {
         value.map(|value| value.try_into().map_err(|error| mismatch(&error, example))).transpose()
     }
 
+    /// The names of the tables below a path of the file.
+    pub(super) fn table_names(&self, path: &str) -> Vec<String> {
+        let mut names = path.split('.');
+        let table = names.try_fold(&self.file, |table, name| table.get(name)?.as_table());
+        let members = table.into_iter().flatten();
+        members.filter(|(_, value)| value.is_table()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Removes and returns a table, which the environment can only replace as a whole, and the
     /// names of members that it sets nevertheless. A value that is no table is returned too. It is
     /// not converted, which would change the type of a date.

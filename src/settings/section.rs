@@ -70,6 +70,11 @@ impl Section<'_> {
         members.iter().filter(is_like_key).map(|(name, _)| name.clone()).collect()
     }
 
+    /// The names of the tables in this section of the file.
+    pub fn table_names(&self) -> Vec<String> {
+        self.settings.table_names(&self.path)
+    }
+
     /// A string in a notation of its own, such as a duration, with an example for messages.
     fn formatted(&mut self, key: &str, default: &str, example: &str) -> String {
         let (documented, example) = (Value::from(default), format!("{example:?}"));

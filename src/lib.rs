@@ -23,6 +23,7 @@ pub mod ingress;
 pub mod http;
 pub mod auth;
 pub mod triggers;
+pub mod endpoints;
 pub mod queue;
 pub mod mirror;
 pub mod admin;

@@ -1,0 +1,3 @@
+//! Endpoints: addresses for senders that sign their deliveries and know no credential of Hookgate.
+
+pub mod verification;

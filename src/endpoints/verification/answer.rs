@@ -1,0 +1,12 @@
+//! Answers to handshakes.
+
+/// The answer to a handshake. It is sent with `X-Content-Type-Options: nosniff`, and starts no job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandshakeAnswer {
+    /// Status 200, `text/plain`.
+    Text(String),
+    /// Status 200, `application/json`.
+    Json(String),
+    /// Status 204.
+    Empty,
+}

@@ -1,0 +1,344 @@
+//! Checks a request against a verification, at once or in steps.
+
+use crate::endpoints::verification::credential;
+use crate::endpoints::verification::identity::Digest;
+use crate::endpoints::verification::jwt;
+use crate::endpoints::verification::keys::{Keys, PublicKey};
+use crate::endpoints::verification::message::{Inputs, Message};
+use crate::endpoints::verification::model::Verification;
+use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
+use crate::endpoints::verification::request::DeliveryRequest;
+use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule, SignedRule};
+use crate::endpoints::verification::signature::{
+    self, Found, optional_header, paired, required_header,
+};
+use crate::endpoints::verification::template::Part;
+use crate::endpoints::verification::time::TimePlace;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{self, Context, SHA256};
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
+use std::borrow::Cow;
+use std::fmt;
+use std::time::SystemTime;
+
+/// A delivery that is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// `None` if the description names none, or the request has none.
+    pub delivery_id: Option<String>,
+    /// Which description and which secret accepted: equal for deliveries that can repeat another.
+    pub digest: Digest,
+    /// The index of the secret or key that accepted.
+    pub(super) key: usize,
+}
+
+/// A check that goes on in steps, so that its task can yield between them.
+pub struct Checking<'a> {
+    verification: &'a Verification,
+    request: DeliveryRequest<'a>,
+    /// The id in the header field that belongs to the signature's.
+    given_id: Option<&'a str>,
+    /// The digest in the query, and the body that it has to be of.
+    body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
+    signed: Option<Signed<'a>>,
+    /// The key that accepted, if there is no signature to check.
+    accepted: usize,
+}
+
+impl fmt::Debug for Checking<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Checking").finish_non_exhaustive()
+    }
+}
+
+/// A signature that is to be checked.
+type Signed<'a> = Hashed<'a, Hasher, Vec<Vec<u8>>>;
+
+/// A message, how much of it is hashed, and what is expected.
+struct Hashed<'a, H, E> {
+    message: Message<'a>,
+    position: usize,
+    hasher: H,
+    expected: E,
+}
+
+impl<H, E> Hashed<'_, H, E> {
+    /// Hashes at most `limit` bytes and says how many it were.
+    fn advance(&mut self, limit: usize, update: impl FnOnce(&mut H, &[u8])) -> usize {
+        let chunk = self.message.chunk(self.position, limit);
+        update(&mut self.hasher, chunk);
+        self.position += chunk.len();
+        chunk.len()
+    }
+}
+
+/// What the message is fed to.
+enum Hasher {
+    /// One for each secret.
+    Hmac(Vec<hmac::Context>),
+    Sha256(Context),
+    /// Ed25519 reads a message twice, so it needs the whole.
+    Whole(Vec<u8>),
+}
+
+impl Hasher {
+    fn new(algorithm: Algorithm, keys: &Keys) -> Self {
+        match algorithm {
+            Algorithm::Hmac(hash) => Self::Hmac(
+                keys.secrets()
+                    .iter()
+                    .map(|key| hmac::Context::with_key(&hmac::Key::new(hash.hmac(), key.reveal())))
+                    .collect(),
+            ),
+            Algorithm::EcdsaP256 => Self::Sha256(Context::new(&SHA256)),
+            Algorithm::Ed25519 => Self::Whole(Vec::new()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Hmac(contexts) => contexts.iter_mut().for_each(|context| context.update(bytes)),
+            Self::Sha256(context) => context.update(bytes),
+            Self::Whole(message) => message.extend_from_slice(bytes),
+        }
+    }
+
+    /// The first key that gives one of the signatures. Every key and every signature is tried.
+    fn accepted(self, keys: &Keys, signatures: &[Vec<u8>]) -> Option<usize> {
+        let is_any = |check: &dyn Fn(&[u8]) -> bool| {
+            signatures.iter().fold(false, |is_any, signature| check(signature) | is_any)
+        };
+        let accepted: Vec<bool> = match self {
+            Self::Hmac(contexts) => {
+                let tags = contexts.into_iter().map(hmac::Context::sign);
+                let is_tag = |tag: &hmac::Tag, given: &[u8]| {
+                    verify_slices_are_equal(tag.as_ref(), given).is_ok()
+                };
+                tags.map(|tag| is_any(&|given| is_tag(&tag, given))).collect()
+            }
+            Self::Sha256(context) => {
+                let digest = context.finish();
+                let is_by = |key: &PublicKey, given: &[u8]| is_ecdsa(&digest, key, given);
+                keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
+            }
+            Self::Whole(message) => {
+                let is_by = |key: &PublicKey, given: &[u8]| {
+                    UnparsedPublicKey::new(&ED25519, &key.bytes).verify(&message, given).is_ok()
+                };
+                keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
+            }
+        };
+        accepted.iter().position(|is_accepted| *is_accepted)
+    }
+}
+
+/// Whether a signature in either notation, ASN.1 or two numbers of 32 bytes, is that of a key.
+fn is_ecdsa(digest: &digest::Digest, key: &PublicKey, given: &[u8]) -> bool {
+    let algorithms: [&'static dyn VerificationAlgorithm; 2] =
+        [&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA256_FIXED];
+    algorithms.into_iter().any(|algorithm| {
+        UnparsedPublicKey::new(algorithm, &key.bytes).verify_digest(digest, given).is_ok()
+    })
+}
+
+impl Verification {
+    /// Checks a request at once.
+    pub fn verify(
+        &self,
+        request: &DeliveryRequest<'_>,
+        now: SystemTime,
+    ) -> Result<Verified, Refusal> {
+        let mut checking = self.begin(request, now)?;
+        while checking.advance(usize::MAX) {}
+        checking.finish()
+    }
+
+    /// Checks all but what has to read the whole body, which [`Checking::advance`] does.
+    pub fn begin<'a>(
+        &'a self,
+        request: &DeliveryRequest<'a>,
+        now: SystemTime,
+    ) -> Result<Checking<'a>, Refusal> {
+        self.check_client(request.client)?;
+        let secrets = self.keys.secrets();
+        let accepted = match &self.rule {
+            Rule::Signed(rule) => return self.begin_signed(rule, request, now),
+            Rule::Jwt(rule) => jwt::check(rule, &self.keys, request, now)?,
+            Rule::Header { name, prefix } => credential::header(name, prefix, secrets, request)?,
+            Rule::Basic { user } => credential::basic(user, secrets, request)?,
+            Rule::Query { name } => credential::query(name, secrets, request)?,
+            Rule::BodySecret { path } => credential::body_secret(path, secrets, request)?,
+            Rule::None => 0,
+        };
+        Ok(Checking {
+            verification: self,
+            request: *request,
+            given_id: None,
+            body_digest: None,
+            signed: None,
+            accepted,
+        })
+    }
+
+    fn begin_signed<'a>(
+        &'a self,
+        rule: &'a SignedRule,
+        request: &DeliveryRequest<'a>,
+        now: SystemTime,
+    ) -> Result<Checking<'a>, Refusal> {
+        let place = rule.time.as_ref().map(|time| &time.place);
+        let found = signature::find(&rule.place, rule.encoding, place, request)?;
+        let timestamp = timestamp(rule, &found, request, now)?;
+        let given_id = signed_id(rule, &found, request)?;
+        let id = if rule.signed.contains(&Part::Id) {
+            Some(self.id_to_sign(request, given_id)?)
+        } else {
+            None
+        };
+        let expected = expected_digest(rule, request)?;
+        let with_form = expected.is_none() && request.is_form();
+        let message = Message::new(&rule.signed, request, &Inputs { timestamp, id, with_form });
+        let body_digest = expected.map(|expected| Hashed {
+            message: Message::body(request.body),
+            position: 0,
+            hasher: Context::new(&SHA256),
+            expected,
+        });
+        let hasher = Hasher::new(rule.algorithm, &self.keys);
+        let signed = Hashed { message, position: 0, hasher, expected: found.signatures };
+        Ok(Checking {
+            verification: self,
+            request: *request,
+            given_id,
+            body_digest,
+            signed: Some(signed),
+            accepted: 0,
+        })
+    }
+
+    /// The id that is signed: that of its header field, or that of the delivery.
+    fn id_to_sign<'a>(
+        &self,
+        request: &DeliveryRequest<'a>,
+        given: Option<&'a str>,
+    ) -> Result<Cow<'a, str>, Refusal> {
+        if let Some(given) = given {
+            return Ok(Cow::Borrowed(given));
+        }
+        let id = self.delivery_id(request, None)?;
+        id.map(Cow::Owned).ok_or_else(|| Refusal::of(RefusalKind::Missing, "id"))
+    }
+
+    /// The id of the delivery. A header field that is there twice is refused.
+    fn delivery_id(
+        &self,
+        request: &DeliveryRequest<'_>,
+        signed: Option<&str>,
+    ) -> Result<Option<String>, Refusal> {
+        let id = match &self.delivery_id {
+            DeliveryIdRule::None => None,
+            DeliveryIdRule::Signed => signed.map(str::to_owned),
+            DeliveryIdRule::Header(name) => optional_header(request, name)?.map(str::to_owned),
+            // A body that cannot be read is for the parser to refuse.
+            DeliveryIdRule::Body(path) => match path.single(request) {
+                Err(refusal) if refusal.kind == RefusalKind::Repeated => return Err(refusal),
+                found => found.unwrap_or(None),
+            },
+        };
+        Ok(id.filter(|id| !id.is_empty()))
+    }
+}
+
+impl Checking<'_> {
+    /// Hashes about `limit` bytes more. Returns `false` when nothing is left.
+    pub fn advance(&mut self, limit: usize) -> bool {
+        let of_body = self.body_digest.as_mut();
+        let done = of_body.map_or(0, |body| body.advance(limit, Context::update));
+        if done > 0 {
+            return true;
+        }
+        self.signed.as_mut().is_some_and(|signed| signed.advance(limit, Hasher::update) > 0)
+    }
+
+    /// Says whether the delivery is accepted. What is not hashed yet is hashed now.
+    pub fn finish(mut self) -> Result<Verified, Refusal> {
+        while self.advance(usize::MAX) {}
+        if let Some(body) = self.body_digest {
+            let digest = body.hasher.finish();
+            verify_slices_are_equal(digest.as_ref(), &body.expected)
+                .map_err(|_| Refusal::new(RefusalKind::WrongBodyDigest))?;
+        }
+        let keys = &self.verification.keys;
+        let key = match self.signed {
+            None => self.accepted,
+            Some(signed) => signed
+                .hasher
+                .accepted(keys, &signed.expected)
+                .ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?,
+        };
+        // Only now: the id of a delivery that is not accepted is of no use.
+        let delivery_id = self.verification.delivery_id(&self.request, self.given_id)?;
+        let digest = self.verification.digest_of_key(key);
+        Ok(Verified { delivery_id, digest, key })
+    }
+}
+
+/// The time as it is written, after it is checked.
+fn timestamp<'a>(
+    rule: &SignedRule,
+    found: &Found<'a>,
+    request: &DeliveryRequest<'a>,
+    now: SystemTime,
+) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let Some(time) = &rule.time else { return Ok(None) };
+    let text = match &time.place {
+        TimePlace::Headers(names) => {
+            Cow::Borrowed(required_header(request, paired(names, found.header))?)
+        }
+        TimePlace::Body(path) => Cow::Owned(path.required(request)?),
+        TimePlace::Item(item) => {
+            found.time.clone().ok_or_else(|| Refusal::of(RefusalKind::Missing, item))?
+        }
+    };
+    time.check(&text, now)?;
+    Ok(Some(text))
+}
+
+/// The id in the header field that belongs to the signature's.
+fn signed_id<'a>(
+    rule: &SignedRule,
+    found: &Found<'a>,
+    request: &DeliveryRequest<'a>,
+) -> Result<Option<&'a str>, Refusal> {
+    if rule.id_headers.is_empty() {
+        return Ok(None);
+    }
+    required_header(request, paired(&rule.id_headers, found.header)).map(Some)
+}
+
+/// The digest that the query announces. A body that neither it nor the signature covers is refused.
+fn expected_digest(
+    rule: &SignedRule,
+    request: &DeliveryRequest<'_>,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    if let Some(name) = &rule.body_digest_query {
+        let mut values = request.query_values(name);
+        let malformed = || Refusal::of(RefusalKind::Malformed, name);
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => return Err(Refusal::of(RefusalKind::Repeated, name)),
+            (Some(text), None) => return hex::decode(text).map(Some).map_err(|_| malformed()),
+            (None, _) => {}
+        }
+    }
+    let signs = |part: &Part| rule.signed.contains(part);
+    let is_covered = signs(&Part::Body)
+        || request.body.is_empty()
+        || (signs(&Part::Form) && request.is_form())
+        // The description says that the body is not signed at all.
+        || (!signs(&Part::Form) && rule.body_digest_query.is_none());
+    if is_covered { Ok(None) } else { Err(Refusal::new(RefusalKind::UnsignedBody)) }
+}

@@ -1,0 +1,126 @@
+//! Handshakes: requests by which a provider asks whether an address is meant to receive.
+
+use crate::endpoints::verification::answer::HandshakeAnswer;
+use crate::endpoints::verification::body_path::BodyPath;
+use crate::endpoints::verification::check::Verified;
+use crate::endpoints::verification::model::Verification;
+use crate::endpoints::verification::preset::{Answer, Condition, Handshake};
+use crate::endpoints::verification::request::DeliveryRequest;
+use aws_lc_rs::hmac;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Bound on what is echoed.
+const MAX_ECHO: usize = 512;
+
+/// Bound on a token whose HMAC is told.
+const MAX_TOKEN: usize = 128;
+
+impl Verification {
+    /// The answer to a handshake that is not signed. It is asked before the request is verified.
+    pub fn unsigned_handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
+        self.check_client(request.client).ok()?;
+        self.answer(request, None)
+    }
+
+    /// The answer to a handshake that is signed, as the request is.
+    pub fn signed_handshake(
+        &self,
+        request: &DeliveryRequest<'_>,
+        verified: &Verified,
+    ) -> Option<HandshakeAnswer> {
+        self.answer(request, Some(verified))
+    }
+
+    fn answer(
+        &self,
+        request: &DeliveryRequest<'_>,
+        verified: Option<&Verified>,
+    ) -> Option<HandshakeAnswer> {
+        let is_asked = |handshake: &&Handshake| {
+            handshake.is_signed == verified.is_some()
+                && handshake.method == request.method
+                && handshake.conditions.iter().all(|condition| self.holds(condition, request))
+        };
+        let handshake = self.preset?.handshakes.iter().find(is_asked)?;
+        match &handshake.answer {
+            Answer::BodyText(path) => echo(member(request, path)?).map(HandshakeAnswer::Text),
+            Answer::BodyJson(name) => {
+                let text = echo(member(request, name)?)?;
+                Some(HandshakeAnswer::Json(serde_json::json!({ *name: text }).to_string()))
+            }
+            Answer::QueryText(name) => echo(parameter(request, name)?).map(HandshakeAnswer::Text),
+            Answer::Proof { path, plain, proof } => {
+                let token = token(member(request, path)?)?;
+                let tag = self.hmac(verified?, token.as_bytes())?;
+                let answer = serde_json::json!({ *plain: token, *proof: tag });
+                Some(HandshakeAnswer::Json(answer.to_string()))
+            }
+            Answer::Json(text) => Some(HandshakeAnswer::Json((*text).to_owned())),
+            Answer::Empty => Some(HandshakeAnswer::Empty),
+        }
+    }
+
+    fn holds(&self, condition: &Condition, request: &DeliveryRequest<'_>) -> bool {
+        match condition {
+            Condition::BodyIs(path, text) => {
+                member(request, path).is_some_and(|found| found == *text)
+            }
+            Condition::BodyLacks(name) => !has_member(request, name),
+            Condition::BodyIsOnly(name) => is_only_member(request, name),
+            Condition::QueryIs(name, text) => {
+                parameter(request, name).is_some_and(|found| found == *text)
+            }
+            Condition::QueryIsToken(name) => {
+                let given = parameter(request, name);
+                let token = self.verify_token.as_ref();
+                token.zip(given).is_some_and(|(token, given)| token.equals(given.as_bytes()))
+            }
+        }
+    }
+
+    /// The HMAC by the secret that accepted, in hex.
+    fn hmac(&self, verified: &Verified, message: &[u8]) -> Option<String> {
+        let secret = self.keys.secrets().get(verified.key)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal());
+        Some(hex::encode(hmac::sign(&key, message)))
+    }
+}
+
+/// The only member of the body at a path.
+fn member(request: &DeliveryRequest<'_>, path: &str) -> Option<String> {
+    BodyPath::parse(path).ok()?.single(request).ok()?
+}
+
+/// The members of the body, without what is in them.
+fn names<'a>(request: &DeliveryRequest<'a>) -> Option<BTreeMap<String, &'a RawValue>> {
+    serde_json::from_slice(request.body).ok()
+}
+
+fn has_member(request: &DeliveryRequest<'_>, name: &str) -> bool {
+    names(request).is_none_or(|names| names.contains_key(name))
+}
+
+fn is_only_member(request: &DeliveryRequest<'_>, name: &str) -> bool {
+    // Escaped characters are up to six times as long.
+    let is_short = request.body.len() <= 8 * MAX_ECHO;
+    is_short && names(request).is_some_and(|names| names.len() == 1 && names.contains_key(name))
+}
+
+/// The only value of a query parameter.
+fn parameter(request: &DeliveryRequest<'_>, name: &str) -> Option<String> {
+    let mut values = request.query_values(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// A text that can be echoed to whoever asks.
+fn echo(text: String) -> Option<String> {
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (is_printable && (1..=MAX_ECHO).contains(&text.len())).then_some(text)
+}
+
+/// A token whose HMAC can be told: it is no message that the provider would sign.
+fn token(text: String) -> Option<String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (text.bytes().all(is_token) && (1..=MAX_TOKEN).contains(&text.len())).then_some(text)
+}

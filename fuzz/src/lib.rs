@@ -8,6 +8,7 @@ pub mod authorization;
 pub mod body;
 pub mod configuration;
 pub mod decoding;
+pub mod delivery;
 pub mod documents;
 mod json;
 pub mod route;
@@ -15,11 +16,12 @@ pub mod route;
 /// A target: its directory in `corpus/`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("authorization", authorization::check),
     ("body", body::check),
     ("configuration", configuration::check),
     ("decoding", decoding::check),
+    ("delivery", delivery::check),
     ("documents", documents::check),
     ("route", route::check),
 ];

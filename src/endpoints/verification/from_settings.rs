@@ -16,6 +16,13 @@ pub struct NamedVerification {
     pub verification: Verification,
 }
 
+impl NamedVerification {
+    /// Whether the documents of an organization may refer to it.
+    pub fn is_for(&self, organization: &OrganizationId) -> bool {
+        self.organizations.as_ref().is_none_or(|allowed| allowed.contains(organization))
+    }
+}
+
 /// Reads the sections below `verification`, each with the members of a description. Secrets can be
 /// in files: `secret_file`, `secret_files`.
 pub fn read_named(section: &mut Section<'_>) -> BTreeMap<String, NamedVerification> {

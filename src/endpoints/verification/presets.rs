@@ -53,7 +53,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "stripe",
-        page: "https://docs.stripe.com/webhooks/signature",
+        page: "https://docs.stripe.com/webhooks#verify-manually",
         scheme: "hmac",
         members: &[
             ("signed", Text("{timestamp}.{body}")),
@@ -215,7 +215,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "intercom",
-        page: "https://developers.intercom.com/docs/webhooks/webhook-notifications",
+        page: "https://developers.intercom.com/docs/references/webhooks/webhook-models",
         scheme: "hmac",
         members: &[
             ("header", Text("X-Hub-Signature")),

@@ -2,6 +2,7 @@
 
 use super::{Request, verification};
 use crate::endpoints::verification::{NamedVerification, read_named};
+use crate::ids::OrganizationId;
 use crate::settings::{Fault, SettingsReader};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -31,8 +32,10 @@ fn a_section_has_the_members_of_a_document() {
     let ci = named.get("ci").unwrap();
     assert_eq!(ci.verification, expected);
     assert_eq!(ci.verification.status().code(), 202);
-    assert_eq!(ci.organizations.as_ref().unwrap()[0].as_str(), "org_1");
-    assert!(named.get("own").unwrap().organizations.is_none());
+    let [one, two] = ["org_1", "org_2"].map(|id| OrganizationId::new(id).unwrap());
+    assert!(ci.is_for(&one) && !ci.is_for(&two));
+    let own = named.get("own").unwrap();
+    assert!(own.is_for(&one) && own.is_for(&two));
     assert_eq!(
         warnings,
         [

@@ -284,7 +284,9 @@ pub static PRESETS: &[Preset] = &[
             },
         ],
     },
-    // Only the time and the token are signed, so the token is the id: it cannot be used twice.
+    // Only the time and the token are signed, so the token is the id: it cannot be used twice while
+    // it is remembered. The provider tells receivers not to be strict about the time, and tries again
+    // for 8 hours.
     Preset {
         name: "mailgun",
         page: "https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks",
@@ -293,6 +295,7 @@ pub static PRESETS: &[Preset] = &[
             ("signed", Text("{timestamp}{id}")),
             ("signatureBody", Text("signature.signature")),
             ("timestampBody", Text("signature.timestamp")),
+            ("tolerance", Text("12h")),
         ],
         delivery_id: Body("signature.token"),
         secret_prefix: "",

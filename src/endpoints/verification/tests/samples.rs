@@ -45,7 +45,7 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample("paddle", &["paddle-signature"], true, Some(300), Some("ntf_1")),
     Sample { members: PUBLIC, ..sample("sendgrid", &["x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"], true, Some(300), None) },
     Sample { members: PUBLIC, ..sample("discord", &["x-signature-ed25519", "x-signature-timestamp"], true, Some(300), None) },
-    sample("mailgun", &[], false, Some(300), Some("e0b54771")),
+    sample("mailgun", &[], false, Some(43_200), Some("e0b54771")),
     sample("zoom", &["x-zm-signature", "x-zm-request-timestamp"], true, Some(300), None),
     sample("dropbox", &["x-dropbox-signature"], true, None, None),
     sample("monday", &["authorization"], false, None, None),

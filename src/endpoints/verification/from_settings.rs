@@ -24,7 +24,7 @@ impl NamedVerification {
 }
 
 /// Reads the sections below `verification`, each with the members of a description. Secrets can be
-/// in files: `secret_file`, `secret_files`.
+/// in files: `secret_file`, `secret_files`, `verifyToken_file`.
 pub fn read_named(section: &mut Section<'_>) -> BTreeMap<String, NamedVerification> {
     let mut verifications = section.section("verification");
     let mut named = BTreeMap::new();
@@ -48,16 +48,18 @@ fn is_name(name: &str) -> bool {
 fn read(section: &mut Section<'_>) -> Option<NamedVerification> {
     let organizations = organizations(section);
     let mut members = Members::default();
-    let one = section.secret("secret", None).map(|secret| Member::Text(reveal(&secret)));
     let many: Vec<Member> =
         section.secrets("secret").iter().map(|(_, secret)| Member::Text(reveal(secret))).collect();
-    if let Some(secret) = one {
-        members.add("secret", secret);
+    for name in ["secret", "verifyToken"] {
+        if let Some(secret) = section.secret(name, None) {
+            members.add(name, Member::Text(reveal(&secret)));
+        }
     }
     if !many.is_empty() {
         members.add("secrets", Member::List(many));
     }
-    for name in NAMES.into_iter().filter(|name| !matches!(*name, "secret" | "secrets")) {
+    let others = |name: &&str| !matches!(*name, "secret" | "secrets" | "verifyToken");
+    for name in NAMES.into_iter().filter(others) {
         if let Some(value) = section.optional::<Value>(name) {
             members.add(name, member(value));
         }

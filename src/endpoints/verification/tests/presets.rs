@@ -257,6 +257,20 @@ fn a_check_in_steps_says_the_same() {
 }
 
 #[test]
+fn a_check_can_move_between_threads() {
+    fn assert_send<T: Send>(_: &T) {}
+    let verification = of(&SAMPLES[0], &[0]);
+    let request = SAMPLES[0].now(0);
+    let delivery = request.delivery();
+    assert_send(&delivery);
+    assert_send(&verification.begin(&delivery, at(NOW)).unwrap());
+    std::thread::scope(|scope| {
+        let checking = verification.begin(&delivery, at(NOW)).unwrap();
+        assert!(scope.spawn(move || checking.finish()).join().unwrap().is_ok());
+    });
+}
+
+#[test]
 fn no_secret_is_printed() {
     for sample in SAMPLES {
         let verification = of(sample, &[0, 1]);

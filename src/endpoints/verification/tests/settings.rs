@@ -57,13 +57,18 @@ fn secrets_of_files_are_those_of_the_section() {
     let (one, two) = (file("one", "first secret\n"), file("two", "second secret"));
     let (named, _, faults) = read(&format!(
         "[endpoints.verification.ci]\nscheme = \"gitlab\"\nsecret_files = [\"{one}\", \"{two}\"]\n\
-         [endpoints.verification.alone]\nscheme = \"gitlab\"\nsecret_file = \"{two}\"\n",
+         [endpoints.verification.alone]\nscheme = \"gitlab\"\nsecret_file = \"{two}\"\n\
+         [endpoints.verification.meta]\nscheme = \"meta\"\nsecret_file = \"{two}\"\n\
+         verifyToken_file = \"{one}\"\n",
     ));
     assert_eq!(faults, []);
     let with = |secret: &str| Request::post("").header("X-Gitlab-Token", secret);
     let ci = &named.get("ci").unwrap().verification;
     assert!(with("first secret").verify(ci).is_ok());
     assert!(with("second secret").verify(ci).is_ok());
+    let meta = &named.get("meta").unwrap().verification;
+    let query = "hub.mode=subscribe&hub.challenge=1&hub.verify_token=first+secret";
+    assert!(meta.unsigned_handshake(&Request::get(query).delivery()).is_some());
     let alone = &named.get("alone").unwrap().verification;
     assert!(with("second secret").verify(alone).is_ok());
     assert!(with("first secret").verify(alone).is_err());

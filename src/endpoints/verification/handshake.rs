@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Bound on what is echoed.
 const MAX_ECHO: usize = 512;
 
-/// Bound on a token whose HMAC is told.
+/// Bound on a token whose HMAC is an answer.
 const MAX_TOKEN: usize = 128;
 
 impl Verification {
@@ -113,13 +113,13 @@ fn parameter(request: &DeliveryRequest<'_>, name: &str) -> Option<String> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// A text that can be echoed to whoever asks.
+/// A text that can be echoed to any caller.
 fn echo(text: String) -> Option<String> {
     let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     (is_printable && (1..=MAX_ECHO).contains(&text.len())).then_some(text)
 }
 
-/// A token whose HMAC can be told: it is no message that the provider would sign.
+/// A token whose HMAC can be an answer: it is no message that the provider would sign.
 fn token(text: String) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (text.bytes().all(is_token) && (1..=MAX_TOKEN).contains(&text.len())).then_some(text)

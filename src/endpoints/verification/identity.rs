@@ -1,4 +1,4 @@
-//! Digests by which verifications are told apart.
+//! Digests by which verifications are distinguished.
 
 use crate::endpoints::verification::members::{Member, Members};
 use aws_lc_rs::digest::{Context, SHA256};

@@ -5,6 +5,7 @@ mod body;
 mod content_encoding;
 mod credential_fields;
 mod decompress;
+mod delivery;
 mod invalid_json;
 mod job_request;
 mod observation;
@@ -20,6 +21,7 @@ pub use crate::ingress::answer_body::AnswerBody;
 pub use crate::ingress::body::{BodyReader, BodySettings};
 pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
 pub use crate::ingress::credential_fields::CredentialFields;
+pub use crate::ingress::delivery::Endpoints;
 pub use crate::ingress::decompress::{Decoding, Undecodable};
 pub use crate::ingress::invalid_json::{InvalidJson, InvalidJsonKind};
 pub use crate::ingress::rejection::Rejection;
@@ -31,8 +33,9 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
 use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
-use crate::http::unread_body::{TrackedBody, UnreadBody};
+use crate::http::unread_body::{RejectionCause, TrackedBody, UnreadBody};
 use crate::ids::RequestId;
+use crate::ingress::delivery::{Delivered, Delivery};
 use crate::ingress::job_request::{RequestHeaders, job_head, job_match};
 use crate::ingress::observation::Observation;
 use crate::ingress::preview::Preview;
@@ -47,7 +50,7 @@ use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 enum Success {
     Accepted(Accepted),
     Preview(Preview),
+    Delivered(Delivered),
 }
 
 /// The handler of the ingress port. All requests of a worker share it.
@@ -70,6 +74,8 @@ pub struct Ingress {
     pub authenticator: Arc<Authenticator>,
     pub bodies: BodyReader,
     pub credentials: CredentialFields,
+    /// `None` unless `endpoints.enabled` is true.
+    pub endpoints: Option<Endpoints>,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub triggers: Arc<TriggerIndex>,
@@ -99,17 +105,16 @@ impl Handler for Ingress {
             }
             Ok(Success::Preview(preview)) => {
                 observation.end(Outcome::Accepted, StatusCode::OK, Some(preview.matched_count));
-                Answer {
-                    response: response::preview(preview.json, preview.permit, &id),
-                    unread: UnreadBody::Nothing,
-                }
+                let response = response::preview(preview.json, preview.permit, &id);
+                Answer { response, unread: unread(&head, body, RejectionCause::Other).await }
+            }
+            Ok(Success::Delivered(delivered)) => {
+                let response = self.answer_delivery(&delivered, &id, observation);
+                Answer { response, unread: unread(&head, body, RejectionCause::Other).await }
             }
             Err(rejection) => {
                 observation.end(rejection.outcome(), rejection.status(), None);
-                let unread = match UnreadBody::from_body(&head, body, rejection.body_cause()) {
-                    Ok(unread) => unread,
-                    Err(last_chunk) => Box::pin(last_chunk.into_unread()).await,
-                };
+                let unread = unread(&head, body, rejection.body_cause()).await;
                 let response = response::rejected(&rejection, &self.credentials, &id);
                 Answer { response, unread }
             }
@@ -118,6 +123,24 @@ impl Handler for Ingress {
 }
 
 impl Ingress {
+    fn answer_delivery(
+        &self,
+        delivered: &Delivered,
+        id: &RequestId,
+        observation: Observation<'_>,
+    ) -> Response<AnswerBody> {
+        let response = response::delivered(delivered, id);
+        let (outcome, matched) = match delivered {
+            Delivered::Enqueued { added, .. } => {
+                self.count(*added);
+                (Outcome::Accepted, Some(added.matched))
+            }
+            _ => (Outcome::Handshake, None),
+        };
+        observation.end(outcome, response.status(), matched);
+        response
+    }
+
     fn count(&self, added: Added) {
         if added.is_repeated {
             self.metrics.replayed.increment(1);
@@ -135,11 +158,18 @@ impl Ingress {
         observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {
         let received_at = SystemTime::now();
-        let route = Route::from_request(&head.method, head.uri.path())?;
+        let route = match Route::from_request(&head.method, head.uri.path()) {
+            Err(Rejection::NotFound) => {
+                let delivery = self.delivery((head, peer), id, received_at)?;
+                // On the heap, so that a webhook does not reserve memory for the state of a delivery.
+                return Box::pin(self.deliver(delivery, body, observation)).await;
+            }
+            route => route?,
+        };
         let mut permit = self.admission.admit()?;
         let credentials = self.credentials.values(&head.headers);
         let caller = self.authenticator.authenticate(credentials, id)?;
-        observation.set_caller(&caller);
+        observation.set_organization(caller.organization());
         let trace = trace_context(&head.headers);
         let announced = self.bodies.check_head(&head.headers, body)?;
         permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
@@ -177,6 +207,18 @@ impl Ingress {
         Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
+    /// A request whose path is not that of a webhook. `Err` unless it is the address of an endpoint.
+    fn delivery<'a>(
+        &'a self,
+        (head, peer): (&'a Parts, &'a IpAddr),
+        id: &'a RequestId,
+        received_at: SystemTime,
+    ) -> Result<Delivery<'a>, Rejection> {
+        let endpoints = self.endpoints.as_ref().ok_or(Rejection::NotFound)?;
+        let path = endpoints.address_path(head.uri.path()).ok_or(Rejection::NotFound)?;
+        Ok(Delivery { endpoints, path, head, peer, id, received_at })
+    }
+
     /// Reads the `Idempotency-Key` of a request; `None` without one.
     fn idempotency(
         &self,
@@ -189,6 +231,14 @@ impl Ingress {
         // Several keys are ambiguous: they are replaced by an empty key, which is invalid.
         let key = keys.next().map_or(key.as_bytes(), |_| &[]);
         self.queue.idempotency(caller.organization(), key, body)
+    }
+}
+
+/// The unread part of the body of a request that is answered.
+async fn unread(head: &Parts, body: TrackedBody, cause: RejectionCause) -> UnreadBody {
+    match UnreadBody::from_body(head, body, cause) {
+        Ok(unread) => unread,
+        Err(last_chunk) => Box::pin(last_chunk.into_unread()).await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Counts each request once, and writes its line of the access log.
 
-use crate::auth::Caller;
 use crate::ids::{OrganizationId, RequestId};
 use crate::metrics::{Metrics, Outcome};
 use hyper::StatusCode;
+use std::fmt::Display;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -19,6 +19,8 @@ pub(super) struct Observation<'a> {
     id: &'a RequestId,
     /// Set only if the access log is enabled.
     organization: Option<OrganizationId>,
+    /// Why a delivery is refused. Set only if the access log is enabled.
+    refusals: Option<String>,
     outcome: Outcome,
     /// The status of the answer.
     status: Option<StatusCode>,
@@ -33,15 +35,22 @@ impl<'a> Observation<'a> {
             started: Instant::now(),
             id,
             organization: None,
+            refusals: None,
             outcome: Outcome::ClientClosed,
             status: None,
             matches: None,
         }
     }
 
-    pub(super) fn set_caller(&mut self, caller: &Caller) {
+    pub(super) fn set_organization(&mut self, organization: &OrganizationId) {
         if tracing::enabled!(target: ACCESS, Level::DEBUG) {
-            self.organization = Some(caller.organization().clone());
+            self.organization = Some(organization.clone());
+        }
+    }
+
+    pub(super) fn set_refusals(&mut self, refusals: &impl Display) {
+        if tracing::enabled!(target: ACCESS, Level::DEBUG) {
+            self.refusals = Some(refusals.to_string());
         }
     }
 
@@ -65,6 +74,7 @@ impl Drop for Observation<'_> {
             status = self.status.map(|status| status.as_u16()),
             code = self.outcome.as_str(),
             matches = self.matches,
+            refusals = self.refusals,
             microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "request"
         );

@@ -24,6 +24,7 @@ pub enum Rejection {
     },
     IdempotencyKeyReused,
     StaleIndex,
+    DeliveryMethodNotAllowed,
     Internal,
     InvalidBody(WebhookError),
     InvalidIdempotencyKey,
@@ -42,6 +43,10 @@ pub enum Rejection {
     QueueUnavailable(Enqueued),
     RateLimited(OverLimit),
     RequestTimeout,
+    /// Too many deliveries of this client to this address failed their verification.
+    TooManyFailures {
+        retry_after_seconds: u64,
+    },
     Unauthorized(AuthError),
     /// The body cannot be decoded by its `Content-Encoding`.
     Undecodable,
@@ -50,6 +55,10 @@ pub enum Rejection {
         accepted: String,
     },
     UnsupportedMediaType,
+    /// No trigger has this address.
+    UnknownWebhook,
+    /// No verification of the address accepts the delivery.
+    VerificationFailed,
 }
 
 impl Rejection {
@@ -79,12 +88,12 @@ impl Rejection {
             Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
             Self::InvalidBody(WebhookError::MissingWebhookId) => Outcome::MissingWebhookId,
             Self::InvalidIdempotencyKey => Outcome::InvalidIdempotencyKey,
-            Self::MethodNotAllowed => Outcome::MethodNotAllowed,
+            Self::MethodNotAllowed | Self::DeliveryMethodNotAllowed => Outcome::MethodNotAllowed,
             Self::NotFound => Outcome::NotFound,
             Self::Overloaded => Outcome::Overloaded,
             Self::BodyTooLarge { .. } | Self::JobTooLarge { .. } => Outcome::PayloadTooLarge,
             Self::QueueUnavailable(_) => Outcome::QueueUnavailable,
-            Self::RateLimited(_) => Outcome::RateLimited,
+            Self::RateLimited(_) | Self::TooManyFailures { .. } => Outcome::RateLimited,
             Self::RequestTimeout => Outcome::RequestTimeout,
             Self::Unauthorized(AuthError::MissingCredentials) => Outcome::MissingCredentials,
             Self::Unauthorized(AuthError::InvalidToken) => Outcome::InvalidToken,
@@ -94,6 +103,8 @@ impl Rejection {
             Self::UnsupportedEncoding { .. } | Self::UnsupportedMediaType => {
                 Outcome::UnsupportedMediaType
             }
+            Self::UnknownWebhook => Outcome::UnknownWebhook,
+            Self::VerificationFailed => Outcome::VerificationFailed,
         }
     }
 
@@ -107,8 +118,9 @@ impl Rejection {
             Outcome::MissingCredentials
             | Outcome::InvalidToken
             | Outcome::ExpiredToken
-            | Outcome::InvalidApiKey => StatusCode::UNAUTHORIZED,
-            Outcome::NotFound => StatusCode::NOT_FOUND,
+            | Outcome::InvalidApiKey
+            | Outcome::VerificationFailed => StatusCode::UNAUTHORIZED,
+            Outcome::NotFound | Outcome::UnknownWebhook => StatusCode::NOT_FOUND,
             Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Outcome::RequestTimeout | Outcome::ClientClosed => StatusCode::REQUEST_TIMEOUT,
             Outcome::PayloadTooLarge | Outcome::FanoutTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -118,7 +130,9 @@ impl Rejection {
             | Outcome::IndexUnavailable
             | Outcome::KeysUnavailable
             | Outcome::QueueUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Outcome::Internal | Outcome::Accepted => StatusCode::INTERNAL_SERVER_ERROR,
+            Outcome::Internal | Outcome::Accepted | Outcome::Handshake => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -134,6 +148,7 @@ impl Rejection {
             Self::StaleIndex | Self::Unauthorized(AuthError::StaleIndex) => Some(5),
             Self::Unauthorized(AuthError::KeyUnavailable) => Some(10),
             Self::RateLimited(over) => Some(over.retry_after_seconds()),
+            Self::TooManyFailures { retry_after_seconds } => Some(*retry_after_seconds),
             _ => None,
         }
     }
@@ -174,6 +189,9 @@ impl Rejection {
             Outcome::ExpiredToken => "Token has expired or is not valid yet",
             Outcome::InvalidApiKey => "API key is unknown or switched off",
             Outcome::NotFound => "No such path; send webhooks to /api/webhook/workflow",
+            Outcome::MethodNotAllowed if *self == Self::DeliveryMethodNotAllowed => {
+                "Method must be GET, POST, PUT, PATCH or DELETE"
+            }
             Outcome::MethodNotAllowed => "Method must be POST",
             Outcome::RequestTimeout | Outcome::ClientClosed => "Body did not arrive in time",
             Outcome::PayloadTooLarge => "Body exceeds the size limit",
@@ -184,6 +202,9 @@ impl Rejection {
             Outcome::UnsupportedMediaType => {
                 "Content-Encoding must be absent or one of those in Accept-Encoding"
             }
+            Outcome::RateLimited if matches!(self, Self::TooManyFailures { .. }) => {
+                "Too many deliveries of this client failed their verification; retry later"
+            }
             Outcome::RateLimited => {
                 "Organization is over its rate or concurrency limit; retry later"
             }
@@ -191,7 +212,11 @@ impl Rejection {
             Outcome::IndexUnavailable => "Workflow index is not loaded or is stale; retry shortly",
             Outcome::KeysUnavailable => "Key of the token is not known yet; retry later",
             Outcome::QueueUnavailable => "Queue did not accept the webhook; retry shortly",
-            Outcome::Internal | Outcome::Accepted => "Webhook processing failed",
+            Outcome::UnknownWebhook => "No trigger has this address",
+            Outcome::VerificationFailed => "Delivery is not signed as its trigger asks",
+            Outcome::Internal | Outcome::Accepted | Outcome::Handshake => {
+                "Webhook processing failed"
+            }
         }
     }
 

@@ -4,12 +4,15 @@ use crate::admission::OverLimit;
 use crate::admission::Permit;
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::answer_body::AnswerBody;
+use crate::endpoints::verification::{HandshakeAnswer, Status};
 use crate::ingress::credential_fields::CredentialFields;
+use crate::ingress::delivery::{Delivered, METHODS};
 use crate::ingress::rejection::Rejection;
 use crate::metrics::{Limit, Outcome};
 use crate::queue::Added;
 use hyper::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -29,16 +32,68 @@ pub(super) struct Accepted {
 }
 
 pub(super) fn accepted(accepted: &Accepted, id: &RequestId) -> Response<AnswerBody> {
+    enqueued(StatusCode::ACCEPTED, &accepted.webhook, accepted.added, id)
+}
+
+/// The answer to a request whose jobs are all in Redis.
+fn enqueued(
+    status: StatusCode,
+    webhook: &WebhookId,
+    added: Added,
+    id: &RequestId,
+) -> Response<AnswerBody> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     body.extend_from_slice(br#"{"success":true,"message":"Webhook accepted","data":{"webhookId":"#);
-    append(&mut body, accepted.webhook.as_str());
+    append(&mut body, webhook.as_str());
     body.extend_from_slice(br#","matchedCount":"#);
-    append(&mut body, &accepted.added.matched);
+    append(&mut body, &added.matched);
     body.extend_from_slice(b"}}");
-    let mut response = with_json_body(StatusCode::ACCEPTED, id, AnswerBody::new(body));
-    if accepted.added.is_repeated {
+    let mut response = with_json_body(status, id, AnswerBody::new(body));
+    if added.is_repeated {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
+    response
+}
+
+/// The answer to a request to an endpoint.
+pub(super) fn delivered(delivered: &Delivered, id: &RequestId) -> Response<AnswerBody> {
+    let mut response = match delivered {
+        Delivered::Enqueued { status: Status::NoContent, added, .. } => {
+            let mut response = empty(StatusCode::NO_CONTENT, id);
+            if added.is_repeated {
+                let value = HeaderValue::from_static("true");
+                response.headers_mut().insert(IDEMPOTENCY_REPLAYED, value);
+            }
+            return response;
+        }
+        Delivered::Enqueued { status, webhook, added } => {
+            let status = match status {
+                Status::Accepted => StatusCode::ACCEPTED,
+                Status::Ok | Status::NoContent => StatusCode::OK,
+            };
+            return enqueued(status, webhook, *added, id);
+        }
+        Delivered::Exists => return empty(StatusCode::OK, id),
+        Delivered::Methods => {
+            let mut response = empty(StatusCode::NO_CONTENT, id);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+            return response;
+        }
+        Delivered::Handshake(HandshakeAnswer::Empty) => return empty(StatusCode::NO_CONTENT, id),
+        Delivered::Handshake(HandshakeAnswer::Json(json)) => {
+            with_json_body(StatusCode::OK, id, AnswerBody::new(json.clone().into_bytes()))
+        }
+        Delivered::Handshake(HandshakeAnswer::Text(text)) => {
+            let body = AnswerBody::new(text.clone().into_bytes());
+            let mut response = with_json_body(StatusCode::OK, id, body);
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, text);
+            response
+        }
+    };
+    // A browser must not take what is echoed for a page.
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 
@@ -89,10 +144,15 @@ pub(super) fn rejected(
     );
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, credentials.challenge.clone());
+        let challenge = match rejection {
+            Rejection::VerificationFailed => HeaderValue::from_static("Signature"),
+            _ => credentials.challenge.clone(),
+        };
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        let is_delivery = *rejection == Rejection::DeliveryMethodNotAllowed;
+        headers.insert(ALLOW, HeaderValue::from_static(if is_delivery { METHODS } else { "POST" }));
     }
     // Only sent for an unsupported encoding: callers tell it from an unsupported media type by this
     // header (RFC 9110 12.5.3).
@@ -140,6 +200,13 @@ fn json(status: StatusCode, id: &RequestId, body: &impl Serialize) -> Response<A
 /// Appends a value as JSON.
 pub(super) fn append<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(json, value).expect("an answer has only strings and numbers");
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode, id: &RequestId) -> Response<AnswerBody> {
+    let mut response = with_json_body(status, id, AnswerBody::new(Vec::new()));
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
 }
 
 fn with_json_body(status: StatusCode, id: &RequestId, body: AnswerBody) -> Response<AnswerBody> {

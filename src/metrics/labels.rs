@@ -18,9 +18,12 @@ macro_rules! labels {
 }
 
 labels!(
-    /// How a request ended: the code of its error answer, or `accepted` or `client_closed`.
+    /// How a request ended: the code of its error answer, or `accepted`, `handshake` or
+    /// `client_closed`.
     Outcome {
         Accepted = "accepted",
+        /// A request to an endpoint that asks for an answer and starts nothing.
+        Handshake = "handshake",
         /// The caller disconnected before it could be answered.
         ClientClosed = "client_closed",
         InvalidJson = "invalid_json",
@@ -30,9 +33,11 @@ labels!(
         InvalidToken = "invalid_token",
         ExpiredToken = "expired_token",
         InvalidApiKey = "invalid_api_key",
+        VerificationFailed = "verification_failed",
         InvalidIdempotencyKey = "invalid_idempotency_key",
         IdempotencyKeyReused = "idempotency_key_reused",
         NotFound = "not_found",
+        UnknownWebhook = "unknown_webhook",
         MethodNotAllowed = "method_not_allowed",
         RateLimited = "rate_limited",
         RequestTimeout = "request_timeout",

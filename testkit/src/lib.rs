@@ -39,6 +39,7 @@
 //! | [`mongo_faults`] | `mongo.fail(&["getMore"], doc! { "errorCode": 286 })`: commands of Hookgate fail until `end`; `hit(n)` |
 //! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
 //! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |
+//! | [`deliveries`] | `endpoints(config)`, `verified_trigger`, signatures; `app.delivery`, `app.github_delivery` |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`http2`] | `http2::Streams`, whose streams a test begins, ends and resets; `http2::Frames`, for frames that no client library would send |
 //! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
@@ -73,6 +74,7 @@ mod chaos_faults;
 mod chaos_line;
 pub mod confidential;
 pub mod config;
+pub mod deliveries;
 pub mod documents;
 pub mod edits;
 pub mod fake_redis;

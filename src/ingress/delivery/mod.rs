@@ -1,0 +1,212 @@
+//! Handles deliveries to endpoints: requests of senders that sign and have no credential.
+//!
+//! It shares admission, bodies, index, queue and answers with the route of webhooks.
+
+mod address_path;
+mod candidates;
+mod header_fields;
+mod preview;
+mod refusals;
+mod secret_places;
+mod started_workflows;
+mod url;
+
+pub(super) use crate::ingress::delivery::address_path::{AddressPath, METHODS};
+
+use crate::endpoints::failures::FailedVerifications;
+use crate::endpoints::payload;
+use crate::endpoints::verification::{DeliveryRequest, HandshakeAnswer, Status};
+use crate::endpoints::{EndpointsSettings, NamedVerifications};
+use crate::http::request_head;
+use crate::http::unread_body::TrackedBody;
+use crate::ids::{RequestId, WebhookId};
+use crate::ingress::delivery::address_path::Action;
+use crate::ingress::delivery::candidates::{Accepted, Candidates};
+use crate::ingress::delivery::header_fields::DeliveryHeaders;
+use crate::ingress::delivery::refusals::Refusals;
+use crate::ingress::delivery::secret_places::SecretPlaces;
+use crate::ingress::delivery::started_workflows::StartedWorkflows;
+use crate::ingress::delivery::url::Urls;
+use crate::ingress::observation::Observation;
+use crate::ingress::rejection::Rejection;
+use crate::ingress::{Ingress, Success};
+use crate::process::failpoint;
+use crate::queue::Added;
+use crate::triggers::Address;
+use hyper::http::request::Parts;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What deliveries need besides the parts that webhooks need too.
+#[derive(Debug)]
+pub struct Endpoints {
+    /// The prefix of every address.
+    path: String,
+    delivery_ttl: Duration,
+    urls: Urls,
+    named: Arc<NamedVerifications>,
+    failures: Arc<FailedVerifications>,
+}
+
+impl Endpoints {
+    /// `has_tls` says whether callers connect over TLS.
+    pub fn new(
+        settings: &EndpointsSettings,
+        has_tls: bool,
+        named: &Arc<NamedVerifications>,
+        failures: &Arc<FailedVerifications>,
+    ) -> Self {
+        Self {
+            path: settings.path.clone(),
+            delivery_ttl: settings.delivery_ttl,
+            urls: Urls::new(settings.public_url.as_deref(), has_tls),
+            named: Arc::clone(named),
+            failures: Arc::clone(failures),
+        }
+    }
+
+    /// The address that a path names; `None` if it names none.
+    pub(super) fn address_path(&self, path: &str) -> Option<AddressPath> {
+        AddressPath::parse(&self.path, path)
+    }
+}
+
+/// The answer to a delivery that is not rejected.
+#[derive(Debug)]
+pub(super) enum Delivered {
+    Enqueued { status: Status, webhook: WebhookId, added: Added },
+    Handshake(HandshakeAnswer),
+    /// The address exists.
+    Exists,
+    /// The methods of the address.
+    Methods,
+}
+
+impl Delivered {
+    /// The answer to a request that delivers nothing.
+    fn without_delivery(action: Action) -> Option<Self> {
+        match action {
+            Action::Probe => Some(Self::Exists),
+            Action::Options => Some(Self::Methods),
+            Action::Deliver | Action::Preview => None,
+        }
+    }
+}
+
+/// A request to an endpoint.
+pub(super) struct Delivery<'a> {
+    pub(super) endpoints: &'a Endpoints,
+    pub(super) path: AddressPath,
+    pub(super) head: &'a Parts,
+    pub(super) peer: &'a IpAddr,
+    pub(super) id: &'a RequestId,
+    pub(super) received_at: SystemTime,
+}
+
+impl Ingress {
+    /// Handles a request to an endpoint up to its answer. Each step uses the result of the previous
+    /// one.
+    pub(super) async fn deliver(
+        &self,
+        delivery: Delivery<'_>,
+        body: &mut TrackedBody,
+        observation: &mut Observation<'_>,
+    ) -> Result<Success, Rejection> {
+        let Delivery { endpoints, path, head, received_at, .. } = &delivery;
+        let action = path.action(&head.method)?;
+        let mut permit = self.admission.admit()?;
+        if action == Action::Preview {
+            return self.preview_address(&delivery, permit, observation);
+        }
+        let client = self.clients.of(&head.headers, *delivery.peer);
+        permit.reserve_unverified(client, request_head::bytes(head))?;
+        let (address, candidates) = self.known_address(&delivery, client)?;
+        if let Some(answer) = Delivered::without_delivery(action) {
+            return Ok(Success::Delivered(answer));
+        }
+        let announced = self.bodies.check_delivery_head(&head.headers, body)?;
+        let raw = self.bodies.read_raw(body, &announced, &mut permit).await?;
+        failpoint::pass("request");
+        let url = endpoints.urls.of(head);
+        let headers = DeliveryHeaders(&head.headers);
+        let request = DeliveryRequest {
+            method: head.method.as_str(),
+            url: &url,
+            query: head.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body: &raw,
+            client,
+        };
+        if let Some(answer) = candidates.unsigned_handshake(&request) {
+            return Ok(Success::Delivered(Delivered::Handshake(answer)));
+        }
+        let verified = candidates.verify(&request, *received_at).await;
+        let accepted = delivery.record(verified, &address, client, observation)?;
+        let decoded = self.bodies.decode(raw.clone(), announced, &mut permit).await?;
+        let payload = payload::read(&head.headers, &decoded, &mut permit).await?;
+        if let Some(answer) = accepted.handshake(&request) {
+            return Ok(Success::Delivered(Delivered::Handshake(answer)));
+        }
+        permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
+        let started = StartedWorkflows::new(&delivery, &address, &accepted);
+        let secrets = SecretPlaces::new(&candidates);
+        let jobs = started.jobs(&self.queue, &secrets, &request, (payload, decoded))?;
+        let added = self.queue.enqueue(jobs, permit).await?;
+        let (status, webhook) = (accepted.first().status(), path.webhook.clone());
+        Ok(Success::Delivered(Delivered::Enqueued { status, webhook, added }))
+    }
+
+    /// The address of a delivery and its verifications, unless too many deliveries of this client
+    /// have failed their verification.
+    fn known_address(
+        &self,
+        delivery: &Delivery<'_>,
+        client: IpAddr,
+    ) -> Result<(Arc<Address>, Candidates), Rejection> {
+        let Delivery { endpoints: Endpoints { named, failures, .. }, path, .. } = delivery;
+        let address = self.triggers.address(&path.organization, &path.webhook)?;
+        let candidates = address.and_then(|address| {
+            let candidates = Candidates::new(&address, named, &path.organization);
+            (!candidates.is_empty()).then_some((address, candidates))
+        });
+        match candidates {
+            Some(known) => {
+                failures.admit(client, path.key())?;
+                Ok(known)
+            }
+            None => {
+                failures.admit_unknown(client)?;
+                Err(Rejection::UnknownWebhook)
+            }
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// Records the result of the verification, for the limit of failures, the access log and the
+    /// preview of the address.
+    fn record(
+        &self,
+        verified: Result<Accepted, Refusals>,
+        address: &Address,
+        client: IpAddr,
+        observation: &mut Observation<'_>,
+    ) -> Result<Accepted, Rejection> {
+        let failures = &self.endpoints.failures;
+        let refusals = match &verified {
+            Ok(accepted) => {
+                failures.accepted(client, self.path.key());
+                observation.set_organization(&self.path.organization);
+                &accepted.refusals
+            }
+            Err(refusals) => {
+                failures.failed(client, self.path.key());
+                observation.set_refusals(refusals);
+                refusals
+            }
+        };
+        refusals.keep(address, self.received_at);
+        verified.map_err(|_| Rejection::VerificationFailed)
+    }
+}

@@ -1,0 +1,38 @@
+//! Why verifications refuse a delivery: for the access log, and for the preview of an address.
+
+use crate::endpoints::verification::{Refusal, Verification};
+use crate::triggers::{Address, LastRefusal};
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The refusals of one delivery, each with its verification.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Vec<(Arc<Verification>, Refusal)>);
+
+impl Refusals {
+    pub(super) fn add(&mut self, verification: &Arc<Verification>, refusal: Refusal) {
+        self.0.push((Arc::clone(verification), refusal));
+    }
+
+    /// Keeps them for the preview of the address.
+    pub(super) fn keep(&self, address: &Address, now: SystemTime) {
+        for (verification, refusal) in &self.0 {
+            let last = LastRefusal { at: now, refusal: refusal.clone() };
+            address.last_refusals.set(verification.identity(), last);
+        }
+    }
+}
+
+/// For the access log: `github wrong_signature, stripe missing: stripe-signature`.
+impl fmt::Display for Refusals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (verification, refusal)) in self.0.iter().enumerate() {
+            if number > 0 {
+                formatter.write_str(", ")?;
+            }
+            write!(formatter, "{} {refusal}", verification.scheme())?;
+        }
+        Ok(())
+    }
+}

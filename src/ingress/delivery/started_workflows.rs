@@ -1,0 +1,102 @@
+//! The workflows that a delivery starts, and their jobs.
+
+use crate::endpoints::verification::DeliveryRequest;
+use crate::ingress::delivery::candidates::{Accepted, of_node};
+use crate::ingress::delivery::header_fields::FieldsWithoutSecrets;
+use crate::ingress::delivery::secret_places::SecretPlaces;
+use crate::ingress::delivery::{Delivery, Endpoints};
+use crate::ingress::trace_context;
+use crate::queue::{
+    EnqueueError, EnqueueRequest, HttpHead, Idempotency, Jobs, Origin, Queue, WorkflowMatch,
+};
+use crate::triggers::{Address, AddressNode, AddressTrigger};
+use bytes::Bytes;
+
+/// The workflows with a node that accepts the delivery, in the order of their ids.
+pub(super) struct StartedWorkflows<'a> {
+    delivery: &'a Delivery<'a>,
+    workflows: Vec<StartedWorkflow<'a>>,
+    idempotency: Option<Idempotency>,
+}
+
+struct StartedWorkflow<'a> {
+    workflow: &'a str,
+    /// The ids of the nodes that accept, as a JSON array.
+    node_ids: String,
+    /// The first of them.
+    first: &'a AddressNode,
+}
+
+impl<'a> StartedWorkflows<'a> {
+    pub(super) fn new(
+        delivery: &'a Delivery<'a>,
+        address: &'a Address,
+        accepted: &Accepted,
+    ) -> Self {
+        let Delivery { endpoints: Endpoints { named, .. }, path, .. } = delivery;
+        let accepts = |node: &&AddressNode| {
+            let verification = of_node(node, named, &path.organization);
+            verification.is_some_and(|verification| accepted.contain(&verification))
+        };
+        let started = |trigger: &'a AddressTrigger| {
+            let nodes: Vec<&AddressNode> = trigger.nodes.iter().filter(accepts).collect();
+            let ids: Vec<&str> = nodes.iter().map(|node| &*node.id).collect();
+            let node_ids = serde_json::to_string(&ids).expect("strings can be encoded as JSON");
+            let first = *nodes.first()?;
+            Some(StartedWorkflow { workflow: &trigger.workflow, node_ids, first })
+        };
+        Self {
+            delivery,
+            workflows: address.triggers.iter().filter_map(started).collect(),
+            idempotency: idempotency(delivery, accepted),
+        }
+    }
+
+    /// Encodes a job for each workflow. The body is given as the payload of the jobs, and decoded.
+    pub(super) fn jobs(
+        self,
+        queue: &Queue,
+        secrets: &SecretPlaces<'_>,
+        request: &DeliveryRequest<'_>,
+        (payload, body): (Bytes, Bytes),
+    ) -> Result<Jobs, EnqueueError> {
+        let Delivery { path, head, id, received_at, .. } = self.delivery;
+        let headers = FieldsWithoutSecrets { headers: &head.headers, secret: &secrets.headers };
+        let query = secrets.query_without(head.uri.query());
+        let request = EnqueueRequest {
+            origin: Origin::Delivery,
+            id,
+            received_at: *received_at,
+            organization: &path.organization,
+            user: None,
+            webhook: &path.webhook,
+            payload: [payload, Bytes::new()],
+            body,
+            head: HttpHead {
+                method: request.method,
+                path: head.uri.path(),
+                query: query.as_deref(),
+                client_address: request.client,
+                headers: &headers,
+            },
+            trace: trace_context(&head.headers),
+            idempotency: self.idempotency,
+        };
+        let matches = self.workflows.iter().map(|started| WorkflowMatch {
+            workflow: started.workflow,
+            node_ids: &started.node_ids,
+            node_type: &started.first.node_type,
+            field: |number| started.first.field(number),
+        });
+        queue.prepare(&request, matches)
+    }
+}
+
+/// The record of a delivery; `None` if it has no id, or ids are not remembered.
+fn idempotency(delivery: &Delivery<'_>, accepted: &Accepted) -> Option<Idempotency> {
+    let Delivery { endpoints: Endpoints { delivery_ttl, .. }, path, .. } = delivery;
+    let (digest, id) = accepted.delivery_id().filter(|_| !delivery_ttl.is_zero())?;
+    let (organization, webhook) = (&path.organization, &path.webhook);
+    let digest = digest.as_bytes();
+    Some(Idempotency::of_delivery(organization, webhook, digest, id, *delivery_ttl))
+}

@@ -1,0 +1,3 @@
+//! Endpoints: addresses for senders that sign their deliveries.
+
+mod route;

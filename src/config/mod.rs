@@ -7,6 +7,7 @@ pub mod reload;
 use crate::admin::AdminSettings;
 use crate::admission::AdmissionSettings;
 use crate::auth::{AuthSettings, UsersSettings};
+use crate::endpoints::EndpointsSettings;
 use crate::files::text_file::{Stamp, TextFile};
 use crate::ingress::ServerSettings;
 use crate::logging::TelemetrySettings;
@@ -25,6 +26,7 @@ pub struct Config {
     pub admin: AdminSettings,
     pub admission: AdmissionSettings,
     pub auth: AuthSettings,
+    pub endpoints: EndpointsSettings,
     pub mongodb: MongoSettings,
     pub queue: QueueSettings,
     pub server: ServerSettings,
@@ -67,6 +69,7 @@ impl Config {
         config.check_documents(&mut settings);
         config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
+        config.triggers.keep_verifications(&config.endpoints);
         config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();
@@ -152,6 +155,7 @@ impl Config {
             server: ServerSettings::read(&mut settings.section("server")),
             admin: AdminSettings::read(&mut settings.section("admin")),
             auth: AuthSettings::read(&mut settings.section("auth")),
+            endpoints: EndpointsSettings::read(&mut settings.section("endpoints")),
             mongodb: MongoSettings::read(&mut settings.section("mongodb")),
             triggers: TriggersSettings::read(&mut settings.section("triggers")),
             users: UsersSettings::read(&mut settings.section("users")),

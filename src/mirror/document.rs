@@ -17,6 +17,9 @@ pub enum Malformed {
     Unfit { field: String, unfit: &'static str },
     #[error("{0} is missing")]
     Missing(String),
+    /// A reason from elsewhere, which contains no value of the document.
+    #[error("{field} {reason}")]
+    Described { field: String, reason: String },
     #[error("the document cannot be read")]
     Unreadable,
 }

@@ -49,6 +49,21 @@ impl Freshness {
         !self.may_be_inconsistent() && self.age().is_some_and(|age| age <= self.max_staleness)
     }
 
+    /// Calls `find`. Returns [`StaleIndex`] on a miss that the mirror cannot confirm.
+    ///
+    /// What is published may change between the miss and the check. So a miss is looked up again
+    /// after the check.
+    pub fn look_up<T>(&self, find: impl Fn() -> Option<T>) -> Result<Option<T>, StaleIndex> {
+        if let Some(found) = find() {
+            return Ok(Some(found));
+        }
+        let could_confirm_miss = self.can_confirm_miss();
+        match find() {
+            None if !could_confirm_miss || self.may_be_inconsistent() => Err(StaleIndex),
+            found => Ok(found),
+        }
+    }
+
     pub(in crate::mirror) fn may_be_inconsistent(&self) -> bool {
         self.currency.is_inconsistent()
     }

@@ -3,6 +3,8 @@
 use crate::ids::{OrganizationId, WebhookId, WorkflowId};
 use crate::mirror::document::{Malformed, array, id_text, identifier};
 use crate::mirror::paths::projected;
+use crate::triggers::address_nodes::{AddressReader, ValidNode};
+use crate::triggers::addresses::NodesByWebhook;
 use crate::triggers::fields::Fields;
 use crate::triggers::kept_fields;
 use crate::triggers::posting::PostingLayout;
@@ -24,6 +26,9 @@ pub struct WorkflowRecord {
     pub(super) triggers: Vec<(WebhookId, Vec<u8>)>,
     /// The trigger nodes that start nothing.
     pub(super) skipped_nodes: SkippedNodes,
+    /// What is kept for the addresses of the webhooks. Empty if endpoints are not enabled, and for a
+    /// workflow that is switched off.
+    pub(super) addresses: NodesByWebhook,
 }
 
 impl WorkflowRecord {
@@ -36,7 +41,11 @@ impl WorkflowRecord {
         let organization = identifier(document, &fields.organization, OrganizationId::new)?;
         let is_active = fields.active.is_active(document)?;
         let kept = kept_fields::texts(document, &fields.kept.workflow, "workflow")?;
-        let (webhooks, skipped_nodes) = read_nodes(document, fields)?;
+        let (webhooks, mut skipped_nodes) = read_nodes(document, fields)?;
+        let mut addresses = addresses(&webhooks, fields, &organization, &kept, &mut skipped_nodes);
+        if !is_active {
+            addresses.clear();
+        }
         let posting = |(webhook, nodes): (WebhookId, MatchingNodes<'_>)| {
             let of_node = kept_fields::texts(nodes.first, &fields.kept.node, "node")?;
             let ids = serde_json::to_string(&nodes.ids).expect("strings can be encoded as JSON");
@@ -49,7 +58,7 @@ impl WorkflowRecord {
         if !fields.kept.is_empty() && bytes > MAX_KEPT_BYTES {
             return Err(Malformed::wrong(&fields.nodes, TOO_MUCH_KEPT));
         }
-        Ok(Self { organization, is_active, triggers, skipped_nodes })
+        Ok(Self { organization, is_active, triggers, skipped_nodes, addresses })
     }
 }
 
@@ -58,6 +67,33 @@ struct MatchingNodes<'a> {
     ids: Vec<Cow<'a, str>>,
     first: &'a RawDocument,
     first_type: &'a str,
+    /// All of them with their types, if endpoints are enabled.
+    all: Vec<(&'a RawDocument, &'a str)>,
+}
+
+/// Reads the verifications of the trigger nodes.
+fn addresses(
+    webhooks: &BTreeMap<WebhookId, MatchingNodes<'_>>,
+    fields: &Fields,
+    organization: &OrganizationId,
+    kept: &[String],
+    skipped: &mut SkippedNodes,
+) -> NodesByWebhook {
+    let Some(field) = &fields.verification else { return Vec::new() };
+    let mut reader = AddressReader::new(field, organization, kept, &fields.kept.node);
+    let mut addresses = Vec::new();
+    for (webhook, MatchingNodes { ids, all, .. }) in webhooks {
+        let nodes = ids.iter().zip(all);
+        let nodes = nodes.map(|(id, &(document, node_type))| ValidNode { id, node_type, document });
+        let nodes = reader.read(&nodes.collect::<Vec<_>>());
+        if !nodes.is_empty() {
+            addresses.push((webhook.clone(), nodes));
+        }
+    }
+    for (id, fault) in reader.faults {
+        skipped.add_without_endpoint(&id, fault);
+    }
+    addresses
 }
 
 /// Groups the trigger nodes of a document by their webhook.
@@ -74,9 +110,16 @@ fn read_nodes<'a>(
         number += 1;
         match TriggerNode::read(node, fields) {
             TriggerNode::Valid { webhook, id } => {
-                let first =
-                    || MatchingNodes { ids: Vec::new(), first: node, first_type: node_type };
-                webhooks.entry(webhook).or_insert_with(first).ids.push(id);
+                let nodes = webhooks.entry(webhook).or_insert_with(|| MatchingNodes {
+                    ids: Vec::new(),
+                    first: node,
+                    first_type: node_type,
+                    all: Vec::new(),
+                });
+                nodes.ids.push(id);
+                if fields.verification.is_some() {
+                    nodes.all.push((node, node_type));
+                }
             }
             TriggerNode::Skipped { webhook, node } => skipped_nodes.add(number, webhook, node),
         }

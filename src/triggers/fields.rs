@@ -3,6 +3,7 @@
 use crate::mirror::active_field::ActiveField;
 use crate::mirror::paths;
 use crate::settings::Section;
+use crate::triggers::address_nodes::VerificationField;
 use crate::triggers::kept_fields::{KeptField, KeptFields};
 use bson::{Document, doc};
 
@@ -21,6 +22,8 @@ pub(super) struct Fields {
     pub(super) node_id: String,
     pub(super) webhook_id: String,
     pub(super) kept: KeptFields,
+    /// `None` if endpoints are not enabled: then it is neither projected nor read.
+    pub(super) verification: Option<VerificationField>,
 }
 
 const NODE_TYPE: &str = "WebhookTrigger";
@@ -47,6 +50,7 @@ impl Fields {
             node_id: paths::read(section, "node_id_field", NODE_ID_FIELD),
             webhook_id: paths::read(section, "webhook_id_field", WEBHOOK_ID_FIELD),
             kept: KeptFields::default(),
+            verification: None,
         }
     }
 
@@ -112,7 +116,10 @@ impl Fields {
     /// The fields of a trigger node, at the paths where they are.
     fn node_projection(&self) -> Document {
         let own = [&self.node_id, &self.node_type, &self.webhook_id].map(String::as_str);
-        let mut paths = own.to_vec();
+        let mut own = own.to_vec();
+        // Through an array it is an array of values, which is malformed and not missing.
+        own.extend(self.verification.as_ref().map(|field| field.path.as_str()));
+        let mut paths = own.clone();
         paths.extend(self.kept.node.iter().map(|field| field.path.as_str()));
         let mut projection = Document::new();
         for path in paths::outermost(&paths) {

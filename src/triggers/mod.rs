@@ -1,5 +1,8 @@
 //! The workflows that a webhook starts.
 
+mod address;
+mod address_nodes;
+mod addresses;
 mod document;
 mod fields;
 mod kept_fields;
@@ -20,6 +23,12 @@ use crate::mirror::path_survey::PathSurvey;
 use crate::mirror::skipped_parts::SkippedParts;
 use crate::mirror::snapshot::SavedIndex;
 use crate::mirror::{Freshness, MirroredCollection};
+pub use crate::triggers::address::{
+    Address, AddressNode, AddressTrigger, KeptFieldTexts, LastRefusal, LastRefusals,
+    NodeVerification,
+};
+use crate::triggers::addresses::AddressIndex;
+pub use crate::triggers::addresses::AddressTable;
 pub use crate::triggers::document::WorkflowRecord;
 use crate::triggers::fields::Fields;
 pub use crate::triggers::kept_fields::{KeptField, KeptFields};
@@ -29,6 +38,7 @@ pub use crate::triggers::settings::{DocumentSource, TriggersSettings};
 use crate::triggers::skipped::SkippedIndex;
 pub use crate::triggers::skipped::{SkippedNode, SkippedTable};
 use bson::{Document, RawDocument};
+use std::mem::take;
 use std::sync::Arc;
 
 /// Iterates over the workflows that a webhook starts, in the order of their ids.
@@ -62,6 +72,8 @@ pub struct TriggerIndex {
     /// The triggers of workflows that are switched off. A preview reports them.
     inactive: Arc<ShardedIndex>,
     skipped: Arc<SkippedIndex>,
+    /// `None` if endpoints are not enabled.
+    addresses: Option<Arc<AddressIndex>>,
     posting_layout: Arc<PostingLayout>,
     freshness: Arc<Freshness>,
 }
@@ -76,6 +88,7 @@ impl TriggerIndex {
             triggers: Arc::new(ShardedIndex::new(layout)),
             inactive: Arc::new(ShardedIndex::new(layout)),
             skipped: Arc::default(),
+            addresses: settings.fields.verification.as_ref().map(|_| Arc::default()),
             posting_layout: Arc::new(settings.posting_layout()),
             freshness: Freshness::new(settings.max_staleness),
         }
@@ -120,6 +133,19 @@ impl TriggerIndex {
         self.skipped.of_webhook(organization, webhook, most)
     }
 
+    /// The trigger nodes that a delivery to this address can start. `None` if there are none, or if
+    /// none of them has a verification. Always `None` if endpoints are not enabled.
+    ///
+    /// Addresses are not in a snapshot, so [`StaleIndex`] is returned until the first load.
+    pub fn address(
+        &self,
+        organization: &OrganizationId,
+        webhook: &WebhookId,
+    ) -> Result<Option<Arc<Address>>, StaleIndex> {
+        let Some(addresses) = &self.addresses else { return Ok(None) };
+        addresses.look_up(organization, webhook, &self.freshness)
+    }
+
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.freshness
     }
@@ -142,6 +168,13 @@ fn key<'a>(organization: &'a str, webhook: &'a WebhookId) -> IndexKey<'a> {
     IndexKey::new(organization).with_second(webhook.as_str())
 }
 
+/// What a load of workflows gathers beside the entries of the indexes.
+#[derive(Debug, Default)]
+pub struct WorkflowExtras {
+    skipped: SkippedTable,
+    addresses: AddressTable,
+}
+
 /// Files the triggers of workflows: those that are switched on, and those that are switched off.
 #[derive(Debug)]
 pub struct WorkflowCollection {
@@ -151,6 +184,7 @@ pub struct WorkflowCollection {
     triggers: Arc<ShardedIndex>,
     inactive: Arc<ShardedIndex>,
     skipped: Arc<SkippedIndex>,
+    addresses: Option<Arc<AddressIndex>>,
     metrics: Arc<Metrics>,
 }
 
@@ -164,6 +198,7 @@ impl WorkflowCollection {
             triggers: Arc::clone(&index.triggers),
             inactive: Arc::clone(&index.inactive),
             skipped: Arc::clone(&index.skipped),
+            addresses: index.addresses.clone(),
             metrics,
         }
     }
@@ -174,7 +209,7 @@ impl MirroredCollection for WorkflowCollection {
     const INDEX_NAMES: [&'static str; 2] = [TRIGGERS, INACTIVE];
 
     type Record = WorkflowRecord;
-    type Extras = SkippedTable;
+    type Extras = WorkflowExtras;
 
     fn indexes(&self) -> [Arc<ShardedIndex>; 2] {
         [&self.triggers, &self.inactive].map(Arc::clone)
@@ -208,21 +243,37 @@ impl MirroredCollection for WorkflowCollection {
     }
 
     fn collect_extras(
-        skipped: &mut SkippedTable,
+        extras: &mut WorkflowExtras,
         document: &DocumentKey,
         record: &mut WorkflowRecord,
     ) {
-        skipped.upsert(document, &record.organization, std::mem::take(&mut record.skipped_nodes));
+        let WorkflowRecord { organization, skipped_nodes, addresses, .. } = record;
+        extras.skipped.upsert(document, organization, take(skipped_nodes));
+        extras.addresses.upsert(document, organization, take(addresses));
     }
 
-    fn on_load(&mut self, skipped: SkippedTable) {
-        self.skipped.replace(skipped);
+    fn on_load(&mut self, extras: WorkflowExtras) {
+        self.skipped.replace(extras.skipped);
+        if let Some(addresses) = &self.addresses {
+            addresses.replace(extras.addresses);
+        }
     }
 
     fn on_change(&mut self, document: &DocumentKey, record: Option<&mut WorkflowRecord>) {
+        let addresses = self.addresses.as_ref();
         match record {
-            Some(record) => Self::collect_extras(&mut self.skipped.table(), document, record),
-            None => self.skipped.table().remove(document),
+            Some(WorkflowRecord { organization, skipped_nodes, addresses: nodes, .. }) => {
+                self.skipped.table().upsert(document, organization, take(skipped_nodes));
+                if let Some(addresses) = addresses {
+                    addresses.table().upsert(document, organization, take(nodes));
+                }
+            }
+            None => {
+                self.skipped.table().remove(document);
+                if let Some(addresses) = addresses {
+                    addresses.table().remove(document);
+                }
+            }
         }
     }
 

@@ -35,6 +35,10 @@ pub struct Trigger<'a> {
 pub struct KeptTexts<'a>(&'a [u8]);
 
 impl<'a> KeptTexts<'a> {
+    pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// The text of the field with this number. The texts before it are skipped unread.
     pub fn get(self, number: usize) -> Option<&'a str> {
         let mut rest = self.0;

@@ -1,7 +1,9 @@
 //! The section `[triggers]`.
 
+use crate::endpoints::EndpointsSettings;
 use crate::mirror::filter::Filter;
 use crate::settings::Section;
+use crate::triggers::address_nodes::VerificationField;
 use crate::triggers::fields::Fields;
 use crate::triggers::kept_fields::KeptFields;
 use crate::triggers::posting::PostingLayout;
@@ -63,6 +65,21 @@ impl TriggersSettings {
     /// Keeps these fields of workflows for their jobs.
     pub fn keep_fields(&mut self, kept: KeptFields) {
         self.fields.kept = kept;
+    }
+
+    /// Keeps the verifications of trigger nodes if endpoints are enabled.
+    pub fn keep_verifications(&mut self, endpoints: &EndpointsSettings) {
+        self.fields.verification = VerificationField::new(endpoints);
+    }
+
+    /// The dotted paths within a trigger node at which it is read, each with its key.
+    pub fn node_fields(&self) -> [(&'static str, &str); 3] {
+        let Fields { node_type, node_id, webhook_id, .. } = &self.fields;
+        [
+            ("node_type_field", node_type),
+            ("node_id_field", node_id),
+            ("webhook_id_field", webhook_id),
+        ]
     }
 
     pub(super) fn posting_layout(&self) -> PostingLayout {

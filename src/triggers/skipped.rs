@@ -52,6 +52,12 @@ impl SkippedNodes {
             self.nodes.push((webhook, node));
         }
     }
+
+    /// Counts a node that has no endpoint. It is no reason why a webhook starts nothing.
+    pub(super) fn add_without_endpoint(&mut self, id: &str, fault: Malformed) {
+        let node = SkippedNode::new(Some(id), Some(fault));
+        self.parts.add(|| format!("node {}", node.id.as_deref().unwrap_or_default()), node.fault);
+    }
 }
 
 /// An organization and a webhook. `None` stands for nodes whose webhook id is unreadable or not

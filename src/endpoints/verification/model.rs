@@ -82,6 +82,12 @@ impl Verification {
         self.identity
     }
 
+    /// Whether the two accept the same deliveries and answer them alike.
+    pub fn is_interchangeable(&self, other: &Self) -> bool {
+        let token = |each: &Self| each.verify_token.as_ref().map(|token| token.reveal().to_vec());
+        self == other && self.status == other.status && token(self) == token(other)
+    }
+
     pub fn status(&self) -> Status {
         self.status
     }

@@ -19,7 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("mirror", &["files", "ids", "metrics", "process", "settings"]),
     // These three never import each other.
     ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
-    ("triggers", &["ids", "metrics", "mirror", "settings"]),
+    ("triggers", &["endpoints", "ids", "metrics", "mirror", "settings"]),
     ("endpoints", &["ids", "process", "settings"]),
     ("queue", &["admission", "files", "ids", "metrics", "process", "settings"]),
     (
@@ -43,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "admin",
             "admission",
             "auth",
+            "endpoints",
             "files",
             "ingress",
             "logging",
@@ -61,6 +62,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "admission",
             "auth",
             "config",
+            "endpoints",
             "files",
             "http",
             "ingress",
@@ -89,7 +91,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http_body_util", &["http/", "admin/"]),
     ("simd_json", &["ingress/webhook.rs"]),
     ("compression_codecs", &["ingress/decompress.rs"]),
-    ("arc_swap", &["admission/", "auth/", "http/tls.rs", "mirror/", "queue/"]),
+    ("arc_swap", &["admission/", "auth/", "endpoints/", "http/tls.rs", "mirror/", "queue/"]),
     ("quick_cache", &["auth/"]),
     ("rustls", &["http/client.rs", "http/tls.rs", "files/tls_roots.rs"]),
     ("tokio_rustls", &["http/client.rs", "http/tls.rs"]),

@@ -1,0 +1,151 @@
+//! The section `[endpoints]`.
+
+use crate::endpoints::named_verifications::NamedVerifications;
+use crate::endpoints::verification::read_named;
+use crate::settings::{Section, nearest, path_fault};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The section `[endpoints]`.
+#[derive(Debug, Clone)]
+pub struct EndpointsSettings {
+    pub enabled: bool,
+    /// The prefix of every address. It begins with `/` and does not end with one.
+    pub path: String,
+    /// Scheme and host as senders see them; `None`: those of the connection and of the request.
+    pub public_url: Option<String>,
+    /// The dotted path, within a trigger node, of its verification.
+    pub verification_field: String,
+    /// The named verification of nodes that have none.
+    pub default_verification: Option<String>,
+    /// How long the id of a delivery is remembered.
+    pub delivery_ttl: Duration,
+    /// The share of both in-flight bounds for deliveries that are not verified yet, above 0 and at
+    /// most 1.
+    pub unverified_share: f64,
+    /// Failed verifications of one client address at one endpoint; 0: no limit.
+    pub failed_verifications_per_minute: u32,
+    /// The verifications of the settings. A reload replaces them in place.
+    pub verifications: Arc<NamedVerifications>,
+}
+
+impl EndpointsSettings {
+    /// Reads the section.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let second = Duration::from_secs(1);
+        let year = 365 * 24 * 60 * 60 * second;
+        Self {
+            enabled: section.value("enabled", false),
+            path: path(section),
+            public_url: public_url(section),
+            verification_field: verification_field(section),
+            default_verification: default_verification(section),
+            delivery_ttl: section.duration("delivery_ttl", "24h", second..=year),
+            unverified_share: unverified_share(section),
+            failed_verifications_per_minute: failures(section),
+            verifications: Arc::new(NamedVerifications::new(read_named(section))),
+        }
+    }
+}
+
+fn path(section: &mut Section<'_>) -> String {
+    let path = section.name("path", "/api/webhook/in");
+    if let Some(fault) = path_of_url_fault(&path) {
+        section.fault("path", fault);
+    }
+    path
+}
+
+/// What is wrong with a path that is no empty string.
+fn path_of_url_fault(path: &str) -> Option<&'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    let parts = path.strip_prefix('/').unwrap_or(path);
+    if path.is_empty() {
+        None
+    } else if !path.starts_with('/') {
+        Some("does not begin with /")
+    } else if path.ends_with('/') {
+        Some("ends with /; addresses continue with /{organization}/{webhookId}")
+    } else if parts.split('/').any(str::is_empty) {
+        Some("has an empty part between two /")
+    } else if parts.split('/').any(|part| matches!(part, "." | "..")) {
+        Some("has a part . or .., which clients remove")
+    } else if !parts.bytes().all(|byte| byte == b'/' || is_plain(byte)) {
+        Some("has a character that a path can contain only percent-encoded, or a query")
+    } else {
+        None
+    }
+}
+
+fn public_url(section: &mut Section<'_>) -> Option<String> {
+    let url = Some(section.value("public_url", String::new())).filter(|url| !url.is_empty())?;
+    if let Some(fault) = origin_fault(&url) {
+        let fault = format!("{fault}; write it like \"https://hooks.example.com\"");
+        section.fault("public_url", fault);
+    }
+    Some(url)
+}
+
+/// What is wrong with a URL of scheme and host.
+fn origin_fault(url: &str) -> Option<&'static str> {
+    let Some(host) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return Some("does not begin with https:// or http://");
+    };
+    if host.contains(['/', '?', '#']) {
+        return Some("has more than scheme and host");
+    }
+    if host.contains('@') {
+        return Some("has a user name");
+    }
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if port.is_some_and(|port| !is_digits(port) || port.parse::<u16>().is_err()) {
+        return Some("has a port that is no number from 0 to 65535");
+    }
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(is_of_host),
+    };
+    (!is_host).then_some("has no valid host")
+}
+
+fn verification_field(section: &mut Section<'_>) -> String {
+    let path = section.name("verification_field", "data.verification");
+    let fault = Some(&*path).filter(|path| !path.is_empty()).and_then(path_fault);
+    if let Some(fault) = fault {
+        section.fault("verification_field", format!("is not a dotted path: {fault}"));
+    }
+    path
+}
+
+/// Called before the named verifications are read. One that is faulty is a fault of its own.
+fn default_verification(section: &mut Section<'_>) -> Option<String> {
+    let name = section.value("default_verification", String::new());
+    let name = Some(name).filter(|name| !name.is_empty())?;
+    let names = section.section("verification").table_names();
+    if !names.contains(&name) {
+        let meant = nearest(&name, names.iter().map(String::as_str));
+        let meant = meant.map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default();
+        let fault = format!("there is no section [endpoints.verification.{name}]{meant}");
+        section.fault("default_verification", fault);
+    }
+    Some(name)
+}
+
+fn unverified_share(section: &mut Section<'_>) -> f64 {
+    let share = section.value("unverified_share", 0.25);
+    if !(share > 0.0 && share <= 1.0) {
+        section.fault("unverified_share", "must be above 0 and at most 1");
+    }
+    share
+}
+
+fn failures(section: &mut Section<'_>) -> u32 {
+    const MAX: u64 = 1_000_000;
+    let number = section.number("failed_verifications_per_minute", 60, 0..=MAX);
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -13,7 +13,7 @@ use hookgate::ids::{OrganizationId, UserId};
 use hookgate::logging::printable::printable;
 use hookgate::process::dumpable;
 use hookgate::process::file_limit;
-use hookgate::queue;
+use hookgate::queue::{self, Origin};
 use hookgate::settings::Fault;
 use std::fmt;
 use std::io::Write;
@@ -59,7 +59,13 @@ enum Command {
         address: Option<SocketAddr>,
     },
     /// Prints a job as it would be written, with made-up values: name, data and options
-    ExampleJob(ConfigArgument),
+    ExampleJob {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Print the job of a delivery to an endpoint
+        #[arg(long)]
+        delivery: bool,
+    },
     /// Mints a token with the first configured secret, for tests
     Token {
         #[command(flatten)]
@@ -103,7 +109,7 @@ fn run() -> ExitCode {
         Command::Serve(argument) => serve(&argument),
         Command::Check { config, connect, json } => check(&config.config, connect, json),
         Command::Health { address } => ask_health(address),
-        Command::ExampleJob(argument) => example_job(&argument),
+        Command::ExampleJob { config, delivery } => example_job(&config, delivery),
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
@@ -163,12 +169,14 @@ fn ask_health(address: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn example_job(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
+fn example_job(argument: &ConfigArgument, is_delivery: bool) -> anyhow::Result<ExitCode> {
     let config = match load(argument) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    print_line(&queue::example_job(&config.queue, config.triggers.first_node_type())?)?;
+    let origin = if is_delivery { Origin::Delivery } else { Origin::Webhook };
+    let node_type = config.triggers.first_node_type();
+    print_line(&queue::example_job(&config.queue, node_type, origin)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

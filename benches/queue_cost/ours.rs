@@ -1,13 +1,12 @@
 //! Hookgate's queue, as the ingress uses it.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, HttpHead, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
 };
 use hookgate::settings::SettingsReader;
 use tokio_util::task::TaskTracker;
@@ -80,23 +79,11 @@ impl Ours {
     /// for requests.
     async fn enqueue(&self, jobs: &Jobs, index: usize) {
         let webhook = &jobs.webhooks[index];
+        let (id, organization, payload) =
+            (&webhook.request, &jobs.organization, webhook.payload.clone());
         let request = EnqueueRequest {
-            id: &webhook.request,
-            received_at: SystemTime::now(),
-            organization: &jobs.organization,
             user: Some(&jobs.user),
-            webhook: &jobs.webhook,
-            payload: [webhook.payload.clone(), bytes::Bytes::new()],
-            body: bytes::Bytes::new(),
-            head: HttpHead {
-                method: "POST",
-                path: "/api/webhook/workflow",
-                query: None,
-                client_address: None,
-                headers: &(),
-            },
-            trace: None,
-            idempotency: None,
+            ..EnqueueRequest::of_payload(id, organization, &jobs.webhook, payload)
         };
         let matches = [WorkflowMatch {
             workflow: webhook.workflow.as_str(),

@@ -9,10 +9,9 @@ use hookgate::ingress::Webhook;
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, HttpHead, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
 };
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio_util::task::TaskTracker;
 
 const MATCHES: [usize; 2] = [1, 100];
@@ -33,22 +32,9 @@ pub fn measure(criterion: &mut Criterion) {
             group.bench_function(format!("{size} for {matches}"), |bencher| {
                 bencher.iter(|| {
                     let request = EnqueueRequest {
-                        id: &id,
-                        received_at: SystemTime::now(),
-                        organization: &organization,
                         user: Some(&user),
-                        webhook: &webhook.id,
                         payload: webhook.payload.clone(),
-                        body: Bytes::new(),
-                        head: HttpHead {
-                            method: "POST",
-                            path: "/api/webhook/workflow",
-                            query: None,
-                            client_address: None,
-                            headers: &(),
-                        },
-                        trace: None,
-                        idempotency: None,
+                        ..EnqueueRequest::of_payload(&id, &organization, &webhook.id, Bytes::new())
                     };
                     let one = || WorkflowMatch {
                         workflow: "665f1c2e9b3e4a0012ab34cd",

@@ -43,7 +43,7 @@ use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::{Metrics, Outcome};
 use crate::process::failpoint;
 use crate::queue::{
-    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Queue, TraceContext,
+    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Origin, Queue, TraceContext,
 };
 use crate::triggers::TriggerIndex;
 use futures_util::FutureExt;
@@ -179,6 +179,7 @@ impl Ingress {
         let webhook = Webhook::parse(&body)?;
         let headers = RequestHeaders(&head.headers);
         let request = EnqueueRequest {
+            origin: Origin::Webhook,
             id,
             received_at,
             organization: caller.organization(),

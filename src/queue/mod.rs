@@ -13,11 +13,14 @@ mod survey;
 mod simulation;
 
 pub use crate::queue::bullmq::example::example_job;
+pub use crate::queue::bullmq::head_filter::{HeadersWithout, query_without};
 pub use crate::queue::bullmq::idempotency::{
     Idempotency, IdempotencySettings, InvalidIdempotencyKey,
 };
 pub use crate::queue::bullmq::job::Jobs;
-pub use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
+pub use crate::queue::bullmq::request::{
+    EnqueueRequest, HeaderFields, HttpHead, Origin, WorkflowMatch,
+};
 pub use crate::queue::bullmq::template_fields::{MissingField, TemplateField, TemplateFields};
 pub use crate::queue::bullmq::trace::TraceContext;
 pub use crate::queue::health_check::run_health_check;
@@ -96,8 +99,7 @@ impl Queue {
             |bytes| EnqueueError::FanoutTooLarge { matches: count, max_matches, bytes, max_bytes };
         let (options, data) = (self.settings.job.load(), self.settings.data.load());
         if count > max_matches {
-            let (payload, body) = (request.payload_bytes(), request.body.len());
-            return Err(too_large(data.usual_bytes(count, payload, body)));
+            return Err(too_large(data.usual_bytes(count, request)));
         }
         let jobs = Jobs::encode(request, matches, &options, &data, max_bytes);
         jobs.map_err(|TooManyBytes(bytes)| too_large(bytes))
@@ -162,10 +164,11 @@ impl Queue {
         key: &[u8],
         body: &[u8],
     ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
-        if self.settings.idempotency.ttl.is_zero() {
+        let lifetime = self.settings.idempotency.ttl;
+        if lifetime.is_zero() {
             return Ok(None);
         }
-        Idempotency::new(organization, key, body).map(Some)
+        Idempotency::of_key(organization, key, body, lifetime).map(Some)
     }
 
     fn next_batcher(&self) -> &Batcher {

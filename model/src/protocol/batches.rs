@@ -33,7 +33,6 @@ impl Protocol {
             paused_layout: PausedLayout::V6,
             writes_events: false,
             record_ttl: u64::MAX,
-            key_ttl: u64::MAX,
             number: call.number.into(),
             mark: call.mark.into(),
             deadline: call.deadline.into(),
@@ -48,6 +47,7 @@ impl Protocol {
         let key = request.key.map(|(key, body)| IdempotencyKey {
             key: idempotency_key(key),
             fingerprint: fingerprint(body),
+            ttl: u64::MAX,
         });
         let heads = (0..request.jobs).map(|job| text(&[number, job])).collect();
         let empty = &self.keys.job_prefix;

@@ -14,8 +14,6 @@ pub struct Batch {
     pub writes_events: bool,
     /// Lifetime of the record of the producer, in milliseconds.
     pub record_ttl: u64,
-    /// Lifetime of the record of an idempotency key, in milliseconds.
-    pub key_ttl: u64,
     pub number: u64,
     /// The low-water mark.
     pub mark: u64,
@@ -64,8 +62,10 @@ pub struct Request {
 pub struct IdempotencyKey {
     /// The key of the record.
     pub key: Text,
-    /// The digest of the body, in hexadecimal digits.
+    /// What a repeat has in common with the first, in hexadecimal digits.
     pub fingerprint: Text,
+    /// Lifetime of the record, in milliseconds.
+    pub ttl: u64,
 }
 
 impl Batch {
@@ -82,15 +82,14 @@ impl Batch {
             paused_layout: PausedLayout::parse(&argument(4)?)?,
             writes_events: &*argument(5)? == "1",
             record_ttl: number(6)?,
-            key_ttl: number(7)?,
-            number: number(8)?,
-            mark: number(9)?,
-            deadline: number(10)?,
-            timestamp: number(11)?,
-            is_withdrawal: &*argument(12)? == "-",
-            requests: parse_requests(keys.get(8..)?, arguments.get(12..)?)?,
+            number: number(7)?,
+            mark: number(8)?,
+            deadline: number(9)?,
+            timestamp: number(10)?,
+            is_withdrawal: &*argument(11)? == "-",
+            requests: parse_requests(keys.get(8..)?, arguments.get(11..)?)?,
         };
-        let is_complete = batch.is_withdrawal || argument(12)?.parse() == Ok(batch.job_count());
+        let is_complete = batch.is_withdrawal || argument(11)?.parse() == Ok(batch.job_count());
         is_complete.then_some(batch)
     }
 
@@ -159,14 +158,15 @@ fn parse_long_form<'a>(
     keys: &mut impl Iterator<Item = &'a Text>,
     arguments: &mut impl Iterator<Item = &'a Text>,
 ) -> Option<Request> {
-    let (options, fingerprint, tail) = (arguments.next()?, arguments.next()?, arguments.next()?);
+    let (options, condition, tail) = (arguments.next()?, arguments.next()?, arguments.next()?);
     let heads: Vec<Text> = arguments.take(jobs).cloned().collect();
-    let key = match &**fingerprint {
+    let key = match &**condition {
         "" => None,
-        _ => Some(IdempotencyKey {
-            key: Text::clone(keys.next()?),
-            fingerprint: Text::clone(fingerprint),
-        }),
+        condition => {
+            let (fingerprint, ttl) = condition.split_once(' ')?;
+            let (key, fingerprint) = (Text::clone(keys.next()?), fingerprint.into());
+            Some(IdempotencyKey { key, fingerprint, ttl: ttl.parse().ok()? })
+        }
     };
     let is_complete = heads.len() == jobs;
     is_complete.then(|| Request {

@@ -210,7 +210,7 @@ impl<'a> Execution<'a> {
         idempotency: &IdempotencyKey,
         jobs: u64,
     ) -> Result<Option<Outcome>, RedisError> {
-        let IdempotencyKey { key, fingerprint } = idempotency;
+        let IdempotencyKey { key, fingerprint, ttl } = idempotency;
         let used = if let Some(record) = self.new_records.get(key) {
             Some(record)
         } else {
@@ -224,7 +224,7 @@ impl<'a> Execution<'a> {
             return Ok(Some(if is_same { repeated } else { Outcome::KeyReused }));
         }
         if jobs > 0 || !self.has(Safeguard::KeyKeptWithoutJobs) {
-            let expires_at = self.now.saturating_add(self.batch.key_ttl);
+            let expires_at = self.now.saturating_add(*ttl);
             let record = KeyRecord { fingerprint: Text::clone(fingerprint), jobs, expires_at };
             self.new_records.insert(Text::clone(key), record);
         }

@@ -14,7 +14,6 @@ fn batch(producer: &str, number: u64, mark: u64, requests: Vec<Request>) -> Batc
         paused_layout: PausedLayout::Auto,
         writes_events: true,
         record_ttl: 1000,
-        key_ttl: 5000,
         number,
         mark,
         deadline: 100,
@@ -28,6 +27,7 @@ fn request(jobs: usize, key: Option<(&str, &str)>) -> Request {
     let key = key.map(|(key, fingerprint)| IdempotencyKey {
         key: key.into(),
         fingerprint: fingerprint.into(),
+        ttl: 5000,
     });
     let heads = (0..jobs).map(|job| format!("{{{job},").into()).collect();
     Request { heads, tail: "1}".into(), options: "".into(), key }
@@ -53,7 +53,6 @@ fn a_call_of_the_script_is_parsed() {
         "v5",
         "1",
         "600",
-        "700",
         "8",
         "6",
         "900",
@@ -62,7 +61,7 @@ fn a_call_of_the_script_is_parsed() {
         "{\"short\":1}",
         "2",
         "{\"a\":1}",
-        "0f",
+        "0f 700",
         "tail}",
         "{one,",
         "{two,",
@@ -74,17 +73,18 @@ fn a_call_of_the_script_is_parsed() {
     ]);
     let batch = Batch::parse(&keys, &arguments).unwrap();
     assert_eq!((batch.number, batch.mark, batch.deadline, batch.timestamp), (8, 6, 900, 1000));
-    assert_eq!((batch.record_ttl, batch.key_ttl), (600, 700));
+    assert_eq!(batch.record_ttl, 600);
     let heads: Vec<usize> = batch.requests.iter().map(|request| request.heads.len()).collect();
     assert_eq!(heads, [1, 2, 1]);
-    let keys_of_requests: Vec<bool> =
-        batch.requests.iter().map(|request| request.key.is_some()).collect();
-    assert_eq!(keys_of_requests, [false, true, false]);
+    let keys_of_requests: Vec<Option<IdempotencyKey>> =
+        batch.requests.iter().map(|request| request.key.clone()).collect();
+    let key = IdempotencyKey { key: "key".into(), fingerprint: "0f".into(), ttl: 700 };
+    assert_eq!(keys_of_requests, [None, Some(key), None]);
     // The number of jobs is not that of the requests.
-    arguments[11] = b"3".to_vec();
+    arguments[10] = b"3".to_vec();
     assert_eq!(Batch::parse(&keys, &arguments), None);
-    arguments.truncate(12);
-    arguments[11] = b"-".to_vec();
+    arguments.truncate(11);
+    arguments[10] = b"-".to_vec();
     assert!(Batch::parse(&keys, &arguments).unwrap().is_withdrawal);
 }
 

@@ -5,16 +5,16 @@
 --       staged hashes
 -- ARGV  1 key prefix of jobs  2 job name  3 options of jobs  4 paused layout: auto, v5 or v6
 --       5 "1" to write events  6 lifetime of the producer's record, in ms
---       7 lifetime of the record of an idempotency key, in ms  8 number of the batch
---       9 low-water mark, below the number: the producer is done with every number up to it
---       10 deadline, in ms on the clock of this server  11 timestamp of jobs
---       12 number of jobs of all requests; "-" withdraws the batch: no later attempt is executed
---       13 and later: the requests
+--       7 number of the batch
+--       8 low-water mark, below the number: the producer is done with every number up to it
+--       9 deadline, in ms on the clock of this server  10 timestamp of jobs
+--       11 number of jobs of all requests; "-" withdraws the batch: no later attempt is executed
+--       12 and later: the requests
 --
 -- A request has one of two forms. The short form is one argument, the data of its only job, which
--- begins with "{". The long form is: number of jobs; options of these jobs or ""; fingerprint of
--- the body if the request has an idempotency key, or ""; tail of the data; and for each job the
--- head of its data. If the head is "", the tail is the name of a staged hash: the hash of the job,
+-- begins with "{". The long form is: number of jobs; options of these jobs or ""; if the request has
+-- an idempotency key, "<fingerprint> <lifetime of its record in ms>", or ""; tail of the data; and
+-- for each job the head of its data. If the head is "", the tail is the name of a staged hash: the hash of the job,
 -- which the same transaction has written before this call, with a time to live. A call without
 -- requests is a dry run: it is refused if jobs would be refused, and writes nothing.
 --
@@ -25,9 +25,9 @@
 --        -      the batch is withdrawn; no job is added and none will be
 --        or one outcome for each request, without separators:
 --        A        all its jobs were added
---        R<jobs>  its idempotency key was used before for the same body, with this number of jobs
+--        R<jobs>  its idempotency key was used before with this fingerprint and number of jobs
 --        E        none of its jobs was added, because another value holds a key that a job needs
---        X        its idempotency key was used before for another body
+--        X        its idempotency key was used before with another fingerprint
 --
 -- The producer sends a batch again, under the same number, if the reply was lost. Each such call is
 -- an attempt. The record of the producer holds what was replied before: "<mark>", then
@@ -49,8 +49,8 @@
 local KEYS, ARGV, format = KEYS, ARGV, string.format
 local call, try = redis.call, redis.pcall
 
-local number, mark, lifetime = ARGV[8], ARGV[9], ARGV[6]
-local first_request, last = 13, #ARGV
+local number, mark, lifetime = ARGV[7], ARGV[8], ARGV[6]
+local first_request, last = 12, #ARGV
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply = number .. ' ' .. format('%d', now) .. ' '
@@ -88,7 +88,7 @@ end
 
 -- Lua numbers are doubles, which represent every integer up to this bound.
 local ids_end, ids_used_up = 2 ^ 53, 'ERR the ids of the queue are used up'
-if last < first_request and ARGV[12] ~= '-' then
+if last < first_request and ARGV[11] ~= '-' then
   call('GET', KEYS[8])
   call('LLEN', target)
   local id = call('GET', KEYS[4]) or '0'
@@ -103,11 +103,11 @@ end
 -- Which requests repeat an idempotency key?
 
 -- outcomes: the outcome of a request, unless it is A. key_of: the record key of a request.
--- new_record: the value to write for a record key.
-local requests, jobs_left = 0, tonumber(ARGV[12])
-local outcomes, key_of, new_record, staged
+-- new_record, lifetime_of: the value to write for a record key, and how long it lives.
+local requests, jobs_left = 0, tonumber(ARGV[11])
+local outcomes, key_of, new_record, lifetime_of, staged
 if #KEYS > 8 then
-  outcomes, key_of, new_record, staged = {}, {}, {}, {}
+  outcomes, key_of, new_record, lifetime_of, staged = {}, {}, {}, {}, {}
   local at, last_key = first_request, 8
   while at <= last do
     local jobs = tonumber(ARGV[at])
@@ -115,7 +115,8 @@ if #KEYS > 8 then
     if jobs and ARGV[at + 4] == '' then staged[#staged + 1] = ARGV[at + 3] end
     if jobs and ARGV[at + 2] ~= '' then
       last_key = last_key + 1
-      local key, fingerprint = KEYS[last_key], ARGV[at + 2]
+      local key = KEYS[last_key]
+      local fingerprint, key_lifetime = string.match(ARGV[at + 2], '^(%x+) (%d+)$')
       local used = new_record[key] or call('GET', key)
       key_of[requests] = key
       if used then
@@ -126,7 +127,7 @@ if #KEYS > 8 then
         -- A request without jobs does not use its key up.
         key_of[requests] = nil
       else
-        new_record[key] = fingerprint .. ' ' .. jobs
+        new_record[key], lifetime_of[key] = fingerprint .. ' ' .. jobs, key_lifetime
       end
     end
     at = at + (jobs and 4 + jobs or 1)
@@ -181,7 +182,7 @@ end
 
 -- Both results are recorded, so that no other attempt is executed after this reply, even if the
 -- clock of this server is set back.
-local ending = now >= tonumber(ARGV[10]) and 'late' or ARGV[12]
+local ending = now >= tonumber(ARGV[9]) and 'late' or ARGV[11]
 if ending == 'late' or ending == '-' then
   call('SET', KEYS[8], entries .. ending, 'PX', lifetime)
   if staged then try('UNLINK', unpack(staged)) end
@@ -202,7 +203,7 @@ if jobs_left > 0 then
   end
 end
 
-local prefix, name, common_options, timestamp = ARGV[1], ARGV[2], ARGV[3], ARGV[11]
+local prefix, name, common_options, timestamp = ARGV[1], ARGV[2], ARGV[3], ARGV[10]
 local ids, added, at, failed_keys = {}, 0, first_request, nil
 requests = 0
 while at <= last and not refusal do
@@ -274,7 +275,7 @@ end
 if refusal then
   if staged then try('UNLINK', unpack(staged)) end
   for each = 1, added do try('DEL', prefix .. ids[each]) end
-  call('SET', KEYS[8], previous or ARGV[9], 'PX', lifetime)
+  call('SET', KEYS[8], previous or ARGV[8], 'PX', lifetime)
   return refusal
 end
 
@@ -284,7 +285,7 @@ if outcomes then
   if staged then try('UNLINK', unpack(staged)) end
   -- An idempotency key is used up only if its jobs were added.
   for request, key in pairs(key_of) do
-    if not outcomes[request] then try('SET', key, new_record[key], 'PX', ARGV[7]) end
+    if not outcomes[request] then try('SET', key, new_record[key], 'PX', lifetime_of[key]) end
   end
   if next(outcomes) then
     for request = 1, requests do outcomes[request] = outcomes[request] or 'A' end

@@ -100,7 +100,6 @@ impl AddJobs {
             settings.paused_layout.as_str().to_owned(),
             u8::from(settings.events).to_string(),
             settings.record_ttl().as_millis().to_string(),
-            settings.idempotency.ttl.as_millis().max(1).to_string(),
         ];
         Self {
             digest: DIGEST.clone(),
@@ -238,10 +237,11 @@ impl AddJobs {
 /// Appends a request in one of the forms that the script documents.
 fn append_request(values: &mut Vec<Value>, request: &Jobs, staged: Option<Value>) {
     if staged.is_some() || !request.is_short_form() {
-        let fingerprint = request.idempotency.as_ref().map(|each| each.fingerprint.clone());
+        let idempotency = request.idempotency.as_ref();
+        let condition = idempotency.map(|each| each.fingerprint_and_lifetime.clone());
         values.push(decimal(request.heads.len() as u64));
         values.push(Value::Bytes(request.options.clone()));
-        values.push(Value::Bytes(fingerprint.unwrap_or_default()));
+        values.push(Value::Bytes(condition.unwrap_or_default()));
     }
     if let Some(staged) = staged {
         values.extend([staged, Value::from_static_str("")]);

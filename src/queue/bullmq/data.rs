@@ -8,8 +8,8 @@ use crate::queue::bullmq::json_string::{
     within_quotes,
 };
 use crate::queue::bullmq::placeholder::{JobValue, SharedValue};
-use crate::queue::bullmq::request::{EnqueueRequest, WorkflowMatch};
-use crate::queue::bullmq::template::{Form, HeadPart, SharedPiece};
+use crate::queue::bullmq::request::{EnqueueRequest, Origin, WorkflowMatch};
+use crate::queue::bullmq::template::{Form, HeadPart, SharedPiece, Template};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -42,9 +42,11 @@ pub(super) fn encode<'a>(
     if count == 0 {
         return Ok((Vec::new(), Bytes::new()));
     }
-    let capacity = usual_bytes(request, count, data, max_bytes)?;
+    let template = data.template(request.origin);
+    let capacity = usual_bytes(request, count, template, max_bytes)?;
     let buffer = Vec::with_capacity(capacity);
-    let mut encoder = Encoder { request, data, buffer, has_copies: count > 1, copied: None };
+    let has_copies = count > 1;
+    let mut encoder = Encoder { request, data, template, buffer, has_copies, copied: None };
     let mut ends = Vec::with_capacity(count);
     for each in matches {
         encoder.append_head(&each);
@@ -55,7 +57,7 @@ pub(super) fn encode<'a>(
         }
     }
     let heads = encoder.buffer.len();
-    encoder.append_shared(&data.template.tail);
+    encoder.append_shared(&template.tail);
     let bytes = (encoder.buffer.len() - heads).saturating_mul(count).saturating_add(heads);
     if bytes > max_bytes {
         return Err(TooManyBytes(bytes));
@@ -68,11 +70,11 @@ pub(super) fn encode<'a>(
 fn usual_bytes(
     request: &EnqueueRequest<'_>,
     count: usize,
-    data: &JobData,
+    template: &Template,
     max_bytes: usize,
 ) -> Result<usize, TooManyBytes> {
-    let (payload, body) = (request.payload_bytes(), request.body.len());
-    let [head, tail] = [data.template.head_size, data.template.tail_size];
+    let (payload, body) = (request.payload_bytes(), request.body_bytes());
+    let [head, tail] = [template.head_size, template.tail_size];
     let of_job = head.body_bytes(payload, body).saturating_add(tail.body_bytes(payload, body));
     let at_least = count.saturating_mul(of_job);
     if at_least > max_bytes {
@@ -85,6 +87,7 @@ fn usual_bytes(
 struct Encoder<'r, 'a> {
     request: &'r EnqueueRequest<'r>,
     data: &'r JobData,
+    template: &'r Template,
     buffer: Vec<u8>,
     /// Whether later heads copy parts of an earlier one.
     has_copies: bool,
@@ -120,16 +123,16 @@ impl<'a> Encoder<'_, 'a> {
         &mut self,
         job: &WorkflowMatch<'a, W, F>,
     ) {
-        let data = self.data;
+        let template = self.template;
         let (mut node_type, mut start) = (None, self.buffer.len());
-        let parts = if self.has_copies { data.template.head.len() + 1 } else { 0 };
+        let parts = if self.has_copies { template.head.len() + 1 } else { 0 };
         let mut parts = Vec::with_capacity(parts);
-        for HeadPart { shared, value, form } in &data.template.head {
+        for HeadPart { shared, value, form } in &template.head {
             self.append_shared(shared);
             // Most workflows have one type, so it is copied with what is around it. What callers
             // can make long is never encoded again for another type.
             let is_copied =
-                *value == JobValue::NodeType && !data.template.head_size.grows_with_request();
+                *value == JobValue::NodeType && !template.head_size.grows_with_request();
             if is_copied {
                 node_type = Some(job.node_type);
             } else if self.has_copies {
@@ -176,11 +179,14 @@ impl<'a> Encoder<'_, 'a> {
                 append_number(&mut self.buffer, milliseconds);
             }
             SharedValue::ReceivedAtIso => self.append_time(form),
-            SharedValue::Payload => {
+            // The body of a delivery need not be JSON; its payload is the whole body as JSON.
+            SharedValue::Body if self.request.origin == Origin::Webhook => {
+                self.buffer.extend_from_slice(body);
+            }
+            SharedValue::Payload | SharedValue::Body => {
                 self.buffer.extend_from_slice(before);
                 self.buffer.extend_from_slice(after);
             }
-            SharedValue::Body => self.buffer.extend_from_slice(body),
             SharedValue::RawBody => self.append_raw_body(form),
             SharedValue::RawBodyEncoding => {
                 let is_utf8 = std::str::from_utf8(body).is_ok();

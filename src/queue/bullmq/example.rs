@@ -5,17 +5,21 @@ use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::json_string::append_string;
 use crate::queue::bullmq::options::JobOptions;
-use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
+use crate::queue::bullmq::request::{
+    EnqueueRequest, HeaderFields, HttpHead, Origin, WorkflowMatch,
+};
 use crate::queue::bullmq::template_fields::TemplateFields;
 use crate::queue::settings::QueueSettings;
 use bytes::Bytes;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::SystemTime;
 
 /// The body of the example, and its payload. Workers get both byte for byte, so it has a number
-/// that JSON libraries change.
+/// that JSON libraries change. The whole body of a delivery is its payload.
 const BODY: &str = r#"{"webhookId":"example-webhook","exampleNumber":1.0e2}"#;
 const PAYLOAD: &str = r#"{"exampleNumber":1.0e2}"#;
+
+const WEBHOOK_PATH: &str = "/api/webhook/workflow";
+const DELIVERY_PATH: &str = "/api/webhook/in/example-organization/example-webhook";
 
 /// Header fields whose values consist of their names.
 #[derive(Debug)]
@@ -32,7 +36,11 @@ impl HeaderFields for ExampleHeaders {
 
 /// A job as these settings would write it, with made-up values: its name, data and options as one
 /// JSON document. `node_type` is a type of trigger nodes.
-pub fn example_job(settings: &QueueSettings, node_type: &str) -> anyhow::Result<String> {
+pub fn example_job(
+    settings: &QueueSettings,
+    node_type: &str,
+    origin: Origin,
+) -> anyhow::Result<String> {
     let TemplateFields { workflow, node } = &settings.template_fields;
     let workflow = workflow.iter().map(|field| format!("example workflow.{}", field.path));
     let node = node.iter().map(|field| format!("example node.{}", field.path));
@@ -45,7 +53,7 @@ pub fn example_job(settings: &QueueSettings, node_type: &str) -> anyhow::Result<
         field: |number: usize| fields.get(number).map_or("null", String::as_str),
     };
     let (options, data) = (settings.job.load(), settings.data.load());
-    let jobs = encode(example, &options, &data)?;
+    let jobs = encode(example, origin, &options, &data)?;
     let mut json = br#"{"name":"#.to_vec();
     append_string(&mut json, &settings.job_name);
     json.extend_from_slice(br#","data":"#);
@@ -58,26 +66,32 @@ pub fn example_job(settings: &QueueSettings, node_type: &str) -> anyhow::Result<
 
 fn encode<'a>(
     example: WorkflowMatch<'a, &str, impl Fn(usize) -> &'a str>,
+    origin: Origin,
     options: &JobOptions,
     data: &JobData,
 ) -> anyhow::Result<Jobs> {
+    let id = RequestId::from_header_or_new(Some(b"example-request"));
+    let organization = OrganizationId::new("example-organization")?;
+    let user = UserId::new("example-user")?;
+    let webhook = WebhookId::new("example-webhook")?;
+    let (user, path, body) = match origin {
+        Origin::Webhook => (Some(&user), WEBHOOK_PATH, BODY),
+        Origin::Delivery => (None, DELIVERY_PATH, PAYLOAD),
+    };
+    let payload = Bytes::from_static(PAYLOAD.as_bytes());
+    let plain = EnqueueRequest::of_payload(&id, &organization, &webhook, payload);
     let request = EnqueueRequest {
-        id: &RequestId::from_header_or_new(Some(b"example-request")),
-        received_at: SystemTime::now(),
-        organization: &OrganizationId::new("example-organization")?,
-        user: Some(&UserId::new("example-user")?),
-        webhook: &WebhookId::new("example-webhook")?,
-        payload: [Bytes::from_static(PAYLOAD.as_bytes()), Bytes::new()],
-        body: Bytes::from_static(BODY.as_bytes()),
+        origin,
+        user,
+        body: Bytes::from_static(body.as_bytes()),
         head: HttpHead {
-            method: "POST",
-            path: "/api/webhook/workflow",
+            path,
             query: Some("example=1&repeated=1&repeated=2"),
             client_address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
             headers: &ExampleHeaders,
+            ..plain.head
         },
-        trace: None,
-        idempotency: None,
+        ..plain
     };
     let jobs = Jobs::encode(&request, std::iter::once(example), options, data, usize::MAX);
     jobs.map_err(|_| anyhow::anyhow!("the data of the example is too long"))

@@ -68,30 +68,20 @@ impl Jobs {
 mod tests {
     use super::*;
     use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
-    use crate::queue::bullmq::request::HttpHead;
     use crate::settings::SettingsReader;
     use std::time::{Duration, SystemTime};
 
     #[test]
     fn the_data_of_a_job_has_the_documented_order_of_members() {
         let workflows = ["w1", "w\"2"];
+        let id = RequestId::from_header_or_new(Some(b"r"));
+        let (organization, user) = (OrganizationId::new("o").unwrap(), UserId::new("u").unwrap());
+        let webhook = WebhookId::new("wh").unwrap();
         let request = EnqueueRequest {
-            id: &RequestId::from_header_or_new(Some(b"r")),
             received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1234),
-            organization: &OrganizationId::new("o").unwrap(),
-            user: Some(&UserId::new("u").unwrap()),
-            webhook: &WebhookId::new("wh").unwrap(),
+            user: Some(&user),
             payload: [Bytes::from_static(b"{\"a\":1.0"), Bytes::from_static(b"}")],
-            body: Bytes::new(),
-            head: HttpHead {
-                method: "POST",
-                path: "/",
-                query: None,
-                client_address: None,
-                headers: &(),
-            },
-            trace: None,
-            idempotency: None,
+            ..EnqueueRequest::of_payload(&id, &organization, &webhook, Bytes::new())
         };
         let options = JobOptions::read(&mut SettingsReader::default().section("queue.job"));
         let (data_settings, _) = JobData::read(&mut SettingsReader::default().section("queue"));

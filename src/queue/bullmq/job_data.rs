@@ -1,6 +1,7 @@
 //! The keys that decide what the data of a job is: `[queue.data]` and `queue.forward_headers`.
 
 use crate::queue::bullmq::placeholder::{FieldSource, JobValue, Placeholder, SharedValue};
+use crate::queue::bullmq::request::{EnqueueRequest, Origin};
 use crate::queue::bullmq::shape::{
     Members, built_in_members, foreign_placeholders, read_members, visit_placeholders,
 };
@@ -17,7 +18,9 @@ const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie"
 pub(in crate::queue) struct JobData {
     /// `[queue.data]`; `None` for the built-in shape.
     members: Option<Members>,
-    pub(super) template: Template,
+    template: Template,
+    /// The template of deliveries; `None` if it is the same.
+    of_deliveries: Option<Template>,
     /// Names of headers in lower case, each once.
     pub(super) forward_headers: Vec<String>,
 }
@@ -29,10 +32,25 @@ impl JobData {
         let members = read_data(section);
         warn(section, members.as_ref(), &forward_headers);
         let fields = members.as_ref().map(TemplateFields::used_by).unwrap_or_default();
-        let template = compile(members.as_ref(), &fields);
-        let template = template.expect("the fields are those of the template");
-        warn_of_repeated_values(section, &template);
-        (Self { members, template, forward_headers }, fields)
+        let data = Self::compile(members, forward_headers, &fields);
+        let data = data.expect("the fields are those of the template");
+        warn_of_repeated_values(section, &data.template);
+        (data, fields)
+    }
+
+    fn compile(
+        members: Option<Members>,
+        forward_headers: Vec<String>,
+        fields: &TemplateFields,
+    ) -> Result<Self, Vec<MissingField>> {
+        let (template, of_deliveries) = match &members {
+            Some(members) => (Template::rearranged(members.clone(), fields)?, None),
+            None => {
+                let built_in = |origin| Template::in_order(&built_in_members(origin), fields);
+                (built_in(Origin::Webhook)?, Some(built_in(Origin::Delivery)?))
+            }
+        };
+        Ok(Self { members, template, of_deliveries, forward_headers })
     }
 
     /// The same data for an index that keeps other fields. The error contains those that it does
@@ -41,13 +59,20 @@ impl JobData {
         &self,
         fields: &TemplateFields,
     ) -> Result<Self, Vec<MissingField>> {
-        let template = compile(self.members.as_ref(), fields)?;
-        Ok(Self { template, ..self.clone() })
+        Self::compile(self.members.clone(), self.forward_headers.clone(), fields)
     }
 
     /// The same data with the forwarded headers of `other`.
     pub(in crate::queue) fn with_headers_of(&self, other: &Self) -> Self {
         Self { forward_headers: other.forward_headers.clone(), ..self.clone() }
+    }
+
+    /// The template for the jobs of a request.
+    pub(super) fn template(&self, origin: Origin) -> &Template {
+        match (origin, &self.of_deliveries) {
+            (Origin::Delivery, Some(template)) => template,
+            _ => &self.template,
+        }
     }
 
     /// Whether a caller can make the part of the data that is encoded for each job as long as its
@@ -57,24 +82,19 @@ impl JobData {
     }
 
     /// The bytes of the data of this many jobs, roughly.
-    pub(in crate::queue) fn usual_bytes(&self, count: usize, payload: usize, body: usize) -> usize {
-        let Template { head_size, tail_size, .. } = &self.template;
+    pub(in crate::queue) fn usual_bytes(
+        &self,
+        count: usize,
+        request: &EnqueueRequest<'_>,
+    ) -> usize {
+        let Template { head_size, tail_size, .. } = self.template(request.origin);
+        let (payload, body) = (request.payload_bytes(), request.body_bytes());
         let of_job = head_size.bytes(payload, body).saturating_add(tail_size.bytes(payload, body));
         count.saturating_mul(of_job)
     }
 
     pub(in crate::queue) fn forward_headers(&self) -> &[String] {
         &self.forward_headers
-    }
-}
-
-fn compile(
-    members: Option<&Members>,
-    fields: &TemplateFields,
-) -> Result<Template, Vec<MissingField>> {
-    match members {
-        Some(members) => Template::rearranged(members.clone(), fields),
-        None => Template::in_order(&built_in_members(), fields),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(in crate::queue) mod data;
 pub(in crate::queue) mod example;
+pub(in crate::queue) mod head_filter;
 pub(in crate::queue) mod idempotency;
 pub(in crate::queue) mod job;
 pub(in crate::queue) mod job_data;

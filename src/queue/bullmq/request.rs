@@ -11,25 +11,73 @@ use std::time::SystemTime;
 /// A request whose jobs are to be added.
 #[derive(Debug)]
 pub struct EnqueueRequest<'a> {
+    pub origin: Origin,
     pub id: &'a RequestId,
     pub received_at: SystemTime,
     pub organization: &'a OrganizationId,
     /// `None` if the caller is no user.
     pub user: Option<&'a UserId>,
     pub webhook: &'a WebhookId,
-    /// The payload, in two pieces around the removed `webhookId`.
+    /// The payload, in two pieces around the removed `webhookId`. That of a delivery is JSON of any
+    /// kind, in one piece.
     pub payload: [Bytes; 2],
-    /// The whole body, after decompression.
+    /// The whole body, after decompression. That of a delivery need not be JSON.
     pub body: Bytes,
     pub head: HttpHead<'a>,
     pub trace: Option<TraceContext>,
     pub idempotency: Option<Idempotency>,
 }
 
-impl EnqueueRequest<'_> {
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// With a credential of Hookgate, and the id of the webhook in its body.
+    Webhook,
+    /// To the address of an endpoint.
+    Delivery,
+}
+
+impl<'a> EnqueueRequest<'a> {
+    /// A webhook that was received now, for tests and examples: nothing but a payload.
+    pub fn of_payload(
+        id: &'a RequestId,
+        organization: &'a OrganizationId,
+        webhook: &'a WebhookId,
+        payload: Bytes,
+    ) -> Self {
+        let head = HttpHead {
+            method: "POST",
+            path: "/api/webhook/workflow",
+            query: None,
+            client_address: None,
+            headers: &(),
+        };
+        Self {
+            origin: Origin::Webhook,
+            id,
+            received_at: SystemTime::now(),
+            organization,
+            user: None,
+            webhook,
+            payload: [payload, Bytes::new()],
+            body: Bytes::new(),
+            head,
+            trace: None,
+            idempotency: None,
+        }
+    }
+
     pub(in crate::queue) fn payload_bytes(&self) -> usize {
         let [before, after] = &self.payload;
         before.len() + after.len()
+    }
+
+    /// The fewest bytes that the body takes in a job, as JSON or as one string.
+    pub(in crate::queue) fn body_bytes(&self) -> usize {
+        match self.origin {
+            Origin::Webhook => self.body.len(),
+            Origin::Delivery => self.body.len().min(self.payload_bytes()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shape of a job's data: `[queue.data]` as it was read, before it is arranged for writing.
 
 use crate::queue::bullmq::placeholder::{JobValue, Placeholder, SharedValue};
+use crate::queue::bullmq::request::Origin;
 use toml::{Table, Value};
 
 /// The members of an object, in their order.
@@ -34,15 +35,25 @@ pub(super) struct ShapeFault {
 }
 
 /// The members of a job's data without `[queue.data]`, in the order that is promised.
-pub(super) fn built_in_members() -> Members {
+pub(super) fn built_in_members(origin: Origin) -> Members {
     let shared = |value| Shape::Value(Placeholder::Shared(value));
     let of_job = |value| Shape::Value(Placeholder::Job(value));
-    let trigger = members([
+    let mut trigger = members([
         ("type", of_job(JobValue::NodeType)),
         ("nodeIds", of_job(JobValue::NodeIds)),
         ("webhookId", shared(SharedValue::WebhookId)),
         ("payload", shared(SharedValue::Payload)),
     ]);
+    if origin == Origin::Delivery {
+        let request = members([
+            ("method", shared(SharedValue::Method)),
+            ("path", shared(SharedValue::Path)),
+            ("query", shared(SharedValue::Query)),
+            ("headers", shared(SharedValue::Headers)),
+            ("contentType", shared(SharedValue::ContentType)),
+        ]);
+        trigger.push(("request".to_owned(), Shape::Object(request)));
+    }
     members([
         ("workflowId", of_job(JobValue::WorkflowId)),
         ("organizationId", shared(SharedValue::OrganizationId)),

@@ -5,7 +5,9 @@ use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::options::JobOptions;
-use crate::queue::bullmq::request::{EnqueueRequest, HeaderFields, HttpHead, WorkflowMatch};
+use crate::queue::bullmq::request::{
+    EnqueueRequest, HeaderFields, HttpHead, Origin, WorkflowMatch,
+};
 use crate::settings::SettingsReader;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -62,6 +64,7 @@ struct Sent<'a> {
     payload: &'a str,
     body: &'a str,
     user: Option<&'a UserId>,
+    origin: Origin,
 }
 
 const WORKFLOWS: [&str; 5] = ["w1", "w\"2", "", "w4", "w\\5"];
@@ -89,12 +92,13 @@ fn encode(template: &toml::Table, sent: &Sent<'_>, count: usize) -> Jobs {
     let options = JobOptions::read(&mut settings.section("queue.job"));
     assert_eq!(settings.into_faults(), []);
     let (before, after) = sent.payload.as_bytes().split_at(sent.payload.len() / 2);
+    let id = RequestId::from_header_or_new(Some(b"r\"1"));
+    let (organization, webhook) =
+        (OrganizationId::new("o\n1").unwrap(), WebhookId::new("wh").unwrap());
     let request = EnqueueRequest {
-        id: &RequestId::from_header_or_new(Some(b"r\"1")),
+        origin: sent.origin,
         received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_470_574_005),
-        organization: &OrganizationId::new("o\n1").unwrap(),
         user: sent.user,
-        webhook: &WebhookId::new("wh").unwrap(),
         payload: [before, after].map(Bytes::copy_from_slice),
         body: Bytes::copy_from_slice(sent.body.as_bytes()),
         head: HttpHead {
@@ -104,8 +108,7 @@ fn encode(template: &toml::Table, sent: &Sent<'_>, count: usize) -> Jobs {
             client_address: Some("2001:db8::1".parse().unwrap()),
             headers: &Headers,
         },
-        trace: None,
-        idempotency: None,
+        ..EnqueueRequest::of_payload(&id, &organization, &webhook, Bytes::new())
     };
     let is_workflow = |number: usize| number < fields.workflow.len();
     let matches = (0..count).map(|job| WorkflowMatch {
@@ -135,7 +138,8 @@ fn value(name: &str, sent: &Sent<'_>, job: usize) -> String {
         "receivedAt" => "1795470574005".to_owned(),
         "receivedAtIso" => string("2026-11-23T21:49:34.005Z"),
         "payload" => sent.payload.to_owned(),
-        "body" => sent.body.to_owned(),
+        "body" if sent.origin == Origin::Webhook => sent.body.to_owned(),
+        "body" => sent.payload.to_owned(),
         "rawBody" => string(sent.body),
         "rawBodyEncoding" => string("utf8"),
         "method" => string("POST"),
@@ -273,6 +277,10 @@ fn any_body() -> impl Strategy<Value = (String, String)> {
     })
 }
 
+fn origin(is_delivery: bool) -> Origin {
+    if is_delivery { Origin::Delivery } else { Origin::Webhook }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -280,10 +288,12 @@ proptest! {
         template in any_template(),
         (payload, body) in any_body(),
         has_user in any::<bool>(),
+        is_delivery in any::<bool>(),
         count in 1..=5_usize,
     ) {
         let user = UserId::new("u").unwrap();
-        let sent = Sent { payload: &payload, body: &body, user: has_user.then_some(&user) };
+        let (user, origin) = (has_user.then_some(&user), origin(is_delivery));
+        let sent = Sent { payload: &payload, body: &body, user, origin };
         let jobs = encode(&template, &sent, count);
         prop_assert_eq!(jobs.heads.len(), count);
         for (job, head) in jobs.heads.iter().enumerate() {
@@ -298,7 +308,8 @@ proptest! {
 /// The number of times that the payload crosses the wire for two jobs.
 fn payloads_on_the_wire(template: &str) -> usize {
     let payload = r#"{"n":1.0e2}"#;
-    let sent = Sent { payload, body: r#"{"webhookId":"wh","n":1.0e2}"#, user: None };
+    let body = r#"{"webhookId":"wh","n":1.0e2}"#;
+    let sent = Sent { payload, body, user: None, origin: Origin::Webhook };
     let jobs = encode(&toml::from_str(template).unwrap(), &sent, 2);
     let wire = jobs.heads.concat();
     let wire = String::from_utf8([&wire[..], &jobs.tail[..]].concat()).unwrap();

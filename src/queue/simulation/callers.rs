@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
+/// Lifetime of the record of an idempotency key, in milliseconds. It outlives every run.
+const KEY_LIFETIME: u64 = 24 * 60 * 60 * 1000;
+
 /// A process that accepts requests until it drains.
 pub(super) type Process = Arc<Mutex<Option<Queue>>>;
 
@@ -119,7 +122,7 @@ fn jobs(sending: usize, plan: &RequestPlan) -> Jobs {
     };
     let idempotency = plan.key.map(|key| Idempotency {
         key: format!("key-{key}"),
-        fingerprint: format!("{:02x}", plan.body).into(),
+        fingerprint_and_lifetime: format!("{:02x} {KEY_LIFETIME}", plan.body).into(),
     });
     let heads: Vec<Bytes> = (0..plan.jobs).map(head).collect();
     let bytes = options.len() + tail.len() + heads.iter().map(Bytes::len).sum::<usize>();

@@ -88,6 +88,22 @@ impl Verification {
         self == other && self.status == other.status && token(self) == token(other)
     }
 
+    /// The name of the header field that carries the secret itself, in lower case.
+    pub fn secret_header(&self) -> Option<&str> {
+        match &self.rule {
+            Rule::Header { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The name of the query parameter that carries the secret itself.
+    pub fn secret_parameter(&self) -> Option<&str> {
+        match &self.rule {
+            Rule::Query { name } => Some(name),
+            _ => None,
+        }
+    }
+
     pub fn status(&self) -> Status {
         self.status
     }

@@ -54,14 +54,13 @@ impl Endpoints {
     pub fn new(
         settings: &EndpointsSettings,
         has_tls: bool,
-        named: &Arc<NamedVerifications>,
         failures: &Arc<FailedVerifications>,
     ) -> Self {
         Self {
             path: settings.path.clone(),
             delivery_ttl: settings.delivery_ttl,
             urls: Urls::new(settings.public_url.as_deref(), has_tls),
-            named: Arc::clone(named),
+            named: Arc::clone(&settings.verifications),
             failures: Arc::clone(failures),
         }
     }

@@ -156,8 +156,9 @@ fn reason(node: &AddressNode, is_verification_valid: bool) -> String {
         NodeVerification::None | NodeVerification::Described(_) => {
             "no verification is set".to_owned()
         }
-        NodeVerification::Named(name) => {
-            format!("the configuration has no verification {name:?} for this organization")
+        // The name is not shown: it may be a secret at the wrong place.
+        NodeVerification::Named(_) => {
+            "the configuration has no verification of this name for this organization".to_owned()
         }
     }
 }

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 /// The names of header fields and query parameters that carry a secret.
 #[derive(Debug)]
 pub(super) struct SecretPlaces<'a> {
-    /// In lower case.
     pub(super) headers: Vec<&'a str>,
     query: Vec<&'a str>,
 }

@@ -2,14 +2,16 @@
 
 use crate::endpoints::verification::DeliveryRequest;
 use crate::ingress::delivery::candidates::{Accepted, of_node};
-use crate::ingress::delivery::header_fields::FieldsWithoutSecrets;
 use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::{Delivery, Endpoints};
+use crate::ingress::job_request::RequestHeaders;
 use crate::ingress::trace_context;
 use crate::queue::{
-    EnqueueError, EnqueueRequest, HttpHead, Idempotency, Jobs, Origin, Queue, WorkflowMatch,
+    EnqueueError, EnqueueRequest, HeadersWithout, HttpHead, Idempotency, Jobs, Origin, Queue,
+    WorkflowMatch,
 };
 use crate::triggers::{Address, AddressNode, AddressTrigger};
+use std::sync::Arc;
 use bytes::Bytes;
 
 /// The workflows with a node that accepts the delivery, in the order of their ids.
@@ -38,7 +40,7 @@ impl<'a> StartedWorkflows<'a> {
             let verification = of_node(node, named, &path.organization);
             verification.is_some_and(|verification| accepted.contain(&verification))
         };
-        let started = |trigger: &'a AddressTrigger| {
+        let started = |trigger: &'a Arc<AddressTrigger>| {
             let nodes: Vec<&AddressNode> = trigger.nodes.iter().filter(accepts).collect();
             let ids: Vec<&str> = nodes.iter().map(|node| &*node.id).collect();
             let node_ids = serde_json::to_string(&ids).expect("strings can be encoded as JSON");
@@ -61,7 +63,8 @@ impl<'a> StartedWorkflows<'a> {
         (payload, body): (Bytes, Bytes),
     ) -> Result<Jobs, EnqueueError> {
         let Delivery { path, head, id, received_at, .. } = self.delivery;
-        let headers = FieldsWithoutSecrets { headers: &head.headers, secret: &secrets.headers };
+        let headers = RequestHeaders(&head.headers);
+        let headers = HeadersWithout::new(&headers, &secrets.headers);
         let query = secrets.query_without(head.uri.query());
         let request = EnqueueRequest {
             origin: Origin::Delivery,
@@ -86,16 +89,16 @@ impl<'a> StartedWorkflows<'a> {
             workflow: started.workflow,
             node_ids: &started.node_ids,
             node_type: &started.first.node_type,
-            field: |number| started.first.field(number),
+            field: |number| started.first.fields.texts().get(number).unwrap_or("null"),
         });
         queue.prepare(&request, matches)
     }
 }
 
-/// The record of a delivery; `None` if it has no id, or ids are not remembered.
+/// The record of a delivery; `None` if it has no id.
 fn idempotency(delivery: &Delivery<'_>, accepted: &Accepted) -> Option<Idempotency> {
     let Delivery { endpoints: Endpoints { delivery_ttl, .. }, path, .. } = delivery;
-    let (digest, id) = accepted.delivery_id().filter(|_| !delivery_ttl.is_zero())?;
+    let (digest, id) = accepted.delivery_id()?;
     let (organization, webhook) = (&path.organization, &path.webhook);
     let digest = digest.as_bytes();
     Some(Idempotency::of_delivery(organization, webhook, digest, id, *delivery_ttl))

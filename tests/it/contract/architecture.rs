@@ -20,7 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // These three never import each other.
     ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
     ("triggers", &["ids", "metrics", "mirror", "settings"]),
-    ("endpoints", &["ids", "process", "settings"]),
+    ("endpoints", &["ids", "metrics", "process", "settings"]),
     ("queue", &["admission", "files", "ids", "metrics", "process", "settings"]),
     (
         "ingress",

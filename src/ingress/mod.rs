@@ -29,6 +29,7 @@ pub use crate::ingress::webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
+use crate::http::client_address::ClientAddress;
 use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
 use crate::http::unread_body::{TrackedBody, UnreadBody};
@@ -69,6 +70,7 @@ pub struct Ingress {
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
     pub bodies: BodyReader,
+    pub client_address: ClientAddress,
     pub credentials: CredentialFields,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
@@ -86,9 +88,10 @@ impl Handler for Ingress {
             return Answer { response: response::malformed(), unread: UnreadBody::Large };
         }
         let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
-        let mut observation = Observation::begin(&self.metrics, &id);
+        let client = self.client_address.of(&head.headers, *peer);
+        let mut observation = Observation::begin(&self.metrics, &id, &client);
         // A panic is a bug. It fails this request, and the connection stays open.
-        let accepted = self.accept((&head, peer), &mut body, &id, &mut observation);
+        let accepted = self.accept((&head, &client), &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
         match accepted.unwrap_or(Err(Rejection::Internal)) {
             Ok(Success::Accepted(accepted)) => {
@@ -129,7 +132,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        (head, peer): (&Parts, &IpAddr),
+        (head, client): (&Parts, &IpAddr),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
@@ -156,7 +159,7 @@ impl Ingress {
             webhook: &webhook.id,
             payload: webhook.payload,
             body,
-            head: job_head(head, peer, &headers),
+            head: job_head(head, client, &headers),
             trace,
             idempotency,
         };

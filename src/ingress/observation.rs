@@ -4,6 +4,7 @@ use crate::auth::Caller;
 use crate::ids::{OrganizationId, RequestId};
 use crate::metrics::{Metrics, Outcome};
 use hyper::StatusCode;
+use std::net::IpAddr;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -17,6 +18,7 @@ pub(super) struct Observation<'a> {
     metrics: &'a Metrics,
     started: Instant,
     id: &'a RequestId,
+    client: &'a IpAddr,
     /// Set only if the access log is enabled.
     organization: Option<OrganizationId>,
     outcome: Outcome,
@@ -26,12 +28,13 @@ pub(super) struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId) -> Self {
+    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId, client: &'a IpAddr) -> Self {
         metrics.requests_in_flight.increment(1.0);
         Self {
             metrics,
             started: Instant::now(),
             id,
+            client,
             organization: None,
             outcome: Outcome::ClientClosed,
             status: None,
@@ -61,6 +64,7 @@ impl Drop for Observation<'_> {
         tracing::debug!(
             target: ACCESS,
             request_id = self.id.as_str(),
+            client = %self.client,
             organization = self.organization.as_ref().map(OrganizationId::as_str),
             status = self.status.map(|status| status.as_u16()),
             code = self.outcome.as_str(),

@@ -27,6 +27,19 @@ pub(super) struct Amount {
     pub(super) bytes: usize,
 }
 
+impl Amount {
+    /// A share of both, each at least 1.
+    pub(super) fn share(self, share: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the amounts are far below 2^52"
+        )]
+        let share_of = |total: usize| ((total as f64 * share) as usize).max(1);
+        Self { requests: share_of(self.requests), bytes: share_of(self.bytes) }
+    }
+}
+
 /// The account of one organization.
 #[derive(Debug)]
 pub(super) struct Account {

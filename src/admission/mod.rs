@@ -1,4 +1,5 @@
-//! The limits on what is in flight in the whole process: requests, and the bytes reserved for them.
+//! The limits on what is in flight in the whole process: requests, and the bytes reserved for them;
+//! and the shares in them of each organization, and of all deliveries that are not verified yet.
 //!
 //! Admission never waits. It uses atomics and one short lock to find the account of an
 //! organization, and returns an error if a limit is reached. A [`Permit`] releases what it holds
@@ -7,17 +8,23 @@
 mod accounts;
 mod error;
 mod organization;
+mod unverified;
 
 pub use crate::admission::error::{AdmissionError, OverLimit};
 
 use crate::admission::accounts::Amount;
 use crate::admission::organization::{OrganizationSettings, OrganizationShare, Organizations};
+use crate::admission::unverified::{Unverified, UnverifiedShare};
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
 use crate::settings::Section;
 use atomics::in_flight::InFlight;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The default of [`AdmissionSettings::unverified_share`].
+const UNVERIFIED_SHARE: f64 = 0.25;
 
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +35,9 @@ pub struct AdmissionSettings {
     pub in_flight_bytes: usize,
     /// The limits of each organization.
     organization: OrganizationSettings,
+    /// The share of both for deliveries that are not verified yet (`endpoints.unverified_share`),
+    /// 0.01 to 1. A reload does not change it.
+    pub unverified_share: f64,
 }
 
 impl AdmissionSettings {
@@ -36,6 +46,7 @@ impl AdmissionSettings {
             in_flight_requests: section.count("in_flight_requests", 10_000, 1..=1_000_000),
             in_flight_bytes: section.size("in_flight_bytes", "256MiB", (64 << 10)..=(64 << 30)),
             organization: OrganizationSettings::read(&mut section.section("organization")),
+            unverified_share: UNVERIFIED_SHARE,
         }
     }
 
@@ -51,6 +62,7 @@ pub struct Admission {
     max_bytes: AtomicUsize,
     in_flight: InFlight,
     organizations: Arc<Organizations>,
+    unverified: Arc<Unverified>,
 }
 
 impl Admission {
@@ -64,6 +76,11 @@ impl Admission {
                 settings.in_flight(),
                 Arc::clone(metrics),
             )),
+            unverified: Arc::new(Unverified::new(
+                settings.unverified_share,
+                settings.in_flight(),
+                Arc::clone(metrics),
+            )),
         })
     }
 
@@ -72,13 +89,19 @@ impl Admission {
         self.max_requests.store(settings.in_flight_requests, Ordering::Relaxed);
         self.max_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
         self.organizations.reload(settings.organization, settings.in_flight());
+        self.unverified.reload(settings.in_flight());
     }
 
     /// Admits a request, or returns [`AdmissionError::Overloaded`] if the limit is reached.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, AdmissionError> {
         let bound = self.max_requests.load(Ordering::Relaxed);
         if self.in_flight.try_add_request(bound) {
-            return Ok(Permit { admission: Arc::clone(self), bytes: 0, head: 0, share: None });
+            return Ok(Permit {
+                admission: Arc::clone(self),
+                bytes: 0,
+                head: 0,
+                share: Share::None,
+            });
         }
         Err(AdmissionError::Overloaded)
     }
@@ -98,20 +121,66 @@ pub struct Permit {
     bytes: usize,
     /// The bytes of the head, which stay reserved until the request ends.
     head: usize,
-    /// The same request in the account of its organization; `None` until it is authenticated.
-    share: Option<OrganizationShare>,
+    share: Share,
+}
+
+/// Where a request counts besides the process.
+#[derive(Debug)]
+enum Share {
+    /// Nowhere: its sender is not known.
+    None,
+    /// In the share of deliveries that are not verified yet.
+    Unverified(UnverifiedShare),
+    /// In the account of its organization.
+    Organization(OrganizationShare),
+}
+
+impl Share {
+    fn organization(&self) -> Option<&OrganizationShare> {
+        match self {
+            Self::Organization(share) => Some(share),
+            Self::None | Self::Unverified(_) => None,
+        }
+    }
 }
 
 impl Permit {
-    /// Counts this request for its organization, and reserves `head` bytes for its head.
+    /// Counts this request as a delivery that is not verified yet, and reserves `head` bytes for
+    /// its head. All bytes that are reserved from now on count as unverified too, until
+    /// [`Self::reserve_for_organization`].
+    pub fn reserve_unverified(
+        &mut self,
+        client: Option<IpAddr>,
+        head: usize,
+    ) -> Result<(), AdmissionError> {
+        let mut share = self.admission.unverified.reserve_request(client)?;
+        share.reserve(self.bytes)?;
+        self.share = Share::Unverified(share);
+        self.reserve_head(head)
+    }
+
+    /// Counts this request for its organization, and reserves `head` bytes for its head. What is
+    /// reserved already, and the head of a delivery that has been verified, moves into the account
+    /// of the organization.
     pub fn reserve_for_organization(
         &mut self,
         organization: &OrganizationId,
         head: usize,
     ) -> Result<(), AdmissionError> {
-        self.share = Some(self.admission.organizations.reserve_request(organization)?);
-        self.reserve(head)?;
-        self.head = head;
+        let organizations = &self.admission.organizations;
+        let mut share = organizations.reserve_request(organization)?;
+        if self.bytes > 0 {
+            organizations.reserve_bytes(&mut share, self.bytes)?;
+        }
+        self.share = Share::Organization(share);
+        self.reserve_head(head)
+    }
+
+    /// Reserves the bytes of a head that are not reserved yet.
+    fn reserve_head(&mut self, head: usize) -> Result<(), AdmissionError> {
+        let more = head.saturating_sub(self.head);
+        self.reserve(more)?;
+        self.head += more;
         Ok(())
     }
 
@@ -119,11 +188,12 @@ impl Permit {
     /// rejected: sending it later would not help.
     pub fn reserve(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let admission = &self.admission;
-        // The organization is checked first, so that a rejection there reserves nothing of the
-        // process. Its own count keeps the bytes until the permit is dropped, because a rejected
-        // request ends.
-        if let Some(share) = &mut self.share {
-            admission.organizations.reserve_bytes(share, bytes)?;
+        // The share is checked first, so that a rejection there reserves nothing of the process. Its
+        // own count keeps the bytes until the permit is dropped, because a rejected request ends.
+        match &mut self.share {
+            Share::Organization(share) => admission.organizations.reserve_bytes(share, bytes)?,
+            Share::Unverified(share) => share.reserve(bytes)?,
+            Share::None => {}
         }
         let bound = admission.max_bytes.load(Ordering::Relaxed);
         if !admission.in_flight.try_add_bytes(bytes, self.bytes, bound) {
@@ -136,8 +206,10 @@ impl Permit {
     /// Checks that `bytes` more could be reserved now, and reserves nothing.
     pub fn check(&mut self, bytes: usize) -> Result<(), AdmissionError> {
         let admission = &self.admission;
-        if let Some(share) = &mut self.share {
-            admission.organizations.check(share, bytes)?;
+        match &mut self.share {
+            Share::Organization(share) => admission.organizations.check(share, bytes)?,
+            Share::Unverified(share) => share.check(bytes)?,
+            Share::None => {}
         }
         let reserved = admission.in_flight.bytes();
         let fits = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
@@ -160,8 +232,10 @@ impl Permit {
         let less = held - bytes;
         self.admission.in_flight.release_bytes(less);
         self.bytes -= less;
-        if let Some(share) = &mut self.share {
-            share.release(less);
+        match &mut self.share {
+            Share::Organization(share) => share.release(less),
+            Share::Unverified(share) => share.release(less),
+            Share::None => {}
         }
         Ok(())
     }
@@ -173,14 +247,16 @@ impl Permit {
 
     /// Counts `jobs` against the job rate of the organization.
     pub fn start_jobs(&mut self, jobs: usize) -> Result<(), AdmissionError> {
-        let organizations = &self.admission.organizations;
-        self.share.as_mut().map_or(Ok(()), |share| organizations.start_jobs(share, jobs))
+        match &mut self.share {
+            Share::Organization(share) => self.admission.organizations.start_jobs(share, jobs),
+            Share::None | Share::Unverified(_) => Ok(()),
+        }
     }
 
     /// Whether the organization has started more than twice as many jobs in the last minute as the
     /// other organizations on average.
     pub fn organization_is_heavy(&self) -> bool {
-        self.share.as_ref().is_some_and(OrganizationShare::is_heavy)
+        self.share.organization().is_some_and(OrganizationShare::is_heavy)
     }
 }
 

@@ -55,16 +55,6 @@ impl OrganizationSettings {
         }
         Self { requests, jobs, in_flight_share, dry_run: section.value("dry_run", false) }
     }
-
-    /// The share of one organization in `total`, at least 1.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the total is far below 2^52"
-    )]
-    pub(super) fn share_of(&self, total: usize) -> usize {
-        ((total as f64 * self.in_flight_share) as usize).max(1)
-    }
 }
 
 /// The limits of organizations and their current use.
@@ -88,10 +78,7 @@ struct CurrentSettings {
 
 impl CurrentSettings {
     fn new(settings: OrganizationSettings, in_flight: Amount) -> Self {
-        let share = Amount {
-            requests: settings.share_of(in_flight.requests),
-            bytes: settings.share_of(in_flight.bytes),
-        };
+        let share = in_flight.share(settings.in_flight_share);
         let max_in_flight = (settings.in_flight_share < 1.0).then_some(share);
         Self { settings, max_in_flight }
     }

@@ -91,7 +91,7 @@ impl Requests {
         match *step {
             Step::Organization(_, number, head) if organization.is_none() && permit.bytes == 0 => {
                 let is_admitted = permit.reserve_for_organization(&id(number), head).is_ok();
-                *organization = permit.share.is_some().then_some(number);
+                *organization = permit.share.organization().is_some().then_some(number);
                 assert!(organization.is_some() || !is_admitted);
             }
             Step::Reserve(_, bytes) => drop(permit.reserve(bytes)),
@@ -127,7 +127,7 @@ impl Requests {
         assert_eq!(in_flight.bytes(), permits().map(|(permit, _)| permit.bytes).sum::<usize>());
         for number in 0..ORGANIZATIONS {
             let own = || permits().filter(|(_, organization)| *organization == Some(number));
-            let shares = own().filter_map(|(permit, _)| permit.share.as_ref());
+            let shares = own().filter_map(|(permit, _)| permit.share.organization());
             let expected = Amount {
                 requests: own().count(),
                 bytes: shares.map(OrganizationShare::bytes).sum(),

@@ -351,6 +351,7 @@ impl App {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
                 bodies: BodyReader::new(settings.body.clone()),
+                client_address: settings.client_address.clone(),
                 credentials: CredentialFields::new(&self.config.auth.credentials),
                 metrics: Arc::clone(&self.metrics),
                 queue: own.reduce(Queue::merge).context("there is at least one queue")?,

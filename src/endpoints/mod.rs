@@ -1,6 +1,8 @@
 //! Endpoints: addresses for senders that sign their deliveries and know no credential of Hookgate.
 
+pub mod failures;
 mod named_verifications;
+mod recent_map;
 mod settings;
 pub mod verification;
 

@@ -7,9 +7,10 @@
 
 use crate::http::activity::Activity;
 use crate::metrics::Metrics;
+use crate::settings::ClientNetwork;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -194,40 +195,5 @@ impl Drop for NetworkShare {
                 holders.by_network.remove(&self.network);
             }
         }
-    }
-}
-
-/// The unit that `per_address` counts: an IPv4 address, or an IPv6 network of 64 bits. One customer
-/// usually has all 2^64 addresses of such a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum ClientNetwork {
-    V4(Ipv4Addr),
-    /// The first 64 bits.
-    V6([u16; 4]),
-}
-
-impl ClientNetwork {
-    fn from_ip(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => {
-                let [first, second, third, fourth, ..] = address.segments();
-                Self::V6([first, second, third, fourth])
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ipv6_addresses_are_counted_by_network_and_mapped_ones_as_ipv4() {
-        let network = |address: &str| ClientNetwork::from_ip(address.parse().unwrap());
-        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
-        assert_ne!(network("::ffff:192.0.2.1"), network("::ffff:192.0.2.2"));
     }
 }

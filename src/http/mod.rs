@@ -4,9 +4,11 @@
 pub mod acceptor;
 pub mod activity;
 pub mod client;
+pub mod client_address;
 pub mod closing;
 pub mod connection;
 pub mod connection_slots;
+mod forwarded;
 pub mod handler;
 pub mod linger;
 pub mod listener;

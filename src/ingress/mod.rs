@@ -31,6 +31,7 @@ pub use crate::ingress::webhook::{Webhook, WebhookError};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Caller};
+use crate::http::client_address::ClientAddress;
 use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
 use crate::http::unread_body::{RejectionCause, TrackedBody, UnreadBody};
@@ -73,6 +74,7 @@ pub struct Ingress {
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
     pub bodies: BodyReader,
+    pub client_address: ClientAddress,
     pub credentials: CredentialFields,
     /// `None` unless `endpoints.enabled` is true.
     pub endpoints: Option<Endpoints>,
@@ -92,9 +94,10 @@ impl Handler for Ingress {
             return Answer { response: response::malformed(), unread: UnreadBody::Large };
         }
         let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
-        let mut observation = Observation::begin(&self.metrics, &id);
+        let client = self.client_address.of(&head.headers, *peer);
+        let mut observation = Observation::begin(&self.metrics, &id, &client);
         // A panic is a bug. It fails this request, and the connection stays open.
-        let accepted = self.accept((&head, peer), &mut body, &id, &mut observation);
+        let accepted = self.accept((&head, peer, &client), &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
         match accepted.unwrap_or(Err(Rejection::Internal)) {
             Ok(Success::Accepted(accepted)) => {
@@ -152,7 +155,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        (head, peer): (&Parts, &IpAddr),
+        (head, peer, client): (&Parts, &IpAddr, &IpAddr),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
@@ -160,7 +163,7 @@ impl Ingress {
         let received_at = SystemTime::now();
         let route = match Route::from_request(&head.method, head.uri.path()) {
             Err(Rejection::NotFound) => {
-                let delivery = self.delivery((head, peer), id, received_at)?;
+                let delivery = self.delivery((head, peer, client), id, received_at)?;
                 // On the heap, so that a webhook does not reserve memory for the state of a delivery.
                 return Box::pin(self.deliver(delivery, body, observation)).await;
             }
@@ -187,7 +190,7 @@ impl Ingress {
             webhook: &webhook.id,
             payload: webhook.payload,
             body,
-            head: job_head(head, peer, &headers),
+            head: job_head(head, client, &headers),
             trace,
             idempotency,
         };
@@ -211,13 +214,14 @@ impl Ingress {
     /// A request whose path is not that of a webhook. `Err` unless it is the address of an endpoint.
     fn delivery<'a>(
         &'a self,
-        (head, peer): (&'a Parts, &'a IpAddr),
+        (head, peer, client): (&'a Parts, &IpAddr, &IpAddr),
         id: &'a RequestId,
         received_at: SystemTime,
     ) -> Result<Delivery<'a>, Rejection> {
         let endpoints = self.endpoints.as_ref().ok_or(Rejection::NotFound)?;
         let path = endpoints.address_path(head.uri.path()).ok_or(Rejection::NotFound)?;
-        Ok(Delivery { endpoints, path, head, peer, id, received_at })
+        let (client, limited) = (*client, self.client_address.for_limits(*client, *peer));
+        Ok(Delivery { endpoints, path, head, client, limited, id, received_at })
     }
 
     /// Reads the `Idempotency-Key` of a request; `None` without one.

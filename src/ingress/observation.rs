@@ -4,6 +4,7 @@ use crate::ids::{OrganizationId, RequestId};
 use crate::metrics::{Metrics, Outcome};
 use hyper::StatusCode;
 use std::fmt::Display;
+use std::net::IpAddr;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -17,6 +18,7 @@ pub(super) struct Observation<'a> {
     metrics: &'a Metrics,
     started: Instant,
     id: &'a RequestId,
+    client: &'a IpAddr,
     /// Set only if the access log is enabled.
     organization: Option<OrganizationId>,
     /// Why a delivery is refused. Set only if the access log is enabled.
@@ -28,12 +30,13 @@ pub(super) struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId) -> Self {
+    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId, client: &'a IpAddr) -> Self {
         metrics.requests_in_flight.increment(1.0);
         Self {
             metrics,
             started: Instant::now(),
             id,
+            client,
             organization: None,
             refusals: None,
             outcome: Outcome::ClientClosed,
@@ -70,6 +73,7 @@ impl Drop for Observation<'_> {
         tracing::debug!(
             target: ACCESS,
             request_id = self.id.as_str(),
+            client = %self.client,
             organization = self.organization.as_ref().map(OrganizationId::as_str),
             status = self.status.map(|status| status.as_u16()),
             code = self.outcome.as_str(),

@@ -2,6 +2,7 @@
 
 use crate::admission::{AdmissionError, OverLimit};
 use crate::auth::AuthError;
+use crate::endpoints::failures::RetryAfter;
 use crate::http::unread_body::RejectionCause;
 use crate::ingress::invalid_json::InvalidJson;
 use crate::ingress::webhook::WebhookError;
@@ -252,6 +253,12 @@ impl From<AdmissionError> for Rejection {
             AdmissionError::Overloaded => Self::Overloaded,
             AdmissionError::OverLimit(over) => Self::RateLimited(over),
         }
+    }
+}
+
+impl From<RetryAfter> for Rejection {
+    fn from(RetryAfter { seconds }: RetryAfter) -> Self {
+        Self::TooManyFailures { retry_after_seconds: seconds }
     }
 }
 

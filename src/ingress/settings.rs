@@ -1,5 +1,6 @@
 //! The section `[server]`.
 
+use crate::http::client_address::ClientAddress;
 use crate::http::closing::ConnectionLimits;
 use crate::http::tls::TlsSettings;
 use crate::ingress::body::BodySettings;
@@ -15,8 +16,9 @@ pub struct ServerSettings {
     pub workers: usize,
     /// Maximum open connections of the whole process.
     pub max_connections: usize,
-    /// Maximum open connections of one client address; 0: no bound.
+    /// Maximum open connections of one peer; 0: no bound.
     pub max_connections_per_address: usize,
+    pub client_address: ClientAddress,
     pub body: BodySettings,
     pub connection: ConnectionLimits,
     /// How long the port stays closed after the start while the process is not ready.
@@ -47,6 +49,7 @@ impl ServerSettings {
                 0,
                 0..=1_000_000,
             ),
+            client_address: ClientAddress::read(section),
             body: BodySettings::read(section),
             connection: ConnectionLimits {
                 header_timeout: section.duration(

@@ -97,6 +97,20 @@ labels!(
 );
 
 labels!(
+    /// The limit that a delivery to an endpoint exceeds before it is verified.
+    DeliveryLimit {
+        /// Of one client address at one endpoint.
+        FailedVerifications = "failed_verifications",
+        /// Of one client address.
+        UnknownEndpoints = "unknown_endpoints",
+        /// The share of deliveries that are not verified yet.
+        UnverifiedShare = "unverified_share",
+        /// The part of one client address in that share.
+        UnverifiedClient = "unverified_client",
+    }
+);
+
+labels!(
     /// The result of a reload of the configuration.
     ReloadResult {
         Applied = "applied",

@@ -11,7 +11,8 @@ mod register;
 
 pub use crate::metrics::connections::ConnectionMetrics;
 pub use crate::metrics::labels::{
-    ChangeKind, Collection, Limit, LoadReason, Outcome, RedisError, ReloadResult, ReplicaState,
+    ChangeKind, Collection, DeliveryLimit, Limit, LoadReason, Outcome, RedisError, ReloadResult,
+    ReplicaState,
 };
 pub use crate::metrics::redis::RedisMetrics;
 use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
@@ -60,6 +61,7 @@ pub struct Metrics {
     config_reloads: Vec<Counter>,
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
+    deliveries_over_limit: Vec<Counter>,
     pub near_watermark: Counter,
     pub redis: RedisMetrics,
 }
@@ -157,6 +159,7 @@ impl Metrics {
             config_reloads: config_reloads(),
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
+            deliveries_over_limit: deliveries_over_limit(),
             near_watermark: register_counter(
                 "hookgate_over_watermark_total",
                 "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
@@ -193,6 +196,11 @@ impl Metrics {
 
     pub fn over_limit_in_dry_run(&self, limit: Limit) -> &Counter {
         handle(&self.over_limit_in_dry_run, limit as usize)
+    }
+
+    /// Deliveries that were refused before they were verified.
+    pub fn delivery_over_limit(&self, limit: DeliveryLimit) -> &Counter {
+        handle(&self.deliveries_over_limit, limit as usize)
     }
 
     /// Moves the samples of histograms into their buckets. Until then each sample is kept in
@@ -315,6 +323,16 @@ fn over_limit_in_dry_run() -> Vec<Counter> {
         "Requests that limits.organization would reject if limits.organization.dry_run were off."
     );
     Limit::ALL.iter().map(|limit| counter!(name, "limit" => limit.as_str())).collect()
+}
+
+fn deliveries_over_limit() -> Vec<Counter> {
+    let name = "hookgate_deliveries_over_limit_total";
+    describe_counter!(
+        name,
+        "Deliveries to endpoints that were rejected before they were verified, by limit: two of one client address (429), the share of \
+         all that are in flight, and the part of one client address in it (503)."
+    );
+    DeliveryLimit::ALL.iter().map(|limit| counter!(name, "limit" => limit.as_str())).collect()
 }
 
 #[cfg(test)]

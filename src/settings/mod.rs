@@ -6,6 +6,7 @@
 mod environment;
 mod fault;
 mod field_path;
+mod networks;
 mod raw_values;
 mod reader;
 mod secret;
@@ -15,6 +16,7 @@ mod spelling;
 pub use crate::settings::fault::Fault;
 pub(crate) use crate::settings::fault::line;
 pub use crate::settings::field_path::path_fault;
+pub use crate::settings::networks::{ClientNetwork, Network, Networks};
 pub use crate::settings::raw_values::RawValues;
 pub use crate::settings::reader::SettingsReader;
 pub use crate::settings::secret::Secret;

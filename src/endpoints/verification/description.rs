@@ -5,12 +5,11 @@ use crate::endpoints::verification::identity::Digester;
 use crate::endpoints::verification::keys::{self, Curve, Keys, PublicKey, SecretBytes};
 use crate::endpoints::verification::members::{Malformed, Member, Members, header_name, not_read};
 use crate::endpoints::verification::model::{Status, Verification};
-use crate::endpoints::verification::networks::Networks;
 use crate::endpoints::verification::preset::{Condition, DeliveryId, Preset, Value};
 use crate::endpoints::verification::presets;
 use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule};
 use crate::endpoints::verification::schemes::{self, SCHEMES};
-use crate::settings::nearest;
+use crate::settings::{Networks, nearest};
 
 /// Bound on the secrets or public keys of a verification.
 const MAX_KEYS: usize = 4;

@@ -23,7 +23,6 @@ mod keys;
 mod members;
 mod message;
 mod model;
-mod networks;
 mod preset;
 mod presets;
 mod refusal;
@@ -43,7 +42,6 @@ pub use crate::endpoints::verification::from_settings::{NamedVerification, read_
 pub use crate::endpoints::verification::identity::Digest;
 pub use crate::endpoints::verification::members::Malformed;
 pub use crate::endpoints::verification::model::{Status, Verification};
-pub use crate::endpoints::verification::networks::{Network, Networks};
 pub use crate::endpoints::verification::preset::{
     Answer, Condition, DeliveryId, Handshake, Preset, Value,
 };

@@ -2,11 +2,11 @@
 
 use crate::endpoints::verification::identity::{Digest, Digester};
 use crate::endpoints::verification::keys::{Keys, SHORT_KEY, SecretBytes};
-use crate::endpoints::verification::networks::Networks;
 use crate::endpoints::verification::preset::Preset;
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule};
 use crate::endpoints::verification::template::Part;
+use crate::settings::Networks;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -102,6 +102,11 @@ impl Verification {
             Rule::Query { name } => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether a delivery is accepted only if its sender knows a secret or a private key.
+    pub fn asks_for_secret(&self) -> bool {
+        !matches!(self.rule, Rule::None)
     }
 
     pub fn status(&self) -> Status {

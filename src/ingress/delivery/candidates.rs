@@ -121,6 +121,11 @@ impl Accepted {
         verification
     }
 
+    /// Whether the sender has proved that it knows a secret.
+    pub(super) fn proves_secret(&self) -> bool {
+        self.accepted.iter().any(|(verification, _)| verification.asks_for_secret())
+    }
+
     /// The answer to a signed handshake.
     pub(super) fn handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
         self.accepted

@@ -13,12 +13,13 @@ mod url;
 
 pub(super) use crate::ingress::delivery::address_path::{AddressPath, METHODS};
 
-use crate::endpoints::failures::FailedVerifications;
-use crate::endpoints::payload;
+use crate::endpoints::failures::{EndpointKey, FailedVerifications};
+use crate::endpoints::payload::PayloadPlan;
 use crate::endpoints::verification::{DeliveryRequest, HandshakeAnswer, Status};
 use crate::endpoints::{EndpointsSettings, NamedVerifications};
 use crate::http::request_head;
 use crate::http::unread_body::TrackedBody;
+use crate::admission::Permit;
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::delivery::address_path::Action;
 use crate::ingress::delivery::candidates::{Accepted, Candidates};
@@ -33,10 +34,14 @@ use crate::ingress::{Ingress, Success};
 use crate::process::failpoint;
 use crate::queue::Added;
 use crate::triggers::Address;
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// What deliveries need besides the parts that webhooks need too.
 #[derive(Debug)]
@@ -98,7 +103,9 @@ pub(super) struct Delivery<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) path: AddressPath,
     pub(super) head: &'a Parts,
-    pub(super) peer: &'a IpAddr,
+    pub(super) client: IpAddr,
+    /// The client as limits count it; `None`: not at all.
+    pub(super) limited: Option<IpAddr>,
     pub(super) id: &'a RequestId,
     pub(super) received_at: SystemTime,
 }
@@ -118,13 +125,12 @@ impl Ingress {
         if action == Action::Preview {
             return self.preview_address(&delivery, permit, observation);
         }
-        let client = self.clients.of(&head.headers, *delivery.peer);
-        permit.reserve_unverified(client, request_head::bytes(head))?;
-        let (address, candidates) = self.known_address(&delivery, client)?;
+        permit.reserve_unverified(delivery.limited, request_head::bytes(head))?;
+        let (address, candidates) = self.known_address(&delivery)?;
         if let Some(answer) = Delivered::without_delivery(action) {
             return Ok(Success::Delivered(answer));
         }
-        let announced = self.bodies.check_delivery_head(&head.headers, body)?;
+        let announced = self.bodies.check_head_of_any_type(&head.headers, body)?;
         let raw = self.bodies.read_raw(body, &announced, &mut permit).await?;
         failpoint::pass("request");
         let url = endpoints.urls.of(head);
@@ -135,15 +141,15 @@ impl Ingress {
             query: head.uri.query().unwrap_or_default(),
             headers: &headers,
             body: &raw,
-            client,
+            client: Some(delivery.client),
         };
         if let Some(answer) = candidates.unsigned_handshake(&request) {
             return Ok(Success::Delivered(Delivered::Handshake(answer)));
         }
         let verified = candidates.verify(&request, *received_at).await;
-        let accepted = delivery.record(verified, &address, client, observation)?;
-        let decoded = self.bodies.decode(raw.clone(), announced, &mut permit).await?;
-        let payload = payload::read(&head.headers, &decoded, &mut permit).await?;
+        let accepted = delivery.record(verified, &address, observation)?;
+        let decoded = self.bodies.decode(raw.clone(), &announced, &mut permit).await?;
+        let payload = payload(&head.headers, &decoded, &mut permit).await?;
         if let Some(answer) = accepted.handshake(&request) {
             return Ok(Success::Delivered(Delivered::Handshake(answer)));
         }
@@ -157,50 +163,52 @@ impl Ingress {
     }
 
     /// The address of a delivery and its verifications, unless too many deliveries of this client
-    /// have failed their verification.
+    /// have failed.
     fn known_address(
         &self,
         delivery: &Delivery<'_>,
-        client: IpAddr,
     ) -> Result<(Arc<Address>, Candidates), Rejection> {
-        let Delivery { endpoints: Endpoints { named, failures, .. }, path, .. } = delivery;
+        let Delivery { endpoints: Endpoints { named, failures, .. }, path, limited, .. } = delivery;
         let address = self.triggers.address(&path.organization, &path.webhook)?;
-        let candidates = address.and_then(|address| {
+        let known = address.and_then(|address| {
             let candidates = Candidates::new(&address, named, &path.organization);
             (!candidates.is_empty()).then_some((address, candidates))
         });
-        match candidates {
-            Some(known) => {
-                failures.admit(client, path.key())?;
-                Ok(known)
-            }
-            None => {
-                failures.admit_unknown(client)?;
-                Err(Rejection::UnknownWebhook)
-            }
+        let now = Instant::now();
+        if known.is_some() {
+            failures.admit(*limited, delivery.key(), now)?;
+        } else {
+            failures.admit_unknown(*limited, now)?;
+            failures.unknown(*limited, now);
         }
+        known.ok_or(Rejection::UnknownWebhook)
     }
 }
 
 impl Delivery<'_> {
+    fn key(&self) -> EndpointKey {
+        self.endpoints.failures.endpoint(&self.path.organization, &self.path.webhook)
+    }
+
     /// Records the result of the verification, for the limit of failures, the access log and the
     /// preview of the address.
     fn record(
         &self,
         verified: Result<Accepted, Refusals>,
         address: &Address,
-        client: IpAddr,
         observation: &mut Observation<'_>,
     ) -> Result<Accepted, Rejection> {
-        let failures = &self.endpoints.failures;
+        let (failures, now) = (&self.endpoints.failures, Instant::now());
         let refusals = match &verified {
             Ok(accepted) => {
-                failures.accepted(client, self.path.key());
+                if accepted.proves_secret() {
+                    failures.accepted(self.limited, self.key(), now);
+                }
                 observation.set_organization(&self.path.organization);
                 &accepted.refusals
             }
             Err(refusals) => {
-                failures.failed(client, self.path.key());
+                failures.failed(self.limited, self.key(), now);
                 observation.set_refusals(refusals);
                 refusals
             }
@@ -208,4 +216,16 @@ impl Delivery<'_> {
         refusals.keep(address, self.received_at);
         verified.map_err(|_| Rejection::VerificationFailed)
     }
+}
+
+/// The payload of a decoded body. Its memory counts against the permit.
+async fn payload(
+    headers: &HeaderMap,
+    body: &Bytes,
+    permit: &mut Permit,
+) -> Result<Bytes, Rejection> {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let plan = PayloadPlan::new(content_type, body.clone())?;
+    permit.reserve(plan.bytes_at_most())?;
+    Ok(plan.convert().await?)
 }

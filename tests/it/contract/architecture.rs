@@ -20,13 +20,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // These three never import each other.
     ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
     ("triggers", &["endpoints", "ids", "metrics", "mirror", "settings"]),
-    ("endpoints", &["ids", "process", "settings"]),
+    ("endpoints", &["ids", "metrics", "process", "settings"]),
     ("queue", &["admission", "files", "ids", "metrics", "process", "settings"]),
     (
         "ingress",
         &[
             "admission",
             "auth",
+            "endpoints",
             "http",
             "ids",
             "metrics",

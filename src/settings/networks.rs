@@ -1,4 +1,5 @@
-//! Networks of client addresses.
+//! Networks of client addresses: those that settings and documents name, and the one that limits
+//! count.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -25,6 +26,13 @@ impl Network {
         let address = as_ipv6(address);
         let is_ipv4 = address >> 32 == MAPPED_FIRST;
         (self.prefix >= MAPPED || !is_ipv4) && address & mask(self.prefix) == self.first
+    }
+}
+
+impl Network {
+    /// Whether the network contains all addresses of its family.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0 || (self.prefix == MAPPED && self.first == MAPPED_FIRST << 32)
     }
 }
 
@@ -55,7 +63,7 @@ impl FromStr for Network {
 }
 
 /// A list of networks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<Network>);
 
 impl Networks {
@@ -73,6 +81,32 @@ impl Networks {
 
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether one of them contains all addresses of its family.
+    pub fn include_everything(&self) -> bool {
+        self.0.iter().any(Network::is_everything)
+    }
+}
+
+/// The unit by which limits count clients: an IPv4 address, or an IPv6 network of 64 bits. One
+/// customer usually has all 2^64 addresses of such a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientNetwork {
+    V4(Ipv4Addr),
+    /// The first 64 bits.
+    V6([u16; 4]),
+}
+
+impl ClientNetwork {
+    pub fn from_ip(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let [first, second, third, fourth, ..] = address.segments();
+                Self::V6([first, second, third, fourth])
+            }
+        }
     }
 }
 
@@ -129,6 +163,30 @@ mod tests {
         assert!(!contains("::/0", "192.0.2.1"));
         assert!(!contains("::/0", "::ffff:192.0.2.1"));
         assert!(contains("::ffff:0:0/96", "192.0.2.1"));
+    }
+
+    #[test]
+    fn a_network_of_all_addresses_of_a_family_is_recognized() {
+        for (network, expected) in [
+            ("0.0.0.0/0", true),
+            ("::/0", true),
+            ("::ffff:0:0/96", true),
+            ("0.0.0.0/1", false),
+            ("::/96", false),
+            ("::/1", false),
+            ("10.0.0.0/8", false),
+        ] {
+            assert_eq!(network.parse::<Network>().unwrap().is_everything(), expected, "{network}");
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_are_counted_by_network_and_mapped_ones_as_ipv4() {
+        let network = |address: &str| ClientNetwork::from_ip(address.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("::ffff:192.0.2.1"), network("::ffff:192.0.2.2"));
     }
 
     #[test]

@@ -11,11 +11,12 @@ use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::reload::Reload;
 use crate::config::{Config, unreadable};
+use crate::endpoints::failures::FailedVerifications;
 use crate::files::file_access;
 use crate::http::connection_slots::ConnectionSlots;
 use crate::http::listener::{Listener, Server};
 use crate::http::tls::Tls;
-use crate::ingress::{BodyReader, CredentialFields, Ingress};
+use crate::ingress::{BodyReader, CredentialFields, Endpoints, Ingress};
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::mirror::mongo;
@@ -345,6 +346,7 @@ impl App {
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
         let workers = runtimes.len();
+        let endpoints = self.endpoints();
         let worker = |(index, (listener, runtime))| {
             let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
             let ingress = Ingress {
@@ -353,6 +355,7 @@ impl App {
                 bodies: BodyReader::new(settings.body.clone()),
                 client_address: settings.client_address.clone(),
                 credentials: CredentialFields::new(&self.config.auth.credentials),
+                endpoints: endpoints.clone(),
                 metrics: Arc::clone(&self.metrics),
                 queue: own.reduce(Queue::merge).context("there is at least one queue")?,
                 triggers: Arc::clone(&self.triggers),
@@ -368,6 +371,14 @@ impl App {
             Ok(WorkerParts { listener, server, runtime })
         };
         listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
+    }
+
+    /// What deliveries need; `None` unless endpoints are enabled.
+    fn endpoints(&self) -> Option<Endpoints> {
+        let settings = Some(&self.config.endpoints).filter(|settings| settings.enabled)?;
+        let per_minute = settings.failed_verifications_per_minute;
+        let failures = Arc::new(FailedVerifications::new(per_minute, Arc::clone(&self.metrics)));
+        Some(Endpoints::new(settings, self.config.server.tls.is_some(), failures))
     }
 
     /// Opens the connections to Redis and distributes them over the runtimes of the workers.

@@ -70,6 +70,7 @@ impl Config {
         config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
         config.triggers.keep_verifications(&config.endpoints);
+        config.admission.unverified_share = config.endpoints.unverified_share;
         config.raw_values = settings.raw_values().clone();
         config.files = settings.files().to_vec();
         config.warnings = settings.warnings();

@@ -13,13 +13,13 @@ mod url;
 
 pub(super) use crate::ingress::delivery::address_path::{AddressPath, METHODS};
 
+use crate::admission::Permit;
 use crate::endpoints::failures::{EndpointKey, FailedVerifications};
 use crate::endpoints::payload::PayloadPlan;
 use crate::endpoints::verification::{DeliveryRequest, HandshakeAnswer, Status};
 use crate::endpoints::{EndpointsSettings, NamedVerifications};
 use crate::http::request_head;
 use crate::http::unread_body::TrackedBody;
-use crate::admission::Permit;
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::delivery::address_path::Action;
 use crate::ingress::delivery::candidates::{Accepted, Candidates};
@@ -44,7 +44,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// What deliveries need besides the parts that webhooks need too.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoints {
     /// The prefix of every address.
     path: String,
@@ -59,14 +59,14 @@ impl Endpoints {
     pub fn new(
         settings: &EndpointsSettings,
         has_tls: bool,
-        failures: &Arc<FailedVerifications>,
+        failures: Arc<FailedVerifications>,
     ) -> Self {
         Self {
             path: settings.path.clone(),
             delivery_ttl: settings.delivery_ttl,
             urls: Urls::new(settings.public_url.as_deref(), has_tls),
             named: Arc::clone(&settings.verifications),
-            failures: Arc::clone(failures),
+            failures,
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::admission::{AdmissionError, OverLimit};
 use crate::auth::AuthError;
 use crate::http::unread_body::RejectionCause;
-use crate::ingress::invalid_json::InvalidJson;
 use crate::ingress::webhook::WebhookError;
+use crate::json::InvalidJson;
 use crate::metrics::{Limit, Outcome};
 use crate::queue::{EnqueueError, Enqueued, InvalidIdempotencyKey};
 use crate::triggers::StaleIndex;

@@ -32,6 +32,7 @@ pub mod config;
 
 pub mod admission;
 pub mod ids;
+pub mod json;
 pub mod metrics;
 pub mod settings;
 pub mod process;

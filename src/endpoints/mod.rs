@@ -2,6 +2,7 @@
 
 pub mod failures;
 mod named_verifications;
+pub mod payload;
 mod recent_map;
 mod settings;
 pub mod verification;

@@ -4,9 +4,9 @@ use crate::admission::Permit;
 use crate::http::unread_body::TrackedBody;
 use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
 use crate::ingress::decompress;
-use crate::ingress::invalid_json::InvalidJson;
 use crate::ingress::rejection::Rejection;
 use crate::ingress::webhook::WebhookError;
+use crate::json::{self, InvalidJson};
 use crate::settings::Section;
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -70,8 +70,17 @@ impl BodyReader {
         headers: &HeaderMap,
         body: &TrackedBody,
     ) -> Result<BodyHead, Rejection> {
-        let deadline = Instant::now() + self.settings.timeout;
         check_type(headers)?;
+        self.check_head_of_any_type(headers, body)
+    }
+
+    /// As [`Self::check_head`], for a body that may have any `Content-Type`.
+    pub(super) fn check_head_of_any_type(
+        &self,
+        headers: &HeaderMap,
+        body: &TrackedBody,
+    ) -> Result<BodyHead, Rejection> {
+        let deadline = Instant::now() + self.settings.timeout;
         let encoding = self.settings.encodings.select(headers)?;
         let bytes = body.content_length();
         let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -88,15 +97,35 @@ impl BodyReader {
         announced: BodyHead,
         permit: &mut Permit,
     ) -> Result<Bytes, Rejection> {
-        let BodyHead { encoding, bytes, deadline } = announced;
-        let max_body = self.settings.max_body;
-        let collected = timeout_at(deadline, collect(body, bytes, max_body, permit)).await;
-        let collected = collected.map_err(|_| Rejection::RequestTimeout)??;
-        let Some(encoding) = encoding else { return Ok(collected) };
+        let raw = self.read_raw(body, &announced, permit).await?;
+        self.decode(raw, &announced, permit).await
+    }
+
+    /// Reads the whole body as it comes. Its memory counts against the permit.
+    pub(super) async fn read_raw(
+        &self,
+        body: &mut TrackedBody,
+        announced: &BodyHead,
+        permit: &mut Permit,
+    ) -> Result<Bytes, Rejection> {
+        let collected = collect(body, announced.bytes, self.settings.max_body, permit);
+        let collected = timeout_at(announced.deadline, collected).await;
+        collected.map_err(|_| Rejection::RequestTimeout)?
+    }
+
+    /// Decodes a body that was read, if it is encoded. The permit is resized to what is decoded.
+    pub(super) async fn decode(
+        &self,
+        raw: Bytes,
+        announced: &BodyHead,
+        permit: &mut Permit,
+    ) -> Result<Bytes, Rejection> {
+        let Some(encoding) = announced.encoding else { return Ok(raw) };
+        let deadline = announced.deadline;
         let slot = timeout_at(deadline, self.decoders.acquire()).await;
         let slot = slot.map_err(|_| Rejection::Overloaded)?;
         let _slot = slot.expect("the semaphore is never closed");
-        let decoded = decompress::decode(encoding, &collected, max_body, permit);
+        let decoded = decompress::decode(encoding, &raw, self.settings.max_body, permit);
         timeout_at(deadline, decoded).await.map_err(|_| Rejection::Overloaded)?
     }
 }
@@ -113,20 +142,12 @@ pub(super) struct BodyHead {
 
 /// Accepts a JSON media type, or no `Content-Type`.
 fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_json = |value: &str| {
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/json") || is_other_json(essence)
-    };
+    let is_json = |value: &str| json::is_json(value.split(';').next().unwrap_or_default().trim());
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     if types.all(|value| value.to_str().is_ok_and(is_json)) {
         return Ok(());
     }
     Err(Rejection::UnsupportedMediaType)
-}
-
-fn is_other_json(essence: &str) -> bool {
-    let essence = essence.to_ascii_lowercase();
-    essence.starts_with("application/") && essence.ends_with("+json")
 }
 
 async fn collect(

@@ -1,21 +1,16 @@
 //! Parses the body of a request: extracts the `webhookId` and keeps the other bytes verbatim.
 
 use crate::ids::WebhookId;
-use crate::ingress::invalid_json::{InvalidJson, MAX_DEPTH};
 use crate::ingress::payload;
+use crate::json::{self, InvalidJson, Parsed};
 use bytes::Bytes;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
-use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape};
-use std::cell::RefCell;
+use simd_json::Node;
 use std::fmt;
 
 /// The member that names the webhook.
 const MEMBER: &str = "webhookId";
-
-/// Bytes of the largest body whose parser buffers are kept for the next request. Larger ones are
-/// freed, because the buffers may grow to some twenty times the size of the body.
-const KEPT_BYTES: usize = 64 << 10;
 
 /// A valid body. The payload is the caller's bytes without the `webhookId` member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +34,7 @@ pub enum WebhookError {
 impl Webhook {
     /// Parses a body that has arrived in full.
     pub fn parse(body: &Bytes) -> Result<Self, WebhookError> {
-        let member = PARSER.with_borrow_mut(|parser| parser.find_member(body))?;
+        let member = find_member(body)?;
         let payload = payload::payload(body, member.key_quote, member.value);
         Ok(Self { id: member.id, payload })
     }
@@ -54,69 +49,11 @@ struct Member {
     value: usize,
 }
 
-thread_local! {
-    static PARSER: RefCell<WebhookParser> = RefCell::new(WebhookParser::default());
-}
-
-/// The parser of a thread. Its buffers are reused for the next request.
-struct WebhookParser {
-    scratch: Vec<u8>,
-    buffers: Buffers,
-    tape: Tape<'static>,
-}
-
-impl Default for WebhookParser {
-    fn default() -> Self {
-        let buffers = Buffers::with_max_depth(0, MAX_DEPTH);
-        Self { scratch: Vec::new(), buffers, tape: Tape(Vec::new()) }
+fn find_member(body: &[u8]) -> Result<Member, WebhookError> {
+    match json::parse(body, member_on_tape).map_err(WebhookError::InvalidJson)? {
+        Parsed::OnTape(found) => found,
+        Parsed::ByGrammar(json) => find_by_grammar(json),
     }
-}
-
-impl WebhookParser {
-    fn find_member(&mut self, body: &[u8]) -> Result<Member, WebhookError> {
-        let found = self.find_on_tape(body);
-        if body.len() > KEPT_BYTES {
-            *self = Self::default();
-        }
-        match found {
-            Err(ParserRefusal::Depth) => Err(invalid_json(body)),
-            // simd-json converts numbers and code points, so it rejects some that JSON allows
-            // (1e400, integers from 2^64, lone surrogates). What it rejects is parsed again by
-            // grammar alone.
-            Err(ParserRefusal::Grammar) => find_by_grammar(body),
-            Ok(found) => found,
-        }
-    }
-
-    fn find_on_tape(&mut self, body: &[u8]) -> Result<Result<Member, WebhookError>, ParserRefusal> {
-        // simd-json parses in place, so it gets a copy of the body. Strings on the tape point into
-        // that copy, which gives their offsets in the body.
-        self.scratch.clear();
-        self.scratch.extend_from_slice(body);
-        self.scratch.resize(body.len() + INPUT_PADDING, 0);
-        let base = self.scratch.as_ptr().addr();
-        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-        let parsed = simd_json::fill_tape_padded(
-            &mut self.scratch,
-            body.len(),
-            &mut self.buffers,
-            &mut tape,
-        );
-        let found = match parsed {
-            Ok(()) => Ok(member_on_tape(&tape.0, base)),
-            Err(error) if *error.error() == ErrorType::DepthLimitExceeded => {
-                Err(ParserRefusal::Depth)
-            }
-            Err(_) => Err(ParserRefusal::Grammar),
-        };
-        self.tape = tape.reset();
-        found
-    }
-}
-
-enum ParserRefusal {
-    Depth,
-    Grammar,
 }
 
 fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookError> {
@@ -147,22 +84,13 @@ fn member_on_tape(nodes: &[Node<'_>], base: usize) -> Result<Member, WebhookErro
     member.ok_or(WebhookError::MissingWebhookId)
 }
 
-fn invalid_json(body: &[u8]) -> WebhookError {
-    WebhookError::InvalidJson(InvalidJson::locate(body))
-}
-
-/// The slow path. `serde_json` checks the grammar only; UTF-8 and depth are checked separately.
-fn find_by_grammar(body: &[u8]) -> Result<Member, WebhookError> {
-    let json = std::str::from_utf8(body).map_err(|_| invalid_json(body))?;
-    serde_json::from_str::<IgnoredAny>(json).map_err(|_| invalid_json(body))?;
-    if depth(body) > MAX_DEPTH {
-        return Err(invalid_json(body));
-    }
+/// The slow path, for valid JSON without a tape.
+fn find_by_grammar(json: &str) -> Result<Member, WebhookError> {
     if !json.trim_start().starts_with('{') {
         return Err(WebhookError::NotAnObject);
     }
-    let members: WebhookIdMembers<'_> =
-        serde_json::from_str(json).map_err(|_| invalid_json(body))?;
+    let invalid = |_| WebhookError::InvalidJson(InvalidJson::locate(json.as_bytes()));
+    let members: WebhookIdMembers<'_> = serde_json::from_str(json).map_err(invalid)?;
     let [(key, value)] = members.0.as_slice() else { return Err(WebhookError::MissingWebhookId) };
     let id = serde_json::from_str::<String>(value.get())
         .ok()
@@ -201,30 +129,10 @@ impl<'de> serde::Deserialize<'de> for WebhookIdMembers<'de> {
     }
 }
 
-/// The number of levels of arrays and objects in valid JSON.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            (false, b']' | b'}') => depth -= 1,
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::invalid_json::InvalidJsonKind;
     use super::*;
+    use crate::json::InvalidJsonKind;
 
     fn payload(body: &str) -> Result<String, WebhookError> {
         let webhook = Webhook::parse(&Bytes::copy_from_slice(body.as_bytes()))?;

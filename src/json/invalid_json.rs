@@ -2,7 +2,7 @@
 //! rejected the body, so its speed does not matter for valid bodies.
 
 /// Levels of arrays and objects that a body may have, including the outermost one.
-pub(super) const MAX_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = 128;
 
 /// The first fault of a body that is not valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,12 @@ impl InvalidJsonKind {
 }
 
 impl InvalidJson {
-    pub(super) fn in_framing() -> Self {
+    pub fn in_framing() -> Self {
         Self { kind: InvalidJsonKind::Framing, offset: None }
     }
 
     /// Finds the fault in a body that the parser has rejected.
-    pub(super) fn locate(bytes: &[u8]) -> Self {
+    pub(crate) fn locate(bytes: &[u8]) -> Self {
         let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         let mut reader = Reader { json: valid.as_bytes(), at: 0, open: Vec::new() };
         let kind = match reader.document() {

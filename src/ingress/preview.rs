@@ -12,13 +12,13 @@ use serde::Serialize;
 use std::collections::BinaryHeap;
 
 /// Maximum workflows per page.
-const PAGE_WORKFLOWS: usize = 1000;
+pub(super) const PAGE_WORKFLOWS: usize = 1000;
 
 /// Maximum skipped nodes on the first page, those of the webhook itself first.
 const MAX_SKIPPED: usize = 100;
 
 /// Bytes after which a page ends early, because the ids of nodes may have any length.
-const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// The query parameter with the last workflow of the previous page.
 const AFTER_PARAMETER: &str = "after";
@@ -98,7 +98,7 @@ fn append_skipped(json: &mut Vec<u8>, skipped: Vec<(String, SkippedNode)>) {
 }
 
 /// Returns the workflow after which the page begins; empty for the first page.
-fn parse_after(query: Option<&str>) -> String {
+pub(super) fn parse_after(query: Option<&str>) -> String {
     let query = query.unwrap_or_default().as_bytes();
     let member = form_urlencoded::parse(query).find(|(name, _)| name == AFTER_PARAMETER);
     member.map(|(_, value)| value.into_owned()).unwrap_or_default()

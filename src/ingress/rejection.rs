@@ -3,6 +3,7 @@
 use crate::admission::{AdmissionError, OverLimit};
 use crate::auth::AuthError;
 use crate::endpoints::failures::RetryAfter;
+use crate::endpoints::payload::{MultipartFault, PayloadError};
 use crate::http::unread_body::RejectionCause;
 use crate::ingress::webhook::WebhookError;
 use crate::json::InvalidJson;
@@ -29,6 +30,7 @@ pub enum Rejection {
     Internal,
     InvalidBody(WebhookError),
     InvalidIdempotencyKey,
+    InvalidMultipart(MultipartFault),
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -89,6 +91,7 @@ impl Rejection {
             Self::InvalidBody(WebhookError::NotAnObject) => Outcome::BodyNotObject,
             Self::InvalidBody(WebhookError::MissingWebhookId) => Outcome::MissingWebhookId,
             Self::InvalidIdempotencyKey => Outcome::InvalidIdempotencyKey,
+            Self::InvalidMultipart(_) => Outcome::InvalidMultipart,
             Self::MethodNotAllowed | Self::DeliveryMethodNotAllowed => Outcome::MethodNotAllowed,
             Self::NotFound => Outcome::NotFound,
             Self::Overloaded => Outcome::Overloaded,
@@ -113,6 +116,7 @@ impl Rejection {
         match self.outcome() {
             Outcome::InvalidJson
             | Outcome::BodyNotObject
+            | Outcome::InvalidMultipart
             | Outcome::MissingWebhookId
             | Outcome::InvalidIdempotencyKey => StatusCode::BAD_REQUEST,
             Outcome::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -173,6 +177,7 @@ impl Rejection {
             Outcome::InvalidJson => {
                 "Body must be valid JSON in UTF-8 with at most 128 levels of nesting"
             }
+            Outcome::InvalidMultipart => "Body must be valid multipart/form-data",
             Outcome::BodyNotObject => "Body must be a JSON object",
             Outcome::MissingWebhookId => {
                 "Body must contain exactly one webhookId, a string of at most 256 bytes"
@@ -226,6 +231,7 @@ impl Rejection {
             Self::FanoutTooLarge { matches, max_matches, bytes, max_bytes } => Some(json!({
                 "matches": matches, "maxMatches": max_matches, "bytes": bytes, "maxBytes": max_bytes,
             })),
+            Self::InvalidMultipart(fault) => Some(json!({ "fault": fault.as_str() })),
             Self::BodyTooLarge { max_bytes } => Some(json!({ "maxBytes": max_bytes })),
             Self::JobTooLarge { bytes, max_bytes: Some(max_bytes) } => {
                 Some(json!({ "bytes": bytes, "maxBytes": max_bytes }))
@@ -252,6 +258,15 @@ impl From<AdmissionError> for Rejection {
         match error {
             AdmissionError::Overloaded => Self::Overloaded,
             AdmissionError::OverLimit(over) => Self::RateLimited(over),
+        }
+    }
+}
+
+impl From<PayloadError> for Rejection {
+    fn from(error: PayloadError) -> Self {
+        match error {
+            PayloadError::InvalidJson(error) => Self::InvalidBody(WebhookError::InvalidJson(error)),
+            PayloadError::InvalidMultipart(fault) => Self::InvalidMultipart(fault),
         }
     }
 }

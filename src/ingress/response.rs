@@ -2,9 +2,9 @@
 
 use crate::admission::OverLimit;
 use crate::admission::Permit;
+use crate::endpoints::verification::{HandshakeAnswer, Status};
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::answer_body::AnswerBody;
-use crate::endpoints::verification::{HandshakeAnswer, Status};
 use crate::ingress::credential_fields::CredentialFields;
 use crate::ingress::delivery::{Delivered, METHODS};
 use crate::ingress::rejection::Rejection;

@@ -27,6 +27,7 @@ labels!(
         /// The caller disconnected before it could be answered.
         ClientClosed = "client_closed",
         InvalidJson = "invalid_json",
+        InvalidMultipart = "invalid_multipart",
         BodyNotObject = "body_not_object",
         MissingWebhookId = "missing_webhook_id",
         MissingCredentials = "missing_credentials",

@@ -37,16 +37,18 @@ pub fn verified_trigger(node: &str, webhook: &str, verification: &Value) -> Valu
 /// The value of GitHub's `X-Hub-Signature-256`.
 pub fn github_signature(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let digits = hmac::sign(&key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digits = hmac::sign(&key, body)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>();
     format!("sha256={digits}")
 }
 
 impl App {
     /// A POST to an address, without header fields.
     pub fn delivery(&self, organization: &str, webhook: &str, body: impl Into<Vec<u8>>) -> Call {
-        self.caller
-            .call(Method::POST, &format!("{PREFIX}/{organization}/{webhook}"))
-            .body(body)
+        self.caller.call(Method::POST, &format!("{PREFIX}/{organization}/{webhook}")).body(body)
     }
 
     /// A delivery of JSON as GitHub sends it.

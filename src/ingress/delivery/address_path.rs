@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 const PREVIEW: &str = "preview";
 
 /// The methods that deliver, as the value of `Allow`.
-pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub(in crate::ingress) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What a request to an endpoint asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,11 @@ mod tests {
         Some((text.0, text.1, path.is_preview))
     }
 
-    fn found(organization: &str, webhook: &str, is_preview: bool) -> Option<(String, String, bool)> {
+    fn found(
+        organization: &str,
+        webhook: &str,
+        is_preview: bool,
+    ) -> Option<(String, String, bool)> {
         Some((organization.to_owned(), webhook.to_owned(), is_preview))
     }
 
@@ -105,9 +109,25 @@ mod tests {
         let long = format!("/in/o/{}", "w".repeat(257));
         let very_long = format!("/in/o/{}", "%41".repeat(10_000));
         for path in [
-            "/in", "/in/", "/in/o", "/in/o/", "/in//w", "/inn/o/w", "/x/o/w", "/in/o/w/", "/in/o/w/x",
-            "/in/o/w/preview/", "/in/o/w/preview/x", "/in/o/%", "/in/o/%4", "/in/o/%4g", "/in/o/%ff",
-            "/in/o/%C3", "/in/%ed%a0%80/w", &long, &very_long,
+            "/in",
+            "/in/",
+            "/in/o",
+            "/in/o/",
+            "/in//w",
+            "/inn/o/w",
+            "/x/o/w",
+            "/in/o/w/",
+            "/in/o/w/x",
+            "/in/o/w/preview/",
+            "/in/o/w/preview/x",
+            "/in/o/%",
+            "/in/o/%4",
+            "/in/o/%4g",
+            "/in/o/%ff",
+            "/in/o/%C3",
+            "/in/%ed%a0%80/w",
+            &long,
+            &very_long,
         ] {
             assert_eq!(parse(path), None, "{path}");
         }
@@ -115,9 +135,8 @@ mod tests {
 
     #[test]
     fn the_method_decides_what_happens() {
-        let action = |path: &str, method: Method| {
-            AddressPath::parse("/in", path).unwrap().action(&method)
-        };
+        let action =
+            |path: &str, method: Method| AddressPath::parse("/in", path).unwrap().action(&method);
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             assert_eq!(action("/in/o/w", method), Ok(Action::Deliver));
         }

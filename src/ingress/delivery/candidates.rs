@@ -2,7 +2,7 @@
 
 use crate::endpoints::NamedVerifications;
 use crate::endpoints::verification::{
-    Digest, DeliveryRequest, HandshakeAnswer, Refusal, Verification, Verified,
+    DeliveryRequest, Digest, HandshakeAnswer, Refusal, Verification, Verified,
 };
 use crate::ids::OrganizationId;
 use crate::ingress::delivery::refusals::Refusals;
@@ -136,9 +136,10 @@ impl Accepted {
     /// The id of the delivery, with the digest of the verification that it belongs to. Of several,
     /// it is the one with the lowest digest, whatever the order of the nodes is.
     pub(super) fn delivery_id(&self) -> Option<(&Digest, &str)> {
-        let ids = self.accepted.iter().filter_map(|(_, verified)| {
-            Some((&verified.digest, verified.delivery_id.as_deref()?))
-        });
+        let ids = self
+            .accepted
+            .iter()
+            .filter_map(|(_, verified)| Some((&verified.digest, verified.delivery_id.as_deref()?)));
         ids.min_by_key(|(digest, _)| *digest.as_bytes())
     }
 }

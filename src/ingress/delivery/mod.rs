@@ -79,7 +79,11 @@ impl Endpoints {
 /// The answer to a delivery that is not rejected.
 #[derive(Debug)]
 pub(super) enum Delivered {
-    Enqueued { status: Status, webhook: WebhookId, added: Added },
+    Enqueued {
+        status: Status,
+        webhook: WebhookId,
+        added: Added,
+    },
     Handshake(HandshakeAnswer),
     /// The address exists.
     Exists,

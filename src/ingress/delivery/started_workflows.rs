@@ -11,8 +11,8 @@ use crate::queue::{
     WorkflowMatch,
 };
 use crate::triggers::{Address, AddressNode, AddressTrigger};
-use std::sync::Arc;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// The workflows with a node that accepts the delivery, in the order of their ids.
 pub(super) struct StartedWorkflows<'a> {

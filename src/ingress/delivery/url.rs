@@ -51,7 +51,10 @@ mod tests {
     #[test]
     fn the_url_is_that_of_the_sender() {
         let public = Urls::new(Some("https://hooks.example"), false);
-        assert_eq!(public.of(&head("/in/o/w?a=%20b", Some("internal:2212"))), "https://hooks.example/in/o/w?a=%20b");
+        assert_eq!(
+            public.of(&head("/in/o/w?a=%20b", Some("internal:2212"))),
+            "https://hooks.example/in/o/w?a=%20b"
+        );
         let port = Urls::new(None, false);
         assert_eq!(port.of(&head("/in/o/w", Some("h:2212"))), "http://h:2212/in/o/w");
         assert_eq!(port.of(&head("/in/o/w", None)), "http:///in/o/w");

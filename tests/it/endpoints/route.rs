@@ -175,7 +175,10 @@ async fn the_preview_of_an_address_says_what_it_has() {
         panic!("one trigger: {data}");
     };
     assert_eq!((&trigger["nodeId"], &trigger["scheme"]), (&json!("n1"), &json!("github")));
-    assert_eq!((&trigger["status"], &trigger["lastRefusal"]["kind"]), (&json!(204), &json!("wrong_signature")));
+    assert_eq!(
+        (&trigger["status"], &trigger["lastRefusal"]["kind"]),
+        (&json!(204), &json!("wrong_signature"))
+    );
     let excluded = data["excluded"].as_array().expect("a list");
     let nodes: Vec<&Value> = excluded.iter().map(|row| &row["nodeId"]).collect();
     assert_eq!(nodes, ["n2", "n3", "n4"]);

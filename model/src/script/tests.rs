@@ -139,6 +139,26 @@ fn an_idempotency_key_is_used_once() {
 }
 
 #[test]
+fn each_record_lives_as_long_as_its_request_says() {
+    let with_ttl = |name, ttl| {
+        let request = request(1, Some((name, "a")));
+        let key = request.key.map(|key| IdempotencyKey { ttl, ..key });
+        Request { key, ..request }
+    };
+    let mut redis = Redis::default();
+    // The first request of a key decides.
+    let requests = vec![with_ttl("short", 100), with_ttl("long", 9000), with_ttl("short", 9000)];
+    assert_eq!(replied(&mut redis, 10, &batch("p", 1, 0, requests)), "1 10 AAR1");
+    let lives = |redis: &Redis| {
+        redis.idempotency.iter().map(|(key, record)| (key.to_string(), record.expires_at)).collect()
+    };
+    let expected: Vec<(String, u64)> = vec![("long".to_owned(), 9010), ("short".to_owned(), 110)];
+    assert_eq!(lives(&redis), expected);
+    redis.expire_records(111);
+    assert_eq!(lives(&redis), expected[..1]);
+}
+
+#[test]
 fn a_held_key_fails_its_request_and_the_repeats_of_it() {
     let mut redis = Redis { held_keys: ["q:2".into()].into(), ..Redis::default() };
     let key = Some(("key", "a"));

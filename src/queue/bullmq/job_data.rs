@@ -170,7 +170,11 @@ fn warn(section: &mut Section<'_>, members: Option<&Members>, forward_headers: &
         section.warning("data", "{headers} is always {}, because queue.forward_headers is empty");
     }
     if !has_headers && !forward_headers.is_empty() {
-        let message = "has no effect, because queue.data contains no {headers}";
+        let message = if members.is_some() {
+            "has no effect, because queue.data contains no {headers}"
+        } else {
+            "has no effect except on deliveries to endpoints, because there is no queue.data with {headers}"
+        };
         section.warning("forward_headers", message);
     }
 }

@@ -43,12 +43,11 @@ impl JobData {
         forward_headers: Vec<String>,
         fields: &TemplateFields,
     ) -> Result<Self, Vec<MissingField>> {
-        let (template, of_deliveries) = match &members {
-            Some(members) => (Template::rearranged(members.clone(), fields)?, None),
-            None => {
-                let built_in = |origin| Template::in_order(&built_in_members(origin), fields);
-                (built_in(Origin::Webhook)?, Some(built_in(Origin::Delivery)?))
-            }
+        let built_in = |origin| Template::in_order(&built_in_members(origin), fields);
+        let (template, of_deliveries) = if let Some(members) = &members {
+            (Template::rearranged(members.clone(), fields)?, None)
+        } else {
+            (built_in(Origin::Webhook)?, Some(built_in(Origin::Delivery)?))
         };
         Ok(Self { members, template, of_deliveries, forward_headers })
     }

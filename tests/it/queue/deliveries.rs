@@ -69,11 +69,21 @@ impl Process {
     }
 
     /// Adds the jobs of a delivery that starts this many workflows.
-    async fn deliver(&self, delivery: Delivery, matches: usize) -> Result<Added, EnqueueError> {
+    async fn deliver(&self, delivery: Delivery, matches: usize) -> Added {
         self.add(delivery, Some(delivery.idempotency()), r#"{"n":1.0e2}"#, matches).await
     }
 
     async fn add(
+        &self,
+        delivery: Delivery,
+        idempotency: Option<Idempotency>,
+        payload: &str,
+        matches: usize,
+    ) -> Added {
+        self.send(delivery, idempotency, payload, matches).await.expect("Redis accepts the jobs")
+    }
+
+    async fn send(
         &self,
         delivery: Delivery,
         idempotency: Option<Idempotency>,
@@ -218,7 +228,7 @@ async fn a_record_is_written_with_the_jobs_only() {
     for held in ["wait", "2"] {
         let key = redis.queue().key(held);
         let () = redis.query(cmd("SET").arg(&key).arg("foreign")).await;
-        let refused = process.deliver(FIRST, 2).await;
+        let refused = process.send(FIRST, Some(FIRST.idempotency()), "{}", 2).await;
         assert_eq!(refused, Err(EnqueueError::Unavailable(Enqueued::Nothing)), "{held}");
         assert_eq!(records(&redis).await, [""; 0], "{held}");
         let () = redis.query(cmd("DEL").arg(&[&key, &redis.queue().key("id")])).await;
@@ -272,12 +282,12 @@ async fn a_record_takes_at_most_250_bytes_of_redis() {
     assert!(parts.iter().all(|part| !keys[0].contains(part)), "{keys:?}");
 }
 
-fn added(matched: usize) -> Result<Added, EnqueueError> {
-    Ok(Added { matched, is_repeated: false })
+fn added(matched: usize) -> Added {
+    Added { matched, is_repeated: false }
 }
 
-fn repeated(matched: usize) -> Result<Added, EnqueueError> {
-    Ok(Added { matched, is_repeated: true })
+fn repeated(matched: usize) -> Added {
+    Added { matched, is_repeated: true }
 }
 
 async fn records(redis: &Redis) -> Vec<String> {
@@ -297,6 +307,6 @@ async fn lifetimes(redis: &Redis) -> Vec<Duration> {
 
 async fn only_lifetime(redis: &Redis) -> Duration {
     let lives = lifetimes(redis).await;
-    let [life] = lives.as_slice() else { panic!("one record expected: {lives:?}") };
-    *life
+    assert_eq!(lives.len(), 1, "{lives:?}");
+    lives[0]
 }

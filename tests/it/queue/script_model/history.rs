@@ -43,7 +43,7 @@ pub(super) enum Request {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
-    pub(super) key: usize,
+    pub(super) number: usize,
     pub(super) body: usize,
     /// Lifetime of the record.
     pub(super) hours: u64,
@@ -139,7 +139,7 @@ fn call() -> impl Strategy<Value = Call> {
 
 fn request() -> impl Strategy<Value = Request> {
     let key = (0..3_usize, 0..2_usize, 2..5_u64);
-    let key = option::of(key.prop_map(|(key, body, hours)| Key { key, body, hours }));
+    let key = option::of(key.prop_map(|(number, body, hours)| Key { number, body, hours }));
     prop_oneof![
         1 => Just(Request::Short),
         3 => (0..4_usize, any::<bool>(), key)

@@ -320,7 +320,7 @@ impl Request {
         let options = if *has_options { "{\"attempts\":1}" } else { "" };
         let condition =
             key.map_or_else(String::new, |key| format!("{}f {}", key.body, key.hours * HOUR));
-        keys.extend(key.map(|key| format!("k{}", key.key)));
+        keys.extend(key.map(|key| format!("k{}", key.number)));
         arguments.extend([jobs.to_string(), options.to_owned(), condition, "tail}".to_owned()]);
         arguments.extend((0..*jobs).map(|job| format!("{{{position}-{job},")));
     }

@@ -17,8 +17,15 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 
 /// Keys, and prefixes of keys, that a reload applies. All others need a restart.
-const RELOADABLE: [&str; 7] =
-    ["auth.jwt.", VERIFICATIONS, "limits.", DATA, "queue.forward_headers", "queue.job.", "telemetry.log"];
+const RELOADABLE: [&str; 7] = [
+    "auth.jwt.",
+    VERIFICATIONS,
+    "limits.",
+    DATA,
+    "queue.forward_headers",
+    "queue.job.",
+    "telemetry.log",
+];
 
 const DATA: &str = "queue.data";
 const VERIFICATIONS: &str = "endpoints.verification.";

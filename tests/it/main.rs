@@ -10,6 +10,7 @@
 mod auth;
 mod contract;
 mod doubles;
+mod endpoints;
 mod http;
 mod mirror;
 mod process;

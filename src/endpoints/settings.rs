@@ -279,8 +279,8 @@ mod tests {
                         [endpoints.verification.githup]; did you mean \"github\"?";
         assert_eq!(faults, [expected]);
         // A section with a fault is reported once.
-        let faulty = section.replace("secret", "sekret");
-        let (_, faults) = read(&format!("default_verification = \"github\"{faulty}"));
+        let misspelled = section.replace("secret", "sekret");
+        let (_, faults) = read(&format!("default_verification = \"github\"{misspelled}"));
         assert!(faults.iter().all(|fault| fault.contains("verification.github.")), "{faults:?}");
     }
 }

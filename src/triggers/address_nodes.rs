@@ -118,16 +118,13 @@ impl<'a> AddressReader<'a> {
         let (fields, verification) = self.with_fields(node, verification);
         let ValidNode { id, node_type, .. } = *node;
         let bytes = bytes + id.len() + node_type.len() + fields.len();
-        match self.nodes.checked_sub(bytes) {
-            Some(left) => self.nodes = left,
-            None => {
-                if !matches!(verification, NodeVerification::None | NodeVerification::Malformed(_))
-                {
-                    self.fault(node, self.unfit("is left out: too many nodes have endpoints"));
-                }
-                return None;
+        let Some(left) = self.nodes.checked_sub(bytes) else {
+            if !matches!(verification, NodeVerification::None | NodeVerification::Malformed(_)) {
+                self.fault(node, self.unfit("is left out: too many nodes have endpoints"));
             }
-        }
+            return None;
+        };
+        self.nodes = left;
         Some(AddressNode { id: id.into(), node_type: node_type.into(), fields, verification })
     }
 
@@ -243,7 +240,9 @@ mod tests {
         let fields = &settings.fields;
         let layout = PostingLayout::new(&fields.node_types, fields.kept.len());
         let mut array = RawArrayBuf::new();
-        nodes.into_iter().for_each(|node| array.push(node));
+        for node in nodes {
+            array.push(node);
+        }
         let document = rawdoc! { "_id": "w", "organizationId": "o", "nodes": array };
         WorkflowRecord::read(&document, fields, &layout).unwrap()
     }

@@ -62,7 +62,7 @@ impl AddressTable {
             return;
         };
         for webhook in webhooks {
-            self.remove_from((organization.clone(), webhook), document);
+            self.remove_from(&(organization.clone(), webhook), document);
         }
     }
 
@@ -77,17 +77,17 @@ impl AddressTable {
         let is_same = keys.organization == *organization;
         for webhook in keys.webhooks {
             if !is_same || kept.binary_search(&webhook).is_err() {
-                self.remove_from((keys.organization.clone(), webhook), document);
+                self.remove_from(&(keys.organization.clone(), webhook), document);
             }
         }
     }
 
-    fn remove_from(&mut self, key: AddressKey, document: &DocumentKey) {
-        let Some(address) = self.addresses.get_mut(&key) else { return };
+    fn remove_from(&mut self, key: &AddressKey, document: &DocumentKey) {
+        let Some(address) = self.addresses.get_mut(key) else { return };
         let address = Arc::make_mut(address);
         address.remove(document);
         if address.triggers.is_empty() {
-            self.addresses.remove(&key);
+            self.addresses.remove(key);
         }
     }
 

@@ -245,7 +245,8 @@ fn shown(address: &Address) -> Vec<(String, String)> {
             let verification = match &node.verification {
                 NodeVerification::Described(verification) => {
                     let identity = *verification.identity().as_bytes();
-                    let known = described.entry(identity).or_insert(Arc::clone(verification));
+                    let known =
+                        described.entry(identity).or_insert_with(|| Arc::clone(verification));
                     assert!(Arc::ptr_eq(known, verification));
                     secret_with(identity)
                 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::{Config, confidential};
 
 /// A trigger node whose deliveries are verified like this.
-fn node(id: &str, webhook: &str, verification: Value) -> Value {
+fn node(id: &str, webhook: &str, verification: &Value) -> Value {
     let data = json!({ "webhookId": webhook, "verification": verification });
     json!({ "id": id, "type": "WebhookTrigger", "data": data })
 }

@@ -32,19 +32,19 @@ fn nodes() -> Vec<Value> {
     let secret = "a-secret-of-a-sender-0123456789";
     let long = "x".repeat(20_000);
     let with = |id: &str, more: Value| {
-        let mut node = node(id, id, Value::Null);
+        let mut node = node(id, id, &Value::Null);
         let fields = more.as_object().expect("an object").clone();
         node.as_object_mut().expect("an object").extend(fields);
         node
     };
     vec![
-        node("n1", "n1", github(secret)),
-        node("n2", "n2", json!("ci")),
-        node("n3", "n3", json!("$name")),
-        node("n4", "n4", json!([{ "scheme": "none" }])),
-        node("n5", "n5", json!({ "scheme": "none", "status": { "$numberLong": "204" } })),
-        node("n6", "n6", json!({ "scheme": "hmac", "secret": long })),
-        node("n7", "n7", Value::Null),
+        node("n1", "n1", &github(secret)),
+        node("n2", "n2", &json!("ci")),
+        node("n3", "n3", &json!("$name")),
+        node("n4", "n4", &json!([{ "scheme": "none" }])),
+        node("n5", "n5", &json!({ "scheme": "none", "status": { "$numberLong": "204" } })),
+        node("n6", "n6", &json!({ "scheme": "hmac", "secret": long })),
+        node("n7", "n7", &Value::Null),
         with("n8", json!({ "more": { "auth": github(secret) } })),
         with("n9", json!({ "more": [{ "auth": github(secret) }] })),
         with("n10", json!({ "more": [] })),

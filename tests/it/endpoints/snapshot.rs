@@ -24,7 +24,7 @@ const SECRET: &str = "a-secret-of-a-sender-0123456789";
 async fn a_snapshot_holds_no_secret_and_no_address() {
     let database = Mongo::shared().await.database().await;
     let mut documents = Documents::two_organizations();
-    let nodes = json!([node("n1", "wh_in", github(SECRET))]);
+    let nodes = json!([node("n1", "wh_in", &github(SECRET))]);
     documents.workflows.push(workflow_of("wf_in", "org_a", nodes));
     database.insert(&documents).await;
     let build = App::build().mongo(&database);

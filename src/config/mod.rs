@@ -9,7 +9,7 @@ use crate::admission::AdmissionSettings;
 use crate::auth::{AuthSettings, UsersSettings};
 use crate::endpoints::EndpointsSettings;
 use crate::files::text_file::{Stamp, TextFile};
-use crate::ingress::ServerSettings;
+use crate::ingress::{ServerSettings, WEBHOOK_PATH};
 use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
 use crate::mirror::paths::is_within;
@@ -67,6 +67,7 @@ impl Config {
             settings.section("limits").fault("in_flight_bytes", message);
         }
         config.check_documents(&mut settings);
+        config.check_endpoints(&mut settings.section("endpoints"));
         config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
         config.triggers.keep_verifications(&config.endpoints);
@@ -90,6 +91,21 @@ impl Config {
         }
     }
 
+    /// Checks what the section about endpoints says together with others.
+    fn check_endpoints(&self, section: &mut Section<'_>) {
+        let EndpointsSettings { path, verification_field, .. } = &self.endpoints;
+        if is_prefix(path, WEBHOOK_PATH) || is_prefix(WEBHOOK_PATH, path) {
+            let message = format!("has addresses in common with {WEBHOOK_PATH}");
+            section.fault("path", message);
+        }
+        for (key, field) in self.triggers.node_fields() {
+            if paths_overlap(verification_field, field) {
+                let message = format!("is, holds or lies within {field}, the triggers.{key}");
+                section.fault("verification_field", message);
+            }
+        }
+    }
+
     /// All settings that determine what the documents become. They identify a snapshot. A setting
     /// that earlier versions do not have is named only where it is not the default.
     pub fn source_names(&self) -> Vec<String> {
@@ -100,7 +116,8 @@ impl Config {
         names.map(str::to_owned).chain(more.concat()).collect()
     }
 
-    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
+    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller, or a secret of
+    /// an endpoint.
     fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
         for name in self.queue.forwarded(&self.auth.credentials.headers) {
             let message = format!("{name} carries a credential, which no job may contain");
@@ -110,18 +127,28 @@ impl Config {
         let nodes = self.triggers.nodes_field();
         let workflow = workflow.iter().map(|field| ("workflow", field, field.path.clone()));
         let node = node.iter().map(|field| ("node", field, format!("{nodes}.{}", field.path)));
-        let api_keys = self.users.api_key_field();
         for (source, TemplateField { path, uses, .. }, full_path) in workflow.chain(node) {
-            if ![path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
-                continue;
-            }
+            let Some(secrets) = self.secrets_at(path, &full_path) else { continue };
             for used_at in uses {
-                let message = format!(
-                    "{{{source}.{path}}} has API keys: users.api_key_field is {api_keys:?}"
-                );
+                let message = format!("{{{source}.{path}}} has {secrets}");
                 queue.fault(&format!("data.{used_at}"), message);
             }
         }
+    }
+
+    /// The secrets in a field of a workflow or of a node, if it has some. `full_path` is its path in
+    /// the document of the workflow.
+    fn secrets_at(&self, path: &str, full_path: &str) -> Option<String> {
+        let api_keys = self.users.api_key_field();
+        if [path, full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+            return Some(format!("API keys: users.api_key_field is {api_keys:?}"));
+        }
+        let EndpointsSettings { enabled, verification_field, .. } = &self.endpoints;
+        let verification = format!("{}.{verification_field}", self.triggers.nodes_field());
+        let has_verifications = *enabled && paths_overlap(full_path, &verification);
+        has_verifications.then(|| {
+            format!("secrets of senders: endpoints.verification_field is {verification_field:?}")
+        })
     }
 
     /// Logs the files of secrets and keys that were read, and all warnings.
@@ -187,6 +214,11 @@ fn kept_fields(TemplateFields { workflow, node }: &TemplateFields) -> KeptFields
 /// Whether two dotted paths are equal, or one leads to a part of the other.
 fn paths_overlap(first: &str, second: &str) -> bool {
     is_within(first, second) || is_within(second, first)
+}
+
+/// Whether a path of URLs is another one, or leads to it part by part.
+fn is_prefix(path: &str, other: &str) -> bool {
+    other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A configuration file that was read and not yet parsed.

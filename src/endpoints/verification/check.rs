@@ -44,7 +44,8 @@ pub struct Checking<'a> {
     given_id: Option<&'a str>,
     /// The digest in the query, and the body that it has to be of.
     body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
-    signed: Option<Signed<'a>>,
+    /// A message for each way to write the address. Empty: there is no signature to check.
+    signed: Vec<Signed<'a>>,
     /// The key that accepted, if there is no signature to check.
     accepted: usize,
 }
@@ -179,7 +180,7 @@ impl Verification {
             request: *request,
             given_id: None,
             body_digest: None,
-            signed: None,
+            signed: Vec::new(),
             accepted,
         })
     }
@@ -201,21 +202,26 @@ impl Verification {
         };
         let expected = expected_digest(rule, request)?;
         let with_form = expected.is_none() && request.is_form();
-        let message = Message::new(&rule.signed, request, &Inputs { timestamp, id, with_form });
+        let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
         let body_digest = expected.map(|expected| Hashed {
             message: Message::body(request.body),
             position: 0,
             hasher: Context::new(&SHA256),
             expected,
         });
-        let hasher = Hasher::new(rule.algorithm, &self.keys);
-        let signed = Hashed { message, position: 0, hasher, expected: found.signatures };
+        let signed = |message| Hashed {
+            message,
+            position: 0,
+            hasher: Hasher::new(rule.algorithm, &self.keys),
+            expected: found.signatures.clone(),
+        };
+        let signed = messages(rule, request, &inputs).into_iter().map(signed).collect();
         Ok(Checking {
             verification: self,
             request: *request,
             given_id,
             body_digest,
-            signed: Some(signed),
+            signed,
             accepted: 0,
         })
     }
@@ -261,7 +267,7 @@ impl Checking<'_> {
         if done > 0 {
             return true;
         }
-        self.signed.as_mut().is_some_and(|signed| signed.advance(limit, Hasher::update) > 0)
+        self.signed.iter_mut().any(|signed| signed.advance(limit, Hasher::update) > 0)
     }
 
     /// Says whether the delivery is accepted. What is not hashed yet is hashed now.
@@ -273,18 +279,36 @@ impl Checking<'_> {
                 .map_err(|_| Refusal::new(RefusalKind::WrongBodyDigest))?;
         }
         let keys = &self.verification.keys;
-        let key = match self.signed {
-            None => self.accepted,
-            Some(signed) => signed
-                .hasher
-                .accepted(keys, &signed.expected)
-                .ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?,
+        let key = if self.signed.is_empty() {
+            self.accepted
+        } else {
+            let accepted =
+                self.signed.into_iter().map(|each| each.hasher.accepted(keys, &each.expected));
+            let accepted = accepted.fold(None, Option::or);
+            accepted.ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
         // Only now: the id of a delivery that is not accepted is of no use.
         let delivery_id = self.verification.delivery_id(&self.request, self.given_id)?;
         let digest = self.verification.digest_of_key(key);
         Ok(Verified { delivery_id, digest, key })
     }
+}
+
+/// What can be signed: a message for each way to write the address, without those that are the same.
+fn messages<'a>(
+    rule: &'a SignedRule,
+    request: &DeliveryRequest<'a>,
+    inputs: &Inputs<'a>,
+) -> Vec<Message<'a>> {
+    let mut urls: Vec<Cow<'a, str>> = Vec::new();
+    for form in &rule.url_forms {
+        let url = form.of(request.url);
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    let message = |url| Message::new(&rule.signed, request, &Inputs { url, ..inputs.clone() });
+    urls.into_iter().map(message).collect()
 }
 
 /// The time as it is written, after it is checked.

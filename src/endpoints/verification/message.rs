@@ -5,9 +5,12 @@ use crate::endpoints::verification::template::{Part, Template};
 use std::borrow::Cow;
 
 /// What a template is filled with, beside the request.
+#[derive(Clone)]
 pub(super) struct Inputs<'a> {
     pub(super) timestamp: Option<Cow<'a, str>>,
     pub(super) id: Option<Cow<'a, str>>,
+    /// The address as it is written where it is signed.
+    pub(super) url: Cow<'a, str>,
     /// Whether the fields of a form are part of it.
     pub(super) with_form: bool,
 }
@@ -28,7 +31,10 @@ impl<'a> Message<'a> {
         let piece = |part: &'a Part| match part {
             Part::Literal(text) => Cow::Borrowed(text.as_bytes()),
             Part::Body => Cow::Borrowed(request.body),
-            Part::Url => Cow::Borrowed(request.url.as_bytes()),
+            Part::Url => match &inputs.url {
+                Cow::Borrowed(url) => Cow::Borrowed(url.as_bytes()),
+                Cow::Owned(url) => Cow::Owned(url.as_bytes().to_vec()),
+            },
             Part::Method => Cow::Borrowed(request.method.as_bytes()),
             Part::Timestamp => text(&inputs.timestamp),
             Part::Id => text(&inputs.id),

@@ -33,6 +33,7 @@ mod schemes;
 mod signature;
 mod template;
 mod time;
+mod url_form;
 
 #[cfg(test)]
 mod tests;

@@ -2,3 +2,4 @@
 
 pub mod payload;
 pub mod verification;
+pub mod verify_command;

@@ -4,7 +4,7 @@ use crate::endpoints::verification::credential;
 use crate::endpoints::verification::identity::Digest;
 use crate::endpoints::verification::jwt;
 use crate::endpoints::verification::keys::{Keys, PublicKey};
-use crate::endpoints::verification::message::{Inputs, Message};
+use crate::endpoints::verification::message::{Inputs, Message, messages};
 use crate::endpoints::verification::model::Verification;
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::request::DeliveryRequest;
@@ -75,6 +75,14 @@ impl<H, E> Hashed<'_, H, E> {
         self.position += chunk.len();
         chunk.len()
     }
+}
+
+/// What is signed of a request, in each way in which its address may be written.
+pub(super) struct Signable<'a> {
+    pub(super) messages: Vec<Message<'a>>,
+    /// The digest in the query that has to be that of the body.
+    body_digest: Option<Vec<u8>>,
+    given_id: Option<&'a str>,
 }
 
 /// What the message is fed to.
@@ -193,17 +201,8 @@ impl Verification {
     ) -> Result<Checking<'a>, Refusal> {
         let place = rule.time.as_ref().map(|time| &time.place);
         let found = signature::find(&rule.place, rule.encoding, place, request)?;
-        let timestamp = timestamp(rule, &found, request, now)?;
-        let given_id = signed_id(rule, &found, request)?;
-        let id = if rule.signed.contains(&Part::Id) {
-            Some(self.id_to_sign(request, given_id)?)
-        } else {
-            None
-        };
-        let expected = expected_digest(rule, request)?;
-        let with_form = expected.is_none() && request.is_form();
-        let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
-        let body_digest = expected.map(|expected| Hashed {
+        let signable = self.signable(rule, &found, request, now)?;
+        let body_digest = signable.body_digest.map(|expected| Hashed {
             message: Message::body(request.body),
             position: 0,
             hasher: Context::new(&SHA256),
@@ -215,15 +214,38 @@ impl Verification {
             hasher: Hasher::new(rule.algorithm, &self.keys),
             expected: found.signatures.clone(),
         };
-        let signed = messages(rule, request, &inputs).into_iter().map(signed).collect();
         Ok(Checking {
             verification: self,
             request: *request,
-            given_id,
+            given_id: signable.given_id,
             body_digest,
-            signed,
+            signed: signable.messages.into_iter().map(signed).collect(),
             accepted: 0,
         })
+    }
+
+    /// What is signed of a request.
+    pub(super) fn signable<'a>(
+        &self,
+        rule: &'a SignedRule,
+        found: &Found<'a>,
+        request: &DeliveryRequest<'a>,
+        now: SystemTime,
+    ) -> Result<Signable<'a>, Refusal> {
+        let timestamp = timestamp(rule, found, request)?;
+        if let (Some(time), Some(text)) = (&rule.time, &timestamp) {
+            time.check(text, now)?;
+        }
+        let given_id = signed_id(rule, found, request)?;
+        let id = if rule.signed.contains(&Part::Id) {
+            Some(self.id_to_sign(request, given_id)?)
+        } else {
+            None
+        };
+        let body_digest = expected_digest(rule, request)?;
+        let with_form = body_digest.is_none() && request.is_form();
+        let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
+        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id })
     }
 
     /// The id that is signed: that of its header field, or that of the delivery.
@@ -294,29 +316,11 @@ impl Checking<'_> {
     }
 }
 
-/// What can be signed: a message for each way to write the address, without those that are the same.
-fn messages<'a>(
-    rule: &'a SignedRule,
-    request: &DeliveryRequest<'a>,
-    inputs: &Inputs<'a>,
-) -> Vec<Message<'a>> {
-    let mut urls: Vec<Cow<'a, str>> = Vec::new();
-    for form in &rule.url_forms {
-        let url = form.of(request.url);
-        if !urls.contains(&url) {
-            urls.push(url);
-        }
-    }
-    let message = |url| Message::new(&rule.signed, request, &Inputs { url, ..inputs.clone() });
-    urls.into_iter().map(message).collect()
-}
-
-/// The time as it is written, after it is checked.
-fn timestamp<'a>(
+/// The time as it is written.
+pub(super) fn timestamp<'a>(
     rule: &SignedRule,
     found: &Found<'a>,
     request: &DeliveryRequest<'a>,
-    now: SystemTime,
 ) -> Result<Option<Cow<'a, str>>, Refusal> {
     let Some(time) = &rule.time else { return Ok(None) };
     let text = match &time.place {
@@ -328,7 +332,6 @@ fn timestamp<'a>(
             found.time.clone().ok_or_else(|| Refusal::of(RefusalKind::Missing, item))?
         }
     };
-    time.check(&text, now)?;
     Ok(Some(text))
 }
 

@@ -29,18 +29,27 @@ impl UrlForm {
         match self {
             Self::AsSent => Cow::Borrowed(url),
             Self::Decoded => decoded(url),
-            Self::WithPort | Self::WithoutPort => {
-                let Some(parts) = Parts::of(url) else { return Cow::Borrowed(url) };
-                let port = match (self, parts.port) {
-                    (Self::WithPort, None) => parts.default_port(),
-                    (Self::WithPort, Some(_)) => return Cow::Borrowed(url),
-                    (_, None) => return Cow::Borrowed(url),
-                    (_, Some(_)) => "",
-                };
-                Cow::Owned(format!("{}://{}{port}{}", parts.scheme, parts.host, parts.rest))
-            }
+            Self::WithPort => with_port(url).map_or(Cow::Borrowed(url), Cow::Owned),
+            Self::WithoutPort => without_port(url).map_or(Cow::Borrowed(url), Cow::Owned),
         }
     }
+}
+
+/// `None` if the address has a port.
+fn with_port(url: &str) -> Option<String> {
+    let parts = Parts::of(url).filter(|parts| parts.port.is_none())?;
+    let port = match parts.scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    Some(format!("{}://{}:{port}{}", parts.scheme, parts.host, parts.rest))
+}
+
+/// `None` if the address has no port.
+fn without_port(url: &str) -> Option<String> {
+    let parts = Parts::of(url).filter(|parts| parts.port.is_some())?;
+    Some(format!("{}://{}{}", parts.scheme, parts.host, parts.rest))
 }
 
 struct Parts<'a> {
@@ -66,14 +75,6 @@ impl<'a> Parts<'a> {
         };
         Some(Self { scheme, host, port, rest })
     }
-
-    fn default_port(&self) -> &'static str {
-        match self.scheme {
-            "https" => ":443",
-            "http" => ":80",
-            _ => "",
-        }
-    }
 }
 
 fn decoded(url: &str) -> Cow<'_, str> {
@@ -81,15 +82,12 @@ fn decoded(url: &str) -> Cow<'_, str> {
     let mut text = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let character = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match character.filter(|character| DECODED.contains(character)) {
-            Some(character) => {
-                text.push(char::from(character));
-                text.push_str(piece.get(2..).unwrap_or_default());
-            }
-            None => {
-                text.push('%');
-                text.push_str(piece);
-            }
+        if let Some(character) = character.filter(|character| DECODED.contains(character)) {
+            text.push(char::from(character));
+            text.push_str(piece.get(2..).unwrap_or_default());
+        } else {
+            text.push('%');
+            text.push_str(piece);
         }
     }
     if text.len() == url.len() { Cow::Borrowed(url) } else { Cow::Owned(text) }

@@ -45,6 +45,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "admin",
             "admission",
             "auth",
+            "endpoints",
             "files",
             "ingress",
             "logging",

@@ -86,8 +86,8 @@ impl Attempt<'_, '_> {
             let request = DeliveryRequest { body, ..*self.request };
             self.is_accepted(self.rule, &self.verification.keys, &request)
         };
-        let changed = bodies(self.request.body).into_iter().filter(is_right);
-        changed.map(|(what, _)| format!("it is right if {what} the body")).collect()
+        let changed = bodies(self.request.body).into_iter().find(is_right);
+        changed.iter().map(|(what, _)| format!("it is right if {what} the body")).collect()
     }
 
     fn other_addresses(&self) -> Vec<String> {
@@ -132,17 +132,16 @@ fn readings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     readings
 }
 
-/// Bodies that the given one can have been before a program changed it.
+/// Bodies that the given one can have been before a program changed it, the smallest change first.
 fn bodies(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let mut bodies = vec![
-        ("a line break is added to", [body, b"\n"].concat()),
-        ("carriage returns are removed from", without(body, b'\r')),
-        ("white space between the members is removed from", compact(body)),
-    ];
+    let mut bodies = Vec::new();
     for end in ["\r\n", "\n"] {
         let cut = body.strip_suffix(end.as_bytes()).map(<[u8]>::to_vec);
         bodies.extend(cut.map(|body| ("the line break at the end is removed from", body)));
     }
+    bodies.push(("a line break is added to", [body, b"\n"].concat()));
+    bodies.push(("carriage returns are removed from", without(body, b'\r')));
+    bodies.push(("white space between the members is removed from", compact(body)));
     bodies.retain(|(_, changed)| changed != body);
     bodies
 }

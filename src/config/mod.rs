@@ -8,6 +8,7 @@ use crate::admin::AdminSettings;
 use crate::admission::AdmissionSettings;
 use crate::auth::{AuthSettings, UsersSettings};
 use crate::endpoints::EndpointsSettings;
+use crate::endpoints::verification::{NamedVerification, read_named};
 use crate::files::text_file::{Stamp, TextFile};
 use crate::ingress::{ServerSettings, WEBHOOK_PATH};
 use crate::logging::TelemetrySettings;
@@ -57,6 +58,15 @@ impl Config {
     pub fn admin_of_environment() -> AdminSettings {
         let mut settings = SettingsReader::of_process("").unwrap_or_default();
         AdminSettings::read(&mut settings.section("admin"))
+    }
+
+    /// Reads the verifications of `[endpoints]`, whatever else the file says.
+    pub fn verifications(path: &Path) -> Result<BTreeMap<String, NamedVerification>, Vec<Fault>> {
+        let mut settings = ConfigFile::read(path)?.parse()?;
+        let verifications = read_named(&mut settings.section("endpoints"));
+        let mut faults = settings.into_faults();
+        faults.retain(|fault| fault.key.starts_with("endpoints.verification"));
+        if faults.is_empty() { Ok(verifications) } else { Err(faults) }
     }
 
     /// Reads the configuration from any settings.
@@ -242,15 +252,18 @@ impl ConfigFile {
 
     /// Parses the file, and reads the environment of the process.
     pub fn load(self) -> Result<Config, Vec<Fault>> {
-        let Self { path, stamp, contents } = self;
-        let settings = SettingsReader::of_process(&contents).map_err(|error| {
+        let mut config = Config::read(self.parse()?)?;
+        config.stamp = Some(self.stamp);
+        Ok(config)
+    }
+
+    fn parse(&self) -> Result<SettingsReader, Vec<Fault>> {
+        let Self { path, contents, .. } = self;
+        SettingsReader::of_process(contents).map_err(|error| {
             let line = error.span().map_or(1, |span| line(contents.as_bytes(), span.start));
             let hint = toml_hint(contents.lines().nth(line - 1).unwrap_or_default());
-            fault(&path, format!("is not TOML: {}{hint}", error.message()), Some(line))
-        })?;
-        let mut config = Config::read(settings)?;
-        config.stamp = Some(stamp);
-        Ok(config)
+            fault(path, format!("is not TOML: {}{hint}", error.message()), Some(line))
+        })
     }
 }
 

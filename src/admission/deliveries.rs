@@ -14,12 +14,12 @@ fn admission() -> (Arc<Admission>, Arc<Metrics>) {
     (Admission::new(&settings, &metrics), metrics)
 }
 
-fn client(number: u8) -> Option<IpAddr> {
-    Some([192, 0, 2, number].into())
+fn client(number: u8) -> IpAddr {
+    [192, 0, 2, number].into()
 }
 
-fn ipv6(address: &str) -> Option<IpAddr> {
-    Some(address.parse().unwrap())
+fn ipv6(address: &str) -> IpAddr {
+    address.parse().unwrap()
 }
 
 fn organization() -> OrganizationId {
@@ -28,11 +28,11 @@ fn organization() -> OrganizationId {
 
 fn delivery(
     admission: &Arc<Admission>,
-    client: Option<IpAddr>,
+    client: impl Into<Option<IpAddr>>,
     head: usize,
 ) -> Result<Permit, AdmissionError> {
     let mut permit = admission.admit().unwrap();
-    permit.reserve_unverified(client, head)?;
+    permit.reserve_unverified(client.into(), head)?;
     Ok(permit)
 }
 
@@ -64,7 +64,8 @@ fn requests_are_bounded_for_all_and_for_each_client() {
     drop(first);
     let _first = delivery(&admission, ipv6("2001:db8:0:1::3"), 0).unwrap();
     // Without a client only the share of all counts.
-    let others: Vec<Permit> = (0..6).map(|_| delivery(&admission, None, 0).unwrap()).collect();
+    let others: Vec<Permit> =
+        (0..6).map(|_| delivery(&admission, None::<IpAddr>, 0).unwrap()).collect();
     assert!(delivery(&admission, client(9), 0).is_err());
     assert_counted(&metrics, DeliveryLimit::UnverifiedShare, 1);
     assert_eq!(admission.unverified.clients(), 1, "a refused client is not remembered");
@@ -88,7 +89,7 @@ fn bytes_are_bounded_for_all_and_for_each_client() {
     first.resize(60).unwrap();
     second.check(40).unwrap();
     second.resize(40).unwrap();
-    assert_eq!(admission.unverified.in_flight(client(1)), amount(2, 200));
+    assert_eq!(admission.unverified.in_flight(Some(client(1))), amount(2, 200));
     let _others: Vec<Permit> =
         (2..5).map(|number| delivery(&admission, client(number), 200).unwrap()).collect();
     let refused = delivery(&admission, client(9), 1);
@@ -139,7 +140,7 @@ fn what_its_organization_refuses_stays_unverified_until_it_ends() {
     let mut permit = delivery(&admission, client(1), 150).unwrap();
     let refused = permit.reserve_for_organization(&organization(), 150);
     assert!(matches!(refused, Err(AdmissionError::OverLimit(_))), "{refused:?}");
-    assert_eq!(admission.unverified.in_flight(client(1)), amount(1, 150));
+    assert_eq!(admission.unverified.in_flight(Some(client(1))), amount(1, 150));
     assert_eq!(admission.organizations.in_flight(&organization()), amount(1, 700));
     drop((own, permit));
     assert_nothing_is_held(&admission);

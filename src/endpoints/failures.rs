@@ -6,11 +6,12 @@
 //! limit fail within any 60 s that straddle two of them, besides those that were in flight when the
 //! limit was reached. What is in flight is bounded by the share of unverified deliveries.
 //!
-//! IPv6 is counted by /64. Whoever has n addresses has n times the limit: the limit protects from a
-//! few senders, and the share of unverified deliveries from many. The counts of failures are bounded
-//! and the least recently used go first, so many addresses can only make Hookgate forget failures,
-//! which many addresses do not need. Pairs with accepted deliveries are kept apart: only accepted
-//! deliveries displace them, and a pair that was displaced is refused only if it also fails.
+//! IPv6 is counted by /64. A sender with n addresses has n times the limit: the limit protects from
+//! a few senders, and the share of unverified deliveries from many. The counts of failures are
+//! bounded, and the least recently used go first. Many addresses can make Hookgate forget failures
+//! that way, but gain nothing, because each of them is below the limit anyway. Pairs with accepted
+//! deliveries are kept apart: only accepted deliveries displace them, and a pair that was displaced
+//! is refused only if it also fails.
 
 use crate::endpoints::recent_map::RecentMap;
 use crate::ids::{OrganizationId, WebhookId};
@@ -230,14 +231,14 @@ mod tests {
         }
     }
 
-    fn client(address: &str) -> Option<IpAddr> {
-        Some(address.parse().unwrap())
+    fn client(address: &str) -> IpAddr {
+        address.parse().unwrap()
     }
 
     #[test]
     fn a_pair_is_refused_until_the_minute_of_its_first_failure_ends() {
         let limit = limit(3);
-        let (endpoint, sender) = (limit.endpoint("a"), client("192.0.2.1"));
+        let (endpoint, sender) = (limit.endpoint("a"), Some(client("192.0.2.1")));
         limit.fail(2, sender, endpoint, 10_000);
         assert_eq!(limit.wait(sender, endpoint, 10_000), None);
         limit.fail(1, sender, endpoint, 20_000);
@@ -251,7 +252,7 @@ mod tests {
             assert_eq!(limit.wait(sender, endpoint, at), expected, "{at}");
         }
         assert_eq!(limit.wait(sender, limit.endpoint("b"), 20_000), None, "another endpoint");
-        assert_eq!(limit.wait(client("192.0.2.2"), endpoint, 20_000), None, "another client");
+        assert_eq!(limit.wait(Some(client("192.0.2.2")), endpoint, 20_000), None, "another client");
         assert_eq!(limit.wait(None, endpoint, 20_000), None, "no client");
         // The next minute begins with the next failure.
         limit.fail(2, sender, endpoint, 75_000);
@@ -265,18 +266,18 @@ mod tests {
     fn ipv6_is_counted_by_network_and_mapped_ipv4_as_ipv4() {
         let limit = limit(2);
         let endpoint = limit.endpoint("a");
-        limit.fail(1, client("2001:db8:1:2::1"), endpoint, 0);
-        limit.fail(1, client("2001:db8:1:2:ffff::2"), endpoint, 0);
-        assert!(limit.wait(client("2001:db8:1:2::3"), endpoint, 1).is_some());
-        assert_eq!(limit.wait(client("2001:db8:1:3::1"), endpoint, 1), None);
-        limit.fail(2, client("::ffff:192.0.2.1"), endpoint, 0);
-        assert!(limit.wait(client("192.0.2.1"), endpoint, 1).is_some());
+        limit.fail(1, Some(client("2001:db8:1:2::1")), endpoint, 0);
+        limit.fail(1, Some(client("2001:db8:1:2:ffff::2")), endpoint, 0);
+        assert!(limit.wait(Some(client("2001:db8:1:2::3")), endpoint, 1).is_some());
+        assert_eq!(limit.wait(Some(client("2001:db8:1:3::1")), endpoint, 1), None);
+        limit.fail(2, Some(client("::ffff:192.0.2.1")), endpoint, 0);
+        assert!(limit.wait(Some(client("192.0.2.1")), endpoint, 1).is_some());
     }
 
     #[test]
     fn a_pair_with_an_accepted_delivery_is_not_refused_for_an_hour() {
         let limit = limit(1);
-        let (endpoint, sender) = (limit.endpoint("a"), client("192.0.2.1"));
+        let (endpoint, sender) = (limit.endpoint("a"), Some(client("192.0.2.1")));
         limit.failed.accepted(sender, endpoint, limit.at(0));
         for at in [0, 1_800_000, 3_600_000] {
             limit.fail(5, sender, endpoint, at);
@@ -290,7 +291,7 @@ mod tests {
     #[test]
     fn unknown_endpoints_refuse_only_further_unknown_ones() {
         let limit = limit(2);
-        let (endpoint, sender) = (limit.endpoint("a"), client("192.0.2.1"));
+        let (endpoint, sender) = (limit.endpoint("a"), Some(client("192.0.2.1")));
         for _ in 0..2 {
             assert_eq!(limit.failed.admit_unknown(sender, limit.at(0)), Ok(()));
             limit.failed.unknown(sender, limit.at(0));
@@ -298,7 +299,7 @@ mod tests {
         let refused = limit.failed.admit_unknown(sender, limit.at(30_500));
         assert_eq!(refused, Err(RetryAfter { seconds: 30 }));
         assert_eq!(limit.wait(sender, endpoint, 1), None);
-        assert_eq!(limit.failed.admit_unknown(client("192.0.2.2"), limit.at(0)), Ok(()));
+        assert_eq!(limit.failed.admit_unknown(Some(client("192.0.2.2")), limit.at(0)), Ok(()));
         limit.fail(2, sender, endpoint, 60_000);
         assert_eq!(limit.failed.admit_unknown(sender, limit.at(60_000)), Ok(()));
         limit.assert_counted(DeliveryLimit::UnknownEndpoints, 1);
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn a_limit_of_0_stores_and_refuses_nothing() {
         let limit = limit(0);
-        let (endpoint, sender) = (limit.endpoint("a"), client("192.0.2.1"));
+        let (endpoint, sender) = (limit.endpoint("a"), Some(client("192.0.2.1")));
         limit.fail(1000, sender, endpoint, 0);
         limit.failed.accepted(sender, endpoint, limit.at(0));
         limit.failed.unknown(sender, limit.at(0));
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn a_flood_from_many_addresses_is_bounded_and_displaces_no_accepted_pair() {
         let limit = limit(1);
-        let (endpoint, honest) = (limit.endpoint("a"), client("192.0.2.1"));
+        let (endpoint, honest) = (limit.endpoint("a"), Some(client("192.0.2.1")));
         limit.failed.accepted(honest, endpoint, limit.at(0));
         limit.fail(1, honest, endpoint, 0);
         // Three times as many networks as are kept, all in one /44.

@@ -385,7 +385,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_client_is_the_peer_or_in_the_field(lines in vec(text(), 0..4)) {
-            let bytes: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+            let bytes: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
             for settings in [x_forwarded_for(), forwarded()] {
                 let found = client(&settings, "10.9.9.9", &bytes);
                 let is_peer = found.to_string() == "10.9.9.9";

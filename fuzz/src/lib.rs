@@ -6,6 +6,7 @@
 
 pub mod authorization;
 pub mod body;
+pub mod client_address;
 pub mod configuration;
 pub mod decoding;
 pub mod delivery;
@@ -20,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 8] = [
     ("authorization", authorization::check),
     ("body", body::check),
+    ("client_address", client_address::check),
     ("configuration", configuration::check),
     ("decoding", decoding::check),
     ("delivery", delivery::check),

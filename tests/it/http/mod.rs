@@ -1,6 +1,7 @@
 //! Everything that arrives over HTTP: connections, heads, bodies, and refusals.
 
 mod bodies;
+mod client_address;
 mod compressed;
 mod connections;
 mod disconnects;

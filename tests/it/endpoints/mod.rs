@@ -1,9 +1,14 @@
 //! Endpoints: addresses for senders that sign and know no credential.
 
+mod again;
+mod bodies;
+mod handshakes;
+mod limits;
 mod nodes;
 mod projection;
 mod reload;
 mod route;
+mod schemes;
 mod settings;
 mod snapshot;
 

@@ -2,7 +2,7 @@
 
 mod bodies;
 mod client_address;
-mod compressed;
+pub(crate) mod compressed;
 mod connections;
 mod disconnects;
 mod floods;

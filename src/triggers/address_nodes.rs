@@ -22,7 +22,7 @@ const MAX_DESCRIPTIONS: usize = 256 << 10;
 const MAX_NODES: usize = 1 << 20;
 
 /// What a node takes besides its texts at most, if it is the only one of its address.
-const NODE_OVERHEAD: usize = 1 << 10;
+const NODE_OVERHEAD: usize = 1536;
 
 /// Bound on the length of a verification's name.
 const MAX_NAME: usize = 64;
@@ -445,7 +445,7 @@ mod tests {
         let nodes = (0..3000).map(|n| node(&n.to_string(), "ci")).collect();
         let record = read(&settings, nodes);
         let kept = of_scheme(&record, " named ci");
-        assert!((900..=MAX_NODES / NODE_OVERHEAD).contains(&kept), "{kept}");
+        assert!((600..=MAX_NODES / NODE_OVERHEAD).contains(&kept), "{kept}");
         assert_eq!(record.skipped_nodes.parts.malformed, 3000 - kept);
         let part = record.skipped_nodes.parts.parts.first().unwrap();
         let reason = "data.verification is left out: too many nodes have endpoints";

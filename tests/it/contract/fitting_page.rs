@@ -1,34 +1,22 @@
 //! The examples of `docs/operating/fitting-your-engine.md`: with the document and the configuration
 //! of an example, its request makes its job.
 
+use crate::contract::page_examples::{self, set_all};
 use serde_json::Value;
 use testkit::documents::{Documents, workflow};
 use testkit::tokens::{claims, token};
-use testkit::{App, Config, Mongo};
+use testkit::{App, Mongo};
 use toml::Table;
 
 const PAGE: &str = include_str!("../../../docs/operating/fitting-your-engine.md");
 
-/// The blocks of code under a heading, each with its language.
 fn blocks(heading: &str) -> Vec<(&'static str, &'static str)> {
-    let (_, section) = PAGE.split_once(&format!("\n### {heading}\n")).expect("the heading exists");
-    let section = section.split("\n#").next().expect("a section");
-    let parts = section.split("```").skip(1).step_by(2);
-    parts.map(|block| block.split_once('\n').expect("a language")).collect()
+    page_examples::blocks(PAGE, &format!("### {heading}"))
 }
 
 /// The first block in a language.
 fn block(blocks: &[(&str, &'static str)], language: &str) -> &'static str {
     blocks.iter().find(|(found, _)| *found == language).expect("a block").1
-}
-
-/// Sets every key of a configuration. Tables below a section are set as a whole.
-fn set_all(config: &mut Config, text: &str) {
-    for (section, keys) in text.parse::<Table>().expect("TOML") {
-        for (key, value) in keys.as_table().expect("a section") {
-            config.set(&format!("{section}.{key}"), value.clone());
-        }
-    }
 }
 
 fn setting<'a>(configuration: &'a Table, key: &str, default: &'a str) -> &'a str {

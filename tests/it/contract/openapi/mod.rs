@@ -2,14 +2,17 @@
 
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 
+mod addresses;
 mod document;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use document::{Cases, Document, TEXT, content, path};
+use addresses::{ADDRESS, ADDRESS_PREVIEW};
+use document::{Cases, Document, TEXT, content, contents, path};
 use hookgate::admission::OverLimit;
 use hookgate::auth::AuthError;
+use hookgate::endpoints::payload::MultipartFault;
 use hookgate::ingress::{
     InvalidJson, InvalidJsonKind, PREVIEW_PATH, Rejection, WEBHOOK_PATH, WebhookError,
 };
@@ -18,7 +21,8 @@ use hookgate::queue::Enqueued;
 use jsonwebtoken::Algorithm;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::documents::workflow;
+use testkit::deliveries::{endpoints, verified_trigger};
+use testkit::documents::{workflow, workflow_of};
 use testkit::keys::KeyPair;
 use testkit::process::Process;
 use testkit::python::python;
@@ -48,9 +52,10 @@ fn the_document_is_valid_openapi_and_its_examples_match() {
         let responses = operation["responses"].as_object().expect("an object").values();
         let bodies = responses.chain(operation.get("requestBody"));
         for body in bodies {
-            let (_, content) = content(document.resolve(body));
-            for example in document.examples(content) {
-                cases.add(&format!("{method} {path}"), &content["schema"], example);
+            for (_, content) in contents(document.resolve(body)) {
+                for example in document.examples(content) {
+                    cases.add(&format!("{method} {path}"), &content["schema"], example);
+                }
             }
         }
     }
@@ -94,6 +99,7 @@ fn refusals() -> Vec<Rejection> {
         Rejection::FanoutTooLarge { matches: 1, max_matches: 1, bytes: 1, max_bytes: 1 },
         Rejection::IdempotencyKeyReused,
         Rejection::StaleIndex,
+        Rejection::DeliveryMethodNotAllowed,
         Rejection::Internal,
         Rejection::InvalidIdempotencyKey,
         Rejection::JobTooLarge { bytes: 2, max_bytes: Some(1) },
@@ -106,10 +112,20 @@ fn refusals() -> Vec<Rejection> {
         Rejection::QueueUnavailable(Enqueued::Unknown),
         Rejection::RateLimited(over),
         Rejection::RequestTimeout,
+        Rejection::TooManyFailures { retry_after_seconds: 1 },
         Rejection::Undecodable,
+        Rejection::UnknownWebhook,
         Rejection::UnsupportedEncoding { accepted: String::new() },
         Rejection::UnsupportedMediaType,
+        Rejection::VerificationFailed,
     ];
+    let faults = [
+        MultipartFault::Boundary,
+        MultipartFault::Incomplete,
+        MultipartFault::Header,
+        MultipartFault::Name,
+    ];
+    refusals.extend(faults.map(Rejection::InvalidMultipart));
     refusals.extend(bodies.map(Rejection::InvalidBody));
     refusals.extend(credentials.map(Rejection::Unauthorized));
     refusals
@@ -120,8 +136,8 @@ fn the_document_has_every_rejection_of_the_code() {
     let document = Document::read();
     let refusals = refusals();
     let mut codes: BTreeSet<&str> = Outcome::WORDS.iter().copied().collect();
-    // `accepted` is no rejection, and `client_closed` is never answered.
-    assert!(codes.remove("accepted") && codes.remove("client_closed"));
+    // `accepted` and `handshake` are no rejections, and `client_closed` is never answered.
+    assert!(["accepted", "handshake", "client_closed"].iter().all(|word| codes.remove(word)));
     assert_eq!(codes, refusals.iter().map(|each| each.outcome().as_str()).collect());
     let listed =
         document.members("/components/schemas/Error")["properties"]["code"]["enum"].clone();
@@ -170,21 +186,24 @@ async fn the_document_has_every_path() {
     let literals = routes.split('"').skip(1).step_by(2).filter(|each| each.starts_with('/'));
     let mut served: BTreeSet<(&str, &str)> = literals.map(|path| (path, "get")).collect();
     assert!(served.len() > 5, "{served:?}: are the routes still found?");
-    served.extend([(WEBHOOK_PATH, "post"), (PREVIEW_PATH, "post")]);
+    let of_operators: Vec<&str> = served.iter().map(|(path, _)| *path).collect();
+    served.extend([(WEBHOOK_PATH, "post"), (PREVIEW_PATH, "post"), (ADDRESS_PREVIEW, "post")]);
+    let methods = ["delete", "get", "head", "options", "patch", "post", "put"];
+    served.extend(methods.map(|method| (ADDRESS, method)));
     let operations = document.operations().into_iter();
     assert_eq!(served, operations.map(|(path, method, _)| (path, method)).collect());
 
     let app = App::start().await;
     let operators = Caller::new(app.hookgate.admin_address());
     let mut cases = Cases::default();
-    for (path, method) in served.into_iter().filter(|(_, method)| *method == "get") {
+    for path in of_operators {
         let reply = operators.call(Method::GET, path).send().await;
         assert_eq!(reply.status, 200, "{path}");
-        cases.add_reply(&document, path, method, &reply);
+        cases.add_reply(&document, path, "get", &reply);
         let elsewhere = operators.call(Method::GET, path).header("host", "elsewhere");
         let reply = elsewhere.send().await;
         assert_eq!(reply.status, 421, "{path}");
-        cases.add_reply(&document, path, method, &reply);
+        cases.add_reply(&document, path, "get", &reply);
     }
     cases.judge(&document);
     assert_eq!(app.hookgate.admin_get("/openapi.json").await.text().await.expect("a string"), TEXT);
@@ -220,6 +239,9 @@ async fn real_rejections_match_the_document() {
     for (path, reply) in unknown_key().await {
         add(path, &reply);
     }
+    for (path, reply) in addresses::refusals().await {
+        add(path, &reply);
+    }
     let operators = Caller::new(unloaded.hookgate.admin_address());
     let reply = operators.call(Method::GET, "/readyz").send().await;
     assert_eq!(reply.status, 503);
@@ -228,9 +250,10 @@ async fn real_rejections_match_the_document() {
 
     let mut codes: BTreeSet<String> =
         Outcome::WORDS.iter().map(|word| (*word).to_owned()).collect();
-    // `accepted` is no rejection, `client_closed` is never answered, and `internal` should never
-    // happen.
-    assert!(["accepted", "client_closed", "internal"].iter().all(|word| codes.remove(*word)));
+    // `accepted` and `handshake` are no rejections, `client_closed` is never answered, and `internal`
+    // should never happen.
+    let others = ["accepted", "handshake", "client_closed", "internal"];
+    assert!(others.iter().all(|word| codes.remove(*word)));
     assert_eq!(seen, codes);
 }
 
@@ -341,6 +364,7 @@ async fn schemathesis_finds_no_fault_in_either_contract() {
     for code in ["accepted", "missing_webhook_id", "missing_credentials", "method_not_allowed"] {
         assert!(counted(code) >= 5.0, "{code} {}: were requests really sent?", counted(code));
     }
+    assert!(counted("handshake") >= 2.0, "were HEAD and OPTIONS really sent?");
     assert!(metrics.sum("hookgate_jobs_enqueued_total") >= 5.0);
 }
 
@@ -369,7 +393,9 @@ async fn app_of_examples() -> App {
     let mut inactive = workflow("wf_off", "org_a", WEBHOOK_OF_EXAMPLES);
     inactive["enabled"] = json!(false);
     documents.workflows.extend([workflow("wf_on", "org_a", WEBHOOK_OF_EXAMPLES), inactive]);
-    App::build().documents(documents).start().await
+    let address = json!([verified_trigger("n1", "wh_in", &json!({ "scheme": "none" }))]);
+    documents.workflows.push(workflow_of("wf_in", "org_a", address));
+    App::build().documents(documents).config(endpoints).start().await
 }
 
 fn to(app: &App, path: &str) -> testkit::http::Call {

@@ -8,6 +8,9 @@ use hookgate::app::workers::ShutdownResult;
 use hookgate::auth;
 use hookgate::config::Config;
 use hookgate::config::check::CheckReport;
+use hookgate::endpoints::verification::Verification;
+use hookgate::endpoints::verify_command::{self, CapturedHeaders, CapturedRequest};
+use hookgate::files::text_file;
 use hookgate::files::text_file::Stamp;
 use hookgate::ids::{OrganizationId, UserId};
 use hookgate::logging::printable::printable;
@@ -16,12 +19,12 @@ use hookgate::process::file_limit;
 use hookgate::queue::{self, Origin};
 use hookgate::settings::Fault;
 use std::fmt;
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, PanicHookInfo};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,6 +83,48 @@ enum Command {
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
     },
+    /// Says whether a delivery would be accepted, and why not; exit code 0 or 1
+    Verify(VerifyArguments),
+}
+
+#[derive(clap::Args)]
+#[group(id = "source", required = true, multiple = false)]
+struct VerificationArgument {
+    /// A file with a verification in JSON, as it is in a document
+    #[arg(long, value_name = "FILE", group = "source")]
+    description: Option<PathBuf>,
+    /// The name of a verification of the configuration
+    #[arg(long, value_name = "NAME", group = "source")]
+    named: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct VerifyArguments {
+    #[command(flatten)]
+    verification: VerificationArgument,
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// A captured request of HTTP/1.1; the options below replace its parts
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// The method; default: POST
+    #[arg(long)]
+    method: Option<String>,
+    /// The whole address as the sender sees it, with its query
+    #[arg(long)]
+    url: Option<String>,
+    /// A header field, "Name: value"; can be given several times
+    #[arg(long, value_name = "FIELD")]
+    header: Vec<String>,
+    /// A file with the body as it came; - is standard input
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// The address of the client
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// The time of the delivery, such as 2026-01-02T03:04:05Z; default: now
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339)]
+    at: Option<SystemTime>,
 }
 
 #[derive(clap::Args)]
@@ -113,6 +158,7 @@ fn run() -> ExitCode {
         Command::Token { config, organization, user, ttl } => {
             token(&config, &organization, &user, ttl)
         }
+        Command::Verify(arguments) => verify(arguments),
     };
     outcome.unwrap_or_else(|error| {
         print_error(format_args!("{error:#}"));
@@ -206,6 +252,81 @@ fn mint(config: &Config, organization: &str, user: &str, ttl: Duration) -> anyho
     let organization = OrganizationId::new(organization).context("--organization")?;
     let user = UserId::new(user).context("--user")?;
     auth::mint(&config.auth.jwt, &user, &organization, ttl)
+}
+
+fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
+    let verification = match verification(&arguments) {
+        Ok(Ok(verification)) => verification,
+        Ok(Err(faults)) => return Ok(print_faults(&arguments.config, faults)),
+        Err(error) => return Ok(print_usage_error(&error)),
+    };
+    let at = arguments.at.unwrap_or_else(SystemTime::now);
+    let request = match captured_request(arguments) {
+        Ok(request) => request,
+        Err(error) => return Ok(print_usage_error(&error)),
+    };
+    let report = verify_command::Report::new(&verification, &request, at);
+    for (name, value) in report.lines() {
+        print_line(&printable(format_args!("{name}: {value}")))?;
+    }
+    Ok(if report.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The verification that is meant, or the faults of the configuration.
+fn verification(arguments: &VerifyArguments) -> anyhow::Result<Result<Verification, Vec<Fault>>> {
+    let VerificationArgument { description, named } = &arguments.verification;
+    if let Some(path) = description {
+        let read = || verify_command::read_description(&text_file::read(path)?);
+        return read().with_context(|| path.display().to_string()).map(Ok);
+    }
+    let mut verifications = match Config::verifications(&arguments.config.config) {
+        Ok(verifications) => verifications,
+        Err(faults) => return Ok(Err(faults)),
+    };
+    let name = named.as_deref().unwrap_or_default();
+    let found = verifications.remove(name);
+    let found = found.with_context(|| format!("there is no [endpoints.verification.{name}]"))?;
+    Ok(Ok(found.verification))
+}
+
+/// The request that the options describe.
+fn captured_request(arguments: VerifyArguments) -> anyhow::Result<CapturedRequest> {
+    let mut request = match &arguments.request {
+        Some(path) => CapturedRequest::parse(&read_input(path)?)
+            .with_context(|| path.display().to_string())?,
+        None => CapturedRequest { method: "POST".to_owned(), ..CapturedRequest::default() },
+    };
+    if let Some(method) = arguments.method {
+        request.method = method;
+    }
+    if let Some(url) = arguments.url {
+        request.url = url;
+    }
+    let mut headers = CapturedHeaders::default();
+    for field in &arguments.header {
+        headers.add(field.as_bytes()).context("--header")?;
+    }
+    request.headers.replace(headers);
+    if let Some(path) = &arguments.body {
+        request.body = read_input(path)?;
+    }
+    request.client = arguments.client;
+    Ok(request)
+}
+
+/// Reads a file, or standard input for `-`.
+fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut input = Vec::new();
+        std::io::stdin().read_to_end(&mut input).context("standard input")?;
+        return Ok(input);
+    }
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+fn print_usage_error(error: &anyhow::Error) -> ExitCode {
+    print_error(format_args!("{error:#}"));
+    ExitCode::from(EXIT_CONFIGURATION)
 }
 
 /// Loads the configuration. If it has faults, prints them and returns the exit code.

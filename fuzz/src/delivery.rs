@@ -33,6 +33,7 @@ fn check_request(verification: &Verification, request: &DeliveryRequest<'_>, now
         checking.finish()
     });
     assert_eq!(in_steps, at_once);
+    check_explanation(verification, request, now, at_once.is_ok());
     let signed =
         at_once.ok().and_then(|verified| verification.signed_handshake(request, &verified));
     for answer in verification.unsigned_handshake(request).into_iter().chain(signed) {
@@ -40,6 +41,22 @@ fn check_request(verification: &Verification, request: &DeliveryRequest<'_>, now
             assert!((1..=512).contains(&text.len()), "{text}");
             assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
         }
+    }
+}
+
+/// What is found and what is expected have a signature in common if it is accepted.
+fn check_explanation(
+    verification: &Verification,
+    request: &DeliveryRequest<'_>,
+    now: SystemTime,
+    is_accepted: bool,
+) {
+    let explanation = verification.explain(request, now);
+    let (found, expected) = (explanation.found, explanation.expected);
+    if is_accepted {
+        assert!(explanation.hints.is_empty(), "{:?}", explanation.hints);
+        let is_right = found.iter().any(|signature| expected.contains(signature));
+        assert!(is_right || found.is_empty() || expected.is_empty(), "{found:?} {expected:?}");
     }
 }
 

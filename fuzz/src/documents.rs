@@ -2,6 +2,7 @@
 
 use bson::RawDocument;
 use hookgate::auth::{Callers, UserCollection, UsersSettings};
+use hookgate::endpoints::EndpointsSettings;
 use hookgate::metrics::Metrics;
 use hookgate::mirror::document::{DocumentKey, IdString};
 use hookgate::mirror::{CollectionIndexes, MirroredCollection};
@@ -21,9 +22,11 @@ thread_local! {
 }
 
 fn views() -> Views {
-    let mut settings = SettingsReader::default();
+    let file = "[endpoints]\nenabled = true\n".parse().expect("TOML");
+    let mut settings = SettingsReader::new(file, std::iter::empty());
     let users = UsersSettings::read(&mut settings.section("users"));
-    let triggers = TriggersSettings::read(&mut settings.section("triggers"));
+    let mut triggers = TriggersSettings::read(&mut settings.section("triggers"));
+    triggers.keep_verifications(&EndpointsSettings::read(&mut settings.section("endpoints")));
     let metrics = Metrics::new("", "").expect("metrics");
     let callers = Arc::new(Callers::new(Duration::from_secs(1)));
     let index = TriggerIndex::new(&triggers);

@@ -6,22 +6,26 @@
 
 pub mod authorization;
 pub mod body;
+pub mod client_address;
 pub mod configuration;
 pub mod decoding;
 pub mod delivery;
 pub mod documents;
 mod json;
+pub mod payload;
 pub mod route;
 
 /// A target: its directory in `corpus/`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("authorization", authorization::check),
     ("body", body::check),
+    ("client_address", client_address::check),
     ("configuration", configuration::check),
     ("decoding", decoding::check),
     ("delivery", delivery::check),
     ("documents", documents::check),
+    ("payload", payload::check),
     ("route", route::check),
 ];

@@ -268,6 +268,8 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+mod deliveries;
+#[cfg(test)]
 mod permits;
 
 #[cfg(test)]

@@ -7,11 +7,14 @@ use proptest::prelude::*;
 
 const ORGANIZATIONS: usize = 3;
 const PERMITS: usize = 5;
+const CLIENTS: u8 = 2;
 
 /// A step of a history. The first number is that of a permit.
 #[derive(Debug, Clone)]
 enum Step {
     Admit(usize),
+    /// With a client, if it is known, and the bytes of a head.
+    Unverified(usize, Option<u8>, usize),
     /// With an organization and the bytes of a head.
     Organization(usize, usize, usize),
     Reserve(usize, usize),
@@ -30,6 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
     let (permit, bytes) = (0..PERMITS, 0..150_usize);
     prop_oneof![
         4 => permit.clone().prop_map(Step::Admit),
+        3 => (permit.clone(), proptest::option::of(0..CLIENTS), 0..40_usize)
+            .prop_map(|(permit, client, head)| Step::Unverified(permit, client, head)),
         3 => (permit.clone(), 0..ORGANIZATIONS, 0..40_usize)
             .prop_map(|(permit, organization, head)| Step::Organization(permit, organization, head)),
         4 => (permit.clone(), bytes.clone()).prop_map(|(permit, bytes)| Step::Reserve(permit, bytes)),
@@ -45,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn limits(requests: usize, bytes: usize, dry_run: bool) -> AdmissionSettings {
+pub(super) fn limits(requests: usize, bytes: usize, dry_run: bool) -> AdmissionSettings {
     let toml = format!(
         "[limits.organization]\nin_flight_share = 0.5\njobs_per_second = 1\ndry_run = {dry_run}"
     );
@@ -53,6 +58,10 @@ fn limits(requests: usize, bytes: usize, dry_run: bool) -> AdmissionSettings {
     let mut limits = AdmissionSettings::read(&mut settings.section("limits"));
     (limits.in_flight_requests, limits.in_flight_bytes) = (requests, bytes);
     limits
+}
+
+fn address(client: u8) -> IpAddr {
+    [192, 0, 2, client].into()
 }
 
 fn id(number: usize) -> OrganizationId {
@@ -69,6 +78,7 @@ impl Requests {
     fn apply(&mut self, step: &Step) {
         let admission = Arc::clone(&self.admission);
         let (Step::Admit(at)
+        | Step::Unverified(at, ..)
         | Step::Organization(at, ..)
         | Step::Reserve(at, _)
         | Step::ReserveAtLeast(at, _)
@@ -89,7 +99,10 @@ impl Requests {
         }
         let Some((permit, organization)) = slot else { return };
         match *step {
-            Step::Organization(_, number, head) if organization.is_none() && permit.bytes == 0 => {
+            Step::Unverified(_, client, head) if matches!(permit.share, Share::None) => {
+                let _ = permit.reserve_unverified(client.map(address), head);
+            }
+            Step::Organization(_, number, head) if organization.is_none() => {
                 let is_admitted = permit.reserve_for_organization(&id(number), head).is_ok();
                 *organization = permit.share.organization().is_some().then_some(number);
                 assert!(organization.is_some() || !is_admitted);
@@ -119,12 +132,33 @@ impl Requests {
         }
     }
 
+    fn check_unverified(&self) {
+        let shares = || {
+            let permits = self.permits.iter().flatten();
+            permits.filter_map(|(permit, _)| match &permit.share {
+                Share::Unverified(share) => Some(share),
+                Share::None | Share::Organization(_) => None,
+            })
+        };
+        let unverified = &self.admission.unverified;
+        for client in (0..CLIENTS).map(|client| Some(address(client))).chain([None]) {
+            let own = || shares().filter(|share| client.is_none() || share.is_of(client));
+            let expected =
+                Amount { requests: own().count(), bytes: own().map(UnverifiedShare::bytes).sum() };
+            assert_eq!(unverified.in_flight(client), expected);
+        }
+        let clients = (0..CLIENTS).map(|client| Some(address(client)));
+        let in_flight = clients.filter(|client| shares().any(|share| share.is_of(*client)));
+        assert_eq!(unverified.clients(), in_flight.count());
+    }
+
     /// The sums of all permits are what the counters say.
     fn check(&self) {
         let permits = || self.permits.iter().flatten();
         let in_flight = &self.admission.in_flight;
         assert_eq!(in_flight.requests(), permits().count());
         assert_eq!(in_flight.bytes(), permits().map(|(permit, _)| permit.bytes).sum::<usize>());
+        self.check_unverified();
         for number in 0..ORGANIZATIONS {
             let own = || permits().filter(|(_, organization)| *organization == Some(number));
             let shares = own().filter_map(|(permit, _)| permit.share.organization());
@@ -140,7 +174,8 @@ impl Requests {
 proptest! {
     #[test]
     fn the_counters_are_the_sums_of_all_permits(steps in vec(step(), 1..60)) {
-        let admission = Admission::new(&limits(4, 200, false), &Metrics::new("", "").unwrap());
+        let settings = AdmissionSettings { unverified_share: 1.0, ..limits(4, 200, false) };
+        let admission = Admission::new(&settings, &Metrics::new("", "").unwrap());
         let mut requests = Requests { admission, permits: Default::default() };
         for step in &steps {
             requests.apply(step);

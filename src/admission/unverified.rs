@@ -146,6 +146,11 @@ impl UnverifiedShare {
     }
 
     #[cfg(test)]
+    pub(super) fn is_of(&self, client: Option<IpAddr>) -> bool {
+        self.client == client.map(ClientNetwork::from_ip)
+    }
+
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -164,6 +164,7 @@ impl App {
             raw_values: self.config.raw_values.clone(),
             admission: Arc::clone(&admission),
             authenticator: Arc::clone(&authenticator),
+            endpoints: self.config.endpoints.clone(),
             queue: self.config.queue.clone(),
             max_body: self.config.server.body.max_body,
             api_keys_enabled: self.config.auth.api_keys_enabled,

@@ -8,8 +8,9 @@ use crate::admin::AdminSettings;
 use crate::admission::AdmissionSettings;
 use crate::auth::{AuthSettings, UsersSettings};
 use crate::endpoints::EndpointsSettings;
+use crate::endpoints::verification::{NamedVerification, read_named};
 use crate::files::text_file::{Stamp, TextFile};
-use crate::ingress::ServerSettings;
+use crate::ingress::{ServerSettings, WEBHOOK_PATH};
 use crate::logging::TelemetrySettings;
 use crate::mirror::mongo::MongoSettings;
 use crate::mirror::paths::is_within;
@@ -59,6 +60,15 @@ impl Config {
         AdminSettings::read(&mut settings.section("admin"))
     }
 
+    /// Reads the verifications of `[endpoints]`, whatever else the file says.
+    pub fn verifications(path: &Path) -> Result<BTreeMap<String, NamedVerification>, Vec<Fault>> {
+        let mut settings = ConfigFile::read(path)?.parse()?;
+        let verifications = read_named(&mut settings.section("endpoints"));
+        let mut faults = settings.into_faults();
+        faults.retain(|fault| fault.key.starts_with("endpoints.verification"));
+        if faults.is_empty() { Ok(verifications) } else { Err(faults) }
+    }
+
     /// Reads the configuration from any settings.
     pub fn read(mut settings: SettingsReader) -> Result<Self, Vec<Fault>> {
         let mut config = Self::read_sections(&mut settings);
@@ -67,6 +77,7 @@ impl Config {
             settings.section("limits").fault("in_flight_bytes", message);
         }
         config.check_documents(&mut settings);
+        config.check_endpoints(&mut settings.section("endpoints"));
         config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
         config.triggers.keep_verifications(&config.endpoints);
@@ -90,6 +101,21 @@ impl Config {
         }
     }
 
+    /// Checks what the section about endpoints says together with others.
+    fn check_endpoints(&self, section: &mut Section<'_>) {
+        let EndpointsSettings { path, verification_field, .. } = &self.endpoints;
+        if is_prefix(path, WEBHOOK_PATH) || is_prefix(WEBHOOK_PATH, path) {
+            let message = format!("has addresses in common with {WEBHOOK_PATH}");
+            section.fault("path", message);
+        }
+        for (key, field) in self.triggers.node_fields() {
+            if paths_overlap(verification_field, field) {
+                let message = format!("is, holds or lies within {field}, the triggers.{key}");
+                section.fault("verification_field", message);
+            }
+        }
+    }
+
     /// All settings that determine what the documents become. They identify a snapshot. A setting
     /// that earlier versions do not have is named only where it is not the default.
     pub fn source_names(&self) -> Vec<String> {
@@ -100,7 +126,8 @@ impl Config {
         names.map(str::to_owned).chain(more.concat()).collect()
     }
 
-    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller.
+    /// Rejects keys of `[queue]` by which jobs would contain a credential of a caller, or a secret of
+    /// an endpoint.
     fn check_credentials_in_jobs(&self, queue: &mut Section<'_>) {
         for name in self.queue.forwarded(&self.auth.credentials.headers) {
             let message = format!("{name} carries a credential, which no job may contain");
@@ -110,18 +137,28 @@ impl Config {
         let nodes = self.triggers.nodes_field();
         let workflow = workflow.iter().map(|field| ("workflow", field, field.path.clone()));
         let node = node.iter().map(|field| ("node", field, format!("{nodes}.{}", field.path)));
-        let api_keys = self.users.api_key_field();
         for (source, TemplateField { path, uses, .. }, full_path) in workflow.chain(node) {
-            if ![path, &full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
-                continue;
-            }
+            let Some(secrets) = self.secrets_at(path, &full_path) else { continue };
             for used_at in uses {
-                let message = format!(
-                    "{{{source}.{path}}} has API keys: users.api_key_field is {api_keys:?}"
-                );
+                let message = format!("{{{source}.{path}}} has {secrets}");
                 queue.fault(&format!("data.{used_at}"), message);
             }
         }
+    }
+
+    /// The secrets in a field of a workflow or of a node, if it has some. `full_path` is its path in
+    /// the document of the workflow.
+    fn secrets_at(&self, path: &str, full_path: &str) -> Option<String> {
+        let api_keys = self.users.api_key_field();
+        if [path, full_path].into_iter().any(|path| paths_overlap(path, api_keys)) {
+            return Some(format!("API keys: users.api_key_field is {api_keys:?}"));
+        }
+        let EndpointsSettings { enabled, verification_field, .. } = &self.endpoints;
+        let verification = format!("{}.{verification_field}", self.triggers.nodes_field());
+        let has_verifications = *enabled && paths_overlap(full_path, &verification);
+        has_verifications.then(|| {
+            format!("secrets of senders: endpoints.verification_field is {verification_field:?}")
+        })
     }
 
     /// Logs the files of secrets and keys that were read, and all warnings.
@@ -189,6 +226,11 @@ fn paths_overlap(first: &str, second: &str) -> bool {
     is_within(first, second) || is_within(second, first)
 }
 
+/// Whether a path of URLs is another one, or leads to it part by part.
+fn is_prefix(path: &str, other: &str) -> bool {
+    other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A configuration file that was read and not yet parsed.
 #[derive(Debug)]
 pub struct ConfigFile {
@@ -210,15 +252,18 @@ impl ConfigFile {
 
     /// Parses the file, and reads the environment of the process.
     pub fn load(self) -> Result<Config, Vec<Fault>> {
-        let Self { path, stamp, contents } = self;
-        let settings = SettingsReader::of_process(&contents).map_err(|error| {
+        let mut config = Config::read(self.parse()?)?;
+        config.stamp = Some(self.stamp);
+        Ok(config)
+    }
+
+    fn parse(&self) -> Result<SettingsReader, Vec<Fault>> {
+        let Self { path, contents, .. } = self;
+        SettingsReader::of_process(contents).map_err(|error| {
             let line = error.span().map_or(1, |span| line(contents.as_bytes(), span.start));
             let hint = toml_hint(contents.lines().nth(line - 1).unwrap_or_default());
-            fault(&path, format!("is not TOML: {}{hint}", error.message()), Some(line))
-        })?;
-        let mut config = Config::read(settings)?;
-        config.stamp = Some(stamp);
-        Ok(config)
+            fault(path, format!("is not TOML: {}{hint}", error.message()), Some(line))
+        })
     }
 }
 

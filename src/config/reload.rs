@@ -5,6 +5,7 @@ use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::{Config, ConfigFile, unreadable};
+use crate::endpoints::EndpointsSettings;
 use crate::files::file_access;
 use crate::files::text_file::Stamp;
 use crate::logging::{List, Log};
@@ -16,10 +17,18 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 
 /// Keys, and prefixes of keys, that a reload applies. All others need a restart.
-const RELOADABLE: [&str; 6] =
-    ["auth.jwt.", "limits.", DATA, "queue.forward_headers", "queue.job.", "telemetry.log"];
+const RELOADABLE: [&str; 7] = [
+    "auth.jwt.",
+    VERIFICATIONS,
+    "limits.",
+    DATA,
+    "queue.forward_headers",
+    "queue.job.",
+    "telemetry.log",
+];
 
 const DATA: &str = "queue.data";
+const VERIFICATIONS: &str = "endpoints.verification.";
 
 /// The source of the configuration, and the parts that a reload changes.
 #[derive(Debug)]
@@ -30,6 +39,8 @@ pub struct Reload {
     pub raw_values: RawValues,
     pub admission: Arc<Admission>,
     pub authenticator: Arc<Authenticator>,
+    /// `[endpoints]` in effect. A reload changes only its named verifications.
+    pub endpoints: EndpointsSettings,
     pub queue: QueueSettings,
     /// `server.max_body` in effect. A reload does not change it, and checks other keys against it.
     pub max_body: usize,
@@ -86,7 +97,18 @@ impl Reload {
             let message = format!("{name} carries a credential until a restart");
             faults.push(Fault::new("queue.forward_headers", message));
         }
+        if let Some(name) = self.lost_default(&config) {
+            let message = format!("[endpoints.verification.{name}] is in use until a restart");
+            faults.push(Fault::new("endpoints.default_verification", message));
+        }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// The verification of nodes without one, if the reload would remove it.
+    fn lost_default(&self, config: &Config) -> Option<&str> {
+        let EndpointsSettings { enabled, default_verification, .. } = &self.endpoints;
+        let name = default_verification.as_deref().filter(|_| *enabled)?;
+        (!config.endpoints.verifications.contains(name)).then_some(name)
     }
 
     fn reject(&self, faults: &[Fault], stamp: Option<&Stamp>) {
@@ -113,6 +135,7 @@ impl Reload {
         if applied.iter().any(|key| key.starts_with("auth.jwt.")) {
             self.authenticator.reload(config.auth.jwt);
         }
+        self.endpoints.verifications.replace(&config.endpoints.verifications);
         for key in &applied {
             self.raw_values.copy_key_from(key, &config.raw_values);
         }

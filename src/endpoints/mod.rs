@@ -6,6 +6,7 @@ pub mod payload;
 mod recent_map;
 mod settings;
 pub mod verification;
+pub mod verify_command;
 
 pub use crate::endpoints::named_verifications::NamedVerifications;
 pub use crate::endpoints::settings::EndpointsSettings;

@@ -44,3 +44,33 @@ impl NamedVerifications {
         self.0.store(others.0.load_full());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::EndpointsSettings;
+    use crate::settings::SettingsReader;
+
+    fn named(text: &str) -> Arc<NamedVerifications> {
+        let mut settings = SettingsReader::new(toml::from_str(text).unwrap(), std::iter::empty());
+        let named = EndpointsSettings::read(&mut settings.section("endpoints")).verifications;
+        assert_eq!(settings.into_faults(), []);
+        named
+    }
+
+    #[test]
+    fn a_name_is_for_its_organizations_and_can_be_replaced() {
+        let text = "[endpoints.verification.ci]\nscheme = \"github\"\nsecret = \"0123456789abcdef\"\n\
+                    organizations = [\"64d2f9c5e8a1d4e001a0b1c3\"]\n";
+        let running = named(text);
+        let [one, two] =
+            ["64D2F9C5E8A1D4E001A0B1C3", "other"].map(|id| OrganizationId::new(id).unwrap());
+        let first = running.get("ci", &one).unwrap();
+        assert!(running.get("ci", &two).is_none() && running.get("cd", &one).is_none());
+        assert!(running.contains("ci") && !running.contains("cd"));
+        running.replace(&named(&text.replace("0123456789", "9876543210").replace(".ci]", ".cd]")));
+        assert!(running.get("ci", &one).is_none());
+        assert_ne!(running.get("cd", &one).unwrap().identity(), first.identity());
+        assert!(!format!("{running:?}").contains("9876543210"));
+    }
+}

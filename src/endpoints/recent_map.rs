@@ -90,3 +90,44 @@ impl<K: Hash + Eq + Copy, V> Part<K, V> {
         self.recent.len() + self.older.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_number_of_keys_is_bounded_and_the_last_ones_are_kept() {
+        let map = RecentMap::new(6400);
+        for key in 0..100_000 {
+            map.update(key, |_| key);
+            assert_eq!(map.get(0), Some(0), "it is used all the time");
+        }
+        assert!((3200..=6400).contains(&map.len()), "{}", map.len());
+        assert_eq!(map.get(99_999), Some(99_999));
+        assert_eq!(map.get(1), None);
+    }
+
+    proptest! {
+        /// What a part forgets was used before everything that it keeps.
+        #[test]
+        fn the_least_recently_used_keys_are_forgotten_first(keys in vec(0..12_u8, 1..80)) {
+            let mut part = Part::new(4);
+            let mut uses: Vec<u8> = Vec::new();
+            for key in keys {
+                let is_kept = uses.contains(&key) && part.get_mut(key).is_some();
+                if !is_kept {
+                    part.insert(key, ());
+                }
+                uses.retain(|used| *used != key);
+                uses.push(key);
+                let is_in = |key: &u8| part.recent.contains_key(key) || part.older.contains_key(key);
+                let kept: Vec<bool> = uses.iter().map(is_in).collect();
+                prop_assert!(kept.is_sorted(), "{uses:?} {kept:?}");
+                prop_assert!(part.len() <= 8);
+                prop_assert!(kept.iter().rev().take(4).all(|is_kept| *is_kept), "{uses:?} {kept:?}");
+            }
+        }
+    }
+}

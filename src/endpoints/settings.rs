@@ -149,3 +149,138 @@ fn failures(section: &mut Section<'_>) -> u32 {
     let number = section.number("failed_verifications_per_minute", 60, 0..=MAX);
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::OrganizationId;
+    use crate::settings::SettingsReader;
+
+    fn read(text: &str) -> (EndpointsSettings, Vec<String>) {
+        let file = toml::from_str(&format!("[endpoints]\n{text}")).unwrap();
+        let mut settings = SettingsReader::new(file, std::iter::empty());
+        let endpoints = EndpointsSettings::read(&mut settings.section("endpoints"));
+        let faults = settings.into_faults().into_iter();
+        (endpoints, faults.map(|fault| format!("{}: {}", fault.key, fault.message)).collect())
+    }
+
+    #[test]
+    fn endpoints_are_off_by_default() {
+        let (settings, faults) = read("");
+        assert_eq!(faults, [""; 0]);
+        assert!(!settings.enabled);
+        assert_eq!(settings.path, "/api/webhook/in");
+        assert_eq!((settings.public_url, settings.default_verification), (None, None));
+        assert_eq!(settings.verification_field, "data.verification");
+        assert_eq!(settings.delivery_ttl, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(settings.failed_verifications_per_minute, 60);
+    }
+
+    #[test]
+    fn a_path_has_parts_that_need_no_encoding() {
+        for path in ["/in", "/api/webhook/in", "/a-b.c_d~/e:f@g", "/hooks/v1"] {
+            let (settings, faults) = read(&format!("path = {path:?}"));
+            assert_eq!((settings.path.as_str(), faults.len()), (path, 0), "{faults:?}");
+        }
+        for (path, reason) in [
+            ("", "is empty"),
+            ("in", "does not begin with /"),
+            ("/", "ends with /"),
+            ("/in/", "ends with /"),
+            ("//in", "has an empty part"),
+            ("/a//b", "has an empty part"),
+            ("/a/../b", "has a part . or .."),
+            ("/./b", "has a part . or .."),
+            ("/a b", "has a character"),
+            ("/a%20b", "has a character"),
+            ("/a?b", "has a character"),
+            ("/\u{fc}", "has a character"),
+            ("/{x}", "has a character"),
+        ] {
+            let (_, faults) = read(&format!("path = {path:?}"));
+            let [fault] = &faults[..] else { panic!("{path}: {faults:?}") };
+            assert!(fault.starts_with(&format!("endpoints.path: {reason}")), "{path}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_scheme_and_host() {
+        for url in [
+            "https://hooks.example.com",
+            "http://localhost:2212",
+            "https://[2001:db8::1]:8443",
+            "https://[::1]",
+            "https://192.0.2.1",
+        ] {
+            let (settings, faults) = read(&format!("public_url = {url:?}"));
+            assert_eq!(
+                (settings.public_url.as_deref(), faults.len()),
+                (Some(url), 0),
+                "{faults:?}"
+            );
+        }
+        for (url, reason) in [
+            ("hooks.example.com", "does not begin with https:// or http://"),
+            ("ftp://a", "does not begin with https:// or http://"),
+            ("https://a/", "has more than scheme and host"),
+            ("https://a/b", "has more than scheme and host"),
+            ("https://a?b", "has more than scheme and host"),
+            ("https://user:pw@a", "has a user name"),
+            ("https://", "has no valid host"),
+            ("https://a b", "has no valid host"),
+            ("https://[::1", "has no valid host"),
+            ("https://[a]", "has no valid host"),
+            ("https://::1", "has no valid host"),
+            ("https://a:", "has a port that is no number from 0 to 65535"),
+            ("https://a:b", "has a port that is no number from 0 to 65535"),
+            ("https://a:65536", "has a port that is no number from 0 to 65535"),
+        ] {
+            let (_, faults) = read(&format!("public_url = {url:?}"));
+            let expected = format!(
+                "endpoints.public_url: {reason}; write it like \"https://hooks.example.com\""
+            );
+            assert_eq!(faults, [expected], "{url}");
+        }
+    }
+
+    #[test]
+    fn each_key_has_bounds() {
+        for (line, fault) in [
+            ("unverified_share = 0.0", "unverified_share: must be above 0 and at most 1"),
+            ("unverified_share = 1.1", "unverified_share: must be above 0 and at most 1"),
+            ("unverified_share = nan", "unverified_share: must be above 0 and at most 1"),
+            ("delivery_ttl = \"0s\"", "delivery_ttl: 0s is not between 1s and 8760h"),
+            (
+                "failed_verifications_per_minute = 1000001",
+                "failed_verifications_per_minute: 1000001 is not between 0 and 1000000",
+            ),
+            ("verification_field = \"\"", "verification_field: is empty"),
+            (
+                "verification_field = \"a..b\"",
+                "verification_field: is not a dotted path: a name is empty",
+            ),
+            ("enabled = 1", "enabled: wrong type, expected true or false"),
+            ("pfad = 1", "pfad: unknown key"),
+        ] {
+            assert_eq!(read(line).1, [format!("endpoints.{fault}")]);
+        }
+    }
+
+    #[test]
+    fn the_default_verification_is_a_section() {
+        let section = "\n[endpoints.verification.github]\nscheme = \"github\"\nsecret = \"0123456789abcdef\"\n";
+        let (settings, faults) = read(&format!("default_verification = \"github\"{section}"));
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(settings.default_verification.as_deref(), Some("github"));
+        let organization = OrganizationId::new("o").unwrap();
+        assert!(settings.verifications.get("github", &organization).is_some());
+        let (_, faults) = read(&format!("default_verification = \"githup\"{section}"));
+        let expected = "endpoints.default_verification: there is no section \
+                        [endpoints.verification.githup]; did you mean \"github\"?";
+        assert_eq!(faults, [expected]);
+        // A section with a fault is reported once.
+        let misspelled = section.replace("secret", "sekret");
+        let (_, faults) = read(&format!("default_verification = \"github\"{misspelled}"));
+        assert!(faults.iter().all(|fault| fault.contains("verification.github.")), "{faults:?}");
+    }
+}

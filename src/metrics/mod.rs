@@ -300,7 +300,7 @@ fn index_skipped_parts() -> Vec<Counter> {
     let of_collection = |collection: &Collection| match collection {
         Collection::Workflows => register_counter(
             "hookgate_index_skipped_nodes_total",
-            "Malformed trigger nodes that were skipped in their workflows.",
+            "Malformed trigger nodes that were skipped in their workflows, or have no endpoint.",
         ),
         Collection::Users => register_counter(
             "hookgate_index_skipped_api_keys_total",

@@ -85,7 +85,7 @@ fn addresses(
     for (webhook, MatchingNodes { ids, all, .. }) in webhooks {
         let nodes = ids.iter().zip(all);
         let nodes = nodes.map(|(id, &(document, node_type))| ValidNode { id, node_type, document });
-        let nodes = reader.read(&nodes.collect::<Vec<_>>());
+        let nodes = reader.read(webhook, &nodes.collect::<Vec<_>>());
         if !nodes.is_empty() {
             addresses.push((webhook.clone(), nodes));
         }

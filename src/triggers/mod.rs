@@ -260,19 +260,18 @@ impl MirroredCollection for WorkflowCollection {
     }
 
     fn on_change(&mut self, document: &DocumentKey, record: Option<&mut WorkflowRecord>) {
-        let addresses = self.addresses.as_ref();
-        match record {
-            Some(WorkflowRecord { organization, skipped_nodes, addresses: nodes, .. }) => {
-                self.skipped.table().upsert(document, organization, take(skipped_nodes));
-                if let Some(addresses) = addresses {
-                    addresses.table().upsert(document, organization, take(nodes));
-                }
+        let mut skipped = self.skipped.table();
+        let addresses = self.addresses.as_ref().map(|addresses| addresses.table());
+        if let Some(record) = record {
+            let WorkflowRecord { organization, skipped_nodes, addresses: nodes, .. } = record;
+            skipped.upsert(document, organization, take(skipped_nodes));
+            if let Some(mut addresses) = addresses {
+                addresses.upsert(document, organization, take(nodes));
             }
-            None => {
-                self.skipped.table().remove(document);
-                if let Some(addresses) = addresses {
-                    addresses.table().remove(document);
-                }
+        } else {
+            skipped.remove(document);
+            if let Some(mut addresses) = addresses {
+                addresses.remove(document);
             }
         }
     }

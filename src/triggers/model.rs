@@ -4,6 +4,7 @@
 //! The index has few shards and hashes ([`ShardLayout::COLLIDING`]), so most keys and documents
 //! collide.
 
+use crate::endpoints::EndpointsSettings;
 use crate::ids::{OrganizationId, WebhookId};
 use crate::metrics::Metrics;
 use crate::mirror::document::DocumentKey;
@@ -11,7 +12,9 @@ use crate::mirror::index::sharded::ShardLayout;
 use crate::mirror::steps::{Step, gauge, steps};
 use crate::mirror::{CollectionIndexes, MirroredCollection};
 use crate::settings::SettingsReader;
-use crate::triggers::{Matches, Trigger, TriggerIndex, TriggersSettings, WorkflowCollection};
+use crate::triggers::{
+    Address, Matches, NodeVerification, Trigger, TriggerIndex, TriggersSettings, WorkflowCollection,
+};
 use bson::oid::ObjectId;
 use bson::{RawBson, RawDocumentBuf, rawdoc};
 use proptest::collection::vec;
@@ -35,15 +38,40 @@ struct Workflow {
     is_active: bool,
     /// The webhook of each node.
     webhooks: Vec<&'static str>,
+    /// The verification of each node, and further ones.
+    verifications: Verifications,
 }
+
+/// The verification of a node: none, a description with this secret, a name, or a malformed one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Verification {
+    None,
+    Secret(&'static str),
+    Named(&'static str),
+    Malformed,
+}
+
+type Verifications = [Verification; 6];
+
+const VERIFICATIONS: [Verification; 6] = [
+    Verification::None,
+    Verification::Secret("0123456789abcdef"),
+    Verification::Secret("fedcba9876543210"),
+    Verification::Named("ci"),
+    Verification::Named("unknown"),
+    Verification::Malformed,
+];
 
 fn workflow() -> impl Strategy<Value = Workflow> {
     let webhooks = vec(select(&WEBHOOKS[..]), 0..6);
-    let fields = (select(&ORGANIZATIONS[..]), prop::bool::weighted(0.9), webhooks);
-    fields.prop_map(|(organization, is_active, webhooks)| Workflow {
+    let verification = prop_oneof![Just(Verification::None), select(&VERIFICATIONS[..])];
+    let verifications = prop::array::uniform6(verification);
+    let fields = (select(&ORGANIZATIONS[..]), prop::bool::weighted(0.9), webhooks, verifications);
+    fields.prop_map(|(organization, is_active, webhooks, verifications)| Workflow {
         organization,
         is_active,
         webhooks,
+        verifications,
     })
 }
 
@@ -61,6 +89,7 @@ proptest! {
             for is_active in [true, false] {
                 prop_assert_eq!(index.all(is_active), model.all(is_active));
             }
+            prop_assert_eq!(index.addresses(), model.addresses());
             prop_assert_eq!(index.counts(), model.counts());
         }
     }
@@ -93,6 +122,33 @@ impl TriggersModel {
             .collect()
     }
 
+    /// The workflows of every address, each with its nodes and their verifications.
+    fn addresses(&self) -> AllMatches {
+        keys()
+            .map(|(organization, webhook)| {
+                let of_owner = self.0.iter().filter(|(_, workflow)| {
+                    workflow.is_active && workflow.organization == organization
+                });
+                let triggers = of_owner.filter_map(|(document, workflow)| {
+                    let nodes = workflow.webhooks.iter().zip(workflow.verifications).enumerate();
+                    let nodes = nodes.filter(|(_, (of_node, _))| **of_node == webhook);
+                    let nodes: Vec<(usize, Verification)> =
+                        nodes.map(|(number, (_, verification))| (number, verification)).collect();
+                    let has_any = nodes.iter().any(|(_, each)| *each != Verification::None);
+                    let shown = |(number, each): &(usize, Verification)| match each {
+                        Verification::None => format!("n{number} none"),
+                        Verification::Secret(secret) => format!("n{number} secret {secret}"),
+                        Verification::Named(name) => format!("n{number} named {name}"),
+                        Verification::Malformed => format!("n{number} malformed"),
+                    };
+                    let shown: Vec<String> = nodes.iter().map(shown).collect();
+                    has_any.then(|| (id_string(*document), shown.join(", ")))
+                });
+                ((organization, webhook), triggers.collect())
+            })
+            .collect()
+    }
+
     /// The number of triggers, and of workflows that have any.
     fn counts(&self) -> (usize, usize) {
         let webhooks_of = |workflow: &Workflow| {
@@ -116,7 +172,10 @@ struct Index {
 
 impl Index {
     fn new() -> Self {
-        let settings = TriggersSettings::read(&mut SettingsReader::default().section("triggers"));
+        let text = "[endpoints]\nenabled = true\n[endpoints.verification.ci]\nscheme = \"none\"\n";
+        let mut reader = SettingsReader::new(toml::from_str(text).unwrap(), std::iter::empty());
+        let mut settings = TriggersSettings::read(&mut reader.section("triggers"));
+        settings.keep_verifications(&EndpointsSettings::read(&mut reader.section("endpoints")));
         let readers = Arc::new(TriggerIndex::with_layout(&settings, ShardLayout::COLLIDING));
         readers.freshness().mark_current(Instant::now());
         let metrics = Metrics::new("", "").unwrap();
@@ -157,12 +216,64 @@ impl Index {
             .collect()
     }
 
+    fn addresses(&self) -> AllMatches {
+        keys()
+            .map(|(organization, webhook)| {
+                let (organization_id, webhook_id) = ids(organization, webhook);
+                let address = self.readers.address(&organization_id, &webhook_id).unwrap();
+                ((organization, webhook), address.as_deref().map(shown).unwrap_or_default())
+            })
+            .collect()
+    }
+
     /// The same numbers, from the metrics.
     fn counts(&self) -> (usize, usize) {
         let names = ["hookgate_index_triggers", "hookgate_index_workflows"];
         let [triggers, workflows] = names.map(|name| gauge(&self.metrics, name));
         (triggers, workflows)
     }
+}
+
+/// The workflows of an address, as the model shows them. Asserts that equal verifications are
+/// shared.
+fn shown(address: &Address) -> Vec<(String, String)> {
+    let mut described: BTreeMap<[u8; 32], Arc<_>> = BTreeMap::new();
+    let mut triggers = Vec::new();
+    for trigger in &address.triggers {
+        let mut nodes = Vec::new();
+        for node in &trigger.nodes {
+            let verification = match &node.verification {
+                NodeVerification::Described(verification) => {
+                    let identity = *verification.identity().as_bytes();
+                    let known =
+                        described.entry(identity).or_insert_with(|| Arc::clone(verification));
+                    assert!(Arc::ptr_eq(known, verification));
+                    secret_with(identity)
+                }
+                NodeVerification::Named(name) => format!("named {name}"),
+                NodeVerification::Malformed(_) => "malformed".to_owned(),
+                NodeVerification::None => "none".to_owned(),
+            };
+            nodes.push(format!("{} {verification}", node.id));
+        }
+        triggers.push((trigger.workflow.to_string(), nodes.join(", ")));
+    }
+    triggers
+}
+
+/// The description with this identity.
+fn secret_with(identity: [u8; 32]) -> String {
+    let secrets = VERIFICATIONS.into_iter().filter_map(|each| match each {
+        Verification::Secret(secret) => Some(secret),
+        _ => None,
+    });
+    let has_identity = |secret: &&str| {
+        let description = rawdoc! { "scheme": "github", "secret": *secret };
+        let read = crate::endpoints::verification::Verification::from_document(&description);
+        *read.unwrap().identity().as_bytes() == identity
+    };
+    let mut found = secrets.filter(has_identity);
+    format!("secret {}", found.next().expect("a description of this test"))
 }
 
 fn active_matches(
@@ -212,9 +323,16 @@ fn id_string(document: u8) -> String {
 fn bson_document(document: u8, workflow: &Workflow) -> RawDocumentBuf {
     let mut nodes = bson::RawArrayBuf::new();
     for (number, webhook) in workflow.webhooks.iter().enumerate() {
-        nodes.push(rawdoc! {
-            "id": format!("n{number}"), "type": "WebhookTrigger", "data": { "webhookId": *webhook },
-        });
+        let mut data = rawdoc! { "webhookId": *webhook };
+        match workflow.verifications[number] {
+            Verification::None => {}
+            Verification::Secret(secret) => {
+                data.append("verification", rawdoc! { "scheme": "github", "secret": secret });
+            }
+            Verification::Named(name) => data.append("verification", name),
+            Verification::Malformed => data.append("verification", 5),
+        }
+        nodes.push(rawdoc! { "id": format!("n{number}"), "type": "WebhookTrigger", "data": data });
     }
     // An organization that may be an ObjectId is one in every second document.
     let organization = match ObjectId::parse_str(workflow.organization) {
@@ -233,7 +351,8 @@ fn a_reader_finds_unchanged_documents_while_others_are_changed_and_reloaded() {
     // documents have the same hashes, and often share a group with them.
     let unchanged = |document: u8| {
         let organization = ORGANIZATIONS[usize::from(document > 0)];
-        Workflow { organization, is_active: true, webhooks: vec![WEBHOOKS[2]] }
+        let verifications = [Verification::None; 6];
+        Workflow { organization, is_active: true, webhooks: vec![WEBHOOKS[2]], verifications }
     };
     let steady = [(0, unchanged(0)), (6, unchanged(6))];
     index.reload(&steady);
@@ -263,6 +382,7 @@ fn a_reader_finds_unchanged_documents_while_others_are_changed_and_reloaded() {
             organization: ORGANIZATIONS[(round + usize::from(document)) % ORGANIZATIONS.len()],
             is_active: !(round + usize::from(document)).is_multiple_of(5),
             webhooks: (0..3).map(|node| WEBHOOKS[(round + node) % WEBHOOKS.len()]).collect(),
+            verifications: [Verification::None; 6],
         };
         let others = [1, 2, 3, 7, 8, 9];
         let changes = others.map(|document| (document, (round % 3 > 0).then(|| other(document))));

@@ -65,6 +65,9 @@ fn expect_triggers(shape: &mut PathSurvey, nodes: &[&RawDocument], fields: &Fiel
     }
     shape.expect("trigger node", &triggers, &fields.webhook_id, true);
     shape.expect("trigger node", &triggers, &fields.node_id, true);
+    if let Some(field) = &fields.verification {
+        shape.expect("trigger node", &triggers, &field.path, false);
+    }
     for KeptField { path, .. } in &fields.kept.node {
         shape.expect("trigger node", &triggers, path, true);
     }

@@ -100,6 +100,13 @@ impl Call {
         self
     }
 
+    /// Adds a header, and keeps those of that name.
+    pub fn add_header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header value"));
+        self
+    }
+
     /// Omits a header.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.remove(name);

@@ -139,6 +139,23 @@ fn an_idempotency_key_is_used_once() {
 }
 
 #[test]
+fn each_record_lives_as_long_as_its_request_says() {
+    let with_ttl = |name, ttl| {
+        let request = request(1, Some((name, "a")));
+        let key = request.key.map(|key| IdempotencyKey { ttl, ..key });
+        Request { key, ..request }
+    };
+    let mut redis = Redis::default();
+    // The first request of a key decides.
+    let requests = vec![with_ttl("short", 100), with_ttl("long", 9000), with_ttl("short", 9000)];
+    assert_eq!(replied(&mut redis, 10, &batch("p", 1, 0, requests)), "1 10 AAR1");
+    let ends = ["short", "long"].map(|key| redis.idempotency[key].expires_at);
+    assert_eq!(ends, [110, 9010]);
+    redis.expire_records(111);
+    assert_eq!(redis.idempotency.keys().map(|key| &**key).collect::<Vec<_>>(), ["long"]);
+}
+
+#[test]
 fn a_held_key_fails_its_request_and_the_repeats_of_it() {
     let mut redis = Redis { held_keys: ["q:2".into()].into(), ..Redis::default() };
     let key = Some(("key", "a"));

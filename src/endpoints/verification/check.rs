@@ -4,7 +4,7 @@ use crate::endpoints::verification::credential;
 use crate::endpoints::verification::identity::Digest;
 use crate::endpoints::verification::jwt;
 use crate::endpoints::verification::keys::{Keys, PublicKey};
-use crate::endpoints::verification::message::{Inputs, Message};
+use crate::endpoints::verification::message::{Inputs, Message, messages};
 use crate::endpoints::verification::model::Verification;
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::request::DeliveryRequest;
@@ -44,7 +44,8 @@ pub struct Checking<'a> {
     given_id: Option<&'a str>,
     /// The digest in the query, and the body that it has to be of.
     body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
-    signed: Option<Signed<'a>>,
+    /// A message for each way to write the address. Empty: there is no signature to check.
+    signed: Vec<Signed<'a>>,
     /// The key that accepted, if there is no signature to check.
     accepted: usize,
 }
@@ -74,6 +75,14 @@ impl<H, E> Hashed<'_, H, E> {
         self.position += chunk.len();
         chunk.len()
     }
+}
+
+/// What is signed of a request, in each way in which its address may be written.
+pub(super) struct Signable<'a> {
+    pub(super) messages: Vec<Message<'a>>,
+    /// The digest in the query that has to be that of the body.
+    body_digest: Option<Vec<u8>>,
+    given_id: Option<&'a str>,
 }
 
 /// What the message is fed to.
@@ -179,7 +188,7 @@ impl Verification {
             request: *request,
             given_id: None,
             body_digest: None,
-            signed: None,
+            signed: Vec::new(),
             accepted,
         })
     }
@@ -192,32 +201,51 @@ impl Verification {
     ) -> Result<Checking<'a>, Refusal> {
         let place = rule.time.as_ref().map(|time| &time.place);
         let found = signature::find(&rule.place, rule.encoding, place, request)?;
-        let timestamp = timestamp(rule, &found, request, now)?;
-        let given_id = signed_id(rule, &found, request)?;
-        let id = if rule.signed.contains(&Part::Id) {
-            Some(self.id_to_sign(request, given_id)?)
-        } else {
-            None
-        };
-        let expected = expected_digest(rule, request)?;
-        let with_form = expected.is_none() && request.is_form();
-        let message = Message::new(&rule.signed, request, &Inputs { timestamp, id, with_form });
-        let body_digest = expected.map(|expected| Hashed {
+        let signable = self.signable(rule, &found, request, now)?;
+        let body_digest = signable.body_digest.map(|expected| Hashed {
             message: Message::body(request.body),
             position: 0,
             hasher: Context::new(&SHA256),
             expected,
         });
-        let hasher = Hasher::new(rule.algorithm, &self.keys);
-        let signed = Hashed { message, position: 0, hasher, expected: found.signatures };
+        let signed = |message| Hashed {
+            message,
+            position: 0,
+            hasher: Hasher::new(rule.algorithm, &self.keys),
+            expected: found.signatures.clone(),
+        };
         Ok(Checking {
             verification: self,
             request: *request,
-            given_id,
+            given_id: signable.given_id,
             body_digest,
-            signed: Some(signed),
+            signed: signable.messages.into_iter().map(signed).collect(),
             accepted: 0,
         })
+    }
+
+    /// What is signed of a request.
+    pub(super) fn signable<'a>(
+        &self,
+        rule: &'a SignedRule,
+        found: &Found<'a>,
+        request: &DeliveryRequest<'a>,
+        now: SystemTime,
+    ) -> Result<Signable<'a>, Refusal> {
+        let timestamp = timestamp(rule, found, request)?;
+        if let (Some(time), Some(text)) = (&rule.time, &timestamp) {
+            time.check(text, now)?;
+        }
+        let given_id = signed_id(rule, found, request)?;
+        let id = if rule.signed.contains(&Part::Id) {
+            Some(self.id_to_sign(request, given_id)?)
+        } else {
+            None
+        };
+        let body_digest = expected_digest(rule, request)?;
+        let with_form = body_digest.is_none() && request.is_form();
+        let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
+        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id })
     }
 
     /// The id that is signed: that of its header field, or that of the delivery.
@@ -261,7 +289,7 @@ impl Checking<'_> {
         if done > 0 {
             return true;
         }
-        self.signed.as_mut().is_some_and(|signed| signed.advance(limit, Hasher::update) > 0)
+        self.signed.iter_mut().any(|signed| signed.advance(limit, Hasher::update) > 0)
     }
 
     /// Says whether the delivery is accepted. What is not hashed yet is hashed now.
@@ -273,12 +301,13 @@ impl Checking<'_> {
                 .map_err(|_| Refusal::new(RefusalKind::WrongBodyDigest))?;
         }
         let keys = &self.verification.keys;
-        let key = match self.signed {
-            None => self.accepted,
-            Some(signed) => signed
-                .hasher
-                .accepted(keys, &signed.expected)
-                .ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?,
+        let key = if self.signed.is_empty() {
+            self.accepted
+        } else {
+            let accepted =
+                self.signed.into_iter().map(|each| each.hasher.accepted(keys, &each.expected));
+            let accepted = accepted.fold(None, Option::or);
+            accepted.ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
         // Only now: the id of a delivery that is not accepted is of no use.
         let delivery_id = self.verification.delivery_id(&self.request, self.given_id)?;
@@ -287,12 +316,11 @@ impl Checking<'_> {
     }
 }
 
-/// The time as it is written, after it is checked.
-fn timestamp<'a>(
+/// The time as it is written.
+pub(super) fn timestamp<'a>(
     rule: &SignedRule,
     found: &Found<'a>,
     request: &DeliveryRequest<'a>,
-    now: SystemTime,
 ) -> Result<Option<Cow<'a, str>>, Refusal> {
     let Some(time) = &rule.time else { return Ok(None) };
     let text = match &time.place {
@@ -304,7 +332,6 @@ fn timestamp<'a>(
             found.time.clone().ok_or_else(|| Refusal::of(RefusalKind::Missing, item))?
         }
     };
-    time.check(&text, now)?;
     Ok(Some(text))
 }
 

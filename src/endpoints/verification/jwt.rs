@@ -26,6 +26,23 @@ struct Head {
 struct Claims {
     exp: Option<f64>,
     nbf: Option<f64>,
+    aud: Option<Audience>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, expected: &str) -> bool {
+        match self {
+            Self::One(audience) => audience == expected,
+            Self::Several(audiences) => audiences.iter().any(|audience| audience == expected),
+        }
+    }
 }
 
 /// The index of the key that signed the token.
@@ -49,6 +66,7 @@ pub(super) fn check(
     let key = key.ok_or_else(|| Refusal::of(RefusalKind::WrongSignature, &rule.header))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
     check_times(rule, &claims, now)?;
+    check_audience(rule, &claims, request)?;
     Ok(key)
 }
 
@@ -71,6 +89,23 @@ fn is_signed_by(key: &PublicKey, alg: &str, signed: &[u8], signature: &[u8]) -> 
     };
     let key = UnparsedPublicKey::new(algorithm, &key.bytes);
     alg == of_key && key.verify(signed, signature).is_ok()
+}
+
+/// The address counts with its query and without it.
+fn check_audience(
+    rule: &JwtRule,
+    claims: &Claims,
+    request: &DeliveryRequest<'_>,
+) -> Result<(), Refusal> {
+    let Some(expected) = &rule.audience else { return Ok(()) };
+    let given = claims.aud.as_ref().ok_or_else(|| Refusal::of(RefusalKind::Missing, "aud"))?;
+    let without_query = request.url.split('?').next().unwrap_or_default();
+    let mut expected =
+        [request.url, without_query].into_iter().map(|url| expected.replace("{url}", url));
+    if expected.any(|expected| given.contains(&expected)) {
+        return Ok(());
+    }
+    Err(Refusal::of(RefusalKind::WrongAudience, "aud"))
 }
 
 fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), Refusal> {

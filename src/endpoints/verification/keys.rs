@@ -27,6 +27,14 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
+    pub(super) fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Text => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Hex => hex::encode(bytes),
+            Self::Base64 => base64::engine::general_purpose::STANDARD.encode(bytes),
+        }
+    }
+
     pub(super) fn decode(self, text: &str) -> Option<Vec<u8>> {
         match self {
             Self::Text => Some(text.as_bytes().to_vec()),

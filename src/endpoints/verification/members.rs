@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The members that a description can have.
-pub(super) const NAMES: [&str; 29] = [
+pub(super) const NAMES: [&str; 31] = [
     "scheme",
     "secret",
     "secrets",
@@ -14,6 +14,7 @@ pub(super) const NAMES: [&str; 29] = [
     "publicKeys",
     "signed",
     "bodyDigestQuery",
+    "urlForms",
     "header",
     "headers",
     "signatureItem",
@@ -33,6 +34,7 @@ pub(super) const NAMES: [&str; 29] = [
     "name",
     "path",
     "user",
+    "audience",
     "verifyToken",
     "allowedAddresses",
     "status",

@@ -1,13 +1,17 @@
 //! What is signed of a request, in pieces.
 
 use crate::endpoints::verification::request::DeliveryRequest;
+use crate::endpoints::verification::rules::SignedRule;
 use crate::endpoints::verification::template::{Part, Template};
 use std::borrow::Cow;
 
 /// What a template is filled with, beside the request.
+#[derive(Clone)]
 pub(super) struct Inputs<'a> {
     pub(super) timestamp: Option<Cow<'a, str>>,
     pub(super) id: Option<Cow<'a, str>>,
+    /// The address as it is written where it is signed.
+    pub(super) url: Cow<'a, str>,
     /// Whether the fields of a form are part of it.
     pub(super) with_form: bool,
 }
@@ -28,7 +32,10 @@ impl<'a> Message<'a> {
         let piece = |part: &'a Part| match part {
             Part::Literal(text) => Cow::Borrowed(text.as_bytes()),
             Part::Body => Cow::Borrowed(request.body),
-            Part::Url => Cow::Borrowed(request.url.as_bytes()),
+            Part::Url => match &inputs.url {
+                Cow::Borrowed(url) => Cow::Borrowed(url.as_bytes()),
+                Cow::Owned(url) => Cow::Owned(url.as_bytes().to_vec()),
+            },
             Part::Method => Cow::Borrowed(request.method.as_bytes()),
             Part::Timestamp => text(&inputs.timestamp),
             Part::Id => text(&inputs.id),
@@ -42,6 +49,10 @@ impl<'a> Message<'a> {
         Self(vec![Cow::Borrowed(body)])
     }
 
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+
     /// The first part of at most `limit` bytes from a position on. Empty at the end.
     pub(super) fn chunk(&self, position: usize, limit: usize) -> &[u8] {
         let mut before = position;
@@ -53,6 +64,23 @@ impl<'a> Message<'a> {
         }
         &[]
     }
+}
+
+/// What can be signed: a message for each way to write the address, without those that are the same.
+pub(super) fn messages<'a>(
+    rule: &'a SignedRule,
+    request: &DeliveryRequest<'a>,
+    inputs: &Inputs<'a>,
+) -> Vec<Message<'a>> {
+    let mut urls: Vec<Cow<'a, str>> = Vec::new();
+    for form in &rule.url_forms {
+        let url = form.of(request.url);
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    let message = |url| Message::new(&rule.signed, request, &Inputs { url, ..inputs.clone() });
+    urls.into_iter().map(message).collect()
 }
 
 /// The fields of a form, sorted, each once, without anything between them.

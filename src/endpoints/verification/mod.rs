@@ -14,9 +14,11 @@ mod body_path;
 mod check;
 mod credential;
 mod description;
+mod explanation;
 mod from_document;
 mod from_settings;
 mod handshake;
+mod hints;
 mod identity;
 mod jwt;
 mod keys;
@@ -32,12 +34,14 @@ mod schemes;
 mod signature;
 mod template;
 mod time;
+mod url_form;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::endpoints::verification::answer::HandshakeAnswer;
 pub use crate::endpoints::verification::check::{Checking, Verified};
+pub use crate::endpoints::verification::explanation::{Explanation, Preview, TimeOffset};
 pub use crate::endpoints::verification::from_settings::{NamedVerification, read_named};
 pub use crate::endpoints::verification::identity::Digest;
 pub use crate::endpoints::verification::members::Malformed;

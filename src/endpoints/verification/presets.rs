@@ -111,12 +111,15 @@ pub static PRESETS: &[Preset] = &[
             answer: Answer::QueryText("hub.challenge"),
         }],
     },
+    // Its libraries accept the address with and without a port. What a rule for webhooks signs with
+    // another key and SHA-256 is described by `hmac` with the same members.
     Preset {
         name: "twilio",
         page: "https://www.twilio.com/docs/usage/webhooks/webhooks-security",
         scheme: "hmac",
         members: &[
             ("signed", Text("{url}{form}")),
+            ("urlForms", List(&["withoutPort", "withPort"])),
             ("bodyDigestQuery", Text("bodySHA256")),
             ("header", Text("X-Twilio-Signature")),
             ("encoding", Text("base64")),
@@ -139,14 +142,15 @@ pub static PRESETS: &[Preset] = &[
         secret_prefix: "",
         handshakes: &[],
     },
-    // HubSpot decodes some characters of the address before it signs. An address that contains none
-    // of them in encoded form is signed as it is.
+    // The page asks to decode some characters of the address before it is signed; the provider's
+    // libraries take it as it is. Both are accepted.
     Preset {
         name: "hubspot",
         page: "https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation",
         scheme: "hmac",
         members: &[
             ("signed", Text("{method}{url}{body}{timestamp}")),
+            ("urlForms", List(&["decoded", "asSent"])),
             ("header", Text("X-HubSpot-Signature-v3")),
             ("encoding", Text("base64")),
             ("timestampHeader", Text("X-HubSpot-Request-Timestamp")),
@@ -228,7 +232,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "paddle",
-        page: "https://developer.paddle.com/webhooks/signature-verification",
+        page: "https://developer.paddle.com/webhooks/about/signature-verification",
         scheme: "hmac",
         members: &[
             ("signed", Text("{timestamp}:{body}")),
@@ -284,6 +288,7 @@ pub static PRESETS: &[Preset] = &[
             },
         ],
     },
+    // An event of a subaccount is signed by its key; that of the main account is for another member.
     // Only the time and the token are signed, so the token is the id: it cannot be used twice while
     // it is remembered. The provider tells receivers not to be strict about the time, and tries again
     // for 8 hours.
@@ -338,12 +343,14 @@ pub static PRESETS: &[Preset] = &[
             answer: Answer::QueryText("challenge"),
         }],
     },
-    // The token is signed, the body is not.
+    // The token is signed, the body is not. The audience has to be the address: webhooks about the
+    // life of an app have tokens without one, and so do those that users' browsers get, by the same
+    // secret of the client. Only deliveries by the signing secret are accepted.
     Preset {
         name: "monday",
         page: "https://developer.monday.com/apps/docs/authorization-header",
         scheme: "jwt",
-        members: &[("header", Text("Authorization"))],
+        members: &[("header", Text("Authorization")), ("audience", Text("{url}"))],
         delivery_id: DeliveryId::None,
         secret_prefix: "",
         handshakes: &[Handshake {

@@ -23,6 +23,8 @@ pub enum RefusalKind {
     WrongSignature,
     /// The secret, user name, password or token is another one.
     WrongSecret,
+    /// The token is for another receiver.
+    WrongAudience,
     /// The digest in the query is not that of the body.
     WrongBodyDigest,
     /// The body is of a kind that this scheme does not sign.
@@ -42,6 +44,7 @@ impl RefusalKind {
             Self::TooEarly => "too_early",
             Self::WrongSignature => "wrong_signature",
             Self::WrongSecret => "wrong_secret",
+            Self::WrongAudience => "wrong_audience",
             Self::WrongBodyDigest => "wrong_body_digest",
             Self::UnsignedBody => "unsigned_body",
         }

@@ -4,6 +4,7 @@ use crate::endpoints::verification::body_path::BodyPath;
 use crate::endpoints::verification::keys::Encoding;
 use crate::endpoints::verification::template::Template;
 use crate::endpoints::verification::time::TimeRule;
+use crate::endpoints::verification::url_form::UrlForm;
 use aws_lc_rs::hmac;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) enum Rule {
 pub(super) struct SignedRule {
     pub(super) algorithm: Algorithm,
     pub(super) signed: Template,
+    /// The ways in which the address may be written where it is signed; at least one.
+    pub(super) url_forms: Vec<UrlForm>,
     /// The query parameter that must equal the SHA-256 of the body, in hex.
     pub(super) body_digest_query: Option<String>,
     pub(super) place: SignaturePlace,
@@ -95,6 +98,8 @@ pub(super) struct JwtRule {
     /// Of a token that is signed with a secret.
     pub(super) hash: Hash,
     pub(super) tolerance: Duration,
+    /// What the token has to be for. `{url}` is the address of the request.
+    pub(super) audience: Option<String>,
 }
 
 /// Where the id of a delivery is.

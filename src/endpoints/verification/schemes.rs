@@ -8,6 +8,7 @@ use crate::endpoints::verification::rules::{
 };
 use crate::endpoints::verification::template::{Part, Template};
 use crate::endpoints::verification::time::{TimeFormat, TimePlace, TimeRule};
+use crate::endpoints::verification::url_form::{URL_FORMS, UrlForm};
 use std::time::Duration;
 
 /// Schemes that are described by their members.
@@ -82,7 +83,8 @@ fn jwt(members: &mut Members) -> Result<Rule, Malformed> {
     let header = members.header("header")?.unwrap_or_else(|| "authorization".to_owned());
     let prefix = members.text("prefix")?.unwrap_or_default();
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
-    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance }))
+    let audience = members.text("audience")?;
+    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, audience }))
 }
 
 fn hash(members: &mut Members) -> Result<Hash, Malformed> {
@@ -98,6 +100,7 @@ fn signed(
     let rule = SignedRule {
         algorithm,
         signed: Template::parse(&template).map_err(|reason| Malformed::of("signed", reason))?,
+        url_forms: url_forms(members)?,
         body_digest_query: members.text("bodyDigestQuery")?,
         place: place(members)?,
         encoding: members.choice("encoding", &ENCODINGS)?.unwrap_or(Encoding::Hex),
@@ -121,6 +124,9 @@ fn check_consistent(rule: &SignedRule, delivery_id: &DeliveryIdRule) -> Result<(
     }
     if rule.body_digest_query.is_some() && !contains(&Part::Url) {
         return Err(Malformed::of("bodyDigestQuery", "is not signed: signed has no {url}"));
+    }
+    if rule.url_forms != [UrlForm::AsSent] && !contains(&Part::Url) {
+        return Err(Malformed::of("urlForms", "is of no use: signed has no {url}"));
     }
     check_time(rule)?;
     let SignaturePlace::Headers(headers) = &rule.place else { return Ok(()) };
@@ -202,6 +208,15 @@ fn time(members: &mut Members) -> Result<Option<TimeRule>, Malformed> {
     let format = members.choice("timestampFormat", &TIME_FORMATS)?.unwrap_or(TimeFormat::Seconds);
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
     Ok(Some(TimeRule { place, format, tolerance }))
+}
+
+fn url_forms(members: &mut Members) -> Result<Vec<UrlForm>, Malformed> {
+    let Some(names) = members.list("urlForms")? else { return Ok(vec![UrlForm::AsSent]) };
+    let form = |name: &String| URL_FORMS.into_iter().find(|(word, _)| word == name);
+    let forms: Option<Vec<UrlForm>> =
+        names.iter().map(|name| form(name).map(|(_, form)| form)).collect();
+    let words = URL_FORMS.map(|(word, _)| word).join(", ");
+    forms.ok_or_else(|| Malformed::of("urlForms", format!("has what is none of {words}")))
 }
 
 /// Names of header fields, or an empty list.

@@ -38,6 +38,9 @@ impl Template {
             rest = after;
         }
         push_literal(&mut parts, rest)?;
+        if PLACEHOLDERS.iter().any(|(_, part)| count(&parts, part) > 1) {
+            return Err("has a placeholder twice".to_owned());
+        }
         if parts.iter().all(|part| matches!(part, Part::Literal(_))) {
             return Err(format!("has no placeholder: {}", placeholders()));
         }
@@ -51,6 +54,12 @@ impl Template {
     pub(super) fn contains(&self, part: &Part) -> bool {
         self.0.contains(part)
     }
+}
+
+/// Each placeholder can be there once. Otherwise a description could have a body hashed thousands of
+/// times.
+fn count(parts: &[Part], part: &Part) -> usize {
+    parts.iter().filter(|each| *each == part).count()
 }
 
 fn push_literal(parts: &mut Vec<Part>, text: &str) -> Result<(), String> {
@@ -91,8 +100,18 @@ mod tests {
 
     #[test]
     fn a_malformed_template_is_refused() {
-        for text in ["", "body", "{body", "body}", "{bdy}", "{}", "{{body}}", "}{body}", "{body}}"]
-        {
+        for text in [
+            "",
+            "body",
+            "{body",
+            "body}",
+            "{bdy}",
+            "{}",
+            "{{body}}",
+            "}{body}",
+            "{body}}",
+            "{body}.{id}{body}",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }

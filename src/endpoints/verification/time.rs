@@ -44,10 +44,9 @@ pub(super) struct TimeRule {
 impl TimeRule {
     /// Checks a time that was found.
     pub(super) fn check(&self, text: &str, now: SystemTime) -> Result<(), Refusal> {
-        let Some(time) = self.format.milliseconds(text) else {
+        let Some(off_by) = self.off_by(text, now) else {
             return Err(Refusal::of(RefusalKind::Malformed, self.place.name()));
         };
-        let off_by = time.saturating_sub(milliseconds_of(now));
         let tolerance = i64::try_from(self.tolerance.as_millis()).unwrap_or(i64::MAX);
         let kind = match off_by {
             _ if off_by > tolerance => RefusalKind::TooEarly,
@@ -55,6 +54,14 @@ impl TimeRule {
             _ => return Ok(()),
         };
         Err(Refusal { off_by: Some(off_by), ..Refusal::of(kind, self.place.name()) })
+    }
+}
+
+impl TimeRule {
+    /// How far a time is off, in milliseconds: positive in the future.
+    pub(super) fn off_by(&self, text: &str, now: SystemTime) -> Option<i64> {
+        let time = self.format.milliseconds(text)?;
+        Some(time.saturating_sub(milliseconds_of(now)))
     }
 }
 

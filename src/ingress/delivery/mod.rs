@@ -4,9 +4,9 @@
 
 mod address_path;
 mod candidates;
-mod header_fields;
 mod preview;
 mod refusals;
+mod request_view;
 mod secret_places;
 mod started_workflows;
 mod url;
@@ -16,15 +16,15 @@ pub(super) use crate::ingress::delivery::address_path::{AddressPath, METHODS};
 use crate::admission::Permit;
 use crate::endpoints::failures::{EndpointKey, FailedVerifications};
 use crate::endpoints::payload::PayloadPlan;
-use crate::endpoints::verification::{DeliveryRequest, HandshakeAnswer, Status};
+use crate::endpoints::verification::{HandshakeAnswer, Status};
 use crate::endpoints::{EndpointsSettings, NamedVerifications};
 use crate::http::request_head;
 use crate::http::unread_body::TrackedBody;
 use crate::ids::{RequestId, WebhookId};
 use crate::ingress::delivery::address_path::Action;
 use crate::ingress::delivery::candidates::{Accepted, Candidates};
-use crate::ingress::delivery::header_fields::DeliveryHeaders;
 use crate::ingress::delivery::refusals::Refusals;
+use crate::ingress::delivery::request_view::RequestView;
 use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::started_workflows::StartedWorkflows;
 use crate::ingress::delivery::url::Urls;
@@ -102,7 +102,14 @@ impl Delivered {
     }
 }
 
+impl From<Delivered> for Success {
+    fn from(delivered: Delivered) -> Self {
+        Self::Delivered(delivered)
+    }
+}
+
 /// A request to an endpoint.
+#[derive(Debug)]
 pub(super) struct Delivery<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) path: AddressPath,
@@ -123,7 +130,7 @@ impl Ingress {
         body: &mut TrackedBody,
         observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {
-        let Delivery { endpoints, path, head, received_at, .. } = &delivery;
+        let Delivery { path, head, .. } = &delivery;
         let action = path.action(&head.method)?;
         let mut permit = self.admission.admit()?;
         if action == Action::Preview {
@@ -132,38 +139,29 @@ impl Ingress {
         permit.reserve_unverified(delivery.limited, request_head::bytes(head))?;
         let (address, candidates) = self.known_address(&delivery)?;
         if let Some(answer) = Delivered::without_delivery(action) {
-            return Ok(Success::Delivered(answer));
+            return Ok(answer.into());
         }
         let announced = self.bodies.check_head_of_any_type(&head.headers, body)?;
         let raw = self.bodies.read_raw(body, &announced, &mut permit).await?;
         failpoint::pass("request");
-        let url = endpoints.urls.of(head);
-        let headers = DeliveryHeaders(&head.headers);
-        let request = DeliveryRequest {
-            method: head.method.as_str(),
-            url: &url,
-            query: head.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body: &raw,
-            client: Some(delivery.client),
-        };
+        let view = RequestView::new(&delivery);
+        let request = view.with_body(&raw);
         if let Some(answer) = candidates.unsigned_handshake(&request) {
-            return Ok(Success::Delivered(Delivered::Handshake(answer)));
+            return Ok(Delivered::Handshake(answer).into());
         }
-        let verified = candidates.verify(&request, *received_at).await;
+        let verified = candidates.verify(&request, delivery.received_at).await;
         let accepted = delivery.record(verified, &address, observation)?;
-        let decoded = self.bodies.decode(raw.clone(), &announced, &mut permit).await?;
-        let payload = payload(&head.headers, &decoded, &mut permit).await?;
-        if let Some(answer) = accepted.handshake(&request) {
-            return Ok(Success::Delivered(Delivered::Handshake(answer)));
+        let body = self.bodies.decode(raw, &announced, &mut permit).await?;
+        let payload = payload(&head.headers, &body, &mut permit).await?;
+        if let Some(answer) = accepted.handshake(&view.with_body(&body)) {
+            return Ok(Delivered::Handshake(answer).into());
         }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
         let started = StartedWorkflows::new(&delivery, &address, &accepted);
-        let secrets = SecretPlaces::new(&candidates);
-        let jobs = started.jobs(&self.queue, &secrets, &request, (payload, decoded))?;
+        let jobs = started.jobs(&self.queue, &SecretPlaces::new(&candidates), payload, body)?;
         let added = self.queue.enqueue(jobs, permit).await?;
         let (status, webhook) = (accepted.first().status(), path.webhook.clone());
-        Ok(Success::Delivered(Delivered::Enqueued { status, webhook, added }))
+        Ok(Delivered::Enqueued { status, webhook, added }.into())
     }
 
     /// The address of a delivery and its verifications, unless too many deliveries of this client

@@ -1,6 +1,5 @@
 //! The workflows that a delivery starts, and their jobs.
 
-use crate::endpoints::verification::DeliveryRequest;
 use crate::ingress::delivery::candidates::{Accepted, of_node};
 use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::{Delivery, Endpoints};
@@ -54,15 +53,15 @@ impl<'a> StartedWorkflows<'a> {
         }
     }
 
-    /// Encodes a job for each workflow. The body is given as the payload of the jobs, and decoded.
+    /// Encodes a job for each workflow.
     pub(super) fn jobs(
         self,
         queue: &Queue,
         secrets: &SecretPlaces<'_>,
-        request: &DeliveryRequest<'_>,
-        (payload, body): (Bytes, Bytes),
+        payload: Bytes,
+        body: Bytes,
     ) -> Result<Jobs, EnqueueError> {
-        let Delivery { path, head, id, received_at, .. } = self.delivery;
+        let Delivery { path, head, id, received_at, client, .. } = self.delivery;
         let headers = RequestHeaders(&head.headers);
         let headers = HeadersWithout::new(&headers, &secrets.headers);
         let query = secrets.query_without(head.uri.query());
@@ -76,10 +75,10 @@ impl<'a> StartedWorkflows<'a> {
             payload: [payload, Bytes::new()],
             body,
             head: HttpHead {
-                method: request.method,
+                method: head.method.as_str(),
                 path: head.uri.path(),
                 query: query.as_deref(),
-                client_address: request.client,
+                client_address: Some(*client),
                 headers: &headers,
             },
             trace: trace_context(&head.headers),

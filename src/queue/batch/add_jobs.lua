@@ -13,10 +13,10 @@
 --
 -- A request has one of two forms. The short form is one argument, the data of its only job, which
 -- begins with "{". The long form is: number of jobs; options of these jobs or ""; if the request has
--- an idempotency key, "<fingerprint> <lifetime of its record in ms>", or ""; tail of the data; and
--- for each job the head of its data. If the head is "", the tail is the name of a staged hash: the hash of the job,
--- which the same transaction has written before this call, with a time to live. A call without
--- requests is a dry run: it is refused if jobs would be refused, and writes nothing.
+-- an idempotency key, "<fingerprint> <lifetime of the record in ms>", else ""; tail of the data; and
+-- for each job the head of its data. If the head is "", the tail is the name of a staged hash: the
+-- hash of the job, which the same transaction has written before this call, with a time to live. A
+-- call without requests is a dry run: it is refused if jobs would be refused, and writes nothing.
 --
 -- Reply  "<number> <ms on the clock of this server> <result>". The result is one of
 --        *      every job of every request was added
@@ -28,6 +28,9 @@
 --        R<jobs>  its idempotency key was used before with this fingerprint and number of jobs
 --        E        none of its jobs was added, because another value holds a key that a job needs
 --        X        its idempotency key was used before with another fingerprint
+--
+-- Requests with one idempotency key add their jobs once: those with the same `Idempotency-Key`, and
+-- deliveries with the same id. Deliveries all have one fingerprint.
 --
 -- The producer sends a batch again, under the same number, if the reply was lost. Each such call is
 -- an attempt. The record of the producer holds what was replied before: "<mark>", then

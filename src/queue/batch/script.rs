@@ -43,7 +43,8 @@ pub(in crate::queue) struct AddJobs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum RequestOutcome {
     Added,
-    /// Its idempotency key was used before for the same body, with this number of matches.
+    /// Its idempotency key was used before for the same body or delivery, with this number of
+    /// matches.
     Repeated {
         matched: usize,
     },

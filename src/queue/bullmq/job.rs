@@ -68,6 +68,7 @@ impl Jobs {
 mod tests {
     use super::*;
     use crate::ids::{OrganizationId, RequestId, UserId, WebhookId};
+    use crate::queue::bullmq::request::Origin;
     use crate::settings::SettingsReader;
     use std::time::{Duration, SystemTime};
 
@@ -117,5 +118,36 @@ mod tests {
         let bytes: usize = data(&jobs).iter().map(Vec::len).sum();
         assert!(encode(&workflows, bytes).is_ok());
         assert_eq!(encode(&workflows, bytes - 1).unwrap_err(), TooManyBytes(bytes));
+    }
+    /// The payload and what the head says cross the wire once for all jobs.
+    #[test]
+    fn the_jobs_of_a_delivery_share_what_the_request_says() {
+        let id = RequestId::from_header_or_new(Some(b"r"));
+        let organization = OrganizationId::new("o").unwrap();
+        let webhook = WebhookId::new("wh").unwrap();
+        let payload = Bytes::from_static(b"[1.0]");
+        let request = EnqueueRequest {
+            origin: Origin::Delivery,
+            received_at: SystemTime::UNIX_EPOCH,
+            ..EnqueueRequest::of_payload(&id, &organization, &webhook, payload)
+        };
+        let options = JobOptions::read(&mut SettingsReader::default().section("queue.job"));
+        let (data, _) = JobData::read(&mut SettingsReader::default().section("queue"));
+        let matches = ["w1", "w2"].map(|workflow| WorkflowMatch {
+            workflow,
+            node_ids: "[]",
+            node_type: "t",
+            field: |_| "null",
+        });
+        let jobs =
+            Jobs::encode(&request, matches.into_iter(), &options, &data, usize::MAX).unwrap();
+        let head = |workflow: &str| {
+            format!(
+                r#"{{"workflowId":"{workflow}","organizationId":"o","userId":null,"trigger":{{"type":"t","nodeIds":[]"#
+            )
+        };
+        assert_eq!(jobs.heads, [head("w1"), head("w2")]);
+        let tail = r#","webhookId":"wh","payload":[1.0],"request":{"method":"POST","path":"/api/webhook/workflow","query":{},"headers":{},"contentType":null}},"requestId":"r","receivedAt":0}"#;
+        assert_eq!(jobs.tail, tail);
     }
 }

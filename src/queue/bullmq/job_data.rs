@@ -43,12 +43,11 @@ impl JobData {
         forward_headers: Vec<String>,
         fields: &TemplateFields,
     ) -> Result<Self, Vec<MissingField>> {
-        let (template, of_deliveries) = match &members {
-            Some(members) => (Template::rearranged(members.clone(), fields)?, None),
-            None => {
-                let built_in = |origin| Template::in_order(&built_in_members(origin), fields);
-                (built_in(Origin::Webhook)?, Some(built_in(Origin::Delivery)?))
-            }
+        let built_in = |origin| Template::in_order(&built_in_members(origin), fields);
+        let (template, of_deliveries) = if let Some(members) = &members {
+            (Template::rearranged(members.clone(), fields)?, None)
+        } else {
+            (built_in(Origin::Webhook)?, Some(built_in(Origin::Delivery)?))
         };
         Ok(Self { members, template, of_deliveries, forward_headers })
     }
@@ -170,7 +169,11 @@ fn warn(section: &mut Section<'_>, members: Option<&Members>, forward_headers: &
         section.warning("data", "{headers} is always {}, because queue.forward_headers is empty");
     }
     if !has_headers && !forward_headers.is_empty() {
-        let message = "has no effect, because queue.data contains no {headers}";
+        let message = if members.is_some() {
+            "has no effect, because queue.data contains no {headers}"
+        } else {
+            "has no effect except on deliveries to endpoints, because there is no queue.data with {headers}"
+        };
         section.warning("forward_headers", message);
     }
 }

@@ -14,8 +14,8 @@ const SHIPPED: &str = include_str!("../../../config/hookgate.toml");
 const CONFIGURATION: &str = "This page is generated from `config/hookgate.toml` and the code. \
     Durations are written `\"250ms\"`, `\"15s\"` or `\"5m\"`, sizes `\"256KiB\"` or `\"1MiB\"`. The \
     environment overrides any key: `HOOKGATE__SERVER__LISTEN` sets `server.listen`. An unknown key \
-    is a fault. On SIGHUP `[auth.jwt]`, `[limits]`, `[queue.data]`, `queue.forward_headers`, \
-    `[queue.job]` and `telemetry.log` take effect at once, all other keys after a restart \
+    is a fault. On SIGHUP `[auth.jwt]`, `[endpoints.verification]`, `[limits]`, `[queue.data]`, \
+    `queue.forward_headers`, `[queue.job]` and `telemetry.log` take effect at once, all other keys after a restart \
     ([Reload](../operating/upgrades.md#reload-the-configuration)). \
     [Install](../operating/install.md) says where the configuration and its secrets belong.";
 

@@ -7,8 +7,8 @@ use testkit::documents::workflow_of;
 use testkit::official::NODE_6;
 use testkit::{App, Documents, Reply};
 
-const SECRET: &str = "It's a Secret to Everybody";
-const BODY: &str = r#"{"action":"opened","number":7.0}"#;
+pub(super) const SECRET: &str = "It's a Secret to Everybody";
+pub(super) const BODY: &str = r#"{"action":"opened","number":7.0}"#;
 
 #[tokio::test]
 async fn a_signed_delivery_starts_its_workflow() {
@@ -188,7 +188,7 @@ async fn the_preview_of_an_address_says_what_it_has() {
     app.assert_accounting().await;
 }
 
-fn documents(verification: &Value) -> Documents {
+pub(super) fn documents(verification: &Value) -> Documents {
     let mut documents = Documents::two_organizations();
     let nodes = json!([verified_trigger("n1", "wh_1", verification)]);
     documents.workflows[0] = workflow_of("wf_1", "org_a", nodes);
@@ -196,13 +196,13 @@ fn documents(verification: &Value) -> Documents {
 }
 
 /// Starts with `wf_1` of `org_a`, whose trigger has this verification.
-async fn app(verification: &Value) -> App {
+pub(super) async fn app(verification: &Value) -> App {
     App::build().documents(documents(verification)).config(endpoints).start().await
 }
 
 /// `matchedCount` of an answer with this status.
 #[track_caller]
-fn matched(reply: &Reply, status: u16) -> u64 {
+pub(super) fn matched(reply: &Reply, status: u16) -> u64 {
     assert_eq!(reply.status, status, "{}", reply.text());
     reply.json()["data"]["matchedCount"].as_u64().expect("a number")
 }

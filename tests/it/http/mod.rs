@@ -1,7 +1,8 @@
 //! Everything that arrives over HTTP: connections, heads, bodies, and refusals.
 
 mod bodies;
-mod compressed;
+mod client_address;
+pub(crate) mod compressed;
 mod connections;
 mod disconnects;
 mod floods;

@@ -15,3 +15,4 @@ mod reload;
 mod shutdown;
 mod slow_key_sets;
 mod soak;
+mod verify;

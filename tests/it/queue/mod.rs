@@ -2,6 +2,7 @@
 
 mod batching;
 mod chaos;
+mod deliveries;
 mod exactly_once;
 mod fan_out;
 mod idempotency;

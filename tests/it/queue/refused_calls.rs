@@ -89,20 +89,8 @@ async fn call(redis: &Redis, number: u64, mark: u64) -> RedisResult<String> {
     let keys =
         ["q:wait", "q:paused", "q:meta", "q:id", "q:events", "q:marker", "q:active", "producer"];
     let (number, mark) = (number.to_string(), mark.to_string());
-    let arguments = [
-        "q:",
-        "job",
-        "{}",
-        "auto",
-        "1",
-        "600000",
-        "600000",
-        &number,
-        &mark,
-        "9999999999999",
-        "1",
-        "1",
-    ];
+    let arguments =
+        ["q:", "job", "{}", "auto", "1", "600000", &number, &mark, "9999999999999", "1", "1"];
     let mut eval = cmd("EVAL");
     eval.arg(ADD_JOBS).arg(keys.len()).arg(&keys).arg(&arguments).arg("{\"workflowId\":\"wf\"}");
     let reply: Value = eval.query_async(&mut redis.connect().await).await?;

@@ -2,6 +2,7 @@
 
 mod custom;
 mod descriptions;
+mod explanations;
 mod handshakes;
 mod malformed_requests;
 mod presets;

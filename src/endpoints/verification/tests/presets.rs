@@ -171,7 +171,8 @@ fn an_expired_token_is_refused() {
     let token = |alg: &str, claims: &str| {
         Request::post("{}").header("Authorization", sample.jwt(alg, 0, claims))
     };
-    assert!(token("HS256", "{}").verify(&verification).is_ok());
+    let url = Request::post("").url;
+    assert!(token("HS256", &format!("{{\"aud\":\"{url}\"}}")).verify(&verification).is_ok());
     for (alg, claims, expected) in [
         ("HS256", format!("{{\"exp\":{}}}", NOW - 301), RefusalKind::TooOld),
         ("HS256", format!("{{\"nbf\":{}}}", NOW + 301), RefusalKind::TooEarly),
@@ -186,6 +187,55 @@ fn an_expired_token_is_refused() {
     for value in ["", "a.b", "a.b.c", "..", "Bearer x", "é.é.é"] {
         let request = Request::post("").header("Authorization", value);
         assert_eq!(request.refusal(&verification), RefusalKind::Malformed, "{value}");
+    }
+}
+
+#[test]
+fn a_token_is_for_the_address_of_the_request() {
+    let sample = sample_of("monday");
+    let verification = of(sample, &[0]);
+    let with = |aud: &str| {
+        let token = sample.jwt("HS256", 0, &format!("{{{aud}}}"));
+        let request = Request::post("{}").query("a=1").header("Authorization", token);
+        request.verify(&verification).map_err(|refusal| (refusal.kind, refusal.part))
+    };
+    let url = Request::post("").url;
+    for aud in [
+        format!("\"aud\":\"{url}\""),
+        format!("\"aud\":\"{url}?a=1\""),
+        format!("\"aud\":[\"x\",\"{url}\"]"),
+    ] {
+        assert!(with(&aud).is_ok(), "{aud}");
+    }
+    let aud = Some("aud".to_owned());
+    for (claim, expected) in [
+        ("", RefusalKind::Missing),
+        // A browser gets such a token, signed with the secret of an app's client.
+        ("\"dat\":{\"user_id\":1}", RefusalKind::Missing),
+        ("\"aud\":\"https://example.com\"", RefusalKind::WrongAudience),
+        ("\"aud\":\"{url}\"", RefusalKind::WrongAudience),
+        ("\"aud\":[]", RefusalKind::WrongAudience),
+    ] {
+        assert_eq!(with(claim).map(|_| ()), Err((expected, aud.clone())), "{claim}");
+    }
+}
+
+#[test]
+fn an_address_is_signed_as_it_is_or_with_characters_decoded() {
+    let sample = sample_of("hubspot");
+    let verification = of(sample, &[0]);
+    let encoded = "id=a%40b%3ac&text=%20%26";
+    for query in [encoded, "id=a@b:c&text=%20%26"] {
+        let url = Request::get(query).url;
+        let time = format!("{NOW}000");
+        let request = Request::post("[]")
+            .query(encoded)
+            .header("X-HubSpot-Request-Timestamp", time.as_str())
+            .header("X-HubSpot-Signature-v3", sample.base64(0, &["POST", &url, "[]", &time]));
+        assert!(request.verify(&verification).is_ok(), "{query}");
+        let mut changed = request.clone();
+        changed.body.push(b' ');
+        assert_eq!(changed.refusal(&verification), RefusalKind::WrongSignature);
     }
 }
 

@@ -99,7 +99,7 @@ impl Sample {
         hex::encode(self.mac(hmac::HMAC_SHA256, index, parts))
     }
 
-    fn base64(&self, index: u8, parts: &[&str]) -> String {
+    pub(super) fn base64(&self, index: u8, parts: &[&str]) -> String {
         STANDARD.encode(self.mac(hmac::HMAC_SHA256, index, parts))
     }
 
@@ -232,7 +232,8 @@ impl Sample {
             }
             "dropbox" => Request::post(json).header("X-Dropbox-Signature", self.hex(key, &[json])),
             "monday" => {
-                let claims = format!("{{\"accountId\":1,\"exp\":{}}}", second + 300);
+                let claims =
+                    format!("{{\"accountId\":1,\"aud\":\"{url}\",\"exp\":{}}}", second + 300);
                 Request::post(json).header("Authorization", self.jwt("HS256", key, &claims))
             }
             "microsoft-graph" => {

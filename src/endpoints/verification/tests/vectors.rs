@@ -98,6 +98,26 @@ fn twilio() {
     assert!(request.verify(&verification(&description)).is_ok());
 }
 
+/// The vectors of the tests of Twilio's library for Python, for addresses that are signed with
+/// another port than they have.
+#[test]
+fn twilio_with_and_without_a_port() {
+    let description = json!({ "scheme": "twilio", "secret": "12345" });
+    let body = "CallSid=CA1234567890ABCDE&Digits=1234&From=%2B14158675309&To=%2B18005551212\
+        &Caller=%2B14158675309";
+    for (origin, signature) in [
+        ("https://mycompany.com:1234", "RSOYDt4T1cUTdK1PDd93/VVr8B8="),
+        ("http://mycompany.com:1234", "Zmvh+3yNM1Phv2jhDCwEM3q5ebU="),
+        ("https://mycompany.com", "kvajT1Ptam85bY51eRf/AJRuM3w="),
+        ("http://mycompany.com", "0ZXoZLH/DfblKGATFgpif+LLRf4="),
+    ] {
+        let request = to(&format!("{origin}/myapp.php?foo=1&bar=2"), body)
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("X-Twilio-Signature", signature);
+        accepts(&description, &request, 0);
+    }
+}
+
 /// The vectors of the tests of the provider's libraries for Python and Ruby.
 #[test]
 fn hubspot() {

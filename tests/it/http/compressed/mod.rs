@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 #![expect(clippy::print_stdout, reason = "the figure belongs to the output of the test")]
 
-mod encoders;
+pub(crate) mod encoders;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -5,14 +5,19 @@ use std::process::Output;
 use testkit::hookgate::command;
 use testkit::scratch::Scratch;
 
-fn run(text: &str) -> Output {
+fn run(text: &str, options: &[&str]) -> Output {
     let files = Scratch::new("example-job");
     let file = files.write("hookgate.toml", text);
-    command(&["example-job", "--config"]).arg(file).output().expect("the command runs")
+    let mut command = command(&["example-job", "--config"]);
+    command.arg(file).args(options).output().expect("the command runs")
 }
 
 fn example(text: &str) -> (String, Value) {
-    let output = run(text);
+    example_with(text, &[])
+}
+
+fn example_with(text: &str, options: &[&str]) -> (String, Value) {
+    let output = run(text, options);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let json = serde_json::from_str(&text).expect("one JSON document");
@@ -62,6 +67,38 @@ fn an_example_has_made_up_values_for_every_placeholder() {
 }
 
 #[test]
+fn an_example_of_a_delivery_says_how_the_request_came() {
+    let (text, job) = example_with("[queue]\nforward_headers = [\"X-Event\"]\n", &["--delivery"]);
+    assert_eq!(job["data"]["userId"], Value::Null);
+    let request = json!({
+        "method": "POST",
+        "path": "/api/webhook/in/example-organization/example-webhook",
+        "query": { "example": "1", "repeated": ["1", "2"] },
+        "headers": { "x-event": "example x-event" },
+        "contentType": "application/json",
+    });
+    assert_eq!(job["data"]["trigger"]["request"], request);
+    let members = ["payload", "request", "method", "path", "query", "headers", "contentType"];
+    let positions = members.map(|name| text.find(&format!("\"{name}\"")).expect("a member"));
+    assert!(positions.is_sorted(), "{text}");
+}
+
+#[test]
+fn a_template_is_the_shape_of_deliveries_too() {
+    let template = "[queue.data]\nflow = \"{workflowId}\"\nuser = \"{userId}\"\nbody = \"{body}\"\n\
+                    raw = \"{rawBody}\"\npath = \"{path}\"\n";
+    let (_, job) = example_with(template, &["--delivery"]);
+    let expected = json!({
+        "flow": "example-workflow",
+        "user": null,
+        "body": { "exampleNumber": 100.0 },
+        "raw": r#"{"exampleNumber":1.0e2}"#,
+        "path": "/api/webhook/in/example-organization/example-webhook",
+    });
+    assert_eq!(job["data"], expected);
+}
+
+#[test]
 fn a_path_with_a_quote_or_a_backslash_is_in_the_example() {
     let (_, job) = example(
         "[queue.data]\nq = '{workflow.a\"b}'\nb = '{node.a\\b}'\ntext = '{workflow.a\"b} {node.a\\b}'\n",
@@ -82,7 +119,7 @@ fn an_example_has_the_first_configured_type_of_a_node() {
 
 #[test]
 fn a_faulty_configuration_has_no_example() {
-    let output = run("[queue.data]\na = \"{nothing}\"\n");
+    let output = run("[queue.data]\na = \"{nothing}\"\n", &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
     let error = String::from_utf8(output.stderr).expect("UTF-8");

@@ -38,12 +38,15 @@ pub(super) struct Call {
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Short,
-    Long {
-        jobs: usize,
-        has_options: bool,
-        /// An idempotency key and a body.
-        key: Option<(usize, usize)>,
-    },
+    Long { jobs: usize, has_options: bool, key: Option<Key> },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) number: usize,
+    pub(super) body: usize,
+    /// Lifetime of the record.
+    pub(super) hours: u64,
 }
 
 pub(super) fn history(steps: usize) -> impl Strategy<Value = History> {
@@ -135,7 +138,8 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let key = option::of((0..3_usize, 0..2_usize));
+    let key = (0..3_usize, 0..2_usize, 2..5_u64);
+    let key = option::of(key.prop_map(|(number, body, hours)| Key { number, body, hours }));
     prop_oneof![
         1 => Just(Request::Short),
         3 => (0..4_usize, any::<bool>(), key)

@@ -37,8 +37,10 @@ const KINDS: [&str; 13] = [
     "WRONGTYPE",
 ];
 
-/// The lifetime of records.
+/// The lifetime of the records of producers, in milliseconds: less than an hour.
 const TTL: u64 = 600_000;
+
+const HOUR: u64 = 60 * 60 * 1000;
 
 #[test]
 fn the_model_of_the_script_does_what_the_script_does() {
@@ -198,7 +200,7 @@ impl Server {
         let () = command.query_async(&mut self.admin.clone()).await.expect("redis executes it");
     }
 
-    /// Every key with its type, whether it expires, and its value.
+    /// Every key with its type, the hours until it expires, and its value.
     async fn state(&self) -> Vec<String> {
         let mut command = cmd("EVAL");
         command.arg(STATE).arg(0);
@@ -247,16 +249,22 @@ fn state(model: &Redis) -> Vec<String> {
         add(&format!("q:{id}"), "hash kept", &value);
     }
     for (key, record) in &model.producers {
-        add(key, "string expires", &record.text());
+        add(key, &expiring(record.expires_at), &record.text());
     }
     for (key, record) in &model.idempotency {
-        add(key, "string expires", &record.text());
+        add(key, &expiring(record.expires_at), &record.text());
     }
     for key in &model.held_keys {
         add(key, if is_string(key) { "list kept" } else { "string kept" }, "held");
     }
     lines.sort();
     lines
+}
+
+/// A string that expires then, on the clock of this machine. Hours are long enough for the pause
+/// between a call and this.
+fn expiring(at: u64) -> String {
+    format!("string {}h", at.saturating_sub(unix_milliseconds()).div_ceil(HOUR))
 }
 
 fn meta(model: &Redis) -> BTreeMap<&'static str, String> {
@@ -288,7 +296,7 @@ fn encode(history: &History, call: &Call) -> (Vec<String>, Vec<String>) {
     let mut arguments: Vec<String> =
         ["q:", "workflow", "{}", history.layout].map(str::to_owned).into();
     arguments.push(u8::from(history.writes_events).to_string());
-    arguments.extend([TTL, TTL, call.number, call.mark, deadline, 7].map(|each| each.to_string()));
+    arguments.extend([TTL, call.number, call.mark, deadline, 7].map(|each| each.to_string()));
     arguments.push(if call.is_withdrawal { "-".to_owned() } else { jobs.to_string() });
     for (position, request) in call.requests.iter().enumerate() {
         request.encode(position, &mut keys, &mut arguments);
@@ -310,9 +318,10 @@ impl Request {
             return;
         };
         let options = if *has_options { "{\"attempts\":1}" } else { "" };
-        let fingerprint = key.map_or_else(String::new, |(_, body)| format!("{body}f"));
-        keys.extend(key.map(|(key, _)| format!("k{key}")));
-        arguments.extend([jobs.to_string(), options.to_owned(), fingerprint, "tail}".to_owned()]);
+        let condition =
+            key.map_or_else(String::new, |key| format!("{}f {}", key.body, key.hours * HOUR));
+        keys.extend(key.map(|key| format!("k{}", key.number)));
+        arguments.extend([jobs.to_string(), options.to_owned(), condition, "tail}".to_owned()]);
         arguments.extend((0..*jobs).map(|job| format!("{{{position}-{job},")));
     }
 }

@@ -1,4 +1,4 @@
--- Every key with its type, whether it expires, and its value; sorted.
+-- Every key with its type, the hours until it expires, and its value; sorted.
 local lines = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local kind, value = redis.call('TYPE', key).ok, ''
@@ -17,7 +17,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
       if info[at] == 'entries-added' then value = tostring(info[at + 1]) end
     end
   end
-  local lifetime = redis.call('PTTL', key) == -1 and 'kept' or 'expires'
+  local left = redis.call('PTTL', key)
+  local lifetime = left == -1 and 'kept' or string.format('%dh', math.ceil(left / 3600000))
   lines[#lines + 1] = table.concat({ key, kind, lifetime, value }, ' ')
 end
 table.sort(lines)

@@ -375,7 +375,8 @@ async fn schemathesis(document: &str, address: &str, only: &[&str]) {
     command.env("PYTHONHASHSEED", "1").env("SCHEMATHESIS_HOOKS", path("webhook_ids.py"));
     command.current_dir(scratch.path()).args(["-m", "schemathesis.cli", "--config-file"]);
     command.arg(path("schemathesis.toml")).args(["run", document, "--url", address]);
-    command.args(["--checks", "all"]).args(only);
+    // An address is no resource: DELETE delivers to it as any other method does, and it stays.
+    command.args(["--checks", "all", "--exclude-checks", "use_after_free"]).args(only);
     command.args(["--seed", "1", "--max-examples", "60", "--generation-database", "none"]);
     // The machine may be busy.
     command.args(["--request-timeout", "60", "--suppress-health-check", "too_slow"]);

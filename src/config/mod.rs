@@ -108,6 +108,12 @@ impl Config {
             let message = format!("has addresses in common with {WEBHOOK_PATH}");
             section.fault("path", message);
         }
+        let is_limited = self.endpoints.failed_verifications_per_minute > 0;
+        if self.endpoints.enabled && is_limited && !self.server.client_address.trusts_proxies() {
+            let warning = "does not apply to peers with internal addresses; set \
+                server.trusted_proxies if there is a proxy in front";
+            section.warning("failed_verifications_per_minute", warning);
+        }
         for (key, field) in self.triggers.node_fields() {
             if paths_overlap(verification_field, field) {
                 let message = format!("is, holds or lies within {field}, the triggers.{key}");

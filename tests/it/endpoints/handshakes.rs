@@ -41,7 +41,7 @@ async fn slack_gets_its_challenge_after_a_right_signature() {
     unsigned.assert_rejected(401, "verification_failed");
     app.redis.queue().assert_empty().await;
     let handshakes = app.hookgate.metrics().await;
-    assert_eq!(handshakes.value("hookgate_requests_total", &[("outcome", "handshake")]), 1.0);
+    assert_eq!(handshakes.value("hookgate_requests_total", &[("code", "handshake")]), 1.0);
     app.assert_accounting().await;
 }
 
@@ -49,7 +49,8 @@ async fn slack_gets_its_challenge_after_a_right_signature() {
 async fn zoom_gets_an_hmac_of_its_token_only() {
     let app = app(&json!({ "scheme": "zoom", "secret": SECRET })).await;
     let send = async |token: &str| {
-        let body = json!({ "event": "endpoint.url_validation", "payload": { "plainToken": token } });
+        let body =
+            json!({ "event": "endpoint.url_validation", "payload": { "plainToken": token } });
         let (body, time) = (body.to_string(), now().to_string());
         let signature = format!("v0={}", hex(&format!("v0:{time}:{body}")));
         let call = app.delivery("org_a", "wh_1", body).header("content-type", "application/json");
@@ -68,7 +69,8 @@ async fn zoom_gets_an_hmac_of_its_token_only() {
 
 #[tokio::test]
 async fn meta_gets_its_challenge_for_the_token() {
-    let verification = json!({ "scheme": "meta", "secret": SECRET, "verifyToken": "a-token-of-meta" });
+    let verification =
+        json!({ "scheme": "meta", "secret": SECRET, "verifyToken": "a-token-of-meta" });
     let app = app(&verification).await;
     let query = "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=";
     assert_text(&get(&app, &format!("{query}a-token-of-meta")).await, "1158201444");

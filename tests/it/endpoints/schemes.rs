@@ -68,7 +68,8 @@ async fn a_secret_in_a_field_or_in_the_query_reaches_no_job() {
 
 #[tokio::test]
 async fn basic_credentials_are_compared() {
-    let app = app(&json!({ "scheme": "basic", "name": "hook", "secret": "a-password-0123456789" })).await;
+    let app =
+        app(&json!({ "scheme": "basic", "user": "hook", "secret": "a-password-0123456789" })).await;
     let right = post(&app).header("authorization", "Basic aG9vazphLXBhc3N3b3JkLTAxMjM0NTY3ODk=");
     assert_eq!(matched(&right.send().await, 200), 1);
     let wrong = post(&app).header("authorization", "Basic aG9vazphbm90aGVy");
@@ -106,7 +107,8 @@ async fn a_url_is_signed_as_its_sender_sees_it() {
     let message = format!("POST https://hooks.example.com{path} {BODY}");
     let call = app.caller.call(Method::POST, path).body(BODY);
     let call = call.header("x-forwarded-host", "evil.example").header("content-type", "text/plain");
-    let reply = call.header("x-signature", github_signature(FIRST, message.as_bytes())).send().await;
+    let reply =
+        call.header("x-signature", github_signature(FIRST, message.as_bytes())).send().await;
     assert_eq!(matched(&reply, 200), 1);
 }
 
@@ -144,11 +146,14 @@ async fn parts_of_an_address_are_decoded_once() {
     let mut documents = documents(&json!({ "scheme": "none" }));
     documents.workflows[0] = workflow_of("wf_1", "org/a", nodes);
     let app = App::build().documents(documents).config(endpoints).start().await;
-    let call = |path: &str| app.caller.call(Method::POST, &format!("/api/webhook/in/{path}")).body("1");
+    let call =
+        |path: &str| app.caller.call(Method::POST, &format!("/api/webhook/in/{path}")).body("1");
     let reply = call("org%2Fa/a%2Fb%20%C3%BC%252F").send().await;
     assert_eq!(matched(&reply, 200), 1);
     assert_eq!(reply.json()["data"]["webhookId"], "a/b \u{fc}%2F");
-    for path in ["org/a/w", "org%2Fa/", "org%2Fa/%", "org%2Fa/%ff", &format!("o/{}", "w".repeat(10_000))] {
+    for path in
+        ["org/a/w", "org%2Fa/", "org%2Fa/%", "org%2Fa/%ff", &format!("o/{}", "w".repeat(10_000))]
+    {
         call(path).send().await.assert_rejected(404, "not_found");
     }
 }

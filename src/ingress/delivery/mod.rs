@@ -157,7 +157,7 @@ impl Ingress {
             return Ok(Delivered::Handshake(answer).into());
         }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
-        let started = StartedWorkflows::new(&delivery, &address, &accepted);
+        let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
         let jobs = started.jobs(&self.queue, &SecretPlaces::new(&candidates), payload, body)?;
         let added = self.queue.enqueue(jobs, permit).await?;
         let (status, webhook) = (accepted.first().status(), path.webhook.clone());

@@ -5,14 +5,14 @@
 
 use crate::admission::Permit;
 use crate::http::request_head;
-use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS, of_node};
-use crate::ingress::delivery::{Delivery, Endpoints};
+use crate::ingress::delivery::Delivery;
+use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS};
 use crate::ingress::observation::Observation;
 use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, parse_after};
 use crate::ingress::rejection::Rejection;
 use crate::ingress::response::append;
 use crate::ingress::{Ingress, Success};
-use crate::triggers::{Address, AddressNode, AddressTrigger, NodeVerification};
+use crate::triggers::{Address, AddressNode, AddressTrigger, LastRefusals, NodeVerification};
 use serde::Serialize;
 
 /// A node that accepts deliveries.
@@ -99,15 +99,16 @@ impl Page {
         let Some(address) = address else { return page };
         let named = &delivery.endpoints.named;
         let candidates = Candidates::new(address, named, &delivery.path.organization);
-        let following = address.triggers.iter().filter(|trigger| *trigger.workflow > *after);
+        let triggers = candidates.triggers(address);
+        let following = triggers.filter(|(trigger, _)| *trigger.workflow > *after);
         let mut last = None;
-        for (count, trigger) in following.enumerate() {
+        for (count, (trigger, positions)) in following.enumerate() {
             let bytes = page.triggers.len() + page.excluded.len();
             if count == PAGE_WORKFLOWS || bytes >= PAGE_BYTES {
                 page.next = last.map(str::to_owned);
                 break;
             }
-            page.add(delivery, (address, &candidates), trigger);
+            page.add(&address.last_refusals, &candidates, (trigger, positions));
             last = Some(&*trigger.workflow);
         }
         page
@@ -115,50 +116,43 @@ impl Page {
 
     fn add(
         &mut self,
-        delivery: &Delivery<'_>,
-        (address, candidates): (&Address, &Candidates),
-        trigger: &AddressTrigger,
+        last_refusals: &LastRefusals,
+        candidates: &Candidates,
+        (trigger, positions): (&AddressTrigger, &[Option<usize>]),
     ) {
         let (workflow_id, before) = (&*trigger.workflow, self.triggers.len());
-        let Delivery { endpoints: Endpoints { named, .. }, path, .. } = delivery;
-        for node in &trigger.nodes {
-            match of_node(node, named, &path.organization) {
-                Some(verification) if candidates.contain(&verification) => {
-                    let last = address.last_refusals.get(verification.identity());
-                    let last_refusal = last.map(|last| RefusalRow {
-                        kind: last.refusal.kind.as_str(),
-                        part: last.refusal.part,
-                        at: humantime::format_rfc3339_seconds(last.at).to_string(),
-                    });
-                    let (scheme, status) = (verification.scheme(), verification.status().code());
-                    let node_id = &*node.id;
-                    let row = TriggerRow { workflow_id, node_id, scheme, status, last_refusal };
-                    append_element(&mut self.triggers, &row);
-                }
-                unused => {
-                    let reason = reason(node, unused.is_some());
-                    let row = ExcludedRow { workflow_id, node_id: &node.id, reason };
-                    append_element(&mut self.excluded, &row);
-                }
-            }
+        for (node, position) in trigger.nodes.iter().zip(positions) {
+            let node_id = &*node.id;
+            let Some(verification) = position.and_then(|position| candidates.get(position)) else {
+                let row = ExcludedRow { workflow_id, node_id, reason: reason(node, candidates) };
+                append_element(&mut self.excluded, &row);
+                continue;
+            };
+            let last = last_refusals.get(verification.identity());
+            let last_refusal = last.map(|last| RefusalRow {
+                kind: last.refusal.kind.as_str(),
+                part: last.refusal.part,
+                at: humantime::format_rfc3339_seconds(last.at).to_string(),
+            });
+            let (scheme, status) = (verification.scheme(), verification.status().code());
+            let row = TriggerRow { workflow_id, node_id, scheme, status, last_refusal };
+            append_element(&mut self.triggers, &row);
         }
         self.matched_count += usize::from(self.triggers.len() > before);
     }
 }
 
 /// Why a node has no endpoint.
-fn reason(node: &AddressNode, is_verification_valid: bool) -> String {
+fn reason(node: &AddressNode, candidates: &Candidates) -> String {
     match &node.verification {
-        _ if is_verification_valid => {
-            format!("the address has more than {MAX_VERIFICATIONS} different verifications")
-        }
         NodeVerification::Malformed(malformed) => malformed.to_string(),
-        NodeVerification::None | NodeVerification::Described(_) => {
-            "no verification is set".to_owned()
-        }
+        NodeVerification::None => "no verification is set".to_owned(),
         // The name is not shown: it may be a secret at the wrong place.
-        NodeVerification::Named(_) => {
+        NodeVerification::Named(_) if !candidates.is_full() => {
             "the configuration has no verification of this name for this organization".to_owned()
+        }
+        NodeVerification::Named(_) | NodeVerification::Described(_) => {
+            format!("the address has more than {MAX_VERIFICATIONS} different verifications")
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The workflows that a delivery starts, and their jobs.
 
-use crate::ingress::delivery::candidates::{Accepted, of_node};
+use crate::ingress::delivery::candidates::{Accepted, Candidates};
 use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::{Delivery, Endpoints};
 use crate::ingress::job_request::RequestHeaders;
@@ -11,7 +11,6 @@ use crate::queue::{
 };
 use crate::triggers::{Address, AddressNode, AddressTrigger};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// The workflows with a node that accepts the delivery, in the order of their ids.
 pub(super) struct StartedWorkflows<'a> {
@@ -32,15 +31,14 @@ impl<'a> StartedWorkflows<'a> {
     pub(super) fn new(
         delivery: &'a Delivery<'a>,
         address: &'a Address,
+        candidates: &'a Candidates,
         accepted: &Accepted,
     ) -> Self {
-        let Delivery { endpoints: Endpoints { named, .. }, path, .. } = delivery;
-        let accepts = |node: &&AddressNode| {
-            let verification = of_node(node, named, &path.organization);
-            verification.is_some_and(|verification| accepted.contain(&verification))
-        };
-        let started = |trigger: &'a Arc<AddressTrigger>| {
-            let nodes: Vec<&AddressNode> = trigger.nodes.iter().filter(accepts).collect();
+        let started = |(trigger, positions): (&'a AddressTrigger, &[Option<usize>])| {
+            let accepts = |position: &Option<usize>| position.is_some_and(|at| accepted.is_by(at));
+            let nodes = trigger.nodes.iter().zip(positions);
+            let nodes = nodes.filter(|(_, position)| accepts(position)).map(|(node, _)| node);
+            let nodes: Vec<&AddressNode> = nodes.collect();
             let ids: Vec<&str> = nodes.iter().map(|node| &*node.id).collect();
             let node_ids = serde_json::to_string(&ids).expect("strings can be encoded as JSON");
             let first = *nodes.first()?;
@@ -48,7 +46,7 @@ impl<'a> StartedWorkflows<'a> {
         };
         Self {
             delivery,
-            workflows: address.triggers.iter().filter_map(started).collect(),
+            workflows: candidates.triggers(address).filter_map(started).collect(),
             idempotency: idempotency(delivery, accepted),
         }
     }

@@ -18,7 +18,7 @@ pub mod route;
 /// A target: its directory in `corpus/`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("authorization", authorization::check),
     ("body", body::check),
     ("client_address", client_address::check),

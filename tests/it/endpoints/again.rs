@@ -1,6 +1,7 @@
 //! Deliveries that come again: at the same time, to another process, after a restart.
 
 use super::route::{BODY, SECRET, app, documents, matched};
+use redis::cmd;
 use serde_json::json;
 use testkit::deliveries::endpoints;
 use testkit::{App, Caller, Hookgate};
@@ -70,7 +71,7 @@ async fn the_answer_to_a_copy_is_that_of_the_first() {
     testkit::wait::until("both workflows are known", async || {
         let reply = app.github_delivery(SECRET, "probe", BODY).send().await;
         let count = matched(&reply, 200);
-        app.redis.query::<()>(testkit::redis::cmd("FLUSHALL").arg("SYNC")).await;
+        app.redis.query::<()>(cmd("FLUSHALL").arg("SYNC")).await;
         count == 2
     })
     .await;
@@ -105,10 +106,10 @@ async fn a_delivery_that_redis_refuses_can_come_again() {
         .config(endpoints)
         .start()
         .await;
-    app.redis.query::<()>(testkit::redis::cmd("SET").arg("bull:workflow-runner:wait").arg("x")).await;
+    app.redis.query::<()>(cmd("SET").arg("bull:workflow-runner:wait").arg("x")).await;
     let refused = app.github_delivery(SECRET, "d", BODY).send().await;
     assert_eq!(refused.status, 503, "{}", refused.text());
-    app.redis.query::<()>(testkit::redis::cmd("DEL").arg("bull:workflow-runner:wait")).await;
+    app.redis.query::<()>(cmd("DEL").arg("bull:workflow-runner:wait")).await;
     testkit::wait::until("the delivery is accepted", async || {
         let reply = app.github_delivery(SECRET, "d", BODY).send().await;
         reply.status == 200 && reply.header("idempotency-replayed").is_none()

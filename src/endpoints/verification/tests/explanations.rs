@@ -65,7 +65,7 @@ fn a_usual_slip_with_a_secret_is_found() {
     let (base64, hex) = (STANDARD.encode(bytes), hex::encode(bytes));
     for (secret, used, expected) in [
         (base64.clone(), &bytes[..], "the secret is read as base64"),
-        (hex.clone(), bytes, "the secret is read as hex"),
+        (hex, bytes, "the secret is read as hex"),
         (format!(" {SECRET}\n"), SECRET.as_bytes(), "white space around the secret is removed"),
         (
             format!("whsec_{base64}"),

@@ -1,8 +1,6 @@
 //! The example and the presets of `docs/operating/endpoints.md`, and the example of
 //! `docs/reference/verifications.md`.
 
-#![expect(clippy::panic, reason = "a test panics")]
-
 use crate::contract::page_examples::{blocks, set_all};
 use hookgate::endpoints::verification::{
     Condition, DeliveryId, PRESETS, Preset, Value as Member, Verification,

@@ -11,7 +11,6 @@ use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::reload::Reload;
 use crate::config::{Config, unreadable};
-use crate::endpoints::failures::FailedVerifications;
 use crate::files::file_access;
 use crate::http::connection_slots::ConnectionSlots;
 use crate::http::listener::{Listener, Server};
@@ -347,7 +346,8 @@ impl App {
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
         let workers = runtimes.len();
-        let endpoints = self.endpoints();
+        let has_tls = settings.tls.is_some();
+        let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
         let worker = |(index, (listener, runtime))| {
             let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
             let ingress = Ingress {
@@ -372,14 +372,6 @@ impl App {
             Ok(WorkerParts { listener, server, runtime })
         };
         listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
-    }
-
-    /// What deliveries need; `None` unless endpoints are enabled.
-    fn endpoints(&self) -> Option<Endpoints> {
-        let settings = Some(&self.config.endpoints).filter(|settings| settings.enabled)?;
-        let per_minute = settings.failed_verifications_per_minute;
-        let failures = Arc::new(FailedVerifications::new(per_minute, Arc::clone(&self.metrics)));
-        Some(Endpoints::new(settings, self.config.server.tls.is_some(), failures))
     }
 
     /// Opens the connections to Redis and distributes them over the runtimes of the workers.

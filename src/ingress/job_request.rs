@@ -1,11 +1,14 @@
 //! What a request and its matches give to the data of jobs.
 
-use crate::queue::{HeaderFields, HttpHead, WorkflowMatch};
+use crate::queue::{HeaderFields, HttpHead, TraceContext, WorkflowMatch};
 use crate::triggers::Trigger;
 use hyper::HeaderMap;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use std::net::IpAddr;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The header fields of a request.
 #[derive(Debug)]
@@ -38,4 +41,11 @@ pub(super) fn job_match<'a>(
 ) -> WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str> {
     let field = move |number| fields.get(number).unwrap_or("null");
     WorkflowMatch { workflow, node_ids, node_type, field }
+}
+
+/// The trace that the jobs of a request continue.
+pub(super) fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(&TRACEPARENT)?;
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    TraceContext::new(values(&TRACEPARENT), values(&TRACESTATE))
 }

@@ -9,6 +9,7 @@ mod delivery;
 mod job_request;
 mod observation;
 mod payload;
+mod port;
 mod preview;
 mod rejection;
 mod response;
@@ -21,31 +22,29 @@ pub use crate::ingress::body::{BodyReader, BodySettings};
 pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
 pub use crate::ingress::credential_fields::CredentialFields;
 pub use crate::ingress::decompress::{Decoding, Undecodable};
-pub use crate::ingress::delivery::Endpoints;
+pub use crate::ingress::delivery::endpoints::Endpoints;
+pub use crate::ingress::port::Ingress;
 pub use crate::ingress::rejection::Rejection;
 pub use crate::ingress::route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
 pub use crate::ingress::settings::ServerSettings;
 pub use crate::ingress::webhook::{Webhook, WebhookError};
 pub use crate::json::{InvalidJson, InvalidJsonKind};
 
-use crate::admission::Admission;
-use crate::auth::{Authenticator, Caller};
-use crate::http::client_address::ClientAddress;
+use crate::auth::Caller;
 use crate::http::handler::{Answer, Handler};
 use crate::http::request_head;
 use crate::http::unread_body::{RejectionCause, TrackedBody, UnreadBody};
 use crate::ids::RequestId;
-use crate::ingress::delivery::{Delivered, Delivery};
-use crate::ingress::job_request::{RequestHeaders, job_head, job_match};
+use crate::ingress::delivery::arrival::Delivery;
+use crate::ingress::delivery::delivered::Delivered;
+use crate::ingress::job_request::{RequestHeaders, job_head, job_match, trace_context};
 use crate::ingress::observation::Observation;
+use crate::ingress::port::Success;
 use crate::ingress::preview::Preview;
 use crate::ingress::response::{Accepted, X_REQUEST_ID};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::Outcome;
 use crate::process::failpoint;
-use crate::queue::{
-    Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Origin, Queue, TraceContext,
-};
-use crate::triggers::TriggerIndex;
+use crate::queue::{Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Origin};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -53,34 +52,9 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// The result of a request that is not rejected.
-enum Success {
-    Accepted(Accepted),
-    Preview(Preview),
-    Delivered(Delivered),
-}
-
-/// The handler of the ingress port. All requests of a worker share it.
-#[derive(Debug)]
-pub struct Ingress {
-    pub admission: Arc<Admission>,
-    pub authenticator: Arc<Authenticator>,
-    pub bodies: BodyReader,
-    pub client_address: ClientAddress,
-    pub credentials: CredentialFields,
-    /// `None` unless `endpoints.enabled` is true.
-    pub endpoints: Option<Endpoints>,
-    pub metrics: Arc<Metrics>,
-    pub queue: Queue,
-    pub triggers: Arc<TriggerIndex>,
-}
 
 impl Handler for Ingress {
     type Body = AnswerBody;
@@ -248,14 +222,4 @@ async fn unread(head: &Parts, body: TrackedBody, cause: RejectionCause) -> Unrea
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     headers.get(name).map(HeaderValue::as_bytes)
-}
-
-/// All values of a header field, in order.
-fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).iter().map(HeaderValue::as_bytes)
-}
-
-fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
-    headers.get(&TRACEPARENT)?;
-    TraceContext::new(values(headers, &TRACEPARENT), values(headers, &TRACESTATE))
 }

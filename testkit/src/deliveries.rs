@@ -34,15 +34,16 @@ pub fn verified_trigger(node: &str, webhook: &str, verification: &Value) -> Valu
     })
 }
 
+/// An HMAC in hex.
+pub fn hmac_sha256(secret: &str, message: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, message);
+    tag.as_ref().iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
+}
+
 /// The value of GitHub's `X-Hub-Signature-256`.
 pub fn github_signature(secret: &str, body: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let digits = hmac::sign(&key, body)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
-    format!("sha256={digits}")
+    format!("sha256={}", hmac_sha256(secret, body))
 }
 
 impl App {

@@ -88,10 +88,11 @@ impl Verification {
         self == other && self.status == other.status && token(self) == token(other)
     }
 
-    /// The name of the header field that carries the secret itself, in lower case.
+    /// The name of the header field that carries the secret itself or a token, in lower case.
     pub fn secret_header(&self) -> Option<&str> {
         match &self.rule {
             Rule::Header { name, .. } => Some(name),
+            Rule::Jwt(rule) => Some(&rule.header),
             _ => None,
         }
     }

@@ -2,8 +2,11 @@
 //!
 //! It shares admission, bodies, index, queue and answers with the route of webhooks.
 
-mod address_path;
+pub(super) mod address_path;
+pub(super) mod arrival;
 mod candidates;
+pub(super) mod delivered;
+pub(super) mod endpoints;
 mod preview;
 mod refusals;
 mod request_view;
@@ -11,115 +14,30 @@ mod secret_places;
 mod started_workflows;
 mod url;
 
-pub(super) use crate::ingress::delivery::address_path::{AddressPath, METHODS};
-
 use crate::admission::Permit;
-use crate::endpoints::failures::{EndpointKey, FailedVerifications};
+use crate::endpoints::failures::EndpointKey;
 use crate::endpoints::payload::PayloadPlan;
-use crate::endpoints::verification::{HandshakeAnswer, Status};
-use crate::endpoints::{EndpointsSettings, NamedVerifications};
 use crate::http::request_head;
 use crate::http::unread_body::TrackedBody;
-use crate::ids::{RequestId, WebhookId};
 use crate::ingress::delivery::address_path::Action;
+use crate::ingress::delivery::arrival::Delivery;
 use crate::ingress::delivery::candidates::{Accepted, Candidates};
+use crate::ingress::delivery::delivered::Delivered;
+use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::delivery::refusals::Refusals;
 use crate::ingress::delivery::request_view::RequestView;
 use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::started_workflows::StartedWorkflows;
-use crate::ingress::delivery::url::Urls;
 use crate::ingress::observation::Observation;
+use crate::ingress::port::{Ingress, Success};
 use crate::ingress::rejection::Rejection;
-use crate::ingress::{Ingress, Success};
 use crate::process::failpoint;
-use crate::queue::Added;
 use crate::triggers::Address;
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::http::request::Parts;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
-
-/// What deliveries need besides the parts that webhooks need too.
-#[derive(Debug, Clone)]
-pub struct Endpoints {
-    /// The prefix of every address.
-    path: String,
-    delivery_ttl: Duration,
-    urls: Urls,
-    named: Arc<NamedVerifications>,
-    failures: Arc<FailedVerifications>,
-}
-
-impl Endpoints {
-    /// `has_tls` says whether callers connect over TLS.
-    pub fn new(
-        settings: &EndpointsSettings,
-        has_tls: bool,
-        failures: Arc<FailedVerifications>,
-    ) -> Self {
-        Self {
-            path: settings.path.clone(),
-            delivery_ttl: settings.delivery_ttl,
-            urls: Urls::new(settings.public_url.as_deref(), has_tls),
-            named: Arc::clone(&settings.verifications),
-            failures,
-        }
-    }
-
-    /// The address that a path names; `None` if it names none.
-    pub(super) fn address_path(&self, path: &str) -> Option<AddressPath> {
-        AddressPath::parse(&self.path, path)
-    }
-}
-
-/// The answer to a delivery that is not rejected.
-#[derive(Debug)]
-pub(super) enum Delivered {
-    Enqueued {
-        status: Status,
-        webhook: WebhookId,
-        added: Added,
-    },
-    Handshake(HandshakeAnswer),
-    /// The address exists.
-    Exists,
-    /// The methods of the address.
-    Methods,
-}
-
-impl Delivered {
-    /// The answer to a request that delivers nothing.
-    fn without_delivery(action: Action) -> Option<Self> {
-        match action {
-            Action::Probe => Some(Self::Exists),
-            Action::Options => Some(Self::Methods),
-            Action::Deliver | Action::Preview => None,
-        }
-    }
-}
-
-impl From<Delivered> for Success {
-    fn from(delivered: Delivered) -> Self {
-        Self::Delivered(delivered)
-    }
-}
-
-/// A request to an endpoint.
-#[derive(Debug)]
-pub(super) struct Delivery<'a> {
-    pub(super) endpoints: &'a Endpoints,
-    pub(super) path: AddressPath,
-    pub(super) head: &'a Parts,
-    pub(super) client: IpAddr,
-    /// The client as limits count it; `None`: not at all.
-    pub(super) limited: Option<IpAddr>,
-    pub(super) id: &'a RequestId,
-    pub(super) received_at: SystemTime,
-}
 
 impl Ingress {
     /// Handles a request to an endpoint up to its answer. Each step uses the result of the previous

@@ -5,13 +5,13 @@
 
 use crate::admission::Permit;
 use crate::http::request_head;
-use crate::ingress::delivery::Delivery;
+use crate::ingress::delivery::arrival::Delivery;
 use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS};
 use crate::ingress::observation::Observation;
 use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, parse_after};
 use crate::ingress::rejection::Rejection;
 use crate::ingress::response::append;
-use crate::ingress::{Ingress, Success};
+use crate::ingress::port::{Ingress, Success};
 use crate::triggers::{Address, AddressNode, AddressTrigger, LastRefusals, NodeVerification};
 use serde::Serialize;
 

@@ -2,6 +2,7 @@
 
 use crate::endpoints::verification::{Refusal, Verification};
 use crate::triggers::{Address, LastRefusal};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,14 +25,14 @@ impl Refusals {
     }
 }
 
-/// For the access log: `github wrong_signature, stripe missing: stripe-signature`.
+/// For the access log: `github wrong_signature, stripe missing: stripe-signature`, each once.
 impl fmt::Display for Refusals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, (verification, refusal)) in self.0.iter().enumerate() {
-            if number > 0 {
-                formatter.write_str(", ")?;
-            }
-            write!(formatter, "{} {refusal}", verification.scheme())?;
+        let texts = self.0.iter().map(|(each, refusal)| format!("{} {refusal}", each.scheme()));
+        let texts: BTreeSet<String> = texts.collect();
+        for (number, text) in texts.iter().enumerate() {
+            formatter.write_str(if number > 0 { ", " } else { "" })?;
+            formatter.write_str(text)?;
         }
         Ok(())
     }

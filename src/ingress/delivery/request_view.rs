@@ -1,7 +1,7 @@
 //! A request as its verification sees it.
 
 use crate::endpoints::verification::{DeliveryRequest, Field, HeaderFields};
-use crate::ingress::delivery::Delivery;
+use crate::ingress::delivery::arrival::Delivery;
 use hyper::HeaderMap;
 
 /// A request without its body, as its verification sees it.

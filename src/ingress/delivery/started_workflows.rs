@@ -2,9 +2,9 @@
 
 use crate::ingress::delivery::candidates::{Accepted, Candidates};
 use crate::ingress::delivery::secret_places::SecretPlaces;
-use crate::ingress::delivery::{Delivery, Endpoints};
-use crate::ingress::job_request::RequestHeaders;
-use crate::ingress::trace_context;
+use crate::ingress::delivery::arrival::Delivery;
+use crate::ingress::delivery::endpoints::Endpoints;
+use crate::ingress::job_request::{RequestHeaders, trace_context};
 use crate::queue::{
     EnqueueError, EnqueueRequest, HeadersWithout, HttpHead, Idempotency, Jobs, Origin, Queue,
     WorkflowMatch,

@@ -1,6 +1,6 @@
 //! The URL of a request as its sender sees it, for schemes that sign it.
 
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::HOST;
 use hyper::http::request::Parts;
 
 /// What the URLs of deliveries begin with.
@@ -26,7 +26,7 @@ impl Urls {
         match self {
             Self::Public(url) => format!("{url}{target}"),
             Self::OfPort(scheme) => {
-                let host = head.headers.get(HOST).map(HeaderValue::to_str).and_then(Result::ok);
+                let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
                 // HTTP/2 has the host in the target.
                 let host = head.uri.authority().map(|host| host.as_str()).or(host);
                 format!("{scheme}://{}{target}", host.unwrap_or_default())

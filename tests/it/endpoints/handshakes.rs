@@ -1,8 +1,8 @@
 //! Handshakes: a provider asks whether an address is meant to receive. They start no job.
 
 use super::route::app;
-use aws_lc_rs::hmac;
 use serde_json::{Value, json};
+use testkit::deliveries::hmac_sha256;
 use testkit::tokens::now;
 use testkit::{App, Reply};
 
@@ -10,8 +10,7 @@ const SECRET: &str = "secret-of-a-handshake-0123456789";
 const PATH: &str = "/api/webhook/in/org_a/wh_1";
 
 fn hex(message: &str) -> String {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message.as_bytes());
-    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hmac_sha256(SECRET, message.as_bytes())
 }
 
 async fn get(app: &App, query: &str) -> Reply {
@@ -84,7 +83,7 @@ async fn meta_gets_its_challenge_for_the_token() {
 async fn unsigned_handshakes_echo_what_is_harmless() {
     let dropbox = app(&json!({ "scheme": "dropbox", "secret": SECRET })).await;
     assert_text(&get(&dropbox, "challenge=abc123").await, "abc123");
-    for challenge in [format!("a%0D%0Ab"), "x".repeat(513)] {
+    for challenge in ["a%0D%0Ab".to_owned(), "x".repeat(513)] {
         let reply = get(&dropbox, &format!("challenge={challenge}")).await;
         reply.assert_rejected(401, "verification_failed");
     }

@@ -147,7 +147,7 @@ impl Share {
 impl Permit {
     /// Counts this request as a delivery that is not verified yet, and reserves `head` bytes for
     /// its head. All bytes that are reserved from now on count as unverified too, until
-    /// [`Self::reserve_for_organization`].
+    /// [`Self::leave_unverified`].
     pub fn reserve_unverified(
         &mut self,
         client: Option<IpAddr>,
@@ -157,6 +157,11 @@ impl Permit {
         share.reserve(self.bytes)?;
         self.share = Share::Unverified(share);
         self.reserve_head(head)
+    }
+
+    /// Ends the count of a delivery as unverified. What it has reserved stays reserved.
+    pub fn leave_unverified(&mut self) {
+        self.share = Share::None;
     }
 
     /// Counts this request for its organization, and reserves `head` bytes for its head. What is

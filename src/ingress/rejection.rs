@@ -61,7 +61,9 @@ pub enum Rejection {
     /// No trigger has this address.
     UnknownWebhook,
     /// No verification of the address accepts the delivery.
-    VerificationFailed,
+    InvalidSignature,
+    /// A verification would accept the delivery, but for its time.
+    StaleSignature,
 }
 
 impl Rejection {
@@ -108,7 +110,8 @@ impl Rejection {
                 Outcome::UnsupportedMediaType
             }
             Self::UnknownWebhook => Outcome::UnknownWebhook,
-            Self::VerificationFailed => Outcome::VerificationFailed,
+            Self::InvalidSignature => Outcome::InvalidSignature,
+            Self::StaleSignature => Outcome::StaleSignature,
         }
     }
 
@@ -124,7 +127,8 @@ impl Rejection {
             | Outcome::InvalidToken
             | Outcome::ExpiredToken
             | Outcome::InvalidApiKey
-            | Outcome::VerificationFailed => StatusCode::UNAUTHORIZED,
+            | Outcome::InvalidSignature
+            | Outcome::StaleSignature => StatusCode::UNAUTHORIZED,
             Outcome::NotFound | Outcome::UnknownWebhook => StatusCode::NOT_FOUND,
             Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Outcome::RequestTimeout | Outcome::ClientClosed => StatusCode::REQUEST_TIMEOUT,
@@ -219,7 +223,8 @@ impl Rejection {
             Outcome::KeysUnavailable => "Key of the token is not known yet; retry later",
             Outcome::QueueUnavailable => "Queue did not accept the webhook; retry shortly",
             Outcome::UnknownWebhook => "No trigger has this address",
-            Outcome::VerificationFailed => "Delivery is not signed as its trigger asks",
+            Outcome::InvalidSignature => "Delivery failed verification",
+            Outcome::StaleSignature => "Delivery was signed too long ago or in the future",
             Outcome::Internal | Outcome::Accepted | Outcome::Handshake => {
                 "Webhook processing failed"
             }

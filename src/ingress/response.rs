@@ -92,7 +92,7 @@ pub(super) fn delivered(delivered: &Delivered, id: &RequestId) -> Response<Answe
             response
         }
     };
-    // A browser must not take what is echoed for a page.
+    // A browser must not render an echoed value as a page.
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     response
@@ -145,11 +145,7 @@ pub(super) fn rejected(
     );
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = match rejection {
-            Rejection::VerificationFailed => HeaderValue::from_static("Signature"),
-            _ => credentials.challenge.clone(),
-        };
-        headers.insert(WWW_AUTHENTICATE, challenge);
+        headers.insert(WWW_AUTHENTICATE, credentials.challenge.clone());
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let is_delivery = *rejection == Rejection::DeliveryMethodNotAllowed;

@@ -1,5 +1,6 @@
 //! What workflow documents have at the configured paths.
 
+use crate::endpoints::verification::Verification;
 use crate::mirror::document::array;
 use crate::mirror::path_survey::{PathSurvey, count, documents_of, list};
 use crate::mirror::paths::projected;
@@ -8,6 +9,7 @@ use crate::triggers::fields::Fields;
 use crate::triggers::kept_fields::KeptField;
 use crate::triggers::posting::PostingLayout;
 use bson::{RawBsonRef, RawDocument};
+use std::collections::BTreeMap;
 
 /// Looks for the triggers of whole documents.
 pub(super) fn shape(
@@ -67,8 +69,24 @@ fn expect_triggers(shape: &mut PathSurvey, nodes: &[&RawDocument], fields: &Fiel
     shape.expect("trigger node", &triggers, &fields.node_id, true);
     if let Some(field) = &fields.verification {
         shape.expect("trigger node", &triggers, &field.path, false);
+        expect_strong_verifications(shape, &triggers, &field.path);
     }
     for KeptField { path, .. } in &fields.kept.node {
         shape.expect("trigger node", &triggers, path, true);
+    }
+}
+
+/// Counts the verifications that are valid but weak.
+fn expect_strong_verifications(shape: &mut PathSurvey, triggers: &[&RawDocument], path: &str) {
+    let mut weak: BTreeMap<&str, u64> = BTreeMap::new();
+    for trigger in triggers {
+        let Ok(Some(RawBsonRef::Document(description))) = projected(trigger, path) else { continue };
+        let warnings = Verification::from_document(description).map(|found| found.warnings());
+        for warning in warnings.unwrap_or_default() {
+            *weak.entry(warning).or_default() += 1;
+        }
+    }
+    for (warning, number) in weak {
+        shape.add_problem(format!("{} of trigger nodes: {warning}", count(number, "verification")));
     }
 }

@@ -62,6 +62,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether only the time of the delivery is wrong.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.kind, RefusalKind::TooOld | RefusalKind::TooEarly)
+    }
+
     pub(super) fn new(kind: RefusalKind) -> Self {
         Self { kind, part: None, off_by: None }
     }

@@ -6,6 +6,7 @@ use crate::endpoints::verification::{
 };
 use crate::ids::OrganizationId;
 use crate::ingress::delivery::refusals::Refusals;
+use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::triggers::{Address, AddressNode, AddressTrigger, NodeVerification};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,13 +18,15 @@ pub(super) const MAX_VERIFICATIONS: usize = 16;
 const BYTES_PER_TURN: usize = 64 << 10;
 
 /// The verifications of an address as they were when the delivery arrived.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Candidates {
     /// Each once, in the order of their first nodes.
     verifications: Vec<Arc<Verification>>,
     /// For each node of the address, the position of its verification; `None` if the node has no
     /// endpoint.
     of_nodes: Vec<Option<usize>>,
+    /// Those of all nodes, since a request may carry the secrets of several.
+    pub(super) secrets: SecretPlaces,
 }
 
 impl Candidates {
@@ -32,10 +35,12 @@ impl Candidates {
         named: &NamedVerifications,
         organization: &OrganizationId,
     ) -> Self {
-        let mut candidates = Self { verifications: Vec::new(), of_nodes: Vec::new() };
+        let mut candidates = Self::default();
         for node in address.triggers.iter().flat_map(|trigger| &trigger.nodes) {
-            let verification = of_node(node, named, organization);
-            let position = verification.and_then(|verification| candidates.position(verification));
+            let position = of_node(node, named, organization).and_then(|verification| {
+                candidates.secrets.add(&verification);
+                candidates.position(verification)
+            });
             candidates.of_nodes.push(position);
         }
         candidates
@@ -100,7 +105,7 @@ impl Candidates {
         let mut refusals = Refusals::default();
         for (position, verification) in self.iter().enumerate() {
             match verify(verification, request, now).await {
-                Ok(verified) => accepted.push(ByOne {
+                Ok(verified) => accepted.push(AcceptedBy {
                     position,
                     verification: Arc::clone(verification),
                     verified,
@@ -140,7 +145,7 @@ fn of_node(
 
 /// One verification that accepts a delivery.
 #[derive(Debug)]
-struct ByOne {
+struct AcceptedBy {
     position: usize,
     verification: Arc<Verification>,
     verified: Verified,
@@ -149,7 +154,7 @@ struct ByOne {
 /// The verifications that accept a delivery. There is at least one.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    accepted: Vec<ByOne>,
+    accepted: Vec<AcceptedBy>,
     /// Why the others refuse it.
     pub(super) refusals: Refusals,
 }
@@ -183,7 +188,7 @@ impl Accepted {
         let ids = self
             .accepted
             .iter()
-            .filter_map(|ByOne { verified, .. }| {
+            .filter_map(|AcceptedBy { verified, .. }| {
                 Some((&verified.digest, verified.delivery_id.as_deref()?))
             });
         ids.min_by_key(|(digest, _)| *digest.as_bytes())

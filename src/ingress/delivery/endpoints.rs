@@ -26,9 +26,12 @@ impl Endpoints {
         has_tls: bool,
         metrics: &Arc<Metrics>,
     ) -> Option<Self> {
+        if !settings.enabled {
+            return None;
+        }
         let per_minute = settings.failed_verifications_per_minute;
         let failures = FailedVerifications::new(per_minute, Arc::clone(metrics));
-        settings.enabled.then(|| Self {
+        Some(Self {
             path: settings.path.clone(),
             delivery_ttl: settings.delivery_ttl,
             urls: Urls::new(settings.public_url.as_deref(), has_tls),

@@ -26,7 +26,6 @@ use crate::ingress::delivery::delivered::Delivered;
 use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::delivery::refusals::Refusals;
 use crate::ingress::delivery::request_view::RequestView;
-use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::started_workflows::StartedWorkflows;
 use crate::ingress::observation::Observation;
 use crate::ingress::port::{Ingress, Success};
@@ -56,6 +55,7 @@ impl Ingress {
         }
         permit.reserve_unverified(delivery.limited, request_head::bytes(head))?;
         let (address, candidates) = self.known_address(&delivery)?;
+        observation.set_organization(&path.organization);
         if let Some(answer) = Delivered::without_delivery(action) {
             return Ok(answer.into());
         }
@@ -69,6 +69,7 @@ impl Ingress {
         }
         let verified = candidates.verify(&request, delivery.received_at).await;
         let accepted = delivery.record(verified, &address, observation)?;
+        permit.leave_unverified();
         let body = self.bodies.decode(raw, &announced, &mut permit).await?;
         let payload = payload(&head.headers, &body, &mut permit).await?;
         if let Some(answer) = accepted.handshake(&view.with_body(&body)) {
@@ -76,7 +77,7 @@ impl Ingress {
         }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
         let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
-        let jobs = started.jobs(&self.queue, &SecretPlaces::new(&candidates), payload, body)?;
+        let jobs = started.jobs(&self.queue, &candidates.secrets, payload, body)?;
         let added = self.queue.enqueue(jobs, permit).await?;
         let (status, webhook) = (accepted.first().status(), path.webhook.clone());
         Ok(Delivered::Enqueued { status, webhook, added }.into())
@@ -124,7 +125,6 @@ impl Delivery<'_> {
                 if accepted.proves_secret() {
                     failures.accepted(self.limited, self.key(), now);
                 }
-                observation.set_organization(&self.path.organization);
                 &accepted.refusals
             }
             Err(refusals) => {
@@ -134,7 +134,7 @@ impl Delivery<'_> {
             }
         };
         refusals.keep(address, self.received_at);
-        verified.map_err(|_| Rejection::VerificationFailed)
+        verified.map_err(|refusals| refusals.rejection())
     }
 }
 
@@ -144,8 +144,14 @@ async fn payload(
     body: &Bytes,
     permit: &mut Permit,
 ) -> Result<Bytes, Rejection> {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    // Two types are as good as none.
+    let content_type = types.next().filter(|_| types.next().is_none());
     let plan = PayloadPlan::new(content_type, body.clone())?;
+    // JSON is not copied.
+    let is_copied = plan.bytes_at_most() > 0;
     permit.reserve(plan.bytes_at_most())?;
-    Ok(plan.convert().await?)
+    let payload = plan.convert().await?;
+    permit.resize(body.len() + if is_copied { payload.len() } else { 0 })?;
+    Ok(payload)
 }

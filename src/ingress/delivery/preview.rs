@@ -25,6 +25,9 @@ struct TriggerRow<'a> {
     /// The status of the answer to an accepted delivery.
     status: u16,
     last_refusal: Option<RefusalRow>,
+    /// What a person should know about the verification, though it is valid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'static str>,
 }
 
 /// Why the last refused delivery was refused.
@@ -135,7 +138,8 @@ impl Page {
                 at: humantime::format_rfc3339_seconds(last.at).to_string(),
             });
             let (scheme, status) = (verification.scheme(), verification.status().code());
-            let row = TriggerRow { workflow_id, node_id, scheme, status, last_refusal };
+            let warnings = verification.warnings();
+            let row = TriggerRow { workflow_id, node_id, scheme, status, last_refusal, warnings };
             append_element(&mut self.triggers, &row);
         }
         self.matched_count += usize::from(self.triggers.len() > before);

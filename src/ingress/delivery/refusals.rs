@@ -1,6 +1,7 @@
 //! Why verifications refuse a delivery: for the access log, and for the preview of an address.
 
 use crate::endpoints::verification::{Refusal, Verification};
+use crate::ingress::rejection::Rejection;
 use crate::triggers::{Address, LastRefusal};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +15,15 @@ pub(super) struct Refusals(Vec<(Arc<Verification>, Refusal)>);
 impl Refusals {
     pub(super) fn add(&mut self, verification: &Arc<Verification>, refusal: Refusal) {
         self.0.push((Arc::clone(verification), refusal));
+    }
+
+    /// The answer to a delivery that no verification accepts.
+    pub(super) fn rejection(&self) -> Rejection {
+        if self.0.iter().any(|(_, refusal)| refusal.is_stale()) {
+            Rejection::StaleSignature
+        } else {
+            Rejection::InvalidSignature
+        }
     }
 
     /// Keeps them for the preview of the address.

@@ -14,7 +14,7 @@ pub(super) struct RequestView<'a> {
 
 impl<'a> RequestView<'a> {
     pub(super) fn new(delivery: &'a Delivery<'a>) -> Self {
-        let url = delivery.endpoints.urls.of(delivery.head);
+        let url = delivery.endpoints.urls.url(delivery.head);
         Self { delivery, url, headers: UniqueFields(&delivery.head.headers) }
     }
 

@@ -55,7 +55,7 @@ impl<'a> StartedWorkflows<'a> {
     pub(super) fn jobs(
         self,
         queue: &Queue,
-        secrets: &SecretPlaces<'_>,
+        secrets: &SecretPlaces,
         payload: Bytes,
         body: Bytes,
     ) -> Result<Jobs, EnqueueError> {

@@ -21,7 +21,7 @@ impl Urls {
     }
 
     /// The URL of a request. Forwarded header fields never count, since any caller can send them.
-    pub(super) fn of(&self, head: &Parts) -> String {
+    pub(super) fn url(&self, head: &Parts) -> String {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         match self {
             Self::Public(url) => format!("{url}{target}"),
@@ -52,13 +52,13 @@ mod tests {
     fn the_url_is_that_of_the_sender() {
         let public = Urls::new(Some("https://hooks.example"), false);
         assert_eq!(
-            public.of(&head("/in/o/w?a=%20b", Some("internal:2212"))),
+            public.url(&head("/in/o/w?a=%20b", Some("internal:2212"))),
             "https://hooks.example/in/o/w?a=%20b"
         );
         let port = Urls::new(None, false);
-        assert_eq!(port.of(&head("/in/o/w", Some("h:2212"))), "http://h:2212/in/o/w");
-        assert_eq!(port.of(&head("/in/o/w", None)), "http:///in/o/w");
+        assert_eq!(port.url(&head("/in/o/w", Some("h:2212"))), "http://h:2212/in/o/w");
+        assert_eq!(port.url(&head("/in/o/w", None)), "http:///in/o/w");
         let tls = Urls::new(None, true);
-        assert_eq!(tls.of(&head("https://h.example/in/o/w?x", None)), "https://h.example/in/o/w?x");
+        assert_eq!(tls.url(&head("https://h.example/in/o/w?x", None)), "https://h.example/in/o/w?x");
     }
 }

@@ -117,7 +117,8 @@ fn refusals() -> Vec<Rejection> {
         Rejection::UnknownWebhook,
         Rejection::UnsupportedEncoding { accepted: String::new() },
         Rejection::UnsupportedMediaType,
-        Rejection::VerificationFailed,
+        Rejection::InvalidSignature,
+        Rejection::StaleSignature,
     ];
     let faults = [
         MultipartFault::Boundary,

@@ -80,7 +80,9 @@ fn expect_triggers(shape: &mut PathSurvey, nodes: &[&RawDocument], fields: &Fiel
 fn expect_strong_verifications(shape: &mut PathSurvey, triggers: &[&RawDocument], path: &str) {
     let mut weak: BTreeMap<&str, u64> = BTreeMap::new();
     for trigger in triggers {
-        let Ok(Some(RawBsonRef::Document(description))) = projected(trigger, path) else { continue };
+        let Ok(Some(RawBsonRef::Document(description))) = projected(trigger, path) else {
+            continue;
+        };
         let warnings = Verification::from_document(description).map(|found| found.warnings());
         for warning in warnings.unwrap_or_default() {
             *weak.entry(warning).or_default() += 1;

@@ -17,14 +17,24 @@ pub(super) const MAX_VERIFICATIONS: usize = 16;
 /// Bytes that are hashed before other requests of the worker have a turn.
 const BYTES_PER_TURN: usize = 64 << 10;
 
+/// Whether a node has an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodeEndpoint {
+    /// Its verification has this position.
+    By(usize),
+    /// Its verification is valid, but the address has too many others.
+    TooMany,
+    /// It has no valid verification.
+    None,
+}
+
 /// The verifications of an address as they were when the delivery arrived.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     /// Each once, in the order of their first nodes.
     verifications: Vec<Arc<Verification>>,
-    /// For each node of the address, the position of its verification; `None` if the node has no
-    /// endpoint.
-    of_nodes: Vec<Option<usize>>,
+    /// One for each node of the address.
+    of_nodes: Vec<NodeEndpoint>,
     /// Those of all nodes, since a request may carry the secrets of several.
     pub(super) secrets: SecretPlaces,
 }
@@ -37,36 +47,35 @@ impl Candidates {
     ) -> Self {
         let mut candidates = Self::default();
         for node in address.triggers.iter().flat_map(|trigger| &trigger.nodes) {
-            let position = of_node(node, named, organization).and_then(|verification| {
-                candidates.secrets.add(&verification);
-                candidates.position(verification)
-            });
-            candidates.of_nodes.push(position);
+            let endpoint = match of_node(node, named, organization) {
+                Some(verification) => candidates.add(verification),
+                None => NodeEndpoint::None,
+            };
+            candidates.of_nodes.push(endpoint);
         }
         candidates
     }
 
-    /// The position of a verification, which is added if there is room.
-    fn position(&mut self, verification: Arc<Verification>) -> Option<usize> {
-        let known = self.verifications.iter().position(|known| *known == verification);
-        if known.is_none() && !self.is_full() {
-            self.verifications.push(verification);
-            return Some(self.verifications.len() - 1);
+    /// Adds the verification of a node.
+    fn add(&mut self, verification: Arc<Verification>) -> NodeEndpoint {
+        self.secrets.add(&verification);
+        if let Some(at) = self.verifications.iter().position(|known| *known == verification) {
+            return NodeEndpoint::By(at);
         }
-        known
-    }
-
-    /// Whether there is no room for another verification.
-    pub(super) fn is_full(&self) -> bool {
-        self.verifications.len() == MAX_VERIFICATIONS
+        if self.verifications.len() == MAX_VERIFICATIONS {
+            return NodeEndpoint::TooMany;
+        }
+        self.verifications.push(verification);
+        NodeEndpoint::By(self.verifications.len() - 1)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.verifications.is_empty()
     }
 
-    /// The verification at a position.
-    pub(super) fn get(&self, position: usize) -> Option<&Arc<Verification>> {
+    /// The verification of a node that has an endpoint.
+    pub(super) fn get(&self, endpoint: NodeEndpoint) -> Option<&Arc<Verification>> {
+        let NodeEndpoint::By(position) = endpoint else { return None };
         self.verifications.get(position)
     }
 
@@ -74,11 +83,11 @@ impl Candidates {
         self.verifications.iter()
     }
 
-    /// The workflows of the address, each with the positions of its nodes' verifications.
+    /// The workflows of the address, each with the endpoints of its nodes.
     pub(super) fn triggers<'a>(
         &'a self,
         address: &'a Address,
-    ) -> impl Iterator<Item = (&'a AddressTrigger, &'a [Option<usize>])> {
+    ) -> impl Iterator<Item = (&'a AddressTrigger, &'a [NodeEndpoint])> {
         let mut rest = self.of_nodes.as_slice();
         address.triggers.iter().map(move |trigger| {
             let (own, others) = rest.split_at_checked(trigger.nodes.len()).unwrap_or_default();
@@ -160,9 +169,9 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// Whether the verification at this position accepts the delivery.
-    pub(super) fn is_by(&self, position: usize) -> bool {
-        self.accepted.iter().any(|accepted| accepted.position == position)
+    /// Whether the verification of a node accepts the delivery.
+    pub(super) fn is_at(&self, endpoint: NodeEndpoint) -> bool {
+        self.accepted.iter().any(|accepted| endpoint == NodeEndpoint::By(accepted.position))
     }
 
     /// The first verification that accepts. It decides the status of the answer.
@@ -177,20 +186,15 @@ impl Accepted {
 
     /// The answer to a signed handshake.
     pub(super) fn handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
-        self.accepted
-            .iter()
-            .find_map(|by| by.verification.signed_handshake(request, &by.verified))
+        self.accepted.iter().find_map(|by| by.verification.signed_handshake(request, &by.verified))
     }
 
     /// The id of the delivery, with the digest of the verification that it belongs to. Of several,
     /// it is the one with the lowest digest, whatever the order of the nodes is.
     pub(super) fn delivery_id(&self) -> Option<(&Digest, &str)> {
-        let ids = self
-            .accepted
-            .iter()
-            .filter_map(|AcceptedBy { verified, .. }| {
-                Some((&verified.digest, verified.delivery_id.as_deref()?))
-            });
+        let ids = self.accepted.iter().filter_map(|AcceptedBy { verified, .. }| {
+            Some((&verified.digest, verified.delivery_id.as_deref()?))
+        });
         ids.min_by_key(|(digest, _)| *digest.as_bytes())
     }
 }

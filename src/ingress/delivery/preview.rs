@@ -6,12 +6,12 @@
 use crate::admission::Permit;
 use crate::http::request_head;
 use crate::ingress::delivery::arrival::Delivery;
-use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS};
+use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS, NodeEndpoint};
 use crate::ingress::observation::Observation;
+use crate::ingress::port::{Ingress, Success};
 use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, parse_after};
 use crate::ingress::rejection::Rejection;
 use crate::ingress::response::append;
-use crate::ingress::port::{Ingress, Success};
 use crate::triggers::{Address, AddressNode, AddressTrigger, LastRefusals, NodeVerification};
 use serde::Serialize;
 
@@ -105,13 +105,13 @@ impl Page {
         let triggers = candidates.triggers(address);
         let following = triggers.filter(|(trigger, _)| *trigger.workflow > *after);
         let mut last = None;
-        for (count, (trigger, positions)) in following.enumerate() {
+        for (count, (trigger, endpoints)) in following.enumerate() {
             let bytes = page.triggers.len() + page.excluded.len();
             if count == PAGE_WORKFLOWS || bytes >= PAGE_BYTES {
                 page.next = last.map(str::to_owned);
                 break;
             }
-            page.add(&address.last_refusals, &candidates, (trigger, positions));
+            page.add(&address.last_refusals, &candidates, (trigger, endpoints));
             last = Some(&*trigger.workflow);
         }
         page
@@ -121,13 +121,13 @@ impl Page {
         &mut self,
         last_refusals: &LastRefusals,
         candidates: &Candidates,
-        (trigger, positions): (&AddressTrigger, &[Option<usize>]),
+        (trigger, endpoints): (&AddressTrigger, &[NodeEndpoint]),
     ) {
         let (workflow_id, before) = (&*trigger.workflow, self.triggers.len());
-        for (node, position) in trigger.nodes.iter().zip(positions) {
+        for (node, endpoint) in trigger.nodes.iter().zip(endpoints) {
             let node_id = &*node.id;
-            let Some(verification) = position.and_then(|position| candidates.get(position)) else {
-                let row = ExcludedRow { workflow_id, node_id, reason: reason(node, candidates) };
+            let Some(verification) = candidates.get(*endpoint) else {
+                let row = ExcludedRow { workflow_id, node_id, reason: reason(node, *endpoint) };
                 append_element(&mut self.excluded, &row);
                 continue;
             };
@@ -147,16 +147,18 @@ impl Page {
 }
 
 /// Why a node has no endpoint.
-fn reason(node: &AddressNode, candidates: &Candidates) -> String {
+fn reason(node: &AddressNode, endpoint: NodeEndpoint) -> String {
     match &node.verification {
+        _ if endpoint == NodeEndpoint::TooMany => {
+            format!("the address has more than {MAX_VERIFICATIONS} different verifications")
+        }
         NodeVerification::Malformed(malformed) => malformed.to_string(),
-        NodeVerification::None => "no verification is set".to_owned(),
         // The name is not shown: it may be a secret at the wrong place.
-        NodeVerification::Named(_) if !candidates.is_full() => {
+        NodeVerification::Named(_) => {
             "the configuration has no verification of this name for this organization".to_owned()
         }
-        NodeVerification::Named(_) | NodeVerification::Described(_) => {
-            format!("the address has more than {MAX_VERIFICATIONS} different verifications")
+        NodeVerification::None | NodeVerification::Described(_) => {
+            "no verification is set".to_owned()
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The workflows that a delivery starts, and their jobs.
 
-use crate::ingress::delivery::candidates::{Accepted, Candidates};
-use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::delivery::arrival::Delivery;
+use crate::ingress::delivery::candidates::{Accepted, Candidates, NodeEndpoint};
 use crate::ingress::delivery::endpoints::Endpoints;
+use crate::ingress::delivery::secret_places::SecretPlaces;
 use crate::ingress::job_request::{RequestHeaders, trace_context};
 use crate::queue::{
     EnqueueError, EnqueueRequest, HeadersWithout, HttpHead, Idempotency, Jobs, Origin, Queue,
@@ -34,10 +34,10 @@ impl<'a> StartedWorkflows<'a> {
         candidates: &'a Candidates,
         accepted: &Accepted,
     ) -> Self {
-        let started = |(trigger, positions): (&'a AddressTrigger, &[Option<usize>])| {
-            let accepts = |position: &Option<usize>| position.is_some_and(|at| accepted.is_by(at));
-            let nodes = trigger.nodes.iter().zip(positions);
-            let nodes = nodes.filter(|(_, position)| accepts(position)).map(|(node, _)| node);
+        let started = |(trigger, endpoints): (&'a AddressTrigger, &[NodeEndpoint])| {
+            let nodes = trigger.nodes.iter().zip(endpoints);
+            let nodes = nodes.filter(|(_, endpoint)| accepted.is_at(**endpoint));
+            let nodes = nodes.map(|(node, _)| node);
             let nodes: Vec<&AddressNode> = nodes.collect();
             let ids: Vec<&str> = nodes.iter().map(|node| &*node.id).collect();
             let node_ids = serde_json::to_string(&ids).expect("strings can be encoded as JSON");

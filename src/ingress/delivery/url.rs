@@ -59,6 +59,9 @@ mod tests {
         assert_eq!(port.url(&head("/in/o/w", Some("h:2212"))), "http://h:2212/in/o/w");
         assert_eq!(port.url(&head("/in/o/w", None)), "http:///in/o/w");
         let tls = Urls::new(None, true);
-        assert_eq!(tls.url(&head("https://h.example/in/o/w?x", None)), "https://h.example/in/o/w?x");
+        assert_eq!(
+            tls.url(&head("https://h.example/in/o/w?x", None)),
+            "https://h.example/in/o/w?x"
+        );
     }
 }

@@ -72,17 +72,17 @@ impl BodyPath {
             }
         });
         match (is_readable, found.pop(), found.is_empty()) {
-            (false, ..) => Err(Refusal::of(RefusalKind::Malformed, "body")),
+            (false, ..) => Err(Refusal::with_part(RefusalKind::Malformed, "body")),
             (true, Some(member), true) => Ok(member),
             (true, None, _) => Ok(None),
-            (true, Some(_), false) => Err(Refusal::of(RefusalKind::Repeated, &self.text)),
+            (true, Some(_), false) => Err(Refusal::with_part(RefusalKind::Repeated, &self.text)),
         }
     }
 
     /// The text of the only member that the path leads to, or a refusal.
     pub(super) fn required(&self, request: &DeliveryRequest<'_>) -> Result<String, Refusal> {
         let member = self.single(request)?;
-        member.ok_or_else(|| Refusal::of(RefusalKind::Missing, &self.text))
+        member.ok_or_else(|| Refusal::with_part(RefusalKind::Missing, &self.text))
     }
 }
 

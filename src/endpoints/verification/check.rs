@@ -258,7 +258,7 @@ impl Verification {
             return Ok(Cow::Borrowed(given));
         }
         let id = self.delivery_id(request, None)?;
-        id.map(Cow::Owned).ok_or_else(|| Refusal::of(RefusalKind::Missing, "id"))
+        id.map(Cow::Owned).ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "id"))
     }
 
     /// The id of the delivery. A header field that is there twice is refused.
@@ -329,7 +329,7 @@ pub(super) fn timestamp<'a>(
         }
         TimePlace::Body(path) => Cow::Owned(path.required(request)?),
         TimePlace::Item(item) => {
-            found.time.clone().ok_or_else(|| Refusal::of(RefusalKind::Missing, item))?
+            found.time.clone().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, item))?
         }
     };
     Ok(Some(text))
@@ -354,9 +354,9 @@ fn expected_digest(
 ) -> Result<Option<Vec<u8>>, Refusal> {
     if let Some(name) = &rule.body_digest_query {
         let mut values = request.query_values(name);
-        let malformed = || Refusal::of(RefusalKind::Malformed, name);
+        let malformed = || Refusal::with_part(RefusalKind::Malformed, name);
         match (values.next(), values.next()) {
-            (Some(_), Some(_)) => return Err(Refusal::of(RefusalKind::Repeated, name)),
+            (Some(_), Some(_)) => return Err(Refusal::with_part(RefusalKind::Repeated, name)),
             (Some(text), None) => return hex::decode(text).map(Some).map_err(|_| malformed()),
             (None, _) => {}
         }

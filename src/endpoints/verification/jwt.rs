@@ -52,7 +52,7 @@ pub(super) fn check(
     request: &DeliveryRequest<'_>,
     now: SystemTime,
 ) -> Result<usize, Refusal> {
-    let malformed = || Refusal::of(RefusalKind::Malformed, &rule.header);
+    let malformed = || Refusal::with_part(RefusalKind::Malformed, &rule.header);
     let value = required_header(request, &rule.header)?;
     let token = value.strip_prefix(&rule.prefix).ok_or_else(malformed)?;
     let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
@@ -63,7 +63,7 @@ pub(super) fn check(
         return Err(malformed());
     }
     let key = signer(rule.hash, keys, &head.alg, signed.as_bytes(), &decode(signature)?);
-    let key = key.ok_or_else(|| Refusal::of(RefusalKind::WrongSignature, &rule.header))?;
+    let key = key.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSignature, &rule.header))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
     check_times(rule, &claims, now)?;
     check_audience(rule, &claims, request)?;
@@ -98,14 +98,15 @@ fn check_audience(
     request: &DeliveryRequest<'_>,
 ) -> Result<(), Refusal> {
     let Some(expected) = &rule.audience else { return Ok(()) };
-    let given = claims.aud.as_ref().ok_or_else(|| Refusal::of(RefusalKind::Missing, "aud"))?;
+    let given =
+        claims.aud.as_ref().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "aud"))?;
     let without_query = request.url.split('?').next().unwrap_or_default();
     let mut expected =
         [request.url, without_query].into_iter().map(|url| expected.replace("{url}", url));
     if expected.any(|expected| given.contains(&expected)) {
         return Ok(());
     }
-    Err(Refusal::of(RefusalKind::WrongAudience, "aud"))
+    Err(Refusal::with_part(RefusalKind::WrongAudience, "aud"))
 }
 
 fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
@@ -117,7 +118,7 @@ fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), R
     };
     let tolerance = i64::try_from(rule.tolerance.as_millis()).unwrap_or(i64::MAX);
     let refusal = |kind, claim: &str, off_by| {
-        Err(Refusal { off_by: Some(off_by), ..Refusal::of(kind, claim) })
+        Err(Refusal { off_by: Some(off_by), ..Refusal::with_part(kind, claim) })
     };
     if let Some(off_by) = claims.exp.map(off_by).filter(|off_by| *off_by < -tolerance) {
         return refusal(RefusalKind::TooOld, "exp", off_by);

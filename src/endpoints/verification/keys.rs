@@ -170,9 +170,9 @@ pub(super) fn secrets(
     let decode = |text: &String| {
         let text = text.strip_prefix(prefix).unwrap_or(text);
         match encoding.decode(text) {
-            None => Err(Malformed::of("secret", "is not in the encoding of the scheme")),
+            None => Err(Malformed::new("secret", "is not in the encoding of the scheme")),
             Some(bytes) if bytes.trim_ascii().is_empty() => {
-                Err(Malformed::of("secret", "is empty or blank"))
+                Err(Malformed::new("secret", "is empty or blank"))
             }
             Some(bytes) => Ok(SecretBytes(bytes)),
         }

@@ -66,7 +66,8 @@ impl Refusal {
         Self { kind, part: None, off_by: None }
     }
 
-    pub(super) fn of(kind: RefusalKind, part: &str) -> Self {
+    /// A refusal that names what is missing or wrong.
+    pub(super) fn with_part(kind: RefusalKind, part: &str) -> Self {
         Self { part: Some(part.to_owned()), ..Self::new(kind) }
     }
 }

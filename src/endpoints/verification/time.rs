@@ -45,7 +45,7 @@ impl TimeRule {
     /// Checks a time that was found.
     pub(super) fn check(&self, text: &str, now: SystemTime) -> Result<(), Refusal> {
         let Some(off_by) = self.off_by(text, now) else {
-            return Err(Refusal::of(RefusalKind::Malformed, self.place.name()));
+            return Err(Refusal::with_part(RefusalKind::Malformed, self.place.name()));
         };
         let tolerance = i64::try_from(self.tolerance.as_millis()).unwrap_or(i64::MAX);
         let kind = match off_by {
@@ -53,7 +53,7 @@ impl TimeRule {
             _ if off_by < -tolerance => RefusalKind::TooOld,
             _ => return Ok(()),
         };
-        Err(Refusal { off_by: Some(off_by), ..Refusal::of(kind, self.place.name()) })
+        Err(Refusal { off_by: Some(off_by), ..Refusal::with_part(kind, self.place.name()) })
     }
 }
 

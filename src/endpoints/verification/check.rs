@@ -68,7 +68,7 @@ struct Hashed<'a, H, E> {
 }
 
 impl<H, E> Hashed<'_, H, E> {
-    /// Hashes at most `limit` bytes and says how many it were.
+    /// Hashes at most `limit` bytes and returns how many.
     fn advance(&mut self, limit: usize, update: impl FnOnce(&mut H, &[u8])) -> usize {
         let chunk = self.message.chunk(self.position, limit);
         update(&mut self.hasher, chunk);

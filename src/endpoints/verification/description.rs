@@ -27,10 +27,10 @@ const BESIDE_PRESET: [&str; 9] = [
     "status",
 ];
 
-/// What says nothing about which deliveries are the same.
+/// Members that do not decide which deliveries are the same.
 const NOT_OF_ORIGIN: [&str; 4] = ["tolerance", "allowedAddresses", "verifyToken", "status"];
 
-/// What says nothing about which deliveries are accepted.
+/// Members that do not decide which deliveries are accepted.
 const NOT_OF_IDENTITY: [&str; 2] = ["verifyToken", "status"];
 
 /// Reads a verification. Every member has to be understood.

@@ -119,7 +119,7 @@ fn echo(text: String) -> Option<String> {
     (is_printable && (1..=MAX_ECHO).contains(&text.len())).then_some(text)
 }
 
-/// A token whose HMAC can be an answer: it is no message that the provider would sign.
+/// A token whose HMAC can be an answer: it cannot be a message that the provider would sign.
 fn token(text: String) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (text.bytes().all(is_token) && (1..=MAX_TOKEN).contains(&text.len())).then_some(text)

@@ -120,7 +120,7 @@ impl PublicKey {
             Curve::P256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).is_ok(),
         };
         if !is_valid {
-            return Err("is no public key of Ed25519 or P-256".to_owned());
+            return Err("is not a public key of Ed25519 or P-256".to_owned());
         }
         Ok(Self { curve, bytes: key.to_vec() })
     }

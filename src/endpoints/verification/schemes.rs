@@ -126,7 +126,7 @@ fn check_consistent(rule: &SignedRule, delivery_id: &DeliveryIdRule) -> Result<(
         return Err(Malformed::new("bodyDigestQuery", "is not signed: signed has no {url}"));
     }
     if rule.url_forms != [UrlForm::AsSent] && !contains(&Part::Url) {
-        return Err(Malformed::new("urlForms", "is of no use: signed has no {url}"));
+        return Err(Malformed::new("urlForms", "has no effect because `signed` has no {url}"));
     }
     check_time(rule)?;
     let SignaturePlace::Headers(headers) = &rule.place else { return Ok(()) };
@@ -136,7 +136,7 @@ fn check_consistent(rule: &SignedRule, delivery_id: &DeliveryIdRule) -> Result<(
     };
     for (member, count) in [("timestampHeader", of_time), ("idHeader", rule.id_headers.len())] {
         if count > 1 && count != headers.names.len() {
-            return Err(Malformed::new(member, "has another number of names than headers"));
+            return Err(Malformed::new(member, "does not have as many names as headers"));
         }
     }
     Ok(())
@@ -216,7 +216,9 @@ fn url_forms(members: &mut Members) -> Result<Vec<UrlForm>, Malformed> {
     let forms: Option<Vec<UrlForm>> =
         names.iter().map(|name| form(name).map(|(_, form)| form)).collect();
     let words = URL_FORMS.map(|(word, _)| word).join(", ");
-    forms.ok_or_else(|| Malformed::new("urlForms", format!("has what is none of {words}")))
+    forms.ok_or_else(|| {
+        Malformed::new("urlForms", format!("contains an unknown form; valid: {words}"))
+    })
 }
 
 /// Names of header fields, or an empty list.

@@ -210,7 +210,7 @@ fn a_named_verification_is_that_of_the_configuration() {
 fn what_cannot_be_read_is_code_2() {
     for (description, expected) in [
         ("{", "the description is not JSON: line 1, column 1"),
-        ("[]", "the description is no object"),
+        ("[]", "the description is not an object"),
         (r#"{"scheme":"githup","secret":"a password"}"#, "did you mean github?"),
         (r#"{"scheme":"github","secret":"a password" "a password"}"#, "is not JSON"),
         (r#"{"scheme":"github"}"#, "secret is missing"),

@@ -61,6 +61,10 @@ fn an_incomplete_description_says_what_is_missing() {
             "publicKey is of another algorithm than the scheme",
         ),
         (
+            json!({ "scheme": "discord", "publicKey": "0102" }),
+            "publicKey is not a public key of Ed25519 or P-256",
+        ),
+        (
             json!({ "scheme": "hmac", "secret": "x" }),
             "header is missing: nothing says where the signature is",
         ),
@@ -171,7 +175,15 @@ fn a_custom_description_is_consistent() {
         (json!({ "signatureBody": "a" }), "signatureBody and header are both given"),
         (
             json!({ "signed": "{id}{body}", "idHeader": ["a", "b"] }),
-            "idHeader has another number of names than headers",
+            "idHeader does not have as many names as headers",
+        ),
+        (
+            json!({ "urlForms": ["asSent", "short"] }),
+            "urlForms contains an unknown form; valid: asSent, withPort, withoutPort, decoded",
+        ),
+        (
+            json!({ "urlForms": ["withPort"] }),
+            "urlForms has no effect because `signed` has no {url}",
         ),
         (json!({ "user": "me" }), "user does not apply to the scheme hmac"),
         (json!({ "publicKey": "00" }), "publicKey does not apply to the scheme hmac"),

@@ -44,6 +44,8 @@ pub struct Checking<'a> {
     given_id: Option<&'a str>,
     /// The digest in the query, and the body that it has to be of.
     body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
+    /// Why the time of the delivery is refused, if its signature is right.
+    stale: Option<Refusal>,
     /// A message for each way to write the address. Empty: there is no signature to check.
     signed: Vec<Signed<'a>>,
     /// The key that accepted, if there is no signature to check.
@@ -83,6 +85,7 @@ pub(super) struct Signable<'a> {
     /// The digest in the query that has to be that of the body.
     body_digest: Option<Vec<u8>>,
     given_id: Option<&'a str>,
+    stale: Option<Refusal>,
 }
 
 /// What the message is fed to.
@@ -188,6 +191,7 @@ impl Verification {
             request: *request,
             given_id: None,
             body_digest: None,
+            stale: None,
             signed: Vec::new(),
             accepted,
         })
@@ -219,6 +223,7 @@ impl Verification {
             request: *request,
             given_id: signable.given_id,
             body_digest,
+            stale: signable.stale,
             signed: signable.messages.into_iter().map(signed).collect(),
             accepted: 0,
         })
@@ -233,9 +238,8 @@ impl Verification {
         now: SystemTime,
     ) -> Result<Signable<'a>, Refusal> {
         let timestamp = timestamp(rule, found, request)?;
-        if let (Some(time), Some(text)) = (&rule.time, &timestamp) {
-            time.check(text, now)?;
-        }
+        let time = rule.time.as_ref().zip(timestamp.as_deref());
+        let stale = time.map(|(rule, text)| rule.check(text, now)).transpose()?.flatten();
         let given_id = signed_id(rule, found, request)?;
         let id = if rule.signed.contains(&Part::Id) {
             Some(self.id_to_sign(request, given_id)?)
@@ -245,7 +249,7 @@ impl Verification {
         let body_digest = expected_digest(rule, request)?;
         let with_form = body_digest.is_none() && request.is_form();
         let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
-        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id })
+        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id, stale })
     }
 
     /// The id that is signed: that of its header field, or that of the delivery.
@@ -309,6 +313,9 @@ impl Checking<'_> {
             let accepted = accepted.fold(None, Option::or);
             accepted.ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
+        if let Some(stale) = self.stale {
+            return Err(stale);
+        }
         // Only now: the id of a delivery that is not accepted is of no use.
         let delivery_id = self.verification.delivery_id(&self.request, self.given_id)?;
         let digest = self.verification.digest_of_key(key);

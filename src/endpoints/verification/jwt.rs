@@ -65,8 +65,9 @@ pub(super) fn check(
     let key = signer(rule.hash, keys, &head.alg, signed.as_bytes(), &decode(signature)?);
     let key = key.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSignature, &rule.header))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
-    check_times(rule, &claims, now)?;
     check_audience(rule, &claims, request)?;
+    // The last check: a token is stale only if everything else about it is right.
+    check_times(rule, &claims, now)?;
     Ok(key)
 }
 

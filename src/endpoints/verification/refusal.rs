@@ -15,9 +15,9 @@ pub enum RefusalKind {
     Repeated,
     /// It is not written as the description says.
     Malformed,
-    /// The time is further in the past than the tolerance.
+    /// The signature is right, but the time is further in the past than the tolerance.
     TooOld,
-    /// The time is further in the future than the tolerance.
+    /// The signature is right, but the time is further in the future than the tolerance.
     TooEarly,
     /// No secret or key gives this signature.
     WrongSignature,
@@ -62,6 +62,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether only the time of the delivery is wrong.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.kind, RefusalKind::TooOld | RefusalKind::TooEarly)
+    }
+
     pub(super) fn new(kind: RefusalKind) -> Self {
         Self { kind, part: None, off_by: None }
     }

@@ -135,6 +135,21 @@ fn a_time_outside_the_tolerance_is_refused_in_both_directions() {
 }
 
 #[test]
+fn a_wrong_signature_is_not_stale_whatever_its_time() {
+    for sample in SAMPLES.iter().filter(|sample| sample.tolerance.is_some()) {
+        let verification = of(sample, &[0]);
+        for second in [NOW - 100_000, NOW + 100_000] {
+            let right = sample.request(0, second).verify(&verification).unwrap_err();
+            assert!(right.is_stale(), "{}: {right}", sample.preset);
+            assert!(right.off_by.is_some(), "{}: {right}", sample.preset);
+            let wrong = sample.request(1, second).verify(&verification).unwrap_err();
+            assert_eq!(wrong.kind, RefusalKind::WrongSignature, "{}", sample.preset);
+            assert!(!wrong.is_stale(), "{}: {wrong}", sample.preset);
+        }
+    }
+}
+
+#[test]
 fn the_tolerance_and_the_id_of_a_preset_can_be_set() {
     let sample = sample_of("stripe");
     let given = json!({

@@ -28,7 +28,8 @@ const BESIDE_PRESET: [&str; 9] = [
 ];
 
 /// Members that do not decide which deliveries are the same.
-const NOT_OF_ORIGIN: [&str; 4] = ["tolerance", "allowedAddresses", "verifyToken", "status"];
+const NOT_OF_ORIGIN: [&str; 5] =
+    ["tolerance", "requireExp", "allowedAddresses", "verifyToken", "status"];
 
 /// Members that do not decide which deliveries are accepted.
 const NOT_OF_IDENTITY: [&str; 2] = ["verifyToken", "status"];

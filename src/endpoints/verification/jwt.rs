@@ -66,6 +66,9 @@ pub(super) fn check(
     let key = key.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSignature, &rule.header))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
     check_audience(rule, &claims, request)?;
+    if rule.requires_exp && claims.exp.is_none() {
+        return Err(Refusal::with_part(RefusalKind::Missing, "exp"));
+    }
     // The last check: a token is stale only if everything else about it is right.
     check_times(rule, &claims, now)?;
     Ok(key)

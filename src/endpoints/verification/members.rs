@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The members that a description can have.
-pub(super) const NAMES: [&str; 31] = [
+pub(super) const NAMES: [&str; 32] = [
     "scheme",
     "secret",
     "secrets",
@@ -29,6 +29,7 @@ pub(super) const NAMES: [&str; 31] = [
     "timestampBody",
     "timestampFormat",
     "tolerance",
+    "requireExp",
     "idHeader",
     "deliveryId",
     "name",
@@ -172,6 +173,14 @@ impl Members {
         let wrong = || Malformed::new(name, "is not a duration such as \"5m\"");
         let duration = humantime::parse_duration(text.trim()).map_err(|_| wrong())?;
         if duration.is_zero() { Err(Malformed::new(name, "is zero")) } else { Ok(Some(duration)) }
+    }
+
+    pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Malformed> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Member::Boolean(value)) => Ok(Some(value)),
+            Some(_) => Err(Malformed::new(name, "is neither true nor false")),
+        }
     }
 
     /// The name of a header field, in lower case.

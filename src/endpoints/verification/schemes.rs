@@ -83,8 +83,9 @@ fn jwt(members: &mut Members) -> Result<Rule, Malformed> {
     let header = members.header("header")?.unwrap_or_else(|| "authorization".to_owned());
     let prefix = members.text("prefix")?.unwrap_or_default();
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
+    let requires_exp = members.boolean("requireExp")?.unwrap_or(true);
     let audience = members.text("audience")?;
-    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, audience }))
+    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, requires_exp, audience }))
 }
 
 fn hash(members: &mut Members) -> Result<Hash, Malformed> {

@@ -237,8 +237,9 @@ fn tokens_that_are_signed_by_public_keys() {
         "scheme": "jwt", "publicKeys": keys, "header": "X-Token", "prefix": "Bearer ",
     }));
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let claims = format!("{{\"exp\":{}}}", NOW + 60);
     let token = |alg: &str, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
-        let signed = format!("{}.{}", part(&format!("{{\"alg\":\"{alg}\"}}")), part("{}"));
+        let signed = format!("{}.{}", part(&format!("{{\"alg\":\"{alg}\"}}")), part(&claims));
         let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes()));
         Request::post("").header("X-Token", format!("Bearer {signed}.{signature}"))
     };
@@ -260,6 +261,33 @@ fn tokens_that_are_signed_by_public_keys() {
     ] {
         assert_eq!(request.refusal(&verification), RefusalKind::WrongSignature);
     }
+}
+
+#[test]
+fn a_token_expires_unless_the_description_says_otherwise() {
+    let of = |members: Value| {
+        let mut description = json!({ "scheme": "jwt", "secret": SECRET });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    let token = |claims: &str| {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part("{\"alg\":\"HS256\"}"), part(claims));
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(sha256(&signed)));
+        Request::post("").header("Authorization", token)
+    };
+    let (expiring, lasting) = (of(json!({})), of(json!({ "requireExp": false })));
+    let refusal = token("{}").verify(&expiring).unwrap_err();
+    assert_eq!(refusal.to_string(), "missing: exp");
+    assert!(!refusal.is_stale());
+    let null = token("{\"exp\":null}");
+    assert_eq!(null.refusal(&expiring), RefusalKind::Missing);
+    let valid = token(&format!("{{\"exp\":{}}}", NOW - 300));
+    let verified = valid.verify(&expiring).unwrap();
+    assert_eq!(valid.verify(&lasting).unwrap().digest, verified.digest);
+    assert!(token("{}").verify(&lasting).is_ok());
+    let old = token(&format!("{{\"exp\":{}}}", NOW - 301)).verify(&lasting).unwrap_err();
+    assert!(old.is_stale());
 }
 
 #[test]

@@ -74,6 +74,10 @@ fn an_incomplete_description_says_what_is_missing() {
         (json!({ "scheme": "query", "secret": "x" }), "name is missing"),
         (json!({ "scheme": "bodySecret", "secret": "x" }), "path is missing"),
         (json!({ "scheme": "jwt" }), "secret is missing"),
+        (
+            json!({ "scheme": "jwt", "secret": "x", "requireExp": "no" }),
+            "requireExp is neither true nor false",
+        ),
         (json!({ "scheme": "none", "secret": "x" }), "secret does not apply to the scheme none"),
     ] {
         assert_eq!(error(&description), expected);

@@ -187,10 +187,16 @@ fn an_expired_token_is_refused() {
         Request::post("{}").header("Authorization", sample.jwt(alg, 0, claims))
     };
     let url = Request::post("").url;
-    assert!(token("HS256", &format!("{{\"aud\":\"{url}\"}}")).verify(&verification).is_ok());
+    let claims = |claims: String| format!("{{\"aud\":\"{url}\"{claims}}}");
+    let valid = claims(format!(",\"exp\":{}", NOW - 300));
+    assert!(token("HS256", &valid).verify(&verification).is_ok());
+    let early = format!(",\"exp\":{},\"nbf\":{}", NOW + 900, NOW + 301);
     for (alg, claims, expected) in [
-        ("HS256", format!("{{\"exp\":{}}}", NOW - 301), RefusalKind::TooOld),
-        ("HS256", format!("{{\"nbf\":{}}}", NOW + 301), RefusalKind::TooEarly),
+        ("HS256", claims(format!(",\"exp\":{}", NOW - 301)), RefusalKind::TooOld),
+        ("HS256", claims(early), RefusalKind::TooEarly),
+        ("HS256", claims(String::new()), RefusalKind::Missing),
+        // A token for another address is not stale.
+        ("HS256", "{\"aud\":\"x\",\"exp\":1}".to_owned(), RefusalKind::WrongAudience),
         ("HS256", "{\"exp\":\"soon\"}".to_owned(), RefusalKind::Malformed),
         ("HS256", "[]".to_owned(), RefusalKind::Malformed),
         ("HS512", "{}".to_owned(), RefusalKind::WrongSignature),
@@ -210,15 +216,15 @@ fn a_token_is_for_the_address_of_the_request() {
     let sample = sample_of("monday");
     let verification = of(sample, &[0]);
     let with = |aud: &str| {
-        let token = sample.jwt("HS256", 0, &format!("{{{aud}}}"));
+        let token = sample.jwt("HS256", 0, &format!("{{\"exp\":{NOW}{aud}}}"));
         let request = Request::post("{}").query("a=1").header("Authorization", token);
         request.verify(&verification).map_err(|refusal| (refusal.kind, refusal.part))
     };
     let url = Request::post("").url;
     for aud in [
-        format!("\"aud\":\"{url}\""),
-        format!("\"aud\":\"{url}?a=1\""),
-        format!("\"aud\":[\"x\",\"{url}\"]"),
+        format!(",\"aud\":\"{url}\""),
+        format!(",\"aud\":\"{url}?a=1\""),
+        format!(",\"aud\":[\"x\",\"{url}\"]"),
     ] {
         assert!(with(&aud).is_ok(), "{aud}");
     }
@@ -226,10 +232,10 @@ fn a_token_is_for_the_address_of_the_request() {
     for (claim, expected) in [
         ("", RefusalKind::Missing),
         // A browser gets such a token, signed with the secret of an app's client.
-        ("\"dat\":{\"user_id\":1}", RefusalKind::Missing),
-        ("\"aud\":\"https://example.com\"", RefusalKind::WrongAudience),
-        ("\"aud\":\"{url}\"", RefusalKind::WrongAudience),
-        ("\"aud\":[]", RefusalKind::WrongAudience),
+        (",\"dat\":{\"user_id\":1}", RefusalKind::Missing),
+        (",\"aud\":\"https://example.com\"", RefusalKind::WrongAudience),
+        (",\"aud\":\"{url}\"", RefusalKind::WrongAudience),
+        (",\"aud\":[]", RefusalKind::WrongAudience),
     ] {
         assert_eq!(with(claim).map(|_| ()), Err((expected, aud.clone())), "{claim}");
     }

@@ -30,9 +30,10 @@ use std::time::SystemTime;
 pub struct Verified {
     /// `None` if the description names none, or the request has none.
     pub delivery_id: Option<String>,
-    /// Which description and which secret accepted: equal for deliveries that can repeat another.
+    /// Which description and which secret accepted: equal for deliveries that can repeat another. If
+    /// several secrets accept, it is that of the last in the list.
     pub digest: Digest,
-    /// The index of the secret or key that accepted.
+    /// The index of the secret or key that accepted, the last if several did.
     pub(super) key: usize,
 }
 
@@ -119,7 +120,7 @@ impl Hasher {
         }
     }
 
-    /// The first key that gives one of the signatures. Every key and every signature is tried.
+    /// The last key that gives one of the signatures. Every key and every signature is tried.
     fn accepted(self, keys: &Keys, signatures: &[Vec<u8>]) -> Option<usize> {
         let is_any = |check: &dyn Fn(&[u8]) -> bool| {
             signatures.iter().fold(false, |is_any, signature| check(signature) | is_any)
@@ -144,7 +145,7 @@ impl Hasher {
                 keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
             }
         };
-        accepted.iter().position(|is_accepted| *is_accepted)
+        accepted.iter().rposition(|is_accepted| *is_accepted)
     }
 }
 
@@ -310,8 +311,7 @@ impl Checking<'_> {
         } else {
             let accepted =
                 self.signed.into_iter().map(|each| each.hasher.accepted(keys, &each.expected));
-            let accepted = accepted.fold(None, Option::or);
-            accepted.ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
+            accepted.max().flatten().ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
         if let Some(stale) = self.stale {
             return Err(stale);

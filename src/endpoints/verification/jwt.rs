@@ -74,7 +74,7 @@ pub(super) fn check(
     Ok(key)
 }
 
-/// The key whose algorithm is the token's and whose signature it is. Every key is tried.
+/// The last key whose algorithm is the token's and whose signature it is. Every key is tried.
 fn signer(hash: Hash, keys: &Keys, alg: &str, signed: &[u8], signature: &[u8]) -> Option<usize> {
     let of_hash = if hash == Hash::Sha512 { "HS512" } else { "HS256" };
     let by_secret = keys.secrets().iter().map(|secret| {
@@ -83,7 +83,7 @@ fn signer(hash: Hash, keys: &Keys, alg: &str, signed: &[u8], signature: &[u8]) -
     });
     let by_key = keys.public().iter().map(|key| is_signed_by(key, alg, signed, signature));
     let accepted = by_secret.chain(by_key).enumerate();
-    accepted.fold(None, |found, (index, is_signer)| found.or_else(|| is_signer.then_some(index)))
+    accepted.fold(None, |found, (index, is_signer)| is_signer.then_some(index).or(found))
 }
 
 fn is_signed_by(key: &PublicKey, alg: &str, signed: &[u8], signature: &[u8]) -> bool {

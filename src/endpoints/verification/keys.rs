@@ -71,12 +71,10 @@ impl SecretBytes {
     }
 }
 
-/// The secret of a list that equals what is given. Every secret is compared.
+/// The last secret of a list that equals what is given. Every secret is compared.
 pub(super) fn equal_secret(secrets: &[SecretBytes], given: &[u8]) -> Option<usize> {
     let equal = secrets.iter().map(|secret| secret.equals(given));
-    equal
-        .enumerate()
-        .fold(None, |found, (index, is_equal)| found.or_else(|| is_equal.then_some(index)))
+    equal.enumerate().fold(None, |found, (index, is_equal)| is_equal.then_some(index).or(found))
 }
 
 /// The algorithm of a public key.

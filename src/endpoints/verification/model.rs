@@ -145,7 +145,9 @@ impl Verification {
     }
 
     /// The digest that the record of an accepted delivery is kept by. It depends on the description
-    /// and on the secret that accepted, not on the others, so that a rotation does not forget it.
+    /// and on the secret that accepted, not on the others. A sender that signs with the old and the
+    /// new secret for a while is known by the last that accepts, so a new secret before the old one
+    /// forgets no delivery. What is signed by the new one alone is another delivery.
     pub(super) fn digest_of_key(&self, key: usize) -> Digest {
         let mut digester = Digester::new();
         digester.add(self.origin.as_bytes());

@@ -50,6 +50,32 @@ fn the_second_of_two_secrets_accepts_under_the_same_digest() {
     }
 }
 
+/// While a secret is rotated, some providers sign with the old one and the new one.
+#[test]
+fn the_last_secret_that_accepts_decides_the_digest() {
+    let stripe = sample_of("stripe");
+    let by = |keys: &[u8], request: &Request| request.verify(&of(stripe, keys)).unwrap();
+    let signatures = [0, 1].map(|key| {
+        let (_, value) = stripe.now(key).headers.0.remove(0);
+        String::from_utf8(value).unwrap()
+    });
+    let both = signatures.join(",").replacen(&format!(",t={NOW}"), "", 1);
+    let mut request = stripe.now(0);
+    request.headers.0[0].1 = both.into_bytes();
+    let before = by(&[0], &request).digest;
+    let (new_first, old_first) = (by(&[1, 0], &request), by(&[0, 1], &request));
+    assert_eq!((new_first.key, new_first.digest), (1, before));
+    assert_eq!((old_first.key, old_first.digest), (1, by(&[1], &request).digest));
+    assert_ne!(old_first.digest, before);
+    // Equal secrets, given twice.
+    for sample in SAMPLES {
+        let twice = sample.now(0).verify(&of(sample, &[0, 0])).unwrap();
+        assert_eq!(twice.key, 1, "{}", sample.preset);
+        let once = sample.now(0).verify(&of(sample, &[0])).unwrap();
+        assert_eq!(twice.digest, once.digest, "{}", sample.preset);
+    }
+}
+
 #[test]
 fn a_needed_header_field_is_there_once() {
     for sample in SAMPLES {

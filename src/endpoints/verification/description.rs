@@ -60,7 +60,7 @@ pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
     let verify_token = verify_token(&mut members, preset)?;
     let status = status(&mut members)?;
     members.finish(name)?;
-    keys.bytes().into_iter().for_each(|key| identity.add(key));
+    identity.add_keys(&keys);
     let identity = identity.finish();
     Ok(Verification {
         scheme: name,

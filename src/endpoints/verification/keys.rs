@@ -152,6 +152,15 @@ impl Keys {
         if let Self::Public(keys) = self { keys } else { &[] }
     }
 
+    /// A number for each kind, for digests.
+    pub(super) fn tag(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Secrets(_) => 1,
+            Self::Public(_) => 2,
+        }
+    }
+
     /// The bytes of each key, for digests.
     pub(super) fn bytes(&self) -> Vec<&[u8]> {
         let secrets = self.secrets().iter().map(SecretBytes::reveal);

@@ -78,6 +78,20 @@ pub(super) enum Member {
     Other,
 }
 
+impl Member {
+    /// A number for each type, for digests.
+    pub(super) fn tag(&self) -> u8 {
+        match self {
+            Self::Text(_) => 0,
+            Self::Number(_) => 1,
+            Self::Boolean(_) => 2,
+            Self::List(_) => 3,
+            Self::Table(_) => 4,
+            Self::Other => 5,
+        }
+    }
+}
+
 /// The members of a description that are not read yet.
 #[derive(Clone, Default)]
 pub(super) struct Members(BTreeMap<String, Member>);

@@ -151,6 +151,7 @@ impl Verification {
     pub(super) fn digest_of_key(&self, key: usize) -> Digest {
         let mut digester = Digester::new();
         digester.add(self.origin.as_bytes());
+        digester.add(&[self.keys.tag()]);
         digester.add(self.keys.bytes().get(key).copied().unwrap_or_default());
         digester.finish()
     }

@@ -256,6 +256,21 @@ fn equal_descriptions_are_recognized() {
     ] {
         assert_ne!(verification(&one), verification(&other), "{other}");
     }
+    let stripe = |members: Value| {
+        let mut description = json!({ "scheme": "stripe" });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    // The name of a member and its value are no secrets, and a type is no other.
+    let members = stripe(json!({ "tolerance": "1h", "secrets": ["k"] }));
+    assert_ne!(members, stripe(json!({ "secrets": ["tolerance", "1h", "k"] })));
+    let jwt = |members: Value| {
+        let mut description = json!({ "scheme": "jwt" });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    let key = "an Ed25519 key of printable text";
+    assert_ne!(jwt(json!({ "secret": key })), jwt(json!({ "publicKey": hex::encode(key) })));
     let (joined, split) = (["ab", "c"], ["a", "bc"]);
     let of = |secrets: [&str; 2]| verification(&json!({ "scheme": "github", "secrets": secrets }));
     assert_ne!(of(joined), of(split));

@@ -31,9 +31,6 @@ const BESIDE_PRESET: [&str; 9] = [
 const NOT_OF_ORIGIN: [&str; 5] =
     ["tolerance", "requireExp", "allowedAddresses", "verifyToken", "status"];
 
-/// Members that do not decide which deliveries are accepted.
-const NOT_OF_IDENTITY: [&str; 2] = ["verifyToken", "status"];
-
 /// Reads a verification. Every member has to be understood.
 pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
     let given = members.required("scheme")?;
@@ -48,7 +45,7 @@ pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
     origin.add(name.as_bytes());
     origin.add_members(&members, &NOT_OF_ORIGIN);
     identity.add(name.as_bytes());
-    identity.add_members(&members, &NOT_OF_IDENTITY);
+    identity.add_members(&members, &[]);
     let delivery_id = delivery_id(&mut members, preset)?;
     let encoding = schemes::secret_encoding(scheme, &mut members)?;
     let rule = schemes::read(scheme, &mut members, &delivery_id);

@@ -43,8 +43,8 @@ pub struct Verification {
     pub(super) verify_token: Option<SecretBytes>,
     pub(super) status: Status,
     pub(super) identity: Digest,
-    /// Of the description without its secrets and without what does not say which deliveries are
-    /// the same.
+    /// Of the description without its secrets and without the members that do not decide which
+    /// deliveries are the same.
     pub(super) origin: Digest,
 }
 
@@ -56,7 +56,8 @@ impl fmt::Debug for Verification {
     }
 }
 
-/// Two verifications are equal if they accept the same deliveries under the same ids.
+/// Two verifications are equal if they accept the same deliveries under the same ids, and answer them
+/// and their handshakes alike.
 impl PartialEq for Verification {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity
@@ -80,12 +81,6 @@ impl Verification {
     /// Verifications with this digest in common are computed once.
     pub fn identity(&self) -> Digest {
         self.identity
-    }
-
-    /// Whether the two accept the same deliveries and answer them alike.
-    pub fn is_interchangeable(&self, other: &Self) -> bool {
-        let token = |each: &Self| each.verify_token.as_ref().map(|token| token.reveal().to_vec());
-        self == other && self.status == other.status && token(self) == token(other)
     }
 
     /// The name of the header field that carries the secret itself or a token, in lower case.

@@ -2,6 +2,7 @@
 
 use super::{Request, described, verification};
 use crate::endpoints::verification::{Status, Verification};
+use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
 fn error(description: &Value) -> String {
@@ -241,7 +242,6 @@ fn equal_descriptions_are_recognized() {
     let same = [
         json!({ "secret": "a", "scheme": "github" }),
         json!({ "scheme": "github", "secrets": ["a"] }),
-        json!({ "scheme": "github", "secret": "a", "status": 202 }),
     ];
     for other in same {
         assert_eq!(verification(&one), verification(&other), "{other}");
@@ -252,6 +252,7 @@ fn equal_descriptions_are_recognized() {
         json!({ "scheme": "github", "secrets": ["a", "b"] }),
         json!({ "scheme": "meta", "secret": "a" }),
         json!({ "scheme": "github", "secret": "a", "deliveryId": false }),
+        json!({ "scheme": "github", "secret": "a", "status": 202 }),
         json!({ "scheme": "github", "secret": "a", "allowedAddresses": ["10.0.0.0/8"] }),
     ] {
         assert_ne!(verification(&one), verification(&other), "{other}");
@@ -287,6 +288,26 @@ fn the_digest_of_a_delivery_outlasts_what_does_not_change_its_meaning() {
     let plain = digest(json!({}));
     assert_eq!(digest(json!({ "status": 204, "allowedAddresses": ["10.0.0.0/8"] })), plain);
     assert_ne!(digest(json!({ "deliveryId": { "header": "X-Id" } })), plain);
+}
+
+#[test]
+fn verifications_that_answer_differently_differ() {
+    let meta = |token: &str, status: u16| {
+        verification(&json!({
+            "scheme": "meta", "secret": "an app secret", "verifyToken": token, "status": status,
+        }))
+    };
+    let (one, two, other) = (meta("one", 200), meta("two", 200), meta("one", 204));
+    assert_eq!(one, meta("one", 200));
+    assert_ne!(one, two);
+    assert_ne!(one, other);
+    let body = b"{}";
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"an app secret");
+    let signature = format!("sha256={}", hex::encode(hmac::sign(&key, body)));
+    let request = Request::post(body).header("X-Hub-Signature-256", signature);
+    let digest = |verification| request.verify(verification).unwrap().digest;
+    assert_eq!(digest(&one), digest(&two));
+    assert_eq!(digest(&one), digest(&other));
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn a_section_has_the_members_of_a_document() {
     assert_eq!(faults, []);
     let expected = verification(&json!({
         "scheme": "github", "secret": "a secret of some length", "deliveryId": { "header": "X-Id" },
+        "status": 202,
     }));
     let ci = named.get("ci").unwrap();
     assert_eq!(ci.verification, expected);

@@ -56,7 +56,7 @@ fn path(section: &mut Section<'_>) -> String {
     path
 }
 
-/// What is wrong with a path that is no empty string.
+/// What is wrong with a path that is not empty.
 fn path_of_url_fault(path: &str) -> Option<&'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
     let parts = path.strip_prefix('/').unwrap_or(path);
@@ -103,7 +103,7 @@ fn origin_fault(url: &str) -> Option<&'static str> {
     };
     let is_digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if port.is_some_and(|port| !is_digits(port) || port.parse::<u16>().is_err()) {
-        return Some("has a port that is no number from 0 to 65535");
+        return Some("has a port that is not a number from 0 to 65535");
     }
     let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let is_host = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -231,9 +231,9 @@ mod tests {
             ("https://[::1", "has no valid host"),
             ("https://[a]", "has no valid host"),
             ("https://::1", "has no valid host"),
-            ("https://a:", "has a port that is no number from 0 to 65535"),
-            ("https://a:b", "has a port that is no number from 0 to 65535"),
-            ("https://a:65536", "has a port that is no number from 0 to 65535"),
+            ("https://a:", "has a port that is not a number from 0 to 65535"),
+            ("https://a:b", "has a port that is not a number from 0 to 65535"),
+            ("https://a:65536", "has a port that is not a number from 0 to 65535"),
         ] {
             let (_, faults) = read(&format!("public_url = {url:?}"));
             let expected = format!(

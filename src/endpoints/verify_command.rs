@@ -115,7 +115,7 @@ pub fn read_description(json: &[u8]) -> anyhow::Result<Verification> {
     let description: serde_json::Value =
         serde_json::from_slice(json).map_err(|error| anyhow::anyhow!(place_of(&error)))?;
     if !description.is_object() {
-        bail!("the description is no object");
+        bail!("the description is not an object");
     }
     let document = bson::to_raw_document_buf(&description).context("the description")?;
     Ok(Verification::from_document(&document)?)

@@ -16,7 +16,7 @@ pub(super) enum Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    pub(super) fn of(content_type: Option<&'a [u8]>) -> Self {
+    pub(super) fn from_content_type(content_type: Option<&'a [u8]>) -> Self {
         let Some(value) = content_type.map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
         else {
             return Self::Unknown;
@@ -71,9 +71,13 @@ mod tests {
             ("", Kind::Unknown),
             (" ", Kind::Unknown),
         ] {
-            assert_eq!(Kind::of(Some(content_type.as_bytes())), expected, "{content_type}");
+            assert_eq!(
+                Kind::from_content_type(Some(content_type.as_bytes())),
+                expected,
+                "{content_type}"
+            );
         }
-        assert_eq!(Kind::of(Some(b"text/\xff")), Kind::Bytes);
-        assert_eq!(Kind::of(None), Kind::Unknown);
+        assert_eq!(Kind::from_content_type(Some(b"text/\xff")), Kind::Bytes);
+        assert_eq!(Kind::from_content_type(None), Kind::Unknown);
     }
 }

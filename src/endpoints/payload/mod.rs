@@ -81,7 +81,7 @@ impl PayloadPlan {
         }
         let is_text = std::str::from_utf8(&body).is_ok();
         let text_or_bytes = if is_text { Conversion::Text } else { Conversion::Base64 };
-        let conversion = match Kind::of(content_type) {
+        let conversion = match Kind::from_content_type(content_type) {
             Kind::Json => {
                 json::validate(&body).map_err(PayloadError::InvalidJson)?;
                 Conversion::None

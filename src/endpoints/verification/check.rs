@@ -30,9 +30,10 @@ use std::time::SystemTime;
 pub struct Verified {
     /// `None` if the description names none, or the request has none.
     pub delivery_id: Option<String>,
-    /// Which description and which secret accepted: equal for deliveries that can repeat another.
+    /// Which description and which secret accepted: equal for deliveries that can repeat another. If
+    /// several secrets accept, it is that of the last in the list.
     pub digest: Digest,
-    /// The index of the secret or key that accepted.
+    /// The index of the secret or key that accepted, the last if several did.
     pub(super) key: usize,
 }
 
@@ -44,6 +45,8 @@ pub struct Checking<'a> {
     given_id: Option<&'a str>,
     /// The digest in the query, and the body that it has to be of.
     body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
+    /// Why the time of the delivery is refused, if its signature is right.
+    stale: Option<Refusal>,
     /// A message for each way to write the address. Empty: there is no signature to check.
     signed: Vec<Signed<'a>>,
     /// The key that accepted, if there is no signature to check.
@@ -68,7 +71,7 @@ struct Hashed<'a, H, E> {
 }
 
 impl<H, E> Hashed<'_, H, E> {
-    /// Hashes at most `limit` bytes and says how many it were.
+    /// Hashes at most `limit` bytes and returns how many.
     fn advance(&mut self, limit: usize, update: impl FnOnce(&mut H, &[u8])) -> usize {
         let chunk = self.message.chunk(self.position, limit);
         update(&mut self.hasher, chunk);
@@ -83,6 +86,7 @@ pub(super) struct Signable<'a> {
     /// The digest in the query that has to be that of the body.
     body_digest: Option<Vec<u8>>,
     given_id: Option<&'a str>,
+    stale: Option<Refusal>,
 }
 
 /// What the message is fed to.
@@ -116,7 +120,7 @@ impl Hasher {
         }
     }
 
-    /// The first key that gives one of the signatures. Every key and every signature is tried.
+    /// The last key that gives one of the signatures. Every key and every signature is tried.
     fn accepted(self, keys: &Keys, signatures: &[Vec<u8>]) -> Option<usize> {
         let is_any = |check: &dyn Fn(&[u8]) -> bool| {
             signatures.iter().fold(false, |is_any, signature| check(signature) | is_any)
@@ -141,7 +145,7 @@ impl Hasher {
                 keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
             }
         };
-        accepted.iter().position(|is_accepted| *is_accepted)
+        accepted.iter().rposition(|is_accepted| *is_accepted)
     }
 }
 
@@ -188,6 +192,7 @@ impl Verification {
             request: *request,
             given_id: None,
             body_digest: None,
+            stale: None,
             signed: Vec::new(),
             accepted,
         })
@@ -219,6 +224,7 @@ impl Verification {
             request: *request,
             given_id: signable.given_id,
             body_digest,
+            stale: signable.stale,
             signed: signable.messages.into_iter().map(signed).collect(),
             accepted: 0,
         })
@@ -233,9 +239,8 @@ impl Verification {
         now: SystemTime,
     ) -> Result<Signable<'a>, Refusal> {
         let timestamp = timestamp(rule, found, request)?;
-        if let (Some(time), Some(text)) = (&rule.time, &timestamp) {
-            time.check(text, now)?;
-        }
+        let time = rule.time.as_ref().zip(timestamp.as_deref());
+        let stale = time.map(|(rule, text)| rule.check(text, now)).transpose()?.flatten();
         let given_id = signed_id(rule, found, request)?;
         let id = if rule.signed.contains(&Part::Id) {
             Some(self.id_to_sign(request, given_id)?)
@@ -245,7 +250,7 @@ impl Verification {
         let body_digest = expected_digest(rule, request)?;
         let with_form = body_digest.is_none() && request.is_form();
         let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
-        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id })
+        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id, stale })
     }
 
     /// The id that is signed: that of its header field, or that of the delivery.
@@ -258,7 +263,7 @@ impl Verification {
             return Ok(Cow::Borrowed(given));
         }
         let id = self.delivery_id(request, None)?;
-        id.map(Cow::Owned).ok_or_else(|| Refusal::of(RefusalKind::Missing, "id"))
+        id.map(Cow::Owned).ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "id"))
     }
 
     /// The id of the delivery. A header field that is there twice is refused.
@@ -306,9 +311,11 @@ impl Checking<'_> {
         } else {
             let accepted =
                 self.signed.into_iter().map(|each| each.hasher.accepted(keys, &each.expected));
-            let accepted = accepted.fold(None, Option::or);
-            accepted.ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
+            accepted.max().flatten().ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
+        if let Some(stale) = self.stale {
+            return Err(stale);
+        }
         // Only now: the id of a delivery that is not accepted is of no use.
         let delivery_id = self.verification.delivery_id(&self.request, self.given_id)?;
         let digest = self.verification.digest_of_key(key);
@@ -329,7 +336,7 @@ pub(super) fn timestamp<'a>(
         }
         TimePlace::Body(path) => Cow::Owned(path.required(request)?),
         TimePlace::Item(item) => {
-            found.time.clone().ok_or_else(|| Refusal::of(RefusalKind::Missing, item))?
+            found.time.clone().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, item))?
         }
     };
     Ok(Some(text))
@@ -354,9 +361,9 @@ fn expected_digest(
 ) -> Result<Option<Vec<u8>>, Refusal> {
     if let Some(name) = &rule.body_digest_query {
         let mut values = request.query_values(name);
-        let malformed = || Refusal::of(RefusalKind::Malformed, name);
+        let malformed = || Refusal::with_part(RefusalKind::Malformed, name);
         match (values.next(), values.next()) {
-            (Some(_), Some(_)) => return Err(Refusal::of(RefusalKind::Repeated, name)),
+            (Some(_), Some(_)) => return Err(Refusal::with_part(RefusalKind::Repeated, name)),
             (Some(text), None) => return hex::decode(text).map(Some).map_err(|_| malformed()),
             (None, _) => {}
         }

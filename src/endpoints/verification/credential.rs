@@ -13,7 +13,7 @@ const LONGEST: usize = 16 * 1024;
 /// The index of the secret that a value equals.
 fn compare(secrets: &[SecretBytes], given: &[u8], part: &str) -> Result<usize, Refusal> {
     let found = if given.len() > LONGEST { None } else { equal_secret(secrets, given) };
-    found.ok_or_else(|| Refusal::of(RefusalKind::WrongSecret, part))
+    found.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSecret, part))
 }
 
 pub(super) fn header(
@@ -23,7 +23,7 @@ pub(super) fn header(
     request: &DeliveryRequest<'_>,
 ) -> Result<usize, Refusal> {
     let value = required_header(request, name)?;
-    let malformed = || Refusal::of(RefusalKind::Malformed, name);
+    let malformed = || Refusal::with_part(RefusalKind::Malformed, name);
     compare(secrets, value.strip_prefix(prefix).ok_or_else(malformed)?.as_bytes(), name)
 }
 
@@ -34,7 +34,7 @@ pub(super) fn basic(
     request: &DeliveryRequest<'_>,
 ) -> Result<usize, Refusal> {
     const NAME: &str = "authorization";
-    let malformed = || Refusal::of(RefusalKind::Malformed, NAME);
+    let malformed = || Refusal::with_part(RefusalKind::Malformed, NAME);
     let value = required_header(request, NAME)?;
     let (scheme, encoded) = value.split_once(' ').ok_or_else(malformed)?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -46,7 +46,7 @@ pub(super) fn basic(
     let password = rest.get(1..).unwrap_or_default();
     let is_user = SecretBytes::new(user.into()).equals(given_user);
     let key = compare(secrets, password, NAME)?;
-    if is_user { Ok(key) } else { Err(Refusal::of(RefusalKind::WrongSecret, NAME)) }
+    if is_user { Ok(key) } else { Err(Refusal::with_part(RefusalKind::WrongSecret, NAME)) }
 }
 
 pub(super) fn query(
@@ -55,9 +55,9 @@ pub(super) fn query(
     request: &DeliveryRequest<'_>,
 ) -> Result<usize, Refusal> {
     let mut values = request.query_values(name);
-    let value = values.next().ok_or_else(|| Refusal::of(RefusalKind::Missing, name))?;
+    let value = values.next().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, name))?;
     if values.next().is_some() {
-        return Err(Refusal::of(RefusalKind::Repeated, name));
+        return Err(Refusal::with_part(RefusalKind::Repeated, name));
     }
     compare(secrets, value.as_bytes(), name)
 }
@@ -70,7 +70,7 @@ pub(super) fn body_secret(
 ) -> Result<usize, Refusal> {
     let mut result: Option<Result<usize, Refusal>> = None;
     let is_readable = path.visit(request, &mut |text| {
-        let missing = || Refusal::of(RefusalKind::Missing, path.as_str());
+        let missing = || Refusal::with_part(RefusalKind::Missing, path.as_str());
         let found = match &result {
             Some(Err(_)) => return,
             _ => text
@@ -79,13 +79,13 @@ pub(super) fn body_secret(
         };
         result = Some(match (result.take(), found) {
             (Some(Ok(before)), Ok(now)) if before != now => {
-                Err(Refusal::of(RefusalKind::WrongSecret, path.as_str()))
+                Err(Refusal::with_part(RefusalKind::WrongSecret, path.as_str()))
             }
             (_, found) => found,
         });
     });
     if !is_readable {
-        return Err(Refusal::of(RefusalKind::Malformed, "body"));
+        return Err(Refusal::with_part(RefusalKind::Malformed, "body"));
     }
-    result.unwrap_or_else(|| Err(Refusal::of(RefusalKind::Missing, path.as_str())))
+    result.unwrap_or_else(|| Err(Refusal::with_part(RefusalKind::Missing, path.as_str())))
 }

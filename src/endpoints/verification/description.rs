@@ -27,11 +27,9 @@ const BESIDE_PRESET: [&str; 9] = [
     "status",
 ];
 
-/// What says nothing about which deliveries are the same.
-const NOT_OF_ORIGIN: [&str; 4] = ["tolerance", "allowedAddresses", "verifyToken", "status"];
-
-/// What says nothing about which deliveries are accepted.
-const NOT_OF_IDENTITY: [&str; 2] = ["verifyToken", "status"];
+/// Members that do not decide which deliveries are the same.
+const NOT_OF_ORIGIN: [&str; 5] =
+    ["tolerance", "requireExp", "allowedAddresses", "verifyToken", "status"];
 
 /// Reads a verification. Every member has to be understood.
 pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
@@ -47,11 +45,11 @@ pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
     origin.add(name.as_bytes());
     origin.add_members(&members, &NOT_OF_ORIGIN);
     identity.add(name.as_bytes());
-    identity.add_members(&members, &NOT_OF_IDENTITY);
+    identity.add_members(&members, &[]);
     let delivery_id = delivery_id(&mut members, preset)?;
     let encoding = schemes::secret_encoding(scheme, &mut members)?;
     let rule = schemes::read(scheme, &mut members, &delivery_id);
-    let rule = rule.ok_or_else(|| Malformed::of("scheme", "is unknown"))??;
+    let rule = rule.ok_or_else(|| Malformed::new("scheme", "is unknown"))??;
     let prefix = preset.map_or("", |preset| preset.secret_prefix);
     let secrets = secrets.map(|texts| keys::secrets(&texts, prefix, encoding)).transpose()?;
     let keys = keys_of(name, &rule, secrets, public)?;
@@ -59,7 +57,7 @@ pub(super) fn read(mut members: Members) -> Result<Verification, Malformed> {
     let verify_token = verify_token(&mut members, preset)?;
     let status = status(&mut members)?;
     members.finish(name)?;
-    keys.bytes().into_iter().for_each(|key| identity.add(key));
+    identity.add_keys(&keys);
     let identity = identity.finish();
     Ok(Verification {
         scheme: name,
@@ -86,7 +84,7 @@ fn find(given: &str) -> Result<(&'static str, Option<&'static Preset>), Malforme
     let names = presets::PRESETS.iter().map(|preset| preset.name).chain(SCHEMES);
     let suggestion = nearest(given, names).map(|meant| format!("; did you mean {meant}?"));
     let suggestion = suggestion.unwrap_or_default();
-    Err(Malformed::of("scheme", format!("is neither a preset nor a scheme{suggestion}")))
+    Err(Malformed::new("scheme", format!("is neither a preset nor a scheme{suggestion}")))
 }
 
 /// Adds the members of a preset. What a preset says cannot be said again.
@@ -124,11 +122,11 @@ fn keys_of(
     match (secrets, public) {
         (Some(_), _) if !takes_secrets => Err(not_read("secret", scheme)),
         (_, Some(_)) if !takes_public => Err(not_read("publicKey", scheme)),
-        (Some(_), Some(_)) => Err(Malformed::of("publicKey", "and secret are both given")),
+        (Some(_), Some(_)) => Err(Malformed::new("publicKey", "and secret are both given")),
         (Some(secrets), None) => bounded("secrets", &secrets).map(|()| Keys::Secrets(secrets)),
         (None, Some(texts)) => public_keys(&texts, curve).map(Keys::Public),
-        (None, None) if takes_secrets => Err(Malformed::of("secret", "is missing")),
-        (None, None) if takes_public => Err(Malformed::of("publicKey", "is missing")),
+        (None, None) if takes_secrets => Err(Malformed::new("secret", "is missing")),
+        (None, None) if takes_public => Err(Malformed::new("publicKey", "is missing")),
         (None, None) => Ok(Keys::None),
     }
 }
@@ -136,9 +134,9 @@ fn keys_of(
 fn public_keys(texts: &[String], curve: Option<Curve>) -> Result<Vec<PublicKey>, Malformed> {
     bounded("publicKeys", texts)?;
     let read = |text: &String| {
-        let key = PublicKey::parse(text).map_err(|reason| Malformed::of("publicKey", reason))?;
+        let key = PublicKey::parse(text).map_err(|reason| Malformed::new("publicKey", reason))?;
         if curve.is_some_and(|curve| curve != key.curve) {
-            return Err(Malformed::of("publicKey", "is of another algorithm than the scheme"));
+            return Err(Malformed::new("publicKey", "is of another algorithm than the scheme"));
         }
         Ok(key)
     };
@@ -147,7 +145,7 @@ fn public_keys(texts: &[String], curve: Option<Curve>) -> Result<Vec<PublicKey>,
 
 fn bounded<T>(member: &str, keys: &[T]) -> Result<(), Malformed> {
     let reason = || format!("has more than {MAX_KEYS} entries");
-    if keys.len() > MAX_KEYS { Err(Malformed::of(member, reason())) } else { Ok(()) }
+    if keys.len() > MAX_KEYS { Err(Malformed::new(member, reason())) } else { Ok(()) }
 }
 
 fn delivery_id(
@@ -156,7 +154,7 @@ fn delivery_id(
 ) -> Result<DeliveryIdRule, Malformed> {
     let wrong = || {
         let forms = "is neither {\"header\": name} nor {\"body\": path} nor false";
-        Malformed::of("deliveryId", forms)
+        Malformed::new("deliveryId", forms)
     };
     match members.take("deliveryId") {
         None => Ok(preset.map_or_else(|| default_id(members), |preset| id_of(preset.delivery_id))),
@@ -171,7 +169,7 @@ fn delivery_id(
                 }
                 (None, Some(path), None) => BodyPath::parse(&path)
                     .map(DeliveryIdRule::Body)
-                    .map_err(|reason| Malformed::of("deliveryId", reason)),
+                    .map_err(|reason| Malformed::new("deliveryId", reason)),
                 _ => Err(wrong()),
             }
         }
@@ -197,7 +195,7 @@ fn id_of(id: DeliveryId) -> DeliveryIdRule {
 fn allowed(members: &mut Members) -> Result<Option<Networks>, Malformed> {
     let texts = members.list("allowedAddresses")?;
     let networks = texts.map(|texts| Networks::parse(&texts)).transpose();
-    networks.map_err(|reason| Malformed::of("allowedAddresses", reason))
+    networks.map_err(|reason| Malformed::new("allowedAddresses", reason))
 }
 
 fn verify_token(
@@ -217,6 +215,6 @@ fn status(members: &mut Members) -> Result<Status, Malformed> {
         None | Some(Member::Number(200)) => Ok(Status::Ok),
         Some(Member::Number(202)) => Ok(Status::Accepted),
         Some(Member::Number(204)) => Ok(Status::NoContent),
-        Some(_) => Err(Malformed::of("status", "is none of 200, 202, 204")),
+        Some(_) => Err(Malformed::new("status", "is none of 200, 202, 204")),
     }
 }

@@ -21,14 +21,14 @@ fn members(document: &RawDocument, depth: usize) -> Result<BTreeMap<String, Memb
     let mut members = BTreeMap::new();
     for element in document {
         let (name, value) =
-            element.map_err(|_| Malformed::of("verification", "is not readable"))?;
+            element.map_err(|_| Malformed::new("verification", "is not readable"))?;
         let name = name.to_string();
         if matches!(value, RawBsonRef::Null | RawBsonRef::Undefined) {
             continue;
         }
         let value = member(value, depth)?;
         if members.insert(name.clone(), value).is_some() {
-            return Err(Malformed::of(&name, "is there twice"));
+            return Err(Malformed::new(&name, "is there twice"));
         }
     }
     Ok(members)
@@ -45,7 +45,7 @@ fn member(value: RawBsonRef<'_>, depth: usize) -> Result<Member, Malformed> {
         RawBsonRef::Document(document) => Member::Table(members(document, inner)?),
         RawBsonRef::Array(array) => {
             let elements = array.into_iter().map(|value| {
-                let value = value.map_err(|_| Malformed::of("verification", "is not readable"))?;
+                let value = value.map_err(|_| Malformed::new("verification", "is not readable"))?;
                 member(value, inner)
             });
             Member::List(elements.collect::<Result<_, _>>()?)

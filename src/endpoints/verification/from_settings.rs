@@ -88,7 +88,7 @@ fn organizations(section: &mut Section<'_>) -> Option<Vec<OrganizationId>> {
     for name in names {
         match OrganizationId::new(&name) {
             Ok(organization) => organizations.push(organization),
-            Err(_) => section.fault("organizations", "has what is no id of an organization"),
+            Err(_) => section.fault("organizations", "contains an invalid organization id"),
         }
     }
     Some(organizations)

@@ -3,12 +3,11 @@
 use crate::endpoints::verification::answer::HandshakeAnswer;
 use crate::endpoints::verification::body_path::BodyPath;
 use crate::endpoints::verification::check::Verified;
+use crate::endpoints::verification::json_members;
 use crate::endpoints::verification::model::Verification;
 use crate::endpoints::verification::preset::{Answer, Condition, Handshake};
 use crate::endpoints::verification::request::DeliveryRequest;
 use aws_lc_rs::hmac;
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Bound on what is echoed.
 const MAX_ECHO: usize = 512;
@@ -92,19 +91,19 @@ fn member(request: &DeliveryRequest<'_>, path: &str) -> Option<String> {
     BodyPath::parse(path).ok()?.single(request).ok()?
 }
 
-/// The members of the body, without what is in them.
-fn names<'a>(request: &DeliveryRequest<'a>) -> Option<BTreeMap<String, &'a RawValue>> {
-    serde_json::from_slice(request.body).ok()
+/// The number of members of the body, and how many have a name. `None` if it is not an object.
+fn count(request: &DeliveryRequest<'_>, name: &str) -> Option<(usize, usize)> {
+    json_members::count_members(json_members::value(request.body)?, name)
 }
 
 fn has_member(request: &DeliveryRequest<'_>, name: &str) -> bool {
-    names(request).is_none_or(|names| names.contains_key(name))
+    count(request, name).is_none_or(|(_, named)| named > 0)
 }
 
 fn is_only_member(request: &DeliveryRequest<'_>, name: &str) -> bool {
     // Escaped characters are up to six times as long.
     let is_short = request.body.len() <= 8 * MAX_ECHO;
-    is_short && names(request).is_some_and(|names| names.len() == 1 && names.contains_key(name))
+    is_short && count(request, name) == Some((1, 1))
 }
 
 /// The only value of a query parameter.
@@ -119,7 +118,7 @@ fn echo(text: String) -> Option<String> {
     (is_printable && (1..=MAX_ECHO).contains(&text.len())).then_some(text)
 }
 
-/// A token whose HMAC can be an answer: it is no message that the provider would sign.
+/// A token whose HMAC can be an answer: it cannot be a message that the provider would sign.
 fn token(text: String) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (text.bytes().all(is_token) && (1..=MAX_TOKEN).contains(&text.len())).then_some(text)

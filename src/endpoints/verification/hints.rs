@@ -174,7 +174,7 @@ fn addresses(url: &str) -> Vec<String> {
         None => url.to_owned(),
     };
     for url in [url, &other] {
-        addresses.extend(forms.map(|form| form.of(url).into_owned()));
+        addresses.extend(forms.map(|form| form.apply(url).into_owned()));
         let (path, query) = url.split_at(url.find('?').unwrap_or(url.len()));
         let path = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
         addresses.push(format!("{path}{query}"));

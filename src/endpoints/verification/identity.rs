@@ -1,5 +1,6 @@
 //! Digests by which verifications are distinguished.
 
+use crate::endpoints::verification::keys::Keys;
 use crate::endpoints::verification::members::{Member, Members};
 use aws_lc_rs::digest::{Context, SHA256};
 use std::fmt;
@@ -20,8 +21,8 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Collects what a digest depends on. Each part is written with its length, so that no two lists of
-/// parts are alike.
+/// Collects what a digest depends on. Each part is written with its length, each list with its number
+/// of elements and each member with its type, so that no two descriptions are alike.
 pub(super) struct Digester(Context);
 
 impl Digester {
@@ -36,26 +37,39 @@ impl Digester {
 
     /// Adds the members except some.
     pub(super) fn add_members(&mut self, members: &Members, except: &[&str]) {
-        for (name, member) in members.iter().filter(|(name, _)| !except.contains(name)) {
+        let members = || members.iter().filter(|(name, _)| !except.contains(name));
+        self.add_number(members().count());
+        for (name, member) in members() {
             self.add(name.as_bytes());
             self.add_member(member);
         }
     }
 
+    /// Adds secrets and public keys.
+    pub(super) fn add_keys(&mut self, keys: &Keys) {
+        self.add(&[keys.tag()]);
+        let keys = keys.bytes();
+        self.add_number(keys.len());
+        keys.into_iter().for_each(|key| self.add(key));
+    }
+
+    fn add_number(&mut self, number: usize) {
+        self.0.update(&(number as u64).to_be_bytes());
+    }
+
     fn add_member(&mut self, member: &Member) {
+        self.0.update(&[member.tag()]);
         match member {
             Member::Text(text) => self.add(text.as_bytes()),
             Member::Number(number) => self.add(&number.to_be_bytes()),
             Member::Boolean(value) => self.add(&[u8::from(*value)]),
-            Member::Other => self.add(b""),
+            Member::Other => {}
             Member::List(members) => {
-                self.add(&(members.len() as u64).to_be_bytes());
-                for member in members {
-                    self.add_member(member);
-                }
+                self.add_number(members.len());
+                members.iter().for_each(|member| self.add_member(member));
             }
             Member::Table(members) => {
-                self.add(&(members.len() as u64).to_be_bytes());
+                self.add_number(members.len());
                 for (name, member) in members {
                     self.add(name.as_bytes());
                     self.add_member(member);
@@ -69,5 +83,45 @@ impl Digester {
         let mut bytes = [0; 32];
         bytes.iter_mut().zip(digest.as_ref()).for_each(|(byte, from)| *byte = *from);
         Digest(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn digest(member: Member) -> Digest {
+        let mut digester = Digester::new();
+        let members = Members::new(BTreeMap::from([("name".to_owned(), member)]));
+        digester.add_members(&members, &[]);
+        digester.finish()
+    }
+
+    #[test]
+    fn no_two_members_are_alike() {
+        let text = |text: &str| Member::Text(text.to_owned());
+        let table = |name: &str| Member::Table(BTreeMap::from([(name.to_owned(), text(""))]));
+        let members = [
+            Member::Other,
+            Member::Boolean(false),
+            Member::Boolean(true),
+            Member::Number(0),
+            text(""),
+            text("\0"),
+            text("\0\0\0\0\0\0\0\0"),
+            Member::List(Vec::new()),
+            Member::Table(BTreeMap::new()),
+            Member::List(vec![text("")]),
+            Member::List(vec![text("a"), text("b")]),
+            Member::List(vec![Member::List(vec![text("a")]), text("b")]),
+            Member::List(vec![text("ab")]),
+            table(""),
+            table("a"),
+        ];
+        let digests: Vec<Digest> = members.into_iter().map(digest).collect();
+        for (index, digest) in digests.iter().enumerate() {
+            assert_eq!(digests.iter().position(|other| other == digest), Some(index));
+        }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn check(
     request: &DeliveryRequest<'_>,
     now: SystemTime,
 ) -> Result<usize, Refusal> {
-    let malformed = || Refusal::of(RefusalKind::Malformed, &rule.header);
+    let malformed = || Refusal::with_part(RefusalKind::Malformed, &rule.header);
     let value = required_header(request, &rule.header)?;
     let token = value.strip_prefix(&rule.prefix).ok_or_else(malformed)?;
     let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
@@ -63,14 +63,18 @@ pub(super) fn check(
         return Err(malformed());
     }
     let key = signer(rule.hash, keys, &head.alg, signed.as_bytes(), &decode(signature)?);
-    let key = key.ok_or_else(|| Refusal::of(RefusalKind::WrongSignature, &rule.header))?;
+    let key = key.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSignature, &rule.header))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
-    check_times(rule, &claims, now)?;
     check_audience(rule, &claims, request)?;
+    if rule.requires_exp && claims.exp.is_none() {
+        return Err(Refusal::with_part(RefusalKind::Missing, "exp"));
+    }
+    // The last check: a token is stale only if everything else about it is right.
+    check_times(rule, &claims, now)?;
     Ok(key)
 }
 
-/// The key whose algorithm is the token's and whose signature it is. Every key is tried.
+/// The last key whose algorithm is the token's and whose signature it is. Every key is tried.
 fn signer(hash: Hash, keys: &Keys, alg: &str, signed: &[u8], signature: &[u8]) -> Option<usize> {
     let of_hash = if hash == Hash::Sha512 { "HS512" } else { "HS256" };
     let by_secret = keys.secrets().iter().map(|secret| {
@@ -79,7 +83,7 @@ fn signer(hash: Hash, keys: &Keys, alg: &str, signed: &[u8], signature: &[u8]) -
     });
     let by_key = keys.public().iter().map(|key| is_signed_by(key, alg, signed, signature));
     let accepted = by_secret.chain(by_key).enumerate();
-    accepted.fold(None, |found, (index, is_signer)| found.or_else(|| is_signer.then_some(index)))
+    accepted.fold(None, |found, (index, is_signer)| is_signer.then_some(index).or(found))
 }
 
 fn is_signed_by(key: &PublicKey, alg: &str, signed: &[u8], signature: &[u8]) -> bool {
@@ -98,14 +102,15 @@ fn check_audience(
     request: &DeliveryRequest<'_>,
 ) -> Result<(), Refusal> {
     let Some(expected) = &rule.audience else { return Ok(()) };
-    let given = claims.aud.as_ref().ok_or_else(|| Refusal::of(RefusalKind::Missing, "aud"))?;
+    let given =
+        claims.aud.as_ref().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "aud"))?;
     let without_query = request.url.split('?').next().unwrap_or_default();
     let mut expected =
         [request.url, without_query].into_iter().map(|url| expected.replace("{url}", url));
     if expected.any(|expected| given.contains(&expected)) {
         return Ok(());
     }
-    Err(Refusal::of(RefusalKind::WrongAudience, "aud"))
+    Err(Refusal::with_part(RefusalKind::WrongAudience, "aud"))
 }
 
 fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
@@ -117,7 +122,7 @@ fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), R
     };
     let tolerance = i64::try_from(rule.tolerance.as_millis()).unwrap_or(i64::MAX);
     let refusal = |kind, claim: &str, off_by| {
-        Err(Refusal { off_by: Some(off_by), ..Refusal::of(kind, claim) })
+        Err(Refusal { off_by: Some(off_by), ..Refusal::with_part(kind, claim) })
     };
     if let Some(off_by) = claims.exp.map(off_by).filter(|off_by| *off_by < -tolerance) {
         return refusal(RefusalKind::TooOld, "exp", off_by);

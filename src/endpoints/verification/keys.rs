@@ -71,12 +71,10 @@ impl SecretBytes {
     }
 }
 
-/// The secret of a list that equals what is given. Every secret is compared.
+/// The last secret of a list that equals what is given. Every secret is compared.
 pub(super) fn equal_secret(secrets: &[SecretBytes], given: &[u8]) -> Option<usize> {
     let equal = secrets.iter().map(|secret| secret.equals(given));
-    equal
-        .enumerate()
-        .fold(None, |found, (index, is_equal)| found.or_else(|| is_equal.then_some(index)))
+    equal.enumerate().fold(None, |found, (index, is_equal)| is_equal.then_some(index).or(found))
 }
 
 /// The algorithm of a public key.
@@ -120,7 +118,7 @@ impl PublicKey {
             Curve::P256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).is_ok(),
         };
         if !is_valid {
-            return Err("is no public key of Ed25519 or P-256".to_owned());
+            return Err("is not a public key of Ed25519 or P-256".to_owned());
         }
         Ok(Self { curve, bytes: key.to_vec() })
     }
@@ -154,6 +152,15 @@ impl Keys {
         if let Self::Public(keys) = self { keys } else { &[] }
     }
 
+    /// A number for each kind, for digests.
+    pub(super) fn tag(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Secrets(_) => 1,
+            Self::Public(_) => 2,
+        }
+    }
+
     /// The bytes of each key, for digests.
     pub(super) fn bytes(&self) -> Vec<&[u8]> {
         let secrets = self.secrets().iter().map(SecretBytes::reveal);
@@ -170,9 +177,9 @@ pub(super) fn secrets(
     let decode = |text: &String| {
         let text = text.strip_prefix(prefix).unwrap_or(text);
         match encoding.decode(text) {
-            None => Err(Malformed::of("secret", "is not in the encoding of the scheme")),
+            None => Err(Malformed::new("secret", "is not in the encoding of the scheme")),
             Some(bytes) if bytes.trim_ascii().is_empty() => {
-                Err(Malformed::of("secret", "is empty or blank"))
+                Err(Malformed::new("secret", "is empty or blank"))
             }
             Some(bytes) => Ok(SecretBytes(bytes)),
         }

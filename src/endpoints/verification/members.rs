@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The members that a description can have.
-pub(super) const NAMES: [&str; 31] = [
+pub(super) const NAMES: [&str; 32] = [
     "scheme",
     "secret",
     "secrets",
@@ -29,6 +29,7 @@ pub(super) const NAMES: [&str; 31] = [
     "timestampBody",
     "timestampFormat",
     "tolerance",
+    "requireExp",
     "idHeader",
     "deliveryId",
     "name",
@@ -51,7 +52,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub(super) fn of(member: &str, reason: impl Into<String>) -> Self {
+    pub(super) fn new(member: &str, reason: impl Into<String>) -> Self {
         let member = member.chars().filter(|char| !char.is_control()).take(SHOWN).collect();
         Self { member, reason: reason.into() }
     }
@@ -75,6 +76,20 @@ pub(super) enum Member {
     Table(BTreeMap<String, Self>),
     /// A value of a type that no member has.
     Other,
+}
+
+impl Member {
+    /// A number for each type, for digests.
+    pub(super) fn tag(&self) -> u8 {
+        match self {
+            Self::Text(_) => 0,
+            Self::Number(_) => 1,
+            Self::Boolean(_) => 2,
+            Self::List(_) => 3,
+            Self::Table(_) => 4,
+            Self::Other => 5,
+        }
+    }
 }
 
 /// The members of a description that are not read yet.
@@ -111,19 +126,19 @@ impl Members {
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Malformed> {
         match self.take(name) {
             None => Ok(None),
-            Some(Member::Text(text)) if text.is_empty() => Err(Malformed::of(name, "is empty")),
+            Some(Member::Text(text)) if text.is_empty() => Err(Malformed::new(name, "is empty")),
             Some(Member::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(Malformed::of(name, "is not a string")),
+            Some(_) => Err(Malformed::new(name, "is not a string")),
         }
     }
 
     pub(super) fn required(&mut self, name: &str) -> Result<String, Malformed> {
-        self.text(name)?.ok_or_else(|| Malformed::of(name, "is missing"))
+        self.text(name)?.ok_or_else(|| Malformed::new(name, "is missing"))
     }
 
     /// A list of strings that are not empty. One string is a list of one.
     pub(super) fn list(&mut self, name: &str) -> Result<Option<Vec<String>>, Malformed> {
-        let wrong = || Malformed::of(name, "is not a list of strings");
+        let wrong = || Malformed::new(name, "is not a list of strings");
         let members = match self.take(name) {
             None => return Ok(None),
             Some(Member::List(members)) => members,
@@ -131,13 +146,13 @@ impl Members {
         };
         let text = |member| match member {
             Member::Text(text) if text.is_empty() => {
-                Err(Malformed::of(name, "has an empty string"))
+                Err(Malformed::new(name, "has an empty string"))
             }
             Member::Text(text) => Ok(text),
             _ => Err(wrong()),
         };
         let texts: Vec<String> = members.into_iter().map(text).collect::<Result<_, _>>()?;
-        if texts.is_empty() { Err(Malformed::of(name, "is empty")) } else { Ok(Some(texts)) }
+        if texts.is_empty() { Err(Malformed::new(name, "is empty")) } else { Ok(Some(texts)) }
     }
 
     /// One string under one name, or several under another; not both.
@@ -147,7 +162,7 @@ impl Members {
         many: &str,
     ) -> Result<Option<Vec<String>>, Malformed> {
         match (self.text(one)?, self.list(many)?) {
-            (Some(_), Some(_)) => Err(Malformed::of(many, format!("and {one} are both given"))),
+            (Some(_), Some(_)) => Err(Malformed::new(many, format!("and {one} are both given"))),
             (Some(text), None) => Ok(Some(vec![text])),
             (None, texts) => Ok(texts),
         }
@@ -162,16 +177,24 @@ impl Members {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let found = choices.iter().find(|(word, _)| *word == text);
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let unknown = || Malformed::of(name, format!("is none of {}", words.join(", ")));
+        let unknown = || Malformed::new(name, format!("is none of {}", words.join(", ")));
         found.map(|(_, choice)| Some(*choice)).ok_or_else(unknown)
     }
 
     /// A duration such as `5m`.
     pub(super) fn duration(&mut self, name: &str) -> Result<Option<Duration>, Malformed> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let wrong = || Malformed::of(name, "is not a duration such as \"5m\"");
+        let wrong = || Malformed::new(name, "is not a duration such as \"5m\"");
         let duration = humantime::parse_duration(text.trim()).map_err(|_| wrong())?;
-        if duration.is_zero() { Err(Malformed::of(name, "is zero")) } else { Ok(Some(duration)) }
+        if duration.is_zero() { Err(Malformed::new(name, "is zero")) } else { Ok(Some(duration)) }
+    }
+
+    pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Malformed> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Member::Boolean(value)) => Ok(Some(value)),
+            Some(_) => Err(Malformed::new(name, "is neither true nor false")),
+        }
     }
 
     /// The name of a header field, in lower case.
@@ -189,17 +212,17 @@ impl Members {
 /// The error of a member that a scheme does not have.
 pub(super) fn not_read(name: &str, scheme: &str) -> Malformed {
     if NAMES.contains(&name) {
-        return Malformed::of(name, format!("does not apply to the scheme {scheme}"));
+        return Malformed::new(name, format!("does not apply to the scheme {scheme}"));
     }
     let suggestion = nearest(name, NAMES).map(|meant| format!("; did you mean {meant}?"));
-    Malformed::of(name, format!("is an unknown member{}", suggestion.unwrap_or_default()))
+    Malformed::new(name, format!("is an unknown member{}", suggestion.unwrap_or_default()))
 }
 
 /// Checks the name of a header field and returns it in lower case.
 pub(super) fn header_name(member: &str, text: &str) -> Result<String, Malformed> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
-        return Err(Malformed::of(member, "is not the name of a header field"));
+        return Err(Malformed::new(member, "is not the name of a header field"));
     }
     Ok(text.to_ascii_lowercase())
 }

@@ -74,7 +74,7 @@ pub(super) fn messages<'a>(
 ) -> Vec<Message<'a>> {
     let mut urls: Vec<Cow<'a, str>> = Vec::new();
     for form in &rule.url_forms {
-        let url = form.of(request.url);
+        let url = form.apply(request.url);
         if !urls.contains(&url) {
             urls.push(url);
         }

@@ -43,8 +43,8 @@ pub struct Verification {
     pub(super) verify_token: Option<SecretBytes>,
     pub(super) status: Status,
     pub(super) identity: Digest,
-    /// Of the description without its secrets and without what does not say which deliveries are
-    /// the same.
+    /// Of the description without its secrets and without the members that do not decide which
+    /// deliveries are the same.
     pub(super) origin: Digest,
 }
 
@@ -56,7 +56,8 @@ impl fmt::Debug for Verification {
     }
 }
 
-/// Two verifications are equal if they accept the same deliveries under the same ids.
+/// Two verifications are equal if they accept the same deliveries under the same ids, and answer them
+/// and their handshakes alike.
 impl PartialEq for Verification {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity
@@ -80,12 +81,6 @@ impl Verification {
     /// Verifications with this digest in common are computed once.
     pub fn identity(&self) -> Digest {
         self.identity
-    }
-
-    /// Whether the two accept the same deliveries and answer them alike.
-    pub fn is_interchangeable(&self, other: &Self) -> bool {
-        let token = |each: &Self| each.verify_token.as_ref().map(|token| token.reveal().to_vec());
-        self == other && self.status == other.status && token(self) == token(other)
     }
 
     /// The name of the header field that carries the secret itself or a token, in lower case.
@@ -145,10 +140,13 @@ impl Verification {
     }
 
     /// The digest that the record of an accepted delivery is kept by. It depends on the description
-    /// and on the secret that accepted, not on the others, so that a rotation does not forget it.
+    /// and on the secret that accepted, not on the others. A sender that signs with the old and the
+    /// new secret for a while is known by the last that accepts, so a new secret before the old one
+    /// forgets no delivery. What is signed by the new one alone is another delivery.
     pub(super) fn digest_of_key(&self, key: usize) -> Digest {
         let mut digester = Digester::new();
         digester.add(self.origin.as_bytes());
+        digester.add(&[self.keys.tag()]);
         digester.add(self.keys.bytes().get(key).copied().unwrap_or_default());
         digester.finish()
     }

@@ -33,7 +33,7 @@ pub enum DeliveryId {
     Body(&'static str),
 }
 
-/// A request that asks for an answer and is no delivery.
+/// A request that asks for an answer and is not a delivery.
 #[derive(Debug)]
 pub struct Handshake {
     /// Whether it is answered only after a right signature.

@@ -343,7 +343,7 @@ pub static PRESETS: &[Preset] = &[
             answer: Answer::QueryText("challenge"),
         }],
     },
-    // The token is signed, the body is not. The audience has to be the address: webhooks about the
+    // The token is signed, the body is not; it expires after minutes. The audience has to be the address: webhooks about the
     // life of an app have tokens without one, and so do those that users' browsers get, by the same
     // secret of the client. Only deliveries by the signing secret are accepted.
     Preset {

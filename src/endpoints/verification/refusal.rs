@@ -15,9 +15,9 @@ pub enum RefusalKind {
     Repeated,
     /// It is not written as the description says.
     Malformed,
-    /// The time is further in the past than the tolerance.
+    /// The signature is right, but the time is further in the past than the tolerance.
     TooOld,
-    /// The time is further in the future than the tolerance.
+    /// The signature is right, but the time is further in the future than the tolerance.
     TooEarly,
     /// No secret or key gives this signature.
     WrongSignature,
@@ -71,7 +71,8 @@ impl Refusal {
         Self { kind, part: None, off_by: None }
     }
 
-    pub(super) fn of(kind: RefusalKind, part: &str) -> Self {
+    /// A refusal that names what is missing or wrong.
+    pub(super) fn with_part(kind: RefusalKind, part: &str) -> Self {
         Self { part: Some(part.to_owned()), ..Self::new(kind) }
     }
 }

@@ -98,6 +98,8 @@ pub(super) struct JwtRule {
     /// Of a token that is signed with a secret.
     pub(super) hash: Hash,
     pub(super) tolerance: Duration,
+    /// Whether a token without `exp`, which is valid for ever, is refused.
+    pub(super) requires_exp: bool,
     /// What the token has to be for. `{url}` is the address of the request.
     pub(super) audience: Option<String>,
 }

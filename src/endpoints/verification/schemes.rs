@@ -65,26 +65,27 @@ pub(super) fn secret_encoding(scheme: &str, members: &mut Members) -> Result<Enc
 
 fn basic(user: String) -> Result<Rule, Malformed> {
     if user.contains(':') {
-        return Err(Malformed::of("user", "has a colon, which ends a user name"));
+        return Err(Malformed::new("user", "has a colon, which ends a user name"));
     }
     Ok(Rule::Basic { user })
 }
 
 fn header(members: &mut Members) -> Result<Rule, Malformed> {
-    let name = members.header("name")?.ok_or_else(|| Malformed::of("name", "is missing"))?;
+    let name = members.header("name")?.ok_or_else(|| Malformed::new("name", "is missing"))?;
     Ok(Rule::Header { name, prefix: members.text("prefix")?.unwrap_or_default() })
 }
 
 fn jwt(members: &mut Members) -> Result<Rule, Malformed> {
     let hash = hash(members)?;
     if hash == Hash::Sha1 {
-        return Err(Malformed::of("algorithm", "is none of sha256, sha512"));
+        return Err(Malformed::new("algorithm", "is none of sha256, sha512"));
     }
     let header = members.header("header")?.unwrap_or_else(|| "authorization".to_owned());
     let prefix = members.text("prefix")?.unwrap_or_default();
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
+    let requires_exp = members.boolean("requireExp")?.unwrap_or(true);
     let audience = members.text("audience")?;
-    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, audience }))
+    Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, requires_exp, audience }))
 }
 
 fn hash(members: &mut Members) -> Result<Hash, Malformed> {
@@ -99,7 +100,7 @@ fn signed(
     let template = members.text("signed")?.unwrap_or_else(|| "{body}".to_owned());
     let rule = SignedRule {
         algorithm,
-        signed: Template::parse(&template).map_err(|reason| Malformed::of("signed", reason))?,
+        signed: Template::parse(&template).map_err(|reason| Malformed::new("signed", reason))?,
         url_forms: url_forms(members)?,
         body_digest_query: members.text("bodyDigestQuery")?,
         place: place(members)?,
@@ -117,16 +118,16 @@ fn check_consistent(rule: &SignedRule, delivery_id: &DeliveryIdRule) -> Result<(
     let has_id = !rule.id_headers.is_empty()
         || matches!(delivery_id, DeliveryIdRule::Header(_) | DeliveryIdRule::Body(_));
     if contains(&Part::Id) && !has_id {
-        return Err(Malformed::of("signed", "has {id}, which needs idHeader or deliveryId"));
+        return Err(Malformed::new("signed", "has {id}, which needs idHeader or deliveryId"));
     }
     if matches!(delivery_id, DeliveryIdRule::Signed) && rule.id_headers.is_empty() {
-        return Err(Malformed::of("idHeader", "is missing"));
+        return Err(Malformed::new("idHeader", "is missing"));
     }
     if rule.body_digest_query.is_some() && !contains(&Part::Url) {
-        return Err(Malformed::of("bodyDigestQuery", "is not signed: signed has no {url}"));
+        return Err(Malformed::new("bodyDigestQuery", "is not signed: signed has no {url}"));
     }
     if rule.url_forms != [UrlForm::AsSent] && !contains(&Part::Url) {
-        return Err(Malformed::of("urlForms", "is of no use: signed has no {url}"));
+        return Err(Malformed::new("urlForms", "has no effect because `signed` has no {url}"));
     }
     check_time(rule)?;
     let SignaturePlace::Headers(headers) = &rule.place else { return Ok(()) };
@@ -136,7 +137,7 @@ fn check_consistent(rule: &SignedRule, delivery_id: &DeliveryIdRule) -> Result<(
     };
     for (member, count) in [("timestampHeader", of_time), ("idHeader", rule.id_headers.len())] {
         if count > 1 && count != headers.names.len() {
-            return Err(Malformed::of(member, "has another number of names than headers"));
+            return Err(Malformed::new(member, "does not have as many names as headers"));
         }
     }
     Ok(())
@@ -147,7 +148,7 @@ fn check_time(rule: &SignedRule) -> Result<(), Malformed> {
     let is_signed = rule.signed.contains(&Part::Timestamp);
     let Some(time) = &rule.time else {
         let reason = "has {timestamp}, which needs timestampHeader, timestampItem or timestampBody";
-        return if is_signed { Err(Malformed::of("signed", reason)) } else { Ok(()) };
+        return if is_signed { Err(Malformed::new("signed", reason)) } else { Ok(()) };
     };
     let (member, is_signed) = match &time.place {
         TimePlace::Headers(_) => ("timestampHeader", is_signed),
@@ -155,12 +156,12 @@ fn check_time(rule: &SignedRule) -> Result<(), Malformed> {
         TimePlace::Body(_) => ("timestampBody", is_signed || rule.signed.contains(&Part::Body)),
     };
     if !is_signed {
-        return Err(Malformed::of(member, "is not signed: signed has no {timestamp}"));
+        return Err(Malformed::new(member, "is not signed: signed has no {timestamp}"));
     }
     let has_items =
         matches!(&rule.place, SignaturePlace::Headers(headers) if headers.item.is_some());
     if matches!(time.place, TimePlace::Item(_)) && !has_items {
-        return Err(Malformed::of("timestampItem", "needs signatureItem"));
+        return Err(Malformed::new("timestampItem", "needs signatureItem"));
     }
     Ok(())
 }
@@ -170,9 +171,9 @@ fn place(members: &mut Members) -> Result<SignaturePlace, Malformed> {
     let path = optional_path(members, "signatureBody")?;
     match (names, path) {
         (None, None) => {
-            Err(Malformed::of("header", "is missing: nothing says where the signature is"))
+            Err(Malformed::new("header", "is missing: nothing says where the signature is"))
         }
-        (Some(_), Some(_)) => Err(Malformed::of("signatureBody", "and header are both given")),
+        (Some(_), Some(_)) => Err(Malformed::new("signatureBody", "and header are both given")),
         (None, Some(path)) => Ok(SignaturePlace::Body(path)),
         (Some(names), None) => {
             let item = members.text("signatureItem")?;
@@ -200,10 +201,10 @@ fn time(members: &mut Members) -> Result<Option<TimeRule>, Malformed> {
     let Some(place) = places.next() else {
         let unused = ["timestampFormat", "tolerance"].into_iter().find(|name| members.has(name));
         let needs = "needs timestampHeader, timestampItem or timestampBody";
-        return unused.map_or(Ok(None), |name| Err(Malformed::of(name, needs)));
+        return unused.map_or(Ok(None), |name| Err(Malformed::new(name, needs)));
     };
     if places.next().is_some() {
-        return Err(Malformed::of("timestampHeader", "is one of several places of the time"));
+        return Err(Malformed::new("timestampHeader", "is one of several places of the time"));
     }
     let format = members.choice("timestampFormat", &TIME_FORMATS)?.unwrap_or(TimeFormat::Seconds);
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
@@ -216,7 +217,9 @@ fn url_forms(members: &mut Members) -> Result<Vec<UrlForm>, Malformed> {
     let forms: Option<Vec<UrlForm>> =
         names.iter().map(|name| form(name).map(|(_, form)| form)).collect();
     let words = URL_FORMS.map(|(word, _)| word).join(", ");
-    forms.ok_or_else(|| Malformed::of("urlForms", format!("has what is none of {words}")))
+    forms.ok_or_else(|| {
+        Malformed::new("urlForms", format!("contains an unknown form; valid: {words}"))
+    })
 }
 
 /// Names of header fields, or an empty list.
@@ -230,9 +233,9 @@ pub(super) fn optional_path(
     member: &str,
 ) -> Result<Option<BodyPath>, Malformed> {
     let path = members.text(member)?.map(|text| BodyPath::parse(&text));
-    path.transpose().map_err(|reason| Malformed::of(member, reason))
+    path.transpose().map_err(|reason| Malformed::new(member, reason))
 }
 
 fn required_path(members: &mut Members, member: &str) -> Result<BodyPath, Malformed> {
-    optional_path(members, member)?.ok_or_else(|| Malformed::of(member, "is missing"))
+    optional_path(members, member)?.ok_or_else(|| Malformed::new(member, "is missing"))
 }

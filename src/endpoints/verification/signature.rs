@@ -24,7 +24,7 @@ pub(super) fn required_header<'a>(
     request: &DeliveryRequest<'a>,
     name: &str,
 ) -> Result<&'a str, Refusal> {
-    optional_header(request, name)?.ok_or_else(|| Refusal::of(RefusalKind::Missing, name))
+    optional_header(request, name)?.ok_or_else(|| Refusal::with_part(RefusalKind::Missing, name))
 }
 
 /// A header field that may be missing, as text.
@@ -32,11 +32,11 @@ pub(super) fn optional_header<'a>(
     request: &DeliveryRequest<'a>,
     name: &str,
 ) -> Result<Option<&'a str>, Refusal> {
-    let malformed = || Refusal::of(RefusalKind::Malformed, name);
+    let malformed = || Refusal::with_part(RefusalKind::Malformed, name);
     let headers: &'a dyn HeaderFields = request.headers;
     match headers.field(name) {
         Field::Missing => Ok(None),
-        Field::Repeated => Err(Refusal::of(RefusalKind::Repeated, name)),
+        Field::Repeated => Err(Refusal::with_part(RefusalKind::Repeated, name)),
         Field::Once(value) => match std::str::from_utf8(value) {
             Ok(text) => Ok(Some(text.trim_ascii())),
             Err(_) => Err(malformed()),
@@ -66,7 +66,7 @@ pub(super) fn find<'a>(
             let item =
                 if let Some(TimePlace::Item(item)) = time { Some(item.as_str()) } else { None };
             let (texts, time) =
-                split(headers, item, value).map_err(|kind| Refusal::of(kind, name))?;
+                split(headers, item, value).map_err(|kind| Refusal::with_part(kind, name))?;
             let texts = texts.into_iter().map(Cow::Borrowed).collect();
             (index, name, texts, time.map(Cow::Borrowed))
         }
@@ -74,7 +74,7 @@ pub(super) fn find<'a>(
     let decoded = texts.iter().filter_map(|text| encoding.decode(text));
     let signatures: Vec<Vec<u8>> = decoded.filter(|bytes| !bytes.is_empty()).collect();
     if signatures.is_empty() {
-        return Err(Refusal::of(RefusalKind::Malformed, name));
+        return Err(Refusal::with_part(RefusalKind::Malformed, name));
     }
     Ok(Found { signatures, header, time })
 }
@@ -89,7 +89,7 @@ fn first_header<'a, 'n>(
             return Ok((index, name, value));
         }
     }
-    Err(Refusal::of(RefusalKind::Missing, paired(&headers.names, 0)))
+    Err(Refusal::with_part(RefusalKind::Missing, paired(&headers.names, 0)))
 }
 
 type Split<'a> = (Vec<&'a str>, Option<&'a str>);

@@ -42,18 +42,19 @@ pub(super) struct TimeRule {
 }
 
 impl TimeRule {
-    /// Checks a time that was found.
-    pub(super) fn check(&self, text: &str, now: SystemTime) -> Result<(), Refusal> {
+    /// Checks a time that was found. `Some` if it is off by more than the tolerance, which is the
+    /// reason of a refusal only if the signature is right. `Err` if it cannot be read.
+    pub(super) fn check(&self, text: &str, now: SystemTime) -> Result<Option<Refusal>, Refusal> {
         let Some(off_by) = self.off_by(text, now) else {
-            return Err(Refusal::of(RefusalKind::Malformed, self.place.name()));
+            return Err(Refusal::with_part(RefusalKind::Malformed, self.place.name()));
         };
         let tolerance = i64::try_from(self.tolerance.as_millis()).unwrap_or(i64::MAX);
         let kind = match off_by {
             _ if off_by > tolerance => RefusalKind::TooEarly,
             _ if off_by < -tolerance => RefusalKind::TooOld,
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
-        Err(Refusal { off_by: Some(off_by), ..Refusal::of(kind, self.place.name()) })
+        Ok(Some(Refusal { off_by: Some(off_by), ..Refusal::with_part(kind, self.place.name()) }))
     }
 }
 
@@ -125,11 +126,11 @@ mod tests {
         let tolerance = Duration::from_secs(300);
         let rule = TimeRule { place, format: TimeFormat::Seconds, tolerance };
         let at = |second: u64| UNIX_EPOCH + Duration::from_secs(second);
-        assert_eq!(rule.check("1000", at(1300)), Ok(()));
-        assert_eq!(rule.check("1000", at(700)), Ok(()));
-        let late = rule.check("1000", at(1301)).unwrap_err();
+        assert_eq!(rule.check("1000", at(1300)), Ok(None));
+        assert_eq!(rule.check("1000", at(700)), Ok(None));
+        let late = rule.check("1000", at(1301)).unwrap().unwrap();
         assert_eq!((late.kind, late.off_by), (RefusalKind::TooOld, Some(-301_000)));
-        let early = rule.check("1000", at(699)).unwrap_err();
+        let early = rule.check("1000", at(699)).unwrap().unwrap();
         assert_eq!((early.kind, early.off_by), (RefusalKind::TooEarly, Some(301_000)));
         assert_eq!(early.to_string(), "too_early: t (off by 301000 ms)");
     }

@@ -25,7 +25,8 @@ pub(super) const URL_FORMS: [(&str, UrlForm); 4] = [
 const DECODED: &[u8] = b":/?@!$'()*,;";
 
 impl UrlForm {
-    pub(super) fn of(self, url: &str) -> Cow<'_, str> {
+    /// Writes an address in this way.
+    pub(super) fn apply(self, url: &str) -> Cow<'_, str> {
         match self {
             Self::AsSent => Cow::Borrowed(url),
             Self::Decoded => decoded(url),
@@ -37,7 +38,7 @@ impl UrlForm {
 
 /// `None` if the address has a port.
 fn with_port(url: &str) -> Option<String> {
-    let parts = Parts::of(url).filter(|parts| parts.port.is_none())?;
+    let parts = Parts::parse(url).filter(|parts| parts.port.is_none())?;
     let port = match parts.scheme {
         "https" => 443,
         "http" => 80,
@@ -48,7 +49,7 @@ fn with_port(url: &str) -> Option<String> {
 
 /// `None` if the address has no port.
 fn without_port(url: &str) -> Option<String> {
-    let parts = Parts::of(url).filter(|parts| parts.port.is_some())?;
+    let parts = Parts::parse(url).filter(|parts| parts.port.is_some())?;
     Some(format!("{}://{}{}", parts.scheme, parts.host, parts.rest))
 }
 
@@ -61,7 +62,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(url: &'a str) -> Option<Self> {
+    fn parse(url: &'a str) -> Option<Self> {
         let (scheme, after) = url.split_once("://")?;
         let end = after.find(['/', '?', '#']).unwrap_or(after.len());
         let (authority, rest) = after.split_at_checked(end)?;
@@ -108,9 +109,9 @@ mod tests {
             ("https://[::1]:1/b", "https://[::1]:1/b", "https://[::1]/b"),
             ("no address", "no address", "no address"),
         ] {
-            assert_eq!(UrlForm::WithPort.of(url), with);
-            assert_eq!(UrlForm::WithoutPort.of(url), without);
-            assert_eq!(UrlForm::AsSent.of(url), url);
+            assert_eq!(UrlForm::WithPort.apply(url), with);
+            assert_eq!(UrlForm::WithoutPort.apply(url), without);
+            assert_eq!(UrlForm::AsSent.apply(url), url);
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
             ("https://a/%3", "https://a/%3"),
             ("https://a/%é%+F", "https://a/%é%+F"),
         ] {
-            assert_eq!(UrlForm::Decoded.of(url), expected);
+            assert_eq!(UrlForm::Decoded.apply(url), expected);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Handshakes: a provider asks whether an address is meant to receive. They start no job.
 
+use super::node;
 use super::route::app;
 use serde_json::{Value, json};
 use testkit::deliveries::hmac_sha256;
+use testkit::documents::workflow_of;
 use testkit::tokens::now;
-use testkit::{App, Reply};
+use testkit::{App, Documents, Reply};
 
 const SECRET: &str = "secret-of-a-handshake-0123456789";
 const PATH: &str = "/api/webhook/in/org_a/wh_1";
@@ -76,6 +78,24 @@ async fn meta_gets_its_challenge_for_the_token() {
     for token in ["another", ""] {
         get(&app, &format!("{query}{token}")).await.assert_rejected(401, "verification_failed");
     }
+    app.redis.queue().assert_empty().await;
+}
+
+#[tokio::test]
+async fn each_of_two_nodes_has_its_token() {
+    let meta = |token: &str| json!({ "scheme": "meta", "secret": SECRET, "verifyToken": token });
+    let nodes = json!([node("n1", "wh_1", &meta("token-1")), node("n2", "wh_1", &meta("token-2"))]);
+    let documents =
+        Documents { workflows: vec![workflow_of("wf_1", "org_a", nodes)], users: Vec::new() };
+    let app = App::build().documents(documents).config(|config| {
+        config.set("endpoints.enabled", true);
+    });
+    let app = app.start().await;
+    let query = "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=";
+    for token in ["token-1", "token-2"] {
+        assert_text(&get(&app, &format!("{query}{token}")).await, "1158201444");
+    }
+    assert_eq!(get(&app, &format!("{query}token-3")).await.status, 401);
     app.redis.queue().assert_empty().await;
 }
 

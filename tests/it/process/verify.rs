@@ -122,13 +122,14 @@ fn a_time_that_is_off_is_said() {
     };
     let text = trial("2023-11-14T22:23:20Z").run(1);
     assert!(text.contains("time: 10m in the past; the tolerance is 5m\n"), "{text}");
-    let refusal = "result: refused: too_old: t (off by -600000 ms)\n";
-    assert!(text.contains(refusal), "{text}");
+    assert!(text.contains("result: refused: wrong_signature\n"), "{text}");
     let expected = text.lines().find_map(|line| line.strip_prefix("expected: ")).expect("one");
     let right = Trial::new(description)
         .with("--header", &format!("Stripe-Signature: t=1700000000,v1={expected}"))
         .file("--body", body);
     let text = right.with("--at", "2023-11-14T22:23:20Z").run(1);
+    let refusal = "result: refused: too_old: t (off by -600000 ms)\n";
+    assert!(text.contains(refusal), "{text}");
     assert!(text.ends_with("hint: the signature is right, and only the time is not\n"), "{text}");
 }
 
@@ -210,7 +211,7 @@ fn a_named_verification_is_that_of_the_configuration() {
 fn what_cannot_be_read_is_code_2() {
     for (description, expected) in [
         ("{", "the description is not JSON: line 1, column 1"),
-        ("[]", "the description is no object"),
+        ("[]", "the description is not an object"),
         (r#"{"scheme":"githup","secret":"a password"}"#, "did you mean github?"),
         (r#"{"scheme":"github","secret":"a password" "a password"}"#, "is not JSON"),
         (r#"{"scheme":"github"}"#, "secret is missing"),

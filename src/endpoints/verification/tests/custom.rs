@@ -192,6 +192,41 @@ fn every_place_and_format_of_the_time() {
 }
 
 #[test]
+fn an_id_is_a_number_as_it_is_written() {
+    let verification = hmac_with(json!({ "deliveryId": { "body": "event.id" } }));
+    for id in ["18446744073709551616", "18446744073709551617", "7", "7.0", "-0", "1e400"] {
+        let body = format!("{{\"event\":{{\"id\":{id}}}}}");
+        let verified = signed(&body, sha256(&body)).verify(&verification).unwrap();
+        assert_eq!(verified.delivery_id.as_deref(), Some(id));
+    }
+    // What is not read is no id. The delivery itself is for the parser to accept or refuse.
+    let long = format!("\"{}\"", "7".repeat(16 * 1024 + 1));
+    let deep = format!("7,\"x\":{}{}", "[".repeat(127), "]".repeat(127));
+    for id in ["null", "[7]", "{}", "\"\"", "", long.as_str(), deep.as_str()] {
+        let body = format!("{{\"event\":{{\"id\":{id}}}}}");
+        let verified = signed(&body, sha256(&body)).verify(&verification).unwrap();
+        assert_eq!(verified.delivery_id, None, "{body}");
+    }
+}
+
+#[test]
+fn a_member_that_is_needed_is_not_deep_and_not_long() {
+    let verification = verification(&json!({
+        "scheme": "bodySecret", "path": "a.*.key", "secret": "\u{e9}",
+    }));
+    let (most, too_many) = ("[".repeat(127), "[".repeat(128));
+    let body = |key: &str, other: &str| {
+        let close = "]".repeat(other.len());
+        Request::post(format!("{{\"a\":[{{\"k\\u0065y\":{key}}}],\"x\":{other}{close}}}"))
+    };
+    assert!(body("\"\\u00e9\"", &most).verify(&verification).is_ok());
+    let deep = body("\"\\u00e9\"", &too_many).verify(&verification).unwrap_err();
+    assert_eq!(deep.to_string(), "malformed: body");
+    let long = format!("\"{}\"", "x".repeat(16 * 1024 + 1));
+    assert_eq!(body(&long, "[").refusal(&verification), RefusalKind::Missing);
+}
+
+#[test]
 fn a_signature_in_a_form() {
     let verification = hmac_with(json!({
         "header": null, "signatureBody": "sig", "signed": "{timestamp}", "timestampBody": "time",
@@ -237,8 +272,9 @@ fn tokens_that_are_signed_by_public_keys() {
         "scheme": "jwt", "publicKeys": keys, "header": "X-Token", "prefix": "Bearer ",
     }));
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let claims = format!("{{\"exp\":{}}}", NOW + 60);
     let token = |alg: &str, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
-        let signed = format!("{}.{}", part(&format!("{{\"alg\":\"{alg}\"}}")), part("{}"));
+        let signed = format!("{}.{}", part(&format!("{{\"alg\":\"{alg}\"}}")), part(&claims));
         let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes()));
         Request::post("").header("X-Token", format!("Bearer {signed}.{signature}"))
     };
@@ -260,6 +296,33 @@ fn tokens_that_are_signed_by_public_keys() {
     ] {
         assert_eq!(request.refusal(&verification), RefusalKind::WrongSignature);
     }
+}
+
+#[test]
+fn a_token_expires_unless_the_description_says_otherwise() {
+    let of = |members: Value| {
+        let mut description = json!({ "scheme": "jwt", "secret": SECRET });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    let token = |claims: &str| {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part("{\"alg\":\"HS256\"}"), part(claims));
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(sha256(&signed)));
+        Request::post("").header("Authorization", token)
+    };
+    let (expiring, lasting) = (of(json!({})), of(json!({ "requireExp": false })));
+    let refusal = token("{}").verify(&expiring).unwrap_err();
+    assert_eq!(refusal.to_string(), "missing: exp");
+    assert!(!refusal.is_stale());
+    let null = token("{\"exp\":null}");
+    assert_eq!(null.refusal(&expiring), RefusalKind::Missing);
+    let valid = token(&format!("{{\"exp\":{}}}", NOW - 300));
+    let verified = valid.verify(&expiring).unwrap();
+    assert_eq!(valid.verify(&lasting).unwrap().digest, verified.digest);
+    assert!(token("{}").verify(&lasting).is_ok());
+    let old = token(&format!("{{\"exp\":{}}}", NOW - 301)).verify(&lasting).unwrap_err();
+    assert!(old.is_stale());
 }
 
 #[test]

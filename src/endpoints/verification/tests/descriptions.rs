@@ -2,6 +2,7 @@
 
 use super::{Request, described, verification};
 use crate::endpoints::verification::{Status, Verification};
+use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
 fn error(description: &Value) -> String {
@@ -61,6 +62,10 @@ fn an_incomplete_description_says_what_is_missing() {
             "publicKey is of another algorithm than the scheme",
         ),
         (
+            json!({ "scheme": "discord", "publicKey": "0102" }),
+            "publicKey is not a public key of Ed25519 or P-256",
+        ),
+        (
             json!({ "scheme": "hmac", "secret": "x" }),
             "header is missing: nothing says where the signature is",
         ),
@@ -70,6 +75,10 @@ fn an_incomplete_description_says_what_is_missing() {
         (json!({ "scheme": "query", "secret": "x" }), "name is missing"),
         (json!({ "scheme": "bodySecret", "secret": "x" }), "path is missing"),
         (json!({ "scheme": "jwt" }), "secret is missing"),
+        (
+            json!({ "scheme": "jwt", "secret": "x", "requireExp": "no" }),
+            "requireExp is neither true nor false",
+        ),
         (json!({ "scheme": "none", "secret": "x" }), "secret does not apply to the scheme none"),
     ] {
         assert_eq!(error(&description), expected);
@@ -171,7 +180,15 @@ fn a_custom_description_is_consistent() {
         (json!({ "signatureBody": "a" }), "signatureBody and header are both given"),
         (
             json!({ "signed": "{id}{body}", "idHeader": ["a", "b"] }),
-            "idHeader has another number of names than headers",
+            "idHeader does not have as many names as headers",
+        ),
+        (
+            json!({ "urlForms": ["asSent", "short"] }),
+            "urlForms contains an unknown form; valid: asSent, withPort, withoutPort, decoded",
+        ),
+        (
+            json!({ "urlForms": ["withPort"] }),
+            "urlForms has no effect because `signed` has no {url}",
         ),
         (json!({ "user": "me" }), "user does not apply to the scheme hmac"),
         (json!({ "publicKey": "00" }), "publicKey does not apply to the scheme hmac"),
@@ -225,7 +242,6 @@ fn equal_descriptions_are_recognized() {
     let same = [
         json!({ "secret": "a", "scheme": "github" }),
         json!({ "scheme": "github", "secrets": ["a"] }),
-        json!({ "scheme": "github", "secret": "a", "status": 202 }),
     ];
     for other in same {
         assert_eq!(verification(&one), verification(&other), "{other}");
@@ -236,10 +252,26 @@ fn equal_descriptions_are_recognized() {
         json!({ "scheme": "github", "secrets": ["a", "b"] }),
         json!({ "scheme": "meta", "secret": "a" }),
         json!({ "scheme": "github", "secret": "a", "deliveryId": false }),
+        json!({ "scheme": "github", "secret": "a", "status": 202 }),
         json!({ "scheme": "github", "secret": "a", "allowedAddresses": ["10.0.0.0/8"] }),
     ] {
         assert_ne!(verification(&one), verification(&other), "{other}");
     }
+    let stripe = |members: Value| {
+        let mut description = json!({ "scheme": "stripe" });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    // The name of a member and its value are no secrets, and a type is no other.
+    let members = stripe(json!({ "tolerance": "1h", "secrets": ["k"] }));
+    assert_ne!(members, stripe(json!({ "secrets": ["tolerance", "1h", "k"] })));
+    let jwt = |members: Value| {
+        let mut description = json!({ "scheme": "jwt" });
+        description.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verification(&description)
+    };
+    let key = "an Ed25519 key of printable text";
+    assert_ne!(jwt(json!({ "secret": key })), jwt(json!({ "publicKey": hex::encode(key) })));
     let (joined, split) = (["ab", "c"], ["a", "bc"]);
     let of = |secrets: [&str; 2]| verification(&json!({ "scheme": "github", "secrets": secrets }));
     assert_ne!(of(joined), of(split));
@@ -256,6 +288,26 @@ fn the_digest_of_a_delivery_outlasts_what_does_not_change_its_meaning() {
     let plain = digest(json!({}));
     assert_eq!(digest(json!({ "status": 204, "allowedAddresses": ["10.0.0.0/8"] })), plain);
     assert_ne!(digest(json!({ "deliveryId": { "header": "X-Id" } })), plain);
+}
+
+#[test]
+fn verifications_that_answer_differently_differ() {
+    let meta = |token: &str, status: u16| {
+        verification(&json!({
+            "scheme": "meta", "secret": "an app secret", "verifyToken": token, "status": status,
+        }))
+    };
+    let (one, two, other) = (meta("one", 200), meta("two", 200), meta("one", 204));
+    assert_eq!(one, meta("one", 200));
+    assert_ne!(one, two);
+    assert_ne!(one, other);
+    let body = b"{}";
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"an app secret");
+    let signature = format!("sha256={}", hex::encode(hmac::sign(&key, body)));
+    let request = Request::post(body).header("X-Hub-Signature-256", signature);
+    let digest = |verification| request.verify(verification).unwrap().digest;
+    assert_eq!(digest(&one), digest(&two));
+    assert_eq!(digest(&one), digest(&other));
 }
 
 #[test]

@@ -50,6 +50,32 @@ fn the_second_of_two_secrets_accepts_under_the_same_digest() {
     }
 }
 
+/// While a secret is rotated, some providers sign with the old one and the new one.
+#[test]
+fn the_last_secret_that_accepts_decides_the_digest() {
+    let stripe = sample_of("stripe");
+    let by = |keys: &[u8], request: &Request| request.verify(&of(stripe, keys)).unwrap();
+    let signatures = [0, 1].map(|key| {
+        let (_, value) = stripe.now(key).headers.0.remove(0);
+        String::from_utf8(value).unwrap()
+    });
+    let both = signatures.join(",").replacen(&format!(",t={NOW}"), "", 1);
+    let mut request = stripe.now(0);
+    request.headers.0[0].1 = both.into_bytes();
+    let before = by(&[0], &request).digest;
+    let (new_first, old_first) = (by(&[1, 0], &request), by(&[0, 1], &request));
+    assert_eq!((new_first.key, new_first.digest), (1, before));
+    assert_eq!((old_first.key, old_first.digest), (1, by(&[1], &request).digest));
+    assert_ne!(old_first.digest, before);
+    // Equal secrets, given twice.
+    for sample in SAMPLES {
+        let twice = sample.now(0).verify(&of(sample, &[0, 0])).unwrap();
+        assert_eq!(twice.key, 1, "{}", sample.preset);
+        let once = sample.now(0).verify(&of(sample, &[0])).unwrap();
+        assert_eq!(twice.digest, once.digest, "{}", sample.preset);
+    }
+}
+
 #[test]
 fn a_needed_header_field_is_there_once() {
     for sample in SAMPLES {
@@ -135,6 +161,21 @@ fn a_time_outside_the_tolerance_is_refused_in_both_directions() {
 }
 
 #[test]
+fn a_wrong_signature_is_not_stale_whatever_its_time() {
+    for sample in SAMPLES.iter().filter(|sample| sample.tolerance.is_some()) {
+        let verification = of(sample, &[0]);
+        for second in [NOW - 100_000, NOW + 100_000] {
+            let right = sample.request(0, second).verify(&verification).unwrap_err();
+            assert!(right.is_stale(), "{}: {right}", sample.preset);
+            assert!(right.off_by.is_some(), "{}: {right}", sample.preset);
+            let wrong = sample.request(1, second).verify(&verification).unwrap_err();
+            assert_eq!(wrong.kind, RefusalKind::WrongSignature, "{}", sample.preset);
+            assert!(!wrong.is_stale(), "{}: {wrong}", sample.preset);
+        }
+    }
+}
+
+#[test]
 fn the_tolerance_and_the_id_of_a_preset_can_be_set() {
     let sample = sample_of("stripe");
     let given = json!({
@@ -172,10 +213,16 @@ fn an_expired_token_is_refused() {
         Request::post("{}").header("Authorization", sample.jwt(alg, 0, claims))
     };
     let url = Request::post("").url;
-    assert!(token("HS256", &format!("{{\"aud\":\"{url}\"}}")).verify(&verification).is_ok());
+    let claims = |claims: String| format!("{{\"aud\":\"{url}\"{claims}}}");
+    let valid = claims(format!(",\"exp\":{}", NOW - 300));
+    assert!(token("HS256", &valid).verify(&verification).is_ok());
+    let early = format!(",\"exp\":{},\"nbf\":{}", NOW + 900, NOW + 301);
     for (alg, claims, expected) in [
-        ("HS256", format!("{{\"exp\":{}}}", NOW - 301), RefusalKind::TooOld),
-        ("HS256", format!("{{\"nbf\":{}}}", NOW + 301), RefusalKind::TooEarly),
+        ("HS256", claims(format!(",\"exp\":{}", NOW - 301)), RefusalKind::TooOld),
+        ("HS256", claims(early), RefusalKind::TooEarly),
+        ("HS256", claims(String::new()), RefusalKind::Missing),
+        // A token for another address is not stale.
+        ("HS256", "{\"aud\":\"x\",\"exp\":1}".to_owned(), RefusalKind::WrongAudience),
         ("HS256", "{\"exp\":\"soon\"}".to_owned(), RefusalKind::Malformed),
         ("HS256", "[]".to_owned(), RefusalKind::Malformed),
         ("HS512", "{}".to_owned(), RefusalKind::WrongSignature),
@@ -195,15 +242,15 @@ fn a_token_is_for_the_address_of_the_request() {
     let sample = sample_of("monday");
     let verification = of(sample, &[0]);
     let with = |aud: &str| {
-        let token = sample.jwt("HS256", 0, &format!("{{{aud}}}"));
+        let token = sample.jwt("HS256", 0, &format!("{{\"exp\":{NOW}{aud}}}"));
         let request = Request::post("{}").query("a=1").header("Authorization", token);
         request.verify(&verification).map_err(|refusal| (refusal.kind, refusal.part))
     };
     let url = Request::post("").url;
     for aud in [
-        format!("\"aud\":\"{url}\""),
-        format!("\"aud\":\"{url}?a=1\""),
-        format!("\"aud\":[\"x\",\"{url}\"]"),
+        format!(",\"aud\":\"{url}\""),
+        format!(",\"aud\":\"{url}?a=1\""),
+        format!(",\"aud\":[\"x\",\"{url}\"]"),
     ] {
         assert!(with(&aud).is_ok(), "{aud}");
     }
@@ -211,10 +258,10 @@ fn a_token_is_for_the_address_of_the_request() {
     for (claim, expected) in [
         ("", RefusalKind::Missing),
         // A browser gets such a token, signed with the secret of an app's client.
-        ("\"dat\":{\"user_id\":1}", RefusalKind::Missing),
-        ("\"aud\":\"https://example.com\"", RefusalKind::WrongAudience),
-        ("\"aud\":\"{url}\"", RefusalKind::WrongAudience),
-        ("\"aud\":[]", RefusalKind::WrongAudience),
+        (",\"dat\":{\"user_id\":1}", RefusalKind::Missing),
+        (",\"aud\":\"https://example.com\"", RefusalKind::WrongAudience),
+        (",\"aud\":\"{url}\"", RefusalKind::WrongAudience),
+        (",\"aud\":[]", RefusalKind::WrongAudience),
     ] {
         assert_eq!(with(claim).map(|_| ()), Err((expected, aud.clone())), "{claim}");
     }

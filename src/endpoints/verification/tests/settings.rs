@@ -28,6 +28,7 @@ fn a_section_has_the_members_of_a_document() {
     assert_eq!(faults, []);
     let expected = verification(&json!({
         "scheme": "github", "secret": "a secret of some length", "deliveryId": { "header": "X-Id" },
+        "status": 202,
     }));
     let ci = named.get("ci").unwrap();
     assert_eq!(ci.verification, expected);
@@ -81,7 +82,8 @@ fn every_fault_names_its_key() {
          [endpoints.verification.ci]\nscheme = \"github\"\n\
          [endpoints.verification.unknown]\nscheme = \"github\"\nsecret = \"a\"\nsekret = \"b\"\n\
          [endpoints.verification.file]\nscheme = \"github\"\nsecret_file = \"/does/not/exist\"\n\
-         [endpoints.verification.\"a b\"]\nscheme = \"none\"\n",
+         [endpoints.verification.\"a b\"]\nscheme = \"none\"\n\
+         [endpoints.verification.long]\nscheme = \"none\"\norganizations = [\"\"]\n",
     );
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     for expected in [
@@ -90,8 +92,9 @@ fn every_fault_names_its_key() {
         "endpoints.verification.file.secret_file: cannot read /does/not/exist",
         "endpoints.verification.a b: is not a name of letters, digits, _ and -",
         "endpoints.verification.loose: unknown key",
+        "endpoints.verification.long.organizations: contains an invalid organization id",
     ] {
         assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{expected}: {faults:?}");
     }
-    assert_eq!(named.keys().collect::<Vec<_>>(), ["unknown"]);
+    assert_eq!(named.keys().collect::<Vec<_>>(), ["long", "unknown"]);
 }

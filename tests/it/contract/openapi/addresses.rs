@@ -3,7 +3,7 @@
 use super::document::{Cases, Document};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::deliveries::{endpoints, github_signature, verified_trigger};
+use testkit::deliveries::{endpoints, github_signature, hmac_sha256, verified_trigger};
 use testkit::documents::workflow_of;
 use testkit::http::Call;
 use testkit::{App, Documents, Reply};
@@ -15,9 +15,10 @@ pub(super) const ADDRESS_PREVIEW: &str = "/api/webhook/in/{organization}/{webhoo
 const SECRET: &str = "It's a Secret to Everybody";
 
 /// The webhooks of `org_a`, each with its verification.
-fn verifications() -> [(&'static str, Value); 6] {
+fn verifications() -> [(&'static str, Value); 7] {
     [
         ("wh_github", json!({ "scheme": "github", "secret": SECRET })),
+        ("wh_slack", json!({ "scheme": "slack", "secret": SECRET })),
         ("wh_dropbox", json!({ "scheme": "dropbox", "secret": SECRET })),
         ("wh_monday", json!({ "scheme": "monday", "secret": SECRET })),
         ("wh_200", json!({ "scheme": "none" })),
@@ -54,6 +55,9 @@ pub(super) async fn refusals() -> Vec<(&'static str, Reply)> {
     let multipart = to(&app, Method::POST, "wh_200").header("content-type", "multipart/form-data");
     let zipped = json_to(&app, "wh_200", "{}").header("content-encoding", "snappy");
     let failed = || json_to(&app, "wh_github", "{}").header("x-forwarded-for", "192.0.2.1");
+    let stale = json_to(&app, "wh_slack", "{}")
+        .header("x-slack-request-timestamp", "1000")
+        .header("x-slack-signature", format!("v0={}", hmac_sha256(SECRET, b"v0:1000:{}")));
     let preview = || to(&app, Method::POST, "wh_github/preview");
     let calls = [
         (ADDRESS, 404, json_to(&app, "unknown", "{}")),
@@ -64,6 +68,7 @@ pub(super) async fn refusals() -> Vec<(&'static str, Reply)> {
         (ADDRESS, 413, json_to(&app, "wh_200", &"1".repeat(2000))),
         (ADDRESS, 415, zipped),
         (ADDRESS, 401, failed()),
+        (ADDRESS, 401, stale),
         (ADDRESS, 429, failed()),
         (ADDRESS_PREVIEW, 401, preview()),
         (ADDRESS_PREVIEW, 404, preview().bearer("key_b")),

@@ -5,6 +5,7 @@ import platform
 import re
 import resource
 import subprocess
+import time
 from pathlib import Path
 
 from . import ROOT, TOOLS
@@ -24,6 +25,19 @@ def busy_and_idle_seconds():
     )
     busy = user + nice + system + irq + softirq + steal
     return busy / TICKS_PER_SECOND, (idle + iowait) / TICKS_PER_SECOND
+
+
+def wait_until_idle(seconds=2, most=60):
+    """Until no more than a tenth of a core has been busy for some seconds, or until the time is out. After a process has
+    read or freed much memory, the kernel is busy with its pages for a while, which shows in latencies."""
+    deadline = time.monotonic() + most
+    idle_since = time.monotonic()
+    while time.monotonic() < min(deadline, idle_since + seconds):
+        (before, _), began = busy_and_idle_seconds(), time.monotonic()
+        time.sleep(0.5)
+        (after, _), now = busy_and_idle_seconds(), time.monotonic()
+        if after - before > 0.1 * (now - began):
+            idle_since = now
 
 
 def seconds_of_ended_children():

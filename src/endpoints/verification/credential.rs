@@ -62,14 +62,23 @@ pub(super) fn query(
     compare(secrets, value.as_bytes(), name)
 }
 
-/// Every member that the path leads to equals the same secret, and there is at least one.
+/// Bound on the members that are compared with secrets.
+const MAX_VALUES: usize = 1000;
+
+/// Every member that the path leads to equals the same secret. There is at least one, and at most
+/// [`MAX_VALUES`].
 pub(super) fn body_secret(
     path: &BodyPath,
     secrets: &[SecretBytes],
     request: &DeliveryRequest<'_>,
 ) -> Result<usize, Refusal> {
     let mut result: Option<Result<usize, Refusal>> = None;
+    let mut values = 0;
     let is_readable = path.visit(request, &mut |text| {
+        values += 1;
+        if values > MAX_VALUES {
+            result = Some(Err(Refusal::with_part(RefusalKind::Malformed, path.as_str())));
+        }
         let missing = || Refusal::with_part(RefusalKind::Missing, path.as_str());
         let found = match &result {
             Some(Err(_)) => return,

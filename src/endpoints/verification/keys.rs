@@ -2,7 +2,7 @@
 
 use crate::endpoints::verification::members::Malformed;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -46,7 +46,11 @@ impl Encoding {
 
 /// The bytes of a secret, which are never printed.
 #[derive(Clone)]
-pub(super) struct SecretBytes(Vec<u8>);
+pub(super) struct SecretBytes {
+    bytes: Vec<u8>,
+    /// What is compared, so that neither the content nor the length decides how long that takes.
+    digest: Digest,
+}
 
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,24 +60,29 @@ impl fmt::Debug for SecretBytes {
 
 impl SecretBytes {
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        let digest = digest(&SHA256, &bytes);
+        Self { bytes, digest }
     }
 
     /// The bytes themselves, for what computes with them.
     pub(super) fn reveal(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Compares in a time that depends on no content, nor on the secret's length.
     pub(super) fn equals(&self, given: &[u8]) -> bool {
-        let (own, given) = (digest(&SHA256, &self.0), digest(&SHA256, given));
-        verify_slices_are_equal(own.as_ref(), given.as_ref()).is_ok()
+        self.has_digest(&digest(&SHA256, given))
+    }
+
+    fn has_digest(&self, digest: &Digest) -> bool {
+        verify_slices_are_equal(self.digest.as_ref(), digest.as_ref()).is_ok()
     }
 }
 
 /// The last secret of a list that equals what is given. Every secret is compared.
 pub(super) fn equal_secret(secrets: &[SecretBytes], given: &[u8]) -> Option<usize> {
-    let equal = secrets.iter().map(|secret| secret.equals(given));
+    let digest = digest(&SHA256, given);
+    let equal = secrets.iter().map(|secret| secret.has_digest(&digest));
     equal.enumerate().fold(None, |found, (index, is_equal)| is_equal.then_some(index).or(found))
 }
 
@@ -181,7 +190,7 @@ pub(super) fn secrets(
             Some(bytes) if bytes.trim_ascii().is_empty() => {
                 Err(Malformed::new("secret", "is empty or blank"))
             }
-            Some(bytes) => Ok(SecretBytes(bytes)),
+            Some(bytes) => Ok(SecretBytes::new(bytes)),
         }
     };
     texts.iter().map(decode).collect()

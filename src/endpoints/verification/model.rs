@@ -2,7 +2,7 @@
 
 use crate::endpoints::verification::identity::{Digest, Digester};
 use crate::endpoints::verification::keys::{Keys, SHORT_KEY, SecretBytes};
-use crate::endpoints::verification::preset::Preset;
+use crate::endpoints::verification::preset::{Condition, Preset};
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule};
 use crate::endpoints::verification::template::Part;
@@ -92,12 +92,19 @@ impl Verification {
         }
     }
 
-    /// The name of the query parameter that carries the secret itself.
-    pub fn secret_parameter(&self) -> Option<&str> {
-        match &self.rule {
-            Rule::Query { name } => Some(name),
+    /// The names of the query parameters that carry the secret itself, or the token of a handshake.
+    pub fn secret_parameters(&self) -> impl Iterator<Item = &str> {
+        let of_rule = match &self.rule {
+            Rule::Query { name } => Some(name.as_str()),
             _ => None,
-        }
+        };
+        let handshakes = self.preset.map_or(&[][..], |preset| preset.handshakes);
+        let conditions = handshakes.iter().flat_map(|handshake| handshake.conditions);
+        let of_token = conditions.filter_map(|condition| match condition {
+            Condition::QueryIsToken(name) => Some(*name),
+            _ => None,
+        });
+        of_rule.into_iter().chain(of_token)
     }
 
     /// Whether a delivery is accepted only if its sender knows a secret or a private key.

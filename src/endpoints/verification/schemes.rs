@@ -85,6 +85,9 @@ fn jwt(members: &mut Members) -> Result<Rule, Malformed> {
     let tolerance = members.duration("tolerance")?.unwrap_or(TOLERANCE);
     let requires_exp = members.boolean("requireExp")?.unwrap_or(true);
     let audience = members.text("audience")?;
+    if audience.as_ref().is_some_and(|audience| audience.matches("{url}").count() > 1) {
+        return Err(Malformed::new("audience", "contains {url} more than once"));
+    }
     Ok(Rule::Jwt(JwtRule { header, prefix, hash, tolerance, requires_exp, audience }))
 }
 
@@ -217,9 +220,13 @@ fn url_forms(members: &mut Members) -> Result<Vec<UrlForm>, Malformed> {
     let forms: Option<Vec<UrlForm>> =
         names.iter().map(|name| form(name).map(|(_, form)| form)).collect();
     let words = URL_FORMS.map(|(word, _)| word).join(", ");
-    forms.ok_or_else(|| {
+    let mut forms = forms.ok_or_else(|| {
         Malformed::new("urlForms", format!("contains an unknown form; valid: {words}"))
-    })
+    })?;
+    // A signature is computed once for each form.
+    forms.sort_unstable();
+    forms.dedup();
+    Ok(forms)
 }
 
 /// Names of header fields, or an empty list.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A way to write the address of a request. Providers and their libraries differ in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum UrlForm {
     AsSent,
     /// With the port, though it is the scheme's own.

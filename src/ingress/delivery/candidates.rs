@@ -113,6 +113,9 @@ impl Candidates {
         let mut accepted = Vec::new();
         let mut refusals = Refusals::default();
         for (position, verification) in self.iter().enumerate() {
+            if position > 0 {
+                tokio::task::yield_now().await;
+            }
             match verify(verification, request, now).await {
                 Ok(verified) => accepted.push(AcceptedBy {
                     position,

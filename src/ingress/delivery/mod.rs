@@ -60,7 +60,8 @@ impl Ingress {
             return Ok(answer.into());
         }
         let announced = self.bodies.check_head_of_any_type(&head.headers, body)?;
-        let raw = self.bodies.read_raw(body, &announced, &mut permit).await?;
+        let raw = self.bodies.read_raw(body, &announced, &mut permit).await;
+        let raw = raw.inspect_err(|rejection| delivery.record_unread(rejection))?;
         failpoint::pass("request");
         let view = RequestView::new(&delivery);
         let request = view.with_body(&raw);
@@ -109,6 +110,14 @@ impl Ingress {
 impl Delivery<'_> {
     fn key(&self) -> EndpointKey {
         self.endpoints.failures.endpoint(&self.path.organization, &self.path.webhook)
+    }
+
+    /// Records that a body did not arrive, which counts as a failure: unverified deliveries hold a
+    /// share of what is in flight.
+    fn record_unread(&self, rejection: &Rejection) {
+        if matches!(rejection, Rejection::RequestTimeout | Rejection::ClientClosed) {
+            self.endpoints.failures.failed(self.limited, self.key(), Instant::now());
+        }
     }
 
     /// Records the result of the verification, for the limit of failures, the access log and the

@@ -14,8 +14,8 @@ pub(super) struct SecretPlaces {
 
 impl SecretPlaces {
     pub(super) fn add(&mut self, verification: &Verification) {
-        add_name(&mut self.headers, verification.secret_header());
-        add_name(&mut self.parameters, verification.secret_parameter());
+        verification.secret_header().into_iter().for_each(|name| add(&mut self.headers, name));
+        verification.secret_parameters().for_each(|name| add(&mut self.parameters, name));
     }
 
     /// A query without the parameters that carry a secret.
@@ -24,8 +24,8 @@ impl SecretPlaces {
     }
 }
 
-fn add_name(names: &mut Vec<String>, name: Option<&str>) {
-    if let Some(name) = name.filter(|name| !names.iter().any(|known| known == name)) {
+fn add(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
         names.push(name.to_owned());
     }
 }

@@ -4,6 +4,7 @@ mod custom;
 mod descriptions;
 mod explanations;
 mod handshakes;
+mod hostile;
 mod malformed_requests;
 mod presets;
 mod samples;

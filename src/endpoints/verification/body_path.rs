@@ -14,6 +14,12 @@ const MAX_NAMES: usize = 16;
 /// Bound on the text of a member. A longer one counts as missing.
 const MAX_TEXT: usize = 16 * 1024;
 
+/// Bound on the memory that a lookup takes: the text while it is decoded, and two texts that are
+/// found.
+pub(super) fn bytes_at_most(request: &DeliveryRequest<'_>) -> usize {
+    6 * request.body.len().min(MAX_TEXT)
+}
+
 /// A path to a member of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BodyPath {

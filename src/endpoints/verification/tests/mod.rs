@@ -5,6 +5,7 @@ mod descriptions;
 mod explanations;
 mod handshakes;
 mod malformed_requests;
+mod memory;
 mod presets;
 mod samples;
 mod settings;

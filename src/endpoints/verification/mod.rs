@@ -43,7 +43,7 @@ mod url_form;
 #[cfg(test)]
 mod tests;
 
-pub use crate::endpoints::verification::answer::HandshakeAnswer;
+pub use crate::endpoints::verification::answer::{HandshakeAnswer, UnfitHandshake};
 pub use crate::endpoints::verification::check::{Checking, Verified};
 pub use crate::endpoints::verification::explanation::{Explanation, Preview, TimeOffset};
 pub use crate::endpoints::verification::from_settings::{NamedVerification, read_named};

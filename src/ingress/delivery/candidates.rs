@@ -174,18 +174,15 @@ impl Accepted {
     pub(super) fn handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
         self.accepted
             .iter()
-            .find_map(|by| by.verification.signed_handshake(request, &by.verified))
+            .find_map(|by| by.verification.signed_handshake(request, &by.verified)?.ok())
     }
 
     /// The id of the delivery, with the digest of the verification that it belongs to. Of several,
     /// it is the one with the lowest digest, whatever the order of the nodes is.
     pub(super) fn delivery_id(&self) -> Option<(&Digest, &str)> {
-        let ids = self
-            .accepted
-            .iter()
-            .filter_map(|ByOne { verified, .. }| {
-                Some((&verified.digest, verified.delivery_id.as_deref()?))
-            });
+        let ids = self.accepted.iter().filter_map(|ByOne { verified, .. }| {
+            Some((&verified.digest, verified.delivery_id.as_deref()?))
+        });
         ids.min_by_key(|(digest, _)| *digest.as_bytes())
     }
 }

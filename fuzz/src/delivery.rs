@@ -35,7 +35,7 @@ fn check_request(verification: &Verification, request: &DeliveryRequest<'_>, now
     assert_eq!(in_steps, at_once);
     check_explanation(verification, request, now, at_once.is_ok());
     let signed =
-        at_once.ok().and_then(|verified| verification.signed_handshake(request, &verified));
+        at_once.ok().and_then(|verified| verification.signed_handshake(request, &verified)?.ok());
     for answer in verification.unsigned_handshake(request).into_iter().chain(signed) {
         if let HandshakeAnswer::Text(text) = answer {
             assert!((1..=512).contains(&text.len()), "{text}");

@@ -3,7 +3,7 @@
 
 use crate::endpoints::verification::{
     DeliveryRequest, Explanation, Field, HandshakeAnswer, HeaderFields, Preview, TimeOffset,
-    Verification, Verified,
+    UnfitHandshake, Verification, Verified,
 };
 use anyhow::{Context, bail};
 use std::net::IpAddr;
@@ -141,6 +141,8 @@ enum Outcome {
         delivery_id: Option<String>,
         handshake: Option<HandshakeAnswer>,
     },
+    /// A signed handshake that cannot be answered.
+    UnfitHandshake,
     /// An unsigned handshake, which is answered before anything is verified.
     Handshake(HandshakeAnswer),
     /// Kind, part and time, as the access log has them.
@@ -166,7 +168,7 @@ impl Report {
 
     /// Whether the delivery would be accepted, or answered as a handshake.
     pub fn is_accepted(&self) -> bool {
-        !matches!(self.outcome, Outcome::Refused(_))
+        !matches!(self.outcome, Outcome::Refused(_) | Outcome::UnfitHandshake)
     }
 }
 
@@ -175,8 +177,10 @@ fn accepted(
     delivery: &DeliveryRequest<'_>,
     verified: Verified,
 ) -> Outcome {
-    let handshake = verification.signed_handshake(delivery, &verified);
-    Outcome::Accepted { delivery_id: verified.delivery_id, handshake }
+    match verification.signed_handshake(delivery, &verified).transpose() {
+        Ok(handshake) => Outcome::Accepted { delivery_id: verified.delivery_id, handshake },
+        Err(UnfitHandshake) => Outcome::UnfitHandshake,
+    }
 }
 
 impl Report {
@@ -199,6 +203,11 @@ impl Report {
             Outcome::Handshake(answer) => {
                 lines.push(("handshake", answer_line(answer)));
                 lines.push(("result", "answered as a handshake, which is not signed".to_owned()));
+            }
+            Outcome::UnfitHandshake => {
+                let result = "refused: the signature is right, but what the handshake asks to be \
+                              sent back is missing or is not allowed";
+                lines.push(("result", result.to_owned()));
             }
             Outcome::Refused(refusal) => {
                 lines.push(("result", format!("refused: {refusal}")));

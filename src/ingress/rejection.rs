@@ -4,6 +4,7 @@ use crate::admission::{AdmissionError, OverLimit};
 use crate::auth::AuthError;
 use crate::endpoints::failures::RetryAfter;
 use crate::endpoints::payload::{MultipartFault, PayloadError};
+use crate::endpoints::verification::UnfitHandshake;
 use crate::http::unread_body::RejectionCause;
 use crate::ingress::webhook::WebhookError;
 use crate::json::InvalidJson;
@@ -273,6 +274,13 @@ impl From<PayloadError> for Rejection {
             PayloadError::InvalidJson(error) => Self::InvalidBody(WebhookError::InvalidJson(error)),
             PayloadError::InvalidMultipart(fault) => Self::InvalidMultipart(fault),
         }
+    }
+}
+
+impl From<UnfitHandshake> for Rejection {
+    /// It starts no job, and nothing can be answered.
+    fn from(_: UnfitHandshake) -> Self {
+        Self::InvalidSignature
     }
 }
 

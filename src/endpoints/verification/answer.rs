@@ -10,3 +10,8 @@ pub enum HandshakeAnswer {
     /// Status 204.
     Empty,
 }
+
+/// A signed handshake that cannot be answered: what it asks to be sent back is missing, or is not
+/// what its provider sends. It starts no job either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnfitHandshake;

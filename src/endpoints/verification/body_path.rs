@@ -14,6 +14,12 @@ const MAX_NAMES: usize = 16;
 /// Bound on the text of a member. A longer one counts as missing.
 const MAX_TEXT: usize = 16 * 1024;
 
+/// Bound on the memory that a lookup takes: the text while it is decoded, and two texts that are
+/// found.
+pub(super) fn bytes_at_most(request: &DeliveryRequest<'_>) -> usize {
+    6 * request.body.len().min(MAX_TEXT)
+}
+
 /// A path to a member of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BodyPath {
@@ -46,11 +52,14 @@ impl BodyPath {
         request: &DeliveryRequest<'_>,
         visit: &mut dyn FnMut(Option<&str>),
     ) -> bool {
-        if request.is_form() {
-            self.visit_form(request.body, visit);
-            return true;
-        }
-        let Some(body) = json_members::value(request.body) else { return false };
+        // The type of the body is not signed, so it must not decide what is found.
+        let Some(body) = json_members::value(request.body) else {
+            let is_form = request.is_form() || form::is_likely(request.body);
+            if is_form {
+                self.visit_form(request.body, visit);
+            }
+            return is_form;
+        };
         json_members::visit(body, &self.names, &mut |value| {
             visit(value.and_then(|value| json_members::text(value, MAX_TEXT)).as_deref());
         });

@@ -1,26 +1,22 @@
 //! Checks a request against a verification, at once or in steps.
 
 use crate::endpoints::verification::credential;
+use crate::endpoints::verification::form;
+use crate::endpoints::verification::hasher::Hasher;
 use crate::endpoints::verification::identity::Digest;
 use crate::endpoints::verification::jwt;
-use crate::endpoints::verification::keys::{Keys, PublicKey};
 use crate::endpoints::verification::message::{Inputs, Message, messages};
 use crate::endpoints::verification::model::Verification;
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::request::DeliveryRequest;
-use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule, SignedRule};
+use crate::endpoints::verification::rules::{DeliveryIdRule, Rule, SignedRule};
 use crate::endpoints::verification::signature::{
     self, Found, optional_header, paired, required_header,
 };
 use crate::endpoints::verification::template::Part;
 use crate::endpoints::verification::time::TimePlace;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{self, Context, SHA256};
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey,
-    VerificationAlgorithm,
-};
+use aws_lc_rs::digest::{Context, SHA256};
 use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
@@ -43,12 +39,14 @@ pub struct Checking<'a> {
     request: DeliveryRequest<'a>,
     /// The id in the header field that belongs to the signature's.
     given_id: Option<&'a str>,
-    /// The digest in the query, and the body that it has to be of.
-    body_digest: Option<Hashed<'a, Context, Vec<u8>>>,
+    /// The body, and the digest in the query that has to be that of it.
+    body_digest: Option<(Hashed<'a, Context>, Vec<u8>)>,
     /// Why the time of the delivery is refused, if its signature is right.
     stale: Option<Refusal>,
+    /// The signatures that the request offers.
+    signatures: Vec<Vec<u8>>,
     /// A message for each way to write the address. Empty: there is no signature to check.
-    signed: Vec<Signed<'a>>,
+    signed: Vec<Hashed<'a, Hasher>>,
     /// The key that accepted, if there is no signature to check.
     accepted: usize,
 }
@@ -59,18 +57,18 @@ impl fmt::Debug for Checking<'_> {
     }
 }
 
-/// A signature that is to be checked.
-type Signed<'a> = Hashed<'a, Hasher, Vec<Vec<u8>>>;
-
-/// A message, how much of it is hashed, and what is expected.
-struct Hashed<'a, H, E> {
+/// A message, and how much of it is hashed.
+struct Hashed<'a, H> {
     message: Message<'a>,
     position: usize,
     hasher: H,
-    expected: E,
 }
 
-impl<H, E> Hashed<'_, H, E> {
+impl<'a, H> Hashed<'a, H> {
+    fn new(message: Message<'a>, hasher: H) -> Self {
+        Self { message, position: 0, hasher }
+    }
+
     /// Hashes at most `limit` bytes and returns how many.
     fn advance(&mut self, limit: usize, update: impl FnOnce(&mut H, &[u8])) -> usize {
         let chunk = self.message.chunk(self.position, limit);
@@ -87,75 +85,6 @@ pub(super) struct Signable<'a> {
     body_digest: Option<Vec<u8>>,
     given_id: Option<&'a str>,
     stale: Option<Refusal>,
-}
-
-/// What the message is fed to.
-enum Hasher {
-    /// One for each secret.
-    Hmac(Vec<hmac::Context>),
-    Sha256(Context),
-    /// Ed25519 reads a message twice, so it needs the whole.
-    Whole(Vec<u8>),
-}
-
-impl Hasher {
-    fn new(algorithm: Algorithm, keys: &Keys) -> Self {
-        match algorithm {
-            Algorithm::Hmac(hash) => Self::Hmac(
-                keys.secrets()
-                    .iter()
-                    .map(|key| hmac::Context::with_key(&hmac::Key::new(hash.hmac(), key.reveal())))
-                    .collect(),
-            ),
-            Algorithm::EcdsaP256 => Self::Sha256(Context::new(&SHA256)),
-            Algorithm::Ed25519 => Self::Whole(Vec::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Hmac(contexts) => contexts.iter_mut().for_each(|context| context.update(bytes)),
-            Self::Sha256(context) => context.update(bytes),
-            Self::Whole(message) => message.extend_from_slice(bytes),
-        }
-    }
-
-    /// The last key that gives one of the signatures. Every key and every signature is tried.
-    fn accepted(self, keys: &Keys, signatures: &[Vec<u8>]) -> Option<usize> {
-        let is_any = |check: &dyn Fn(&[u8]) -> bool| {
-            signatures.iter().fold(false, |is_any, signature| check(signature) | is_any)
-        };
-        let accepted: Vec<bool> = match self {
-            Self::Hmac(contexts) => {
-                let tags = contexts.into_iter().map(hmac::Context::sign);
-                let is_tag = |tag: &hmac::Tag, given: &[u8]| {
-                    verify_slices_are_equal(tag.as_ref(), given).is_ok()
-                };
-                tags.map(|tag| is_any(&|given| is_tag(&tag, given))).collect()
-            }
-            Self::Sha256(context) => {
-                let digest = context.finish();
-                let is_by = |key: &PublicKey, given: &[u8]| is_ecdsa(&digest, key, given);
-                keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
-            }
-            Self::Whole(message) => {
-                let is_by = |key: &PublicKey, given: &[u8]| {
-                    UnparsedPublicKey::new(&ED25519, &key.bytes).verify(&message, given).is_ok()
-                };
-                keys.public().iter().map(|key| is_any(&|given| is_by(key, given))).collect()
-            }
-        };
-        accepted.iter().rposition(|is_accepted| *is_accepted)
-    }
-}
-
-/// Whether a signature in either notation, ASN.1 or two numbers of 32 bytes, is that of a key.
-fn is_ecdsa(digest: &digest::Digest, key: &PublicKey, given: &[u8]) -> bool {
-    let algorithms: [&'static dyn VerificationAlgorithm; 2] =
-        [&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA256_FIXED];
-    algorithms.into_iter().any(|algorithm| {
-        UnparsedPublicKey::new(algorithm, &key.bytes).verify_digest(digest, given).is_ok()
-    })
 }
 
 impl Verification {
@@ -193,6 +122,7 @@ impl Verification {
             given_id: None,
             body_digest: None,
             stale: None,
+            signatures: Vec::new(),
             signed: Vec::new(),
             accepted,
         })
@@ -206,18 +136,16 @@ impl Verification {
     ) -> Result<Checking<'a>, Refusal> {
         let place = rule.time.as_ref().map(|time| &time.place);
         let found = signature::find(&rule.place, rule.encoding, place, request)?;
+        if found.signatures.len() > rule.algorithm.max_signatures() {
+            return Err(Refusal::with_part(RefusalKind::Malformed, "signature"));
+        }
         let signable = self.signable(rule, &found, request, now)?;
-        let body_digest = signable.body_digest.map(|expected| Hashed {
-            message: Message::body(request.body),
-            position: 0,
-            hasher: Context::new(&SHA256),
-            expected,
+        let body_digest = signable.body_digest.map(|expected| {
+            (Hashed::new(Message::body(request.body), Context::new(&SHA256)), expected)
         });
-        let signed = |message| Hashed {
-            message,
-            position: 0,
-            hasher: Hasher::new(rule.algorithm, &self.keys),
-            expected: found.signatures.clone(),
+        let signed = |message: Message<'a>| {
+            let hasher = Hasher::new(rule.algorithm, &self.keys, message.len());
+            Hashed::new(message, hasher)
         };
         Ok(Checking {
             verification: self,
@@ -225,6 +153,7 @@ impl Verification {
             given_id: signable.given_id,
             body_digest,
             stale: signable.stale,
+            signatures: found.signatures,
             signed: signable.messages.into_iter().map(signed).collect(),
             accepted: 0,
         })
@@ -248,9 +177,10 @@ impl Verification {
             None
         };
         let body_digest = expected_digest(rule, request)?;
-        let with_form = body_digest.is_none() && request.is_form();
-        let inputs = Inputs { timestamp, id, url: Cow::Borrowed(request.url), with_form };
-        Ok(Signable { messages: messages(rule, request, &inputs), body_digest, given_id, stale })
+        let with_form = rule.signed.contains(&Part::Form) && body_digest.is_none();
+        let form = (with_form && request.is_form()).then(|| form::signed(request.body));
+        let inputs = Inputs { timestamp, id, form: form.transpose()? };
+        Ok(Signable { messages: messages(rule, request, inputs), body_digest, given_id, stale })
     }
 
     /// The id that is signed: that of its header field, or that of the delivery.
@@ -264,6 +194,12 @@ impl Verification {
         }
         let id = self.delivery_id(request, None)?;
         id.map(Cow::Owned).ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "id"))
+    }
+
+    /// The id of an accepted delivery, if the description says that it is in the body.
+    pub fn id_in_body(&self, decoded: &DeliveryRequest<'_>) -> Option<String> {
+        let DeliveryIdRule::Body(path) = &self.delivery_id else { return None };
+        path.single(decoded).ok()?.filter(|id| !id.is_empty())
     }
 
     /// The id of the delivery. A header field that is there twice is refused.
@@ -286,31 +222,49 @@ impl Verification {
     }
 }
 
+#[cfg(test)]
 impl Checking<'_> {
-    /// Hashes about `limit` bytes more. Returns `false` when nothing is left.
+    /// The memory that the messages and signatures hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        let owned = self.signed.iter().flat_map(|signed| signed.message.owned());
+        let shared: std::collections::BTreeMap<_, _> =
+            owned.map(|bytes| (bytes.as_ptr(), bytes.len())).collect();
+        let hashers = self.signed.iter().map(|signed| signed.hasher.held_bytes()).sum::<usize>();
+        let signatures = self.signatures.iter().map(Vec::len).sum::<usize>();
+        shared.values().sum::<usize>() + hashers + signatures
+    }
+}
+
+impl Checking<'_> {
+    /// Hashes about `limit` bytes more, or checks one signature that takes the whole message. Returns
+    /// `false` when nothing is left.
     pub fn advance(&mut self, limit: usize) -> bool {
         let of_body = self.body_digest.as_mut();
-        let done = of_body.map_or(0, |body| body.advance(limit, Context::update));
+        let done = of_body.map_or(0, |(body, _)| body.advance(limit, Context::update));
         if done > 0 {
             return true;
         }
-        self.signed.iter_mut().any(|signed| signed.advance(limit, Hasher::update) > 0)
+        let (keys, signatures) = (&self.verification.keys, &self.signatures);
+        self.signed.iter_mut().any(|signed| {
+            signed.advance(limit, Hasher::update) > 0 || signed.hasher.verify_next(keys, signatures)
+        })
     }
 
     /// Says whether the delivery is accepted. What is not hashed yet is hashed now.
     pub fn finish(mut self) -> Result<Verified, Refusal> {
         while self.advance(usize::MAX) {}
-        if let Some(body) = self.body_digest {
+        if let Some((body, expected)) = self.body_digest {
             let digest = body.hasher.finish();
-            verify_slices_are_equal(digest.as_ref(), &body.expected)
+            verify_slices_are_equal(digest.as_ref(), &expected)
                 .map_err(|_| Refusal::new(RefusalKind::WrongBodyDigest))?;
         }
         let keys = &self.verification.keys;
         let key = if self.signed.is_empty() {
             self.accepted
         } else {
+            let signatures = &self.signatures;
             let accepted =
-                self.signed.into_iter().map(|each| each.hasher.accepted(keys, &each.expected));
+                self.signed.into_iter().map(|each| each.hasher.accepted(keys, signatures));
             accepted.max().flatten().ok_or_else(|| Refusal::new(RefusalKind::WrongSignature))?
         };
         if let Some(stale) = self.stale {

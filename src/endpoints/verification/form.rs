@@ -46,6 +46,11 @@ pub(super) fn values<'a>(
     })
 }
 
+/// Whether a body of unknown type reads like a form.
+pub(super) fn is_likely(body: &[u8]) -> bool {
+    body.contains(&b'=') && body.iter().all(u8::is_ascii_graphic)
+}
+
 /// Bound on the memory that [`signed`] takes.
 pub(super) fn bytes_at_most(body: &[u8]) -> usize {
     2 * body.len() + MAX_FIELDS.min(body.len()) * BYTES_PER_FIELD

@@ -1,6 +1,6 @@
 //! Handshakes: requests by which a provider asks whether an address is meant to receive.
 
-use crate::endpoints::verification::answer::HandshakeAnswer;
+use crate::endpoints::verification::answer::{HandshakeAnswer, UnfitHandshake};
 use crate::endpoints::verification::body_path::BodyPath;
 use crate::endpoints::verification::check::Verified;
 use crate::endpoints::verification::json_members;
@@ -16,32 +16,39 @@ const MAX_ECHO: usize = 512;
 const MAX_TOKEN: usize = 128;
 
 impl Verification {
-    /// The answer to a handshake that is not signed. It is asked before the request is verified.
+    /// The answer to a handshake that is not signed. It is asked before the request is verified. A
+    /// request that looks like a handshake and cannot be answered is verified like any delivery.
     pub fn unsigned_handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
         self.check_client(request.client).ok()?;
-        self.answer(request, None)
+        self.answer(self.handshake(request, false)?, request, None)
     }
 
-    /// The answer to a handshake that is signed, as the request is.
+    /// The answer to a handshake that is signed, as the request is. `None` if the request is a
+    /// delivery. `Err` if it is a handshake that cannot be answered.
     pub fn signed_handshake(
         &self,
         request: &DeliveryRequest<'_>,
         verified: &Verified,
-    ) -> Option<HandshakeAnswer> {
-        self.answer(request, Some(verified))
+    ) -> Option<Result<HandshakeAnswer, UnfitHandshake>> {
+        let handshake = self.handshake(request, true)?;
+        Some(self.answer(handshake, request, Some(verified)).ok_or(UnfitHandshake))
+    }
+
+    /// The handshake that a request is.
+    fn handshake(&self, request: &DeliveryRequest<'_>, is_signed: bool) -> Option<&Handshake> {
+        self.preset?.handshakes.iter().find(|handshake| {
+            handshake.is_signed == is_signed
+                && handshake.method == request.method
+                && handshake.conditions.iter().all(|condition| self.holds(condition, request))
+        })
     }
 
     fn answer(
         &self,
+        handshake: &Handshake,
         request: &DeliveryRequest<'_>,
         verified: Option<&Verified>,
     ) -> Option<HandshakeAnswer> {
-        let is_asked = |handshake: &&Handshake| {
-            handshake.is_signed == verified.is_some()
-                && handshake.method == request.method
-                && handshake.conditions.iter().all(|condition| self.holds(condition, request))
-        };
-        let handshake = self.preset?.handshakes.iter().find(is_asked)?;
         match &handshake.answer {
             Answer::BodyText(path) => echo(member(request, path)?).map(HandshakeAnswer::Text),
             Answer::BodyJson(name) => {

@@ -74,6 +74,14 @@ pub(super) fn count_members(value: &RawValue, name: &str) -> Option<(usize, usiz
     value.get().starts_with('{').then_some((all, named))
 }
 
+/// Whether a value is a string, or an array with it.
+pub(super) fn has_string(value: &RawValue, wanted: &str) -> bool {
+    let is_wanted = |value: &RawValue| value.get().starts_with('"') && is_text(value, wanted);
+    let mut is_found = is_wanted(value);
+    for_each_element(value, |_, element| is_found |= is_wanted(element));
+    is_found
+}
+
 /// The text of a string, or a number or boolean as it is written, if it has at most `limit` bytes.
 pub(super) fn text(value: &RawValue, limit: usize) -> Option<Cow<'_, str>> {
     let json = value.get();
@@ -197,6 +205,15 @@ mod tests {
             (text("\"abcd\"", 3), text("\"\\u0061bcd\"", 3), text("1234", 3)),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_string_or_an_array_has_a_string() {
+        let has = |json: &str| has_string(value(json.as_bytes()).unwrap(), "1");
+        assert!(has("\"1\"") && has("[2, \"\\u0031\"]"));
+        for json in ["1", "[1]", "\"2\"", "[]", "{\"1\":\"1\"}", "[[\"1\"]]", "null"] {
+            assert!(!has(json), "{json}");
+        }
     }
 
     #[test]

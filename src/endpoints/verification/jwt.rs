@@ -1,5 +1,6 @@
 //! Tokens in a header field. They say who sends; they do not sign the body.
 
+use crate::endpoints::verification::json_members;
 use crate::endpoints::verification::keys::{Curve, Keys, PublicKey};
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
 use crate::endpoints::verification::request::DeliveryRequest;
@@ -14,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::time::SystemTime;
 
 #[derive(Deserialize)]
@@ -23,26 +25,12 @@ struct Head {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct Claims<'a> {
     exp: Option<f64>,
     nbf: Option<f64>,
-    aud: Option<Audience>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    fn contains(&self, expected: &str) -> bool {
-        match self {
-            Self::One(audience) => audience == expected,
-            Self::Several(audiences) => audiences.iter().any(|audience| audience == expected),
-        }
-    }
+    /// A string or an array of strings.
+    #[serde(borrow)]
+    aud: Option<&'a RawValue>,
 }
 
 /// The index of the key that signed the token.
@@ -64,7 +52,8 @@ pub(super) fn check(
     }
     let key = signer(rule.hash, keys, &head.alg, signed.as_bytes(), &decode(signature)?);
     let key = key.ok_or_else(|| Refusal::with_part(RefusalKind::WrongSignature, &rule.header))?;
-    let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| malformed())?;
+    let claims = decode(claims)?;
+    let claims: Claims<'_> = serde_json::from_slice(&claims).map_err(|_| malformed())?;
     check_audience(rule, &claims, request)?;
     if rule.requires_exp && claims.exp.is_none() {
         return Err(Refusal::with_part(RefusalKind::Missing, "exp"));
@@ -98,22 +87,21 @@ fn is_signed_by(key: &PublicKey, alg: &str, signed: &[u8], signature: &[u8]) -> 
 /// The address counts with its query and without it.
 fn check_audience(
     rule: &JwtRule,
-    claims: &Claims,
+    claims: &Claims<'_>,
     request: &DeliveryRequest<'_>,
 ) -> Result<(), Refusal> {
     let Some(expected) = &rule.audience else { return Ok(()) };
-    let given =
-        claims.aud.as_ref().ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "aud"))?;
+    let given = claims.aud.ok_or_else(|| Refusal::with_part(RefusalKind::Missing, "aud"))?;
     let without_query = request.url.split('?').next().unwrap_or_default();
     let mut expected =
         [request.url, without_query].into_iter().map(|url| expected.replace("{url}", url));
-    if expected.any(|expected| given.contains(&expected)) {
+    if expected.any(|expected| json_members::has_string(given, &expected)) {
         return Ok(());
     }
     Err(Refusal::with_part(RefusalKind::WrongAudience, "aud"))
 }
 
-fn check_times(rule: &JwtRule, claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
+fn check_times(rule: &JwtRule, claims: &Claims<'_>, now: SystemTime) -> Result<(), Refusal> {
     let off_by = |second: f64| {
         // A number that is too large for its type becomes the largest one.
         #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]

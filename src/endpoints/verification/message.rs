@@ -2,61 +2,74 @@
 
 use crate::endpoints::verification::request::DeliveryRequest;
 use crate::endpoints::verification::rules::SignedRule;
-use crate::endpoints::verification::template::{Part, Template};
+use crate::endpoints::verification::template::Part;
+use bytes::Bytes;
 use std::borrow::Cow;
 
-/// What a template is filled with, beside the request.
+/// A piece of what is signed. A clone copies no bytes.
 #[derive(Clone)]
+pub(super) enum Piece<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Piece<'_> {
+    const EMPTY: Self = Self::Borrowed(&[]);
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Piece<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Self::Owned(text.into()),
+        }
+    }
+}
+
+/// What a template is filled with, beside the request.
 pub(super) struct Inputs<'a> {
     pub(super) timestamp: Option<Cow<'a, str>>,
     pub(super) id: Option<Cow<'a, str>>,
-    /// The address as it is written where it is signed.
-    pub(super) url: Cow<'a, str>,
-    /// Whether the fields of a form are part of it.
-    pub(super) with_form: bool,
+    /// The sorted fields of a form, if they are signed.
+    pub(super) form: Option<Vec<u8>>,
 }
 
 /// What is signed. The body is not copied.
-#[derive(Default)]
-pub(super) struct Message<'a>(Vec<Cow<'a, [u8]>>);
+pub(super) struct Message<'a>(Vec<Piece<'a>>);
 
 impl<'a> Message<'a> {
-    pub(super) fn new(
-        template: &'a Template,
-        request: &DeliveryRequest<'a>,
-        inputs: &Inputs<'a>,
-    ) -> Self {
-        let text = |text: &Option<Cow<'a, str>>| {
-            Cow::Owned(text.as_deref().unwrap_or_default().as_bytes().to_vec())
-        };
-        let piece = |part: &'a Part| match part {
-            Part::Literal(text) => Cow::Borrowed(text.as_bytes()),
-            Part::Body => Cow::Borrowed(request.body),
-            Part::Url => match &inputs.url {
-                Cow::Borrowed(url) => Cow::Borrowed(url.as_bytes()),
-                Cow::Owned(url) => Cow::Owned(url.as_bytes().to_vec()),
-            },
-            Part::Method => Cow::Borrowed(request.method.as_bytes()),
-            Part::Timestamp => text(&inputs.timestamp),
-            Part::Id => text(&inputs.id),
-            Part::Form if inputs.with_form => Cow::Owned(form(request.body)),
-            Part::Form => Cow::Borrowed(&[][..]),
-        };
-        Self(template.parts().iter().map(piece).collect())
-    }
-
     pub(super) fn body(body: &'a [u8]) -> Self {
-        Self(vec![Cow::Borrowed(body)])
+        Self(vec![Piece::Borrowed(body)])
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.0.concat()
+        self.0.iter().map(Piece::bytes).collect::<Vec<_>>().concat()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|piece| piece.bytes().len()).sum()
+    }
+
+    /// The pieces that are neither of the request nor of the description.
+    #[cfg(test)]
+    pub(super) fn owned(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Owned(bytes) => Some(bytes),
+            Piece::Borrowed(_) => None,
+        })
     }
 
     /// The first part of at most `limit` bytes from a position on. Empty at the end.
     pub(super) fn chunk(&self, position: usize, limit: usize) -> &[u8] {
         let mut before = position;
-        for piece in &self.0 {
+        for piece in self.0.iter().map(Piece::bytes) {
             if let Some(rest) = piece.get(before..).filter(|rest| !rest.is_empty()) {
                 return rest.get(..limit).unwrap_or(rest);
             }
@@ -70,26 +83,32 @@ impl<'a> Message<'a> {
 pub(super) fn messages<'a>(
     rule: &'a SignedRule,
     request: &DeliveryRequest<'a>,
-    inputs: &Inputs<'a>,
+    inputs: Inputs<'a>,
 ) -> Vec<Message<'a>> {
-    let mut urls: Vec<Cow<'a, str>> = Vec::new();
+    let mut urls: Vec<Cow<'a, str>> = Vec::with_capacity(rule.url_forms.len());
     for form in &rule.url_forms {
         let url = form.apply(request.url);
         if !urls.contains(&url) {
             urls.push(url);
         }
     }
-    let message = |url| Message::new(&rule.signed, request, &Inputs { url, ..inputs.clone() });
+    let [timestamp, id] =
+        [inputs.timestamp, inputs.id].map(|text| text.map_or(Piece::EMPTY, Piece::from));
+    let form = inputs.form.map_or(Piece::EMPTY, |form| Piece::Owned(form.into()));
+    let message = |url: Cow<'a, str>| {
+        let url = Piece::from(url);
+        let piece = |part: &'a Part| match part {
+            Part::Literal(text) => Piece::Borrowed(text.as_bytes()),
+            Part::Body => Piece::Borrowed(request.body),
+            Part::Method => Piece::Borrowed(request.method.as_bytes()),
+            Part::Url => url.clone(),
+            Part::Timestamp => timestamp.clone(),
+            Part::Id => id.clone(),
+            Part::Form => form.clone(),
+        };
+        Message(rule.signed.parts().iter().map(piece).collect())
+    };
     urls.into_iter().map(message).collect()
-}
-
-/// The fields of a form, sorted, each once, without anything between them.
-fn form(body: &[u8]) -> Vec<u8> {
-    let mut fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(body).collect();
-    fields.sort_unstable();
-    fields.dedup();
-    let pieces = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
-    pieces.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]
@@ -97,16 +116,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_of_a_form_are_sorted_and_each_is_there_once() {
-        assert_eq!(form(b"b=2&a=%2B1&b=1&b=2&c"), b"a+1b1b2c");
-        assert_eq!(form(b""), b"");
-    }
-
-    #[test]
     fn chunks_cover_the_message() {
-        let pieces = ["ab", "", "c", "defgh"].map(|text| Cow::Borrowed(text.as_bytes()));
-        let message = Message(pieces.to_vec());
-        for limit in 1..10 {
+        let pieces = ["ab", "", "c", "defgh"].map(|text| Piece::from(Cow::Borrowed(text)));
+        let owned = Piece::from(Cow::Owned("ij".to_owned()));
+        let message = Message(pieces.into_iter().chain([owned]).collect());
+        assert_eq!((message.len(), message.bytes()), (10, b"abcdefghij".to_vec()));
+        for limit in 1..12 {
             let mut seen = Vec::new();
             loop {
                 let chunk = message.chunk(seen.len(), limit);
@@ -116,7 +131,7 @@ mod tests {
                 assert!(chunk.len() <= limit);
                 seen.extend_from_slice(chunk);
             }
-            assert_eq!(seen, b"abcdefgh");
+            assert_eq!(seen, b"abcdefghij");
         }
     }
 }

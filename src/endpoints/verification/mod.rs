@@ -15,10 +15,12 @@ mod check;
 mod credential;
 mod description;
 mod explanation;
+mod extra_bytes;
 mod form;
 mod from_document;
 mod from_settings;
 mod handshake;
+mod hasher;
 mod hints;
 mod identity;
 mod json_members;
@@ -41,7 +43,7 @@ mod url_form;
 #[cfg(test)]
 mod tests;
 
-pub use crate::endpoints::verification::answer::HandshakeAnswer;
+pub use crate::endpoints::verification::answer::{HandshakeAnswer, UnfitHandshake};
 pub use crate::endpoints::verification::check::{Checking, Verified};
 pub use crate::endpoints::verification::explanation::{Explanation, Preview, TimeOffset};
 pub use crate::endpoints::verification::from_settings::{NamedVerification, read_named};

@@ -7,7 +7,8 @@ use std::fmt;
 pub enum RefusalKind {
     /// The verification is for other clients.
     AddressNotAllowed,
-    /// The verification is for certain clients, and the client's address is not known.
+    /// The verification is for certain clients, and the client's address is not known. Every
+    /// connection over TCP has one; a caller that has none passes none.
     AddressUnknown,
     /// A field, a query parameter or a member of the body that is needed is not there.
     Missing,

@@ -53,6 +53,16 @@ pub(super) enum Algorithm {
     EcdsaP256,
 }
 
+impl Algorithm {
+    /// Bound on the signatures that one request can offer. Ed25519 reads the message for each.
+    pub(super) fn max_signatures(self) -> usize {
+        match self {
+            Self::Hmac(_) | Self::EcdsaP256 => 16,
+            Self::Ed25519 => 4,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha1,

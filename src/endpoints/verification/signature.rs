@@ -100,25 +100,33 @@ fn split<'a>(
     time: Option<&str>,
     value: &'a str,
 ) -> Result<Split<'a>, RefusalKind> {
-    let pieces: Vec<&str> = match &headers.separator {
-        None => vec![value],
-        Some(separator) => value.split(separator.as_str()).map(str::trim_ascii).collect(),
-    };
     let Some(item) = &headers.item else {
-        let texts = pieces.into_iter().filter_map(|piece| piece.strip_prefix(&headers.prefix));
+        let texts = pieces(headers, value).filter_map(|text| text.strip_prefix(&headers.prefix));
         return Ok((bounded(texts)?, None));
     };
-    let named = |name: &str| -> Vec<&'a str> {
-        let pairs = pieces.iter().filter_map(|piece| piece.split_once('='));
-        pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).collect()
+    let named = |name| {
+        let pairs = pieces(headers, value).filter_map(|piece| piece.split_once('='));
+        pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
     };
-    let times = time.map(named).unwrap_or_default();
-    if times.len() > 1 {
+    let mut times = time.into_iter().flat_map(named);
+    let time = times.next();
+    if times.next().is_some() {
         return Err(RefusalKind::Repeated);
     }
-    let signatures = named(item);
-    let texts = signatures.into_iter().filter_map(|text| text.strip_prefix(&headers.prefix));
-    Ok((bounded(texts)?, times.first().copied()))
+    let texts = named(item.as_str()).filter_map(|text| text.strip_prefix(&headers.prefix));
+    Ok((bounded(texts)?, time))
+}
+
+/// The items of a header field, or its signatures if items have no name.
+fn pieces<'a>(headers: &SignatureHeaders, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let (mut rest, separator) = (Some(value), headers.separator.as_deref());
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let split = separator.and_then(|separator| all.split_once(separator));
+        rest = split.map(|(_, after)| after);
+        Some(split.map_or(all, |(before, _)| before))
+    })
+    .map(move |piece| if separator.is_some() { piece.trim_ascii() } else { piece })
 }
 
 /// The signatures, if there are any and not too many.

@@ -24,6 +24,9 @@ pub(super) const URL_FORMS: [(&str, UrlForm); 4] = [
 /// brackets.
 const DECODED: &[u8] = b":/?@!$'()*,;";
 
+/// The bytes by which an address can become longer: those of a port.
+pub(super) const LONGER_BY: usize = ":443".len();
+
 impl UrlForm {
     /// Writes an address in this way.
     pub(super) fn apply(self, url: &str) -> Cow<'_, str> {

@@ -2,7 +2,7 @@
 
 use crate::endpoints::NamedVerifications;
 use crate::endpoints::verification::{
-    DeliveryRequest, Digest, HandshakeAnswer, Refusal, Verification, Verified,
+    DeliveryRequest, Digest, HandshakeAnswer, Refusal, UnfitHandshake, Verification, Verified,
 };
 use crate::ids::OrganizationId;
 use crate::ingress::delivery::refusals::Refusals;
@@ -104,6 +104,11 @@ impl Candidates {
         self.iter().find_map(|verification| verification.unsigned_handshake(request))
     }
 
+    /// Bound on the memory of one verification besides the body. They are computed one by one.
+    pub(super) fn extra_bytes(&self, request: &DeliveryRequest<'_>) -> usize {
+        self.iter().map(|each| each.extra_bytes(request)).max().unwrap_or_default()
+    }
+
     /// Verifies a delivery by all of them. `Err` if none accepts it.
     pub(super) async fn verify(
         &self,
@@ -187,9 +192,26 @@ impl Accepted {
         self.accepted.iter().any(|accepted| accepted.verification.asks_for_secret())
     }
 
-    /// The answer to a signed handshake.
-    pub(super) fn handshake(&self, request: &DeliveryRequest<'_>) -> Option<HandshakeAnswer> {
-        self.accepted.iter().find_map(|by| by.verification.signed_handshake(request, &by.verified))
+    /// The answer to a signed handshake, if the delivery is one.
+    pub(super) fn handshake(
+        &self,
+        request: &DeliveryRequest<'_>,
+    ) -> Option<Result<HandshakeAnswer, UnfitHandshake>> {
+        let answers = self
+            .accepted
+            .iter()
+            .filter_map(|by| by.verification.signed_handshake(request, &by.verified));
+        answers.reduce(Result::or)
+    }
+
+    /// Looks for ids of the delivery in its decoded body. Without a `Content-Encoding` they are
+    /// found already.
+    pub(super) fn read_ids(&mut self, decoded: &DeliveryRequest<'_>) {
+        for by in &mut self.accepted {
+            if let Some(id) = by.verification.id_in_body(decoded) {
+                by.verified.delivery_id = Some(id);
+            }
+        }
     }
 
     /// The id of the delivery, with the digest of the verification that it belongs to. Of several,

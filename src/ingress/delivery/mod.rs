@@ -68,14 +68,17 @@ impl Ingress {
         if let Some(answer) = candidates.unsigned_handshake(&request) {
             return Ok(Delivered::Handshake(answer).into());
         }
+        permit.reserve(candidates.extra_bytes(&request))?;
         let verified = candidates.verify(&request, delivery.received_at).await;
-        let accepted = delivery.record(verified, &address, observation)?;
+        let mut accepted = delivery.record(verified, &address, observation)?;
         permit.leave_unverified();
         let body = self.bodies.decode(raw, &announced, &mut permit).await?;
         let payload = payload(&head.headers, &body, &mut permit).await?;
-        if let Some(answer) = accepted.handshake(&view.with_body(&body)) {
-            return Ok(Delivered::Handshake(answer).into());
+        let decoded = view.with_body(&body);
+        if let Some(answer) = accepted.handshake(&decoded) {
+            return Ok(Delivered::Handshake(answer?).into());
         }
+        accepted.read_ids(&decoded);
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
         let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
         let jobs = started.jobs(&self.queue, &candidates.secrets, payload, body)?;

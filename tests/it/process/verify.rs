@@ -159,6 +159,24 @@ fn a_handshake_is_answered() {
 }
 
 #[test]
+fn a_signed_handshake_that_cannot_be_answered_is_refused() {
+    let body = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"v0:1:{}"}}"#;
+    let trial = |signature: &str| {
+        Trial::new(r#"{"scheme":"zoom","secret":"a password"}"#)
+            .with("--header", &format!("x-zm-signature: v0={signature}"))
+            .with("--header", "x-zm-request-timestamp: 1700000000")
+            .with("--at", "2023-11-14T22:13:20Z")
+            .file("--body", body)
+            .run(1)
+    };
+    let text = trial(&"00".repeat(32));
+    let expected = text.lines().find_map(|line| line.strip_prefix("expected: ")).expect("one");
+    let text = trial(expected);
+    assert!(text.contains("result: refused: the signature is right, but what the"), "{text}");
+    assert!(!text.contains("encryptedToken"), "{text}");
+}
+
+#[test]
 fn a_secret_is_never_expected_or_found_in_the_output() {
     for (description, header, url, code) in [
         (r#"{"scheme":"header","name":"X-Key","secret":"a password"}"#, "X-Key: a password", "", 0),

@@ -385,5 +385,21 @@ fn certain_clients_beside_any_scheme() {
     assert_eq!(verified.delivery_id.as_deref(), Some("1"));
     assert!(from("2001:db8::1").verify(&verification).is_ok());
     assert_eq!(from("198.51.100.1").refusal(&verification), RefusalKind::AddressNotAllowed);
-    assert_eq!(Request::post("").refusal(&verification), RefusalKind::AddressUnknown);
+}
+
+#[test]
+fn a_client_without_an_address_is_refused_where_certain_ones_are_allowed() {
+    let of = |allowed: Value| {
+        let mut description = json!({ "scheme": "hmac", "secret": SECRET, "header": "X-Sig" });
+        description["allowedAddresses"] = allowed;
+        verification(&description)
+    };
+    let request = signed("body", sha256("body"));
+    assert_eq!(request.client, None);
+    assert!(request.verify(&of(Value::Null)).is_ok());
+    for networks in [json!(["0.0.0.0/0", "::/0"]), json!(["127.0.0.1"])] {
+        let refusal = request.verify(&of(networks)).unwrap_err();
+        assert_eq!(refusal.to_string(), "address_unknown");
+        assert!(!refusal.is_stale());
+    }
 }

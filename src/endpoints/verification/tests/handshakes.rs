@@ -2,7 +2,7 @@
 
 use super::samples::{SAMPLES, sample_of};
 use super::{NOW, Request, at, verification};
-use crate::endpoints::verification::{HandshakeAnswer, Verification};
+use crate::endpoints::verification::{HandshakeAnswer, UnfitHandshake, Verification};
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn unsigned(verification: &Verification, request: &Request) -> Option<HandshakeA
 }
 
 /// The answer to a request that is verified, whatever its signature.
-fn signed(preset: &str, body: &str) -> Option<HandshakeAnswer> {
+fn signed(preset: &str, body: &str) -> Option<Result<HandshakeAnswer, UnfitHandshake>> {
     let verification = of(preset);
     let verified = sample_of(preset).now(0).verify(&verification).unwrap();
     let request = Request::post(body);
@@ -32,9 +32,17 @@ fn text(text: &str) -> HandshakeAnswer {
 fn slack_is_sent_its_challenge() {
     let body =
         "{\"token\":\"t\",\"challenge\":\"3eZbrw1aBm2rZgRNFdxV\",\"type\":\"url_verification\"}";
-    assert_eq!(signed("slack", body), Some(text("3eZbrw1aBm2rZgRNFdxV")));
+    assert_eq!(signed("slack", body), Some(Ok(text("3eZbrw1aBm2rZgRNFdxV"))));
     assert_eq!(signed("slack", &body.replace("url_verification", "event_callback")), None);
-    assert_eq!(signed("slack", &body.replace("challenge", "x")), None);
+    // A handshake is no delivery, whatever its value is.
+    let long = "x".repeat(513);
+    for value in ["", "a\\nb", "\u{e9}", long.as_str()] {
+        let unfit = signed("slack", &body.replace("3eZbrw1aBm2rZgRNFdxV", value));
+        assert_eq!(unfit, Some(Err(UnfitHandshake)), "{value}");
+    }
+    assert_eq!(signed("slack", &body.replace("challenge", "x")), Some(Err(UnfitHandshake)));
+    let twice = body.replacen('{', "{\"challenge\":\"a\",", 1);
+    assert_eq!(signed("slack", &twice), Some(Err(UnfitHandshake)));
 }
 
 #[test]
@@ -45,7 +53,9 @@ fn zoom_is_sent_the_hmac_of_a_token_and_of_nothing_else() {
         )
     };
     let token = "qgg8vlvZRS6UYooatFL8Aw";
-    let Some(HandshakeAnswer::Json(answer)) = signed("zoom", &body(token)) else { panic!("none") };
+    let Some(Ok(HandshakeAnswer::Json(answer))) = signed("zoom", &body(token)) else {
+        panic!("none")
+    };
     // By the secret that accepted, which is the second of the list.
     let key = hmac::Key::new(hmac::HMAC_SHA256, sample_of("zoom").key(0).as_bytes());
     let tag = hex::encode(hmac::sign(&key, token.as_bytes()));
@@ -53,16 +63,17 @@ fn zoom_is_sent_the_hmac_of_a_token_and_of_nothing_else() {
     assert_eq!(answer, json!({ "plainToken": token, "encryptedToken": tag }));
     let long = "a".repeat(129);
     for token in ["v0:1700000000:{}", "a b", "", "a.b", long.as_str(), "é"] {
-        assert_eq!(signed("zoom", &body(token)), None, "{token}");
+        assert_eq!(signed("zoom", &body(token)), Some(Err(UnfitHandshake)), "{token}");
     }
-    assert!(signed("zoom", &body(&long[1..])).is_some());
+    assert!(signed("zoom", &body(&long[1..])).is_some_and(|answer| answer.is_ok()));
+    assert_eq!(signed("zoom", &body(token).replace("plainToken", "x")), Some(Err(UnfitHandshake)));
 }
 
 #[test]
 fn discord_is_sent_a_pong() {
-    let pong = Some(HandshakeAnswer::Json("{\"type\":1}".to_owned()));
+    let pong = Some(Ok(HandshakeAnswer::Json("{\"type\":1}".to_owned())));
     assert_eq!(signed("discord", "{\"type\":1,\"id\":\"1\"}"), pong);
-    assert_eq!(signed("discord", "{\"type\":0}"), Some(HandshakeAnswer::Empty));
+    assert_eq!(signed("discord", "{\"type\":0}"), Some(Ok(HandshakeAnswer::Empty)));
     assert_eq!(signed("discord", "{\"type\":1,\"event\":{\"type\":\"X\"}}"), None);
     assert_eq!(signed("discord", "{\"type\":2}"), None);
     assert_eq!(signed("discord", "{}"), None);

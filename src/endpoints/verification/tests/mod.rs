@@ -6,6 +6,7 @@ mod explanations;
 mod handshakes;
 mod hostile;
 mod malformed_requests;
+mod memory;
 mod presets;
 mod samples;
 mod settings;

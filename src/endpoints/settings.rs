@@ -1,8 +1,9 @@
 //! The section `[endpoints]`.
 
 use crate::endpoints::named_verifications::NamedVerifications;
-use crate::endpoints::verification::read_named;
+use crate::endpoints::verification::{NamedVerification, read_named};
 use crate::settings::{Section, nearest, path_fault};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,18 +35,37 @@ impl EndpointsSettings {
     pub fn read(section: &mut Section<'_>) -> Self {
         let second = Duration::from_secs(1);
         let year = 365 * 24 * 60 * 60 * second;
+        let enabled = section.value("enabled", false);
+        let delivery_ttl = section.duration("delivery_ttl", "24h", second..=year);
         Self {
-            enabled: section.value("enabled", false),
+            enabled,
             path: path(section),
             public_url: public_url(section),
             verification_field: verification_field(section),
             default_verification: default_verification(section),
-            delivery_ttl: section.duration("delivery_ttl", "24h", second..=year),
+            delivery_ttl,
             unverified_share: unverified_share(section),
             failed_verifications_per_minute: failures(section),
-            verifications: Arc::new(NamedVerifications::new(read_named(section))),
+            verifications: Arc::new(NamedVerifications::new(named(section, delivery_ttl))),
         }
     }
+}
+
+/// Reads the named verifications. An id that is forgotten before its time is too old can be repeated.
+fn named(section: &mut Section<'_>, delivery_ttl: Duration) -> BTreeMap<String, NamedVerification> {
+    let named = read_named(section);
+    for (name, NamedVerification { verification, .. }) in &named {
+        let tolerance = verification.tolerance_of_known_deliveries();
+        if let Some(tolerance) = tolerance.filter(|tolerance| *tolerance > delivery_ttl) {
+            let tolerance = humantime::format_duration(tolerance);
+            let warning = format!(
+                "is below the tolerance of verification.{name}, {tolerance}: a delivery can be \
+                 repeated in between"
+            );
+            section.warning("delivery_ttl", warning);
+        }
+    }
+    named
 }
 
 fn path(section: &mut Section<'_>) -> String {
@@ -264,6 +284,28 @@ mod tests {
         ] {
             assert_eq!(read(line).1, [format!("endpoints.{fault}")]);
         }
+    }
+
+    #[test]
+    fn ids_that_are_forgotten_too_early_are_warned_of() {
+        let warnings = |ttl: &str| {
+            let text = format!(
+                "[endpoints]\ndelivery_ttl = \"{ttl}\"\n\
+                 [endpoints.verification.mail]\nscheme = \"mailgun\"\nsecret = \"0123456789abcdef\"\n\
+                 organizations = [\"o\"]\n\
+                 [endpoints.verification.github]\nscheme = \"github\"\nsecret = \"0123456789abcdef\"\n\
+                 organizations = [\"o\"]\n"
+            );
+            let file = toml::from_str(&text).unwrap();
+            let mut settings = SettingsReader::new(file, std::iter::empty());
+            EndpointsSettings::read(&mut settings.section("endpoints"));
+            settings.warnings()
+        };
+        let unsigned = "endpoints.verification.mail.scheme: the body is not signed";
+        assert_eq!(warnings("12h"), [unsigned]);
+        let expected = "endpoints.delivery_ttl: is below the tolerance of verification.mail, 12h: a \
+                        delivery can be repeated in between";
+        assert_eq!(warnings("11h"), [unsigned, expected]);
     }
 
     #[test]

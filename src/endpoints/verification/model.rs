@@ -4,11 +4,12 @@ use crate::endpoints::verification::identity::{Digest, Digester};
 use crate::endpoints::verification::keys::{Keys, SHORT_KEY, SecretBytes};
 use crate::endpoints::verification::preset::{Condition, Preset};
 use crate::endpoints::verification::refusal::{Refusal, RefusalKind};
-use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule};
+use crate::endpoints::verification::rules::{Algorithm, DeliveryIdRule, Rule, SignedRule};
 use crate::endpoints::verification::template::Part;
 use crate::settings::Networks;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The status of the answer to an accepted delivery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -114,6 +115,13 @@ impl Verification {
 
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// How far a signed time may be off, if deliveries that come again are known by an id.
+    pub fn tolerance_of_known_deliveries(&self) -> Option<Duration> {
+        let Rule::Signed(SignedRule { time: Some(time), .. }) = &self.rule else { return None };
+        let has_id = !matches!(self.delivery_id, DeliveryIdRule::None);
+        has_id.then_some(time.tolerance)
     }
 
     /// What a person should know about this verification, though it is valid.

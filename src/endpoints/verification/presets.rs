@@ -65,6 +65,8 @@ pub static PRESETS: &[Preset] = &[
         secret_prefix: "",
         handshakes: &[],
     },
+    // X-Shopify-Event-Id is that of an event in the shop, which deliveries of several topics and
+    // subscriptions share: by it, the second of them would count as a repeat of the first.
     Preset {
         name: "shopify",
         page: "https://shopify.dev/docs/apps/build/webhooks/verify-deliveries",
@@ -174,6 +176,7 @@ pub static PRESETS: &[Preset] = &[
         secret_prefix: "",
         handshakes: &[],
     },
+    // The example of the page allows 3 minutes.
     Preset {
         name: "calendly",
         page: "https://developer.calendly.com/api-docs/overview/webhooks/webhook-signatures",
@@ -183,6 +186,7 @@ pub static PRESETS: &[Preset] = &[
             ("header", Text("Calendly-Webhook-Signature")),
             ("signatureItem", Text("v1")),
             ("timestampItem", Text("t")),
+            ("tolerance", Text("3m")),
         ],
         delivery_id: DeliveryId::None,
         secret_prefix: "",

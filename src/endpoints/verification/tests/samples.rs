@@ -38,7 +38,7 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample("square", &["x-square-hmacsha256-signature"], true, None, Some("event-1")),
     sample("hubspot", &["x-hubspot-signature-v3", "x-hubspot-request-timestamp"], true, Some(300), None),
     sample("typeform", &["typeform-signature"], true, None, Some("LtWXD3crgy")),
-    sample("calendly", &["calendly-webhook-signature"], true, Some(300), None),
+    sample("calendly", &["calendly-webhook-signature"], true, Some(180), None),
     sample("linear", &["linear-signature"], true, Some(60), Some("234d1a4e")),
     sample("zendesk", &["x-zendesk-webhook-signature", "x-zendesk-webhook-signature-timestamp"], true, Some(300), Some("8350205582")),
     sample("intercom", &["x-hub-signature"], true, None, Some("notif_1")),

@@ -18,6 +18,9 @@ const PIECE: usize = 64;
 /// Bound on the strings, because tests under load send any number of bodies.
 const MOST: usize = 10_000;
 
+/// The part of it for bodies, so that they leave room for secrets.
+const MOST_WITH_BODIES: usize = 8_000;
+
 static STRINGS: LazyLock<Mutex<HashSet<Vec<u8>>>> = LazyLock::new(Mutex::default);
 
 /// Registers a token, an API key, a secret or a password. A lower-case word is skipped, because it
@@ -25,7 +28,7 @@ static STRINGS: LazyLock<Mutex<HashSet<Vec<u8>>>> = LazyLock::new(Mutex::default
 pub fn credential(string: &str) {
     let is_word = string.bytes().all(|byte| byte.is_ascii_lowercase());
     if string.len() >= SHORTEST_CREDENTIAL && !is_word {
-        add(string.as_bytes());
+        add(string.as_bytes(), MOST);
     }
 }
 
@@ -38,7 +41,7 @@ pub fn body(bytes: &[u8]) {
     for piece in pieces {
         let piece = &piece[..piece.len().min(PIECE)];
         if piece.len() >= SHORTEST_PAYLOAD {
-            add(piece);
+            add(piece, MOST_WITH_BODIES);
         }
     }
 }
@@ -71,9 +74,9 @@ pub fn leaks(log: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-fn add(string: &[u8]) {
+fn add(string: &[u8], most: usize) {
     let mut strings = strings();
-    if strings.len() < MOST {
+    if strings.len() < most {
         strings.insert(normalized(string));
     }
 }

@@ -64,16 +64,9 @@ impl Config {
     /// Everything that no output may contain: secrets, passwords in addresses, and the contents of
     /// secret files.
     pub fn secrets(&self) -> Vec<String> {
-        let strings = |key: &str| -> Vec<String> {
-            let value = self.value(key).cloned();
-            let values =
-                value.map(|value| value.as_array().cloned().unwrap_or_else(|| vec![value]));
-            let strings = values.unwrap_or_default();
-            strings.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        };
+        let strings = |key: &str| strings(self.value(key));
         let read = |keys: &[&str]| -> Vec<String> {
-            let paths = keys.iter().flat_map(|key| strings(key));
-            paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+            keys.iter().flat_map(|key| contents(strings(key))).collect()
         };
         let mut secrets = strings("auth.jwt.secrets");
         secrets.extend(read(&["auth.jwt.secret_files", "users.pepper_file"]));
@@ -81,7 +74,23 @@ impl Config {
         let mut addresses = [strings("queue.redis"), strings("mongodb.uri")].concat();
         addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
         secrets.extend(addresses.iter().filter_map(|address| password(address)));
+        secrets.extend(self.secrets_of_verifications());
         secrets.into_iter().map(|secret| secret.trim().to_owned()).collect()
+    }
+
+    /// Those of the sections `[endpoints.verification.NAME]`.
+    fn secrets_of_verifications(&self) -> Vec<String> {
+        let sections = self.value("endpoints.verification").and_then(Value::as_table);
+        let sections = sections.into_iter().flat_map(Table::values);
+        sections
+            .flat_map(|section| {
+                let given = ["secret", "secrets", "verifyToken"];
+                let given = given.into_iter().flat_map(|member| strings(section.get(member)));
+                let files = ["secret_file", "secret_files", "verifyToken_file"];
+                let files = files.into_iter().flat_map(|member| strings(section.get(member)));
+                given.chain(contents(files)).collect::<Vec<String>>()
+            })
+            .collect()
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -118,6 +127,20 @@ pub fn patient(config: &mut Config) {
 /// Lets the user that runs the tests count the process's descriptors, root or not.
 pub fn countable(config: &mut Config) {
     config.set("telemetry.dumpable", true);
+}
+
+/// A string, or those of a list.
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let values = match value {
+        Some(Value::Array(values)) => values.as_slice(),
+        value => value.map(std::slice::from_ref).unwrap_or_default(),
+    };
+    values.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The contents of those files that exist.
+fn contents(paths: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    paths.into_iter().filter_map(|path| std::fs::read_to_string(path).ok())
 }
 
 /// The password in an address. A short one could be any word, so it is returned with the characters

@@ -21,9 +21,9 @@ pub fn endpoints(config: &mut Config) {
 pub fn verified_trigger(node: &str, webhook: &str, verification: &Value) -> Value {
     for member in ["secret", "secrets", "verifyToken"] {
         match &verification[member] {
-            Value::String(secret) => confidential::credential(secret),
+            Value::String(secret) => confidential_secret(secret),
             Value::Array(secrets) => {
-                secrets.iter().filter_map(Value::as_str).for_each(confidential::credential);
+                secrets.iter().filter_map(Value::as_str).for_each(confidential_secret);
             }
             _ => {}
         }
@@ -34,11 +34,21 @@ pub fn verified_trigger(node: &str, webhook: &str, verification: &Value) -> Valu
     })
 }
 
+/// With and without the prefix that says how it is encoded.
+fn confidential_secret(secret: &str) {
+    confidential::credential(secret);
+    confidential::credential(secret.strip_prefix("whsec_").unwrap_or(secret));
+}
+
+/// Bytes in hex.
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
+}
+
 /// An HMAC in hex.
 pub fn hmac_sha256(secret: &str, message: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, message);
-    tag.as_ref().iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
+    hex(hmac::sign(&key, message))
 }
 
 /// The value of GitHub's `X-Hub-Signature-256`.
@@ -47,6 +57,35 @@ pub fn github_signature(secret: &str, body: &[u8]) -> String {
 }
 
 impl App {
+    /// The preview of an address of `org_a`.
+    pub async fn preview_of(&self, webhook: &str) -> Value {
+        let path = format!("{PREFIX}/org_a/{webhook}/preview");
+        let reply = self.caller.call(Method::POST, &path).bearer("key_a").send().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["data"].clone()
+    }
+
+    /// Kind of the last refusal by the first trigger of an address of `org_a`.
+    pub async fn last_refusal(&self, webhook: &str) -> String {
+        let kind = &self.preview_of(webhook).await["triggers"][0]["lastRefusal"]["kind"];
+        kind.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Asserts that the admin port and the previews of these addresses of `org_a` show nothing
+    /// confidential.
+    pub async fn assert_shows_nothing_confidential(&self, webhooks: &[&str]) {
+        let mut shown = String::new();
+        for path in ["/metrics", "/readyz", "/"] {
+            let page = self.hookgate.admin_get(path).await.text().await.expect("a string");
+            assert!(!page.is_empty(), "{path}");
+            shown += &page;
+        }
+        for webhook in webhooks {
+            shown += &format!("\n{}", self.preview_of(webhook).await);
+        }
+        confidential::assert_absent(&shown);
+    }
+
     /// A POST to an address, without header fields.
     pub fn delivery(&self, organization: &str, webhook: &str, body: impl Into<Vec<u8>>) -> Call {
         self.caller.call(Method::POST, &format!("{PREFIX}/{organization}/{webhook}")).body(body)

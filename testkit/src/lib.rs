@@ -40,6 +40,7 @@
 //! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
 //! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |
 //! | [`deliveries`] | `endpoints(config)`, `verified_trigger`, signatures; `app.delivery`, `app.github_delivery` |
+//! | [`samples`] | `samples::SAMPLES`: a delivery of each preset, signed as the provider's page says |
 //! | [`documents`] | workflows and users in the contract's shape, `Documents::two_organizations` |
 //! | [`http2`] | `http2::Streams`, whose streams a test begins, ends and resets; `http2::Frames`, for frames that no client library would send |
 //! | [`tls`] | [`tls::Authority`]: certificates in files that a test replaces, `client()` for [`Caller::over_tls`], `connect` for bytes; `build().tls(&authority)` |
@@ -100,6 +101,7 @@ pub mod raw_redis;
 pub mod redis;
 pub mod refusals;
 pub mod resp;
+pub mod samples;
 pub mod scratch;
 pub mod seeds;
 pub mod sentinel;

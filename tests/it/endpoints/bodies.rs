@@ -3,12 +3,12 @@
 use super::route::{SECRET, app, matched};
 use crate::http::compressed::encoders::gzip;
 use serde_json::{Value, json};
-use testkit::deliveries::{endpoints, github_signature};
+use testkit::App;
+use testkit::deliveries::github_signature;
 use testkit::http::Call;
-use testkit::{App, Reply};
 
 /// A signed delivery with this body and type.
-fn delivery(app: &App, content_type: Option<&str>, body: &[u8]) -> Call {
+pub(super) fn delivery(app: &App, content_type: Option<&str>, body: &[u8]) -> Call {
     let call = app
         .delivery("org_a", "wh_1", body)
         .header("x-hub-signature-256", github_signature(SECRET, body));
@@ -93,23 +93,4 @@ async fn a_body_is_parsed_after_its_verification() {
     unknown.send().await.assert_rejected(415, "unsupported_media_type");
     app.redis.queue().assert_empty().await;
     app.assert_accounting().await;
-}
-
-#[tokio::test]
-async fn a_body_has_the_bound_of_any_body() {
-    let documents = super::route::documents(&json!({ "scheme": "github", "secret": SECRET }));
-    let build = App::build().documents(documents).config(endpoints);
-    let app = build.config(|config| {
-        config.set("server.max_body", "64KiB");
-    });
-    let app = app.start().await;
-    let largest = vec![b'x'; 64 << 10];
-    for content_type in ["text/plain", "application/octet-stream"] {
-        let reply = delivery(&app, Some(content_type), &largest).send().await;
-        assert_eq!(matched(&reply, 200), 1, "{content_type}");
-    }
-    let larger = vec![b'x'; (64 << 10) + 1];
-    let refused: Reply = delivery(&app, Some("text/plain"), &larger).send().await;
-    refused.assert_rejected(413, "payload_too_large");
-    app.redis.queue().waiting_exactly(2).await;
 }

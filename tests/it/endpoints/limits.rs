@@ -2,33 +2,32 @@
 
 use super::route::{BODY, SECRET, documents, matched};
 use serde_json::json;
-use testkit::deliveries::{endpoints, github_signature};
+use testkit::deliveries::endpoints;
 use testkit::http::Call;
 use testkit::{App, Config, Reply};
-use tokio::task::JoinSet;
 
 /// The client is in `X-Forwarded-For`, since the limit does not count internal peers.
-fn behind_a_proxy(config: &mut Config) {
+pub(super) fn behind_a_proxy(config: &mut Config) {
     endpoints(config);
     config.set("server.trusted_proxies", vec!["127.0.0.1"]);
     config.set("endpoints.failed_verifications_per_minute", 5);
 }
 
-async fn start(change: impl FnOnce(&mut Config)) -> App {
+pub(super) async fn start(change: impl FnOnce(&mut Config)) -> App {
     let documents = documents(&json!({ "scheme": "github", "secret": SECRET }));
     App::build().documents(documents).config(behind_a_proxy).config(change).start().await
 }
 
-fn from(client: &str, call: Call) -> Call {
+pub(super) fn from(client: &str, call: Call) -> Call {
     call.header("x-forwarded-for", client)
 }
 
-fn wrong(app: &App, client: &str) -> Call {
+pub(super) fn wrong(app: &App, client: &str) -> Call {
     from(client, app.github_delivery("another secret of sixteen bytes", "d", BODY))
 }
 
 #[track_caller]
-fn assert_limited(reply: &Reply) {
+pub(super) fn assert_limited(reply: &Reply) {
     reply.assert_rejected(429, "rate_limited");
     let seconds: u64 = reply.header("retry-after").expect("a header").parse().expect("seconds");
     assert!((1..=60).contains(&seconds));
@@ -102,54 +101,4 @@ async fn a_peer_that_is_internal_and_not_trusted_is_not_counted() {
     for _ in 0..20 {
         wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "verification_failed");
     }
-}
-
-/// Large bodies with wrong signatures take no more than their share of the bytes in flight, and
-/// signed deliveries beside them are accepted.
-#[tokio::test]
-async fn a_flood_of_wrong_signatures_leaves_room_for_others() {
-    let app = start(|config| {
-        config.set("endpoints.failed_verifications_per_minute", 0);
-        config.set("limits.in_flight_bytes", "16MiB");
-        config.set("telemetry.log", "info");
-    })
-    .await;
-    let before = resident(&app).await;
-    let body = vec![b'x'; 1 << 20];
-    let mut flood = JoinSet::new();
-    for number in 0..32 {
-        let (caller, body) = (app.caller.clone(), body.clone());
-        flood.spawn(async move {
-            let mut statuses = Vec::new();
-            for _ in 0..10 {
-                let path = "/api/webhook/in/org_a/wh_1";
-                let call = caller.call(reqwest::Method::POST, path).body(body.clone());
-                let call = from(&format!("203.0.113.{number}"), call);
-                let call = call.header("x-hub-signature-256", github_signature("x", b""));
-                // A connection that is closed under a body has no answer.
-                statuses.extend(call.try_send().await.map(|reply| reply.status));
-            }
-            statuses
-        });
-    }
-    for number in 0..50 {
-        let call = app.github_delivery(SECRET, &format!("d-{number}"), BODY);
-        let reply = from("198.51.100.1", call).send().await;
-        // The share of all unverified deliveries may be used up; the webhook's is not.
-        assert!(matches!(reply.status, 200 | 503), "{}", reply.text());
-        assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
-    }
-    let statuses = flood.join_all().await.concat();
-    assert!(statuses.iter().all(|status| matches!(status, 401 | 503)), "{statuses:?}");
-    assert!(statuses.contains(&401));
-    let grown = resident(&app).await - before;
-    assert!(grown < 64.0, "{grown} MiB more");
-    let last = app.github_delivery(SECRET, "last", BODY);
-    assert_eq!(matched(&from("198.51.100.1", last).send().await, 200), 1);
-}
-
-/// Resident memory, in MiB.
-async fn resident(app: &App) -> f64 {
-    let metrics = app.hookgate.metrics().await;
-    metrics.value("process_resident_memory_bytes", &[]) / f64::from(1 << 20)
 }

@@ -2,14 +2,23 @@
 
 mod again;
 mod bodies;
+mod changes;
+mod clients;
+mod flood;
 mod handshakes;
+mod http2;
 mod limits;
 mod nodes;
+mod order;
+mod presets;
 mod projection;
 mod reload;
+mod rotation;
 mod route;
 mod schemes;
+mod several;
 mod settings;
+mod sizes;
 mod snapshot;
 
 use hookgate::config::Config as Configuration;

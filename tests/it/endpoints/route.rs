@@ -10,6 +10,10 @@ use testkit::{App, Documents, Reply};
 pub(super) const SECRET: &str = "It's a Secret to Everybody";
 pub(super) const BODY: &str = r#"{"action":"opened","number":7.0}"#;
 
+/// The code of a delivery that no verification accepts, and of one whose only fault is its time.
+pub(super) const INVALID: &str = "verification_failed";
+pub(super) const STALE: &str = "verification_failed";
+
 #[tokio::test]
 async fn a_signed_delivery_starts_its_workflow() {
     let app = app(&json!({ "scheme": "github", "secret": SECRET })).await;

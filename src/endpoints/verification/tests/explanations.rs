@@ -1,6 +1,6 @@
 //! What is said about a request that is refused, and that no secret is said.
 
-use super::samples::{SAMPLES, sample_of};
+use super::samples::{SAMPLES, SampleRequests, sample_of};
 use super::{NOW, Request, at, now, verification};
 use crate::endpoints::verification::{Explanation, Preview, Verification};
 use aws_lc_rs::hmac;

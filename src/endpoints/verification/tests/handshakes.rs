@@ -1,6 +1,6 @@
 //! Handshakes of the presets.
 
-use super::samples::{SAMPLES, sample_of};
+use super::samples::{SAMPLES, SampleRequests, sample_of};
 use super::{NOW, Request, at, verification};
 use crate::endpoints::verification::{HandshakeAnswer, UnfitHandshake, Verification};
 use aws_lc_rs::hmac;

@@ -1,16 +1,12 @@
 //! What each preset accepts and refuses.
 
-use super::samples::{SAMPLES, Sample, sample_of, sha256_hex};
+use super::samples::{SAMPLES, Sample, SampleRequests, sample_of, sha256_hex};
 use super::{NOW, Request, at, verification};
 use crate::endpoints::verification::{PRESETS, RefusalKind, Verification};
 use serde_json::json;
 
 fn of(sample: &Sample, keys: &[u8]) -> Verification {
-    let keys: Vec<String> = keys.iter().map(|key| sample.key(*key)).collect();
-    match keys.as_slice() {
-        [key] => verification(&json!({ "scheme": sample.preset, (sample.members.0): key })),
-        keys => verification(&json!({ "scheme": sample.preset, (sample.members.1): keys })),
-    }
+    verification(&sample.verification(keys))
 }
 
 #[test]
@@ -126,7 +122,7 @@ fn a_member_of_the_body_that_is_needed_is_there_once() {
 fn the_signature_of_another_preset_is_refused() {
     for sample in SAMPLES {
         let verification = of(sample, &[0]);
-        for other in SAMPLES.iter().filter(|other| other.preset != sample.preset) {
+        for other in sample.others() {
             let result = other.now(0).verify(&verification);
             assert!(result.is_err(), "{} by {}", other.preset, sample.preset);
         }

@@ -72,7 +72,7 @@ async fn a_compressed_body_is_verified_as_it_came() {
         .delivery("org_a", "wh_1", body)
         .header("content-encoding", "gzip")
         .header("x-hub-signature-256", github_signature(SECRET, b"{\"a\":1}"));
-    decoded.send().await.assert_rejected(401, "verification_failed");
+    decoded.send().await.assert_rejected(401, "invalid_signature");
 }
 
 /// What is in the body is answered only to those who can sign it.
@@ -82,7 +82,7 @@ async fn a_body_is_parsed_after_its_verification() {
     let json = Some("application/json");
     delivery(&app, json, b"{").send().await.assert_rejected(400, "invalid_json");
     let unsigned = delivery(&app, json, b"{").without("x-hub-signature-256");
-    unsigned.send().await.assert_rejected(401, "verification_failed");
+    unsigned.send().await.assert_rejected(401, "invalid_signature");
     let form = Some("multipart/form-data; boundary=b");
     let reply = delivery(&app, form, b"--b\r\n").send().await;
     reply.assert_rejected(400, "invalid_multipart");

@@ -39,7 +39,7 @@ async fn slack_gets_its_challenge_after_a_right_signature() {
     assert_eq!(signed.status, 200);
     assert!(signed.text().contains("3eZbrw1aB"), "{}", signed.text());
     let unsigned = call(format!("v0={}", hex("another"))).send().await;
-    unsigned.assert_rejected(401, "verification_failed");
+    unsigned.assert_rejected(401, "invalid_signature");
     app.redis.queue().assert_empty().await;
     let handshakes = app.hookgate.metrics().await;
     assert_eq!(handshakes.value("hookgate_requests_total", &[("code", "handshake")]), 1.0);
@@ -76,7 +76,7 @@ async fn meta_gets_its_challenge_for_the_token() {
     let query = "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=";
     assert_text(&get(&app, &format!("{query}a-token-of-meta")).await, "1158201444");
     for token in ["another", ""] {
-        get(&app, &format!("{query}{token}")).await.assert_rejected(401, "verification_failed");
+        get(&app, &format!("{query}{token}")).await.assert_rejected(401, "invalid_signature");
     }
     app.redis.queue().assert_empty().await;
 }
@@ -105,7 +105,7 @@ async fn unsigned_handshakes_echo_what_is_harmless() {
     assert_text(&get(&dropbox, "challenge=abc123").await, "abc123");
     for challenge in ["a%0D%0Ab".to_owned(), "x".repeat(513)] {
         let reply = get(&dropbox, &format!("challenge={challenge}")).await;
-        reply.assert_rejected(401, "verification_failed");
+        reply.assert_rejected(401, "invalid_signature");
     }
     let graph = app(&json!({ "scheme": "microsoft-graph", "secret": SECRET })).await;
     let path = format!("{PATH}?validationToken=Validation%3A+Testing+client");

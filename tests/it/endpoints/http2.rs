@@ -105,7 +105,8 @@ async fn a_token_in_a_field_of_its_own_reaches_no_job() {
         "scheme": "jwt", "header": "X-Request-Token", "prefix": "Token ", "secret": sample.key(0),
     });
     let build = App::build().documents(documents(&verification)).config(endpoints);
-    let build = build.tls(&Authority::new()).config(|config| {
+    let authority = Authority::new();
+    let build = build.tls(&authority).config(|config| {
         config.set("queue.forward_headers", vec!["X-Request-Token", "X-Event"]);
     });
     let app = build.start().await;

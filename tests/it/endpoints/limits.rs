@@ -38,7 +38,7 @@ pub(super) fn assert_limited(reply: &Reply) {
 async fn a_client_that_fails_too_often_is_refused_before_its_body() {
     let app = start(|_| ()).await;
     for _ in 0..5 {
-        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "verification_failed");
+        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "invalid_signature");
     }
     assert_limited(&wrong(&app, "203.0.113.7").send().await);
     // A right signature too: its body is not read.
@@ -48,7 +48,7 @@ async fn a_client_that_fails_too_often_is_refused_before_its_body() {
         X-Forwarded-For: 203.0.113.7\r\nContent-Length: 1000\r\n\r\n";
     assert_limited(&app.raw(head).await);
     // Another client, and another endpoint, are not concerned.
-    wrong(&app, "203.0.113.8").send().await.assert_rejected(401, "verification_failed");
+    wrong(&app, "203.0.113.8").send().await.assert_rejected(401, "invalid_signature");
     let unknown = app.delivery("org_a", "wh_2", BODY);
     from("203.0.113.7", unknown).send().await.assert_rejected(404, "unknown_webhook");
     app.redis.queue().assert_empty().await;
@@ -62,7 +62,7 @@ async fn a_client_with_an_accepted_delivery_is_not_refused() {
     let right = |id: &str| from("203.0.113.7", app.github_delivery(SECRET, id, BODY)).send();
     assert_eq!(matched(&right("1").await, 200), 1);
     for _ in 0..20 {
-        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "verification_failed");
+        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "invalid_signature");
     }
     assert_eq!(matched(&right("2").await, 200), 1);
 }
@@ -86,10 +86,10 @@ async fn clients_of_one_ipv6_network_are_one() {
     let app = start(|_| ()).await;
     for number in 0..5 {
         let client = format!("2001:db8:1:2::{number}");
-        wrong(&app, &client).send().await.assert_rejected(401, "verification_failed");
+        wrong(&app, &client).send().await.assert_rejected(401, "invalid_signature");
     }
     assert_limited(&wrong(&app, "2001:db8:1:2:ffff::1").send().await);
-    wrong(&app, "2001:db8:1:3::1").send().await.assert_rejected(401, "verification_failed");
+    wrong(&app, "2001:db8:1:3::1").send().await.assert_rejected(401, "invalid_signature");
 }
 
 #[tokio::test]
@@ -99,6 +99,6 @@ async fn a_peer_that_is_internal_and_not_trusted_is_not_counted() {
     })
     .await;
     for _ in 0..20 {
-        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "verification_failed");
+        wrong(&app, "203.0.113.7").send().await.assert_rejected(401, "invalid_signature");
     }
 }

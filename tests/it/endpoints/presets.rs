@@ -30,7 +30,8 @@ async fn start() -> App {
     }
     let needed = SAMPLES.iter().flat_map(|sample| sample.needed).copied();
     // No job may contain what callers of webhooks send as their credential.
-    let headers: BTreeSet<&str> = needed.filter(|name| *name != "authorization").collect();
+    let is_credential = |name: &&str| ["authorization", "x-gitlab-token"].contains(name);
+    let headers: BTreeSet<&str> = needed.filter(|name| !is_credential(name)).collect();
     let headers: Vec<&str> = headers.into_iter().collect();
     let build = App::build().documents(documents).config(endpoints).config(|config| {
         config.set("endpoints.public_url", ORIGIN).set("queue.forward_headers", headers);

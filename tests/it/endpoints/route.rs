@@ -11,8 +11,8 @@ pub(super) const SECRET: &str = "It's a Secret to Everybody";
 pub(super) const BODY: &str = r#"{"action":"opened","number":7.0}"#;
 
 /// The code of a delivery that no verification accepts, and of one whose only fault is its time.
-pub(super) const INVALID: &str = "verification_failed";
-pub(super) const STALE: &str = "verification_failed";
+pub(super) const INVALID: &str = "invalid_signature";
+pub(super) const STALE: &str = "stale_signature";
 
 #[tokio::test]
 async fn a_signed_delivery_starts_its_workflow() {
@@ -53,8 +53,8 @@ async fn a_delivery_that_is_not_signed_as_its_trigger_asks_is_refused() {
         .header("x-hub-signature-256", github_signature(SECRET, BODY.as_bytes()));
     for call in [unsigned, other_secret, other_body] {
         let reply = call.send().await;
-        reply.assert_rejected(401, "verification_failed");
-        assert_eq!(reply.header("www-authenticate"), Some("Signature"));
+        reply.assert_rejected(401, "invalid_signature");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
     }
     app.redis.queue().assert_empty().await;
     let log = app.hookgate.log();

@@ -24,7 +24,7 @@ async fn each_of_two_secrets_accepts() {
         assert_eq!(matched(&reply, 200), 1);
     }
     let reply = app.github_delivery("the-third-secret-0123456789", "d", BODY).send().await;
-    reply.assert_rejected(401, "verification_failed");
+    reply.assert_rejected(401, "invalid_signature");
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_field_that_is_there_twice_is_refused() {
          Content-Length: {}\r\n\r\n{BODY}",
         BODY.len()
     );
-    app.raw(head).await.assert_rejected(401, "verification_failed");
+    app.raw(head).await.assert_rejected(401, "invalid_signature");
     assert!(app.hookgate.log().contains("github repeated: x-hub-signature-256"));
 }
 
@@ -73,7 +73,7 @@ async fn basic_credentials_are_compared() {
     let right = post(&app).header("authorization", "Basic aG9vazphLXBhc3N3b3JkLTAxMjM0NTY3ODk=");
     assert_eq!(matched(&right.send().await, 200), 1);
     let wrong = post(&app).header("authorization", "Basic aG9vazphbm90aGVy");
-    wrong.send().await.assert_rejected(401, "verification_failed");
+    wrong.send().await.assert_rejected(401, "invalid_signature");
 }
 
 #[tokio::test]

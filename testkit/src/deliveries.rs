@@ -81,7 +81,8 @@ impl App {
             shown += &page;
         }
         for webhook in webhooks {
-            shown += &format!("\n{}", self.preview_of(webhook).await);
+            shown.push('\n');
+            shown.push_str(&self.preview_of(webhook).await.to_string());
         }
         confidential::assert_absent(&shown);
     }

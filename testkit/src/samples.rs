@@ -110,12 +110,12 @@ pub fn p256(index: u8) -> &'static EcdsaKeyPair {
 
 impl Sample {
     /// The presets with another signature. They sign with the secrets of this one.
-    pub fn others(&self) -> impl Iterator<Item = Sample> {
+    pub fn others(&self) -> impl Iterator<Item = Self> {
         // GitHub signs as Meta does.
         let rule = |preset: &'static str| if preset == "meta" { "github" } else { preset };
         let secrets_of = self.preset;
         let others = SAMPLES.iter().filter(move |other| rule(other.preset) != rule(secrets_of));
-        others.map(move |other| Sample { secrets_of, ..*other })
+        others.map(move |other| Self { secrets_of, ..*other })
     }
 
     /// A verification by this preset with the keys of these numbers.

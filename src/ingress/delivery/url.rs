@@ -2,6 +2,7 @@
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 
 /// What the URLs of deliveries begin with.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ impl Urls {
             Self::OfPort(scheme) => {
                 let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
                 // HTTP/2 has the host in the target.
-                let host = head.uri.authority().map(|host| host.as_str()).or(host);
+                let host = head.uri.authority().map(Authority::as_str).or(host);
                 format!("{scheme}://{}{target}", host.unwrap_or_default())
             }
         }

@@ -6,7 +6,6 @@ use super::route::{BODY, SECRET, matched};
 use reqwest::Method;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 use testkit::App;
 use testkit::deliveries::github_signature;
 use testkit::wait::until_some;
@@ -103,36 +102,4 @@ async fn a_flood_of_wrong_signatures_leaves_room_for_others() {
     assert!(grown < 64.0, "{grown} MiB more");
     app.redis.queue().waiting_exactly(100).await;
     assert_eq!(deliver(&app, "last").await, 1);
-}
-
-/// Prints figures for the documentation. Run it with `--ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn latency_of_honest_deliveries() {
-    let app = app().await;
-    let measure = async |name: &str| {
-        let (mut times, mut sent) = (Vec::new(), 0);
-        for number in 0..300 {
-            let begun = Instant::now();
-            sent += deliver(&app, &format!("{name}-{number}")).await;
-            times.push(begun.elapsed());
-        }
-        times.sort();
-        let [p50, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
-        println!("{name}: p50 {p50:?}, p99 {p99:?}, {sent} requests for {}", times.len());
-        (p50, p99)
-    };
-    measure("warm-up").await;
-    let alone = measure("alone").await;
-    let flood = Flood::start(&app);
-    let beside = measure("beside the flood").await;
-    let statuses = flood.stop().await;
-    let ratio = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
-    let verified = statuses.iter().filter(|status| **status == 401).count();
-    println!(
-        "p50 x {:.1}, p99 x {:.1}; the flood: {} answers, {verified} of them 401",
-        ratio(beside.0, alone.0),
-        ratio(beside.1, alone.1),
-        statuses.len()
-    );
 }

@@ -1,6 +1,6 @@
 //! Requests of any shape: none makes a check panic, and none is accepted.
 
-use super::samples::{SAMPLES, SampleRequests, sample_of};
+use super::samples::{SAMPLES, sample_of};
 use super::{Request, verification};
 use crate::endpoints::verification::Verification;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The memory that a check takes before anything about its request is right.
 
-use super::samples::{SAMPLES, ed25519, sample_of};
+use super::samples::{SAMPLES, SampleRequests, ed25519, sample_of};
 use super::{Request, now, verification};
 use crate::endpoints::verification::{RefusalKind, Verification};
 use aws_lc_rs::signature::KeyPair;

@@ -142,12 +142,11 @@ impl SharedVerifications {
     /// Replaces a verification by an equal one that is already there.
     fn share(&mut self, verification: &mut Arc<Verification>) {
         let identity = verification.identity();
-        match self.known.get(&identity).and_then(Weak::upgrade) {
-            Some(known) => *verification = known,
-            None => {
-                self.clean();
-                self.known.insert(identity, Arc::downgrade(verification));
-            }
+        if let Some(known) = self.known.get(&identity).and_then(Weak::upgrade) {
+            *verification = known;
+        } else {
+            self.clean();
+            self.known.insert(identity, Arc::downgrade(verification));
         }
     }
 

@@ -50,7 +50,9 @@ impl Digester {
         self.add(&[keys.tag()]);
         let keys = keys.bytes();
         self.add_number(keys.len());
-        keys.into_iter().for_each(|key| self.add(key));
+        for key in keys {
+            self.add(key);
+        }
     }
 
     fn add_number(&mut self, number: usize) {
@@ -66,7 +68,9 @@ impl Digester {
             Member::Other => {}
             Member::List(members) => {
                 self.add_number(members.len());
-                members.iter().for_each(|member| self.add_member(member));
+                for member in members {
+                    self.add_member(member);
+                }
             }
             Member::Table(members) => {
                 self.add_number(members.len());

@@ -54,18 +54,6 @@ fn an_incomplete_description_says_what_is_missing() {
             "secret does not apply to the scheme discord",
         ),
         (
-            json!({ "scheme": "discord", "publicKey": "x" }),
-            "publicKey is not in PEM, base64 or hex",
-        ),
-        (
-            json!({ "scheme": "sendgrid", "publicKey": "00".repeat(32) }),
-            "publicKey is of another algorithm than the scheme",
-        ),
-        (
-            json!({ "scheme": "discord", "publicKey": "0102" }),
-            "publicKey is not a public key of Ed25519 or P-256",
-        ),
-        (
             json!({ "scheme": "hmac", "secret": "x" }),
             "header is missing: nothing says where the signature is",
         ),
@@ -75,11 +63,31 @@ fn an_incomplete_description_says_what_is_missing() {
         (json!({ "scheme": "query", "secret": "x" }), "name is missing"),
         (json!({ "scheme": "bodySecret", "secret": "x" }), "path is missing"),
         (json!({ "scheme": "jwt" }), "secret is missing"),
+        (json!({ "scheme": "none", "secret": "x" }), "secret does not apply to the scheme none"),
+    ] {
+        assert_eq!(error(&description), expected);
+    }
+}
+
+#[test]
+fn a_value_that_a_member_cannot_have_is_named() {
+    for (description, expected) in [
+        (
+            json!({ "scheme": "discord", "publicKey": "0102" }),
+            "publicKey is not a public key of Ed25519 or P-256",
+        ),
+        (
+            json!({ "scheme": "discord", "publicKey": "x" }),
+            "publicKey is not in PEM, base64 or hex",
+        ),
         (
             json!({ "scheme": "jwt", "secret": "x", "requireExp": "no" }),
             "requireExp is neither true nor false",
         ),
-        (json!({ "scheme": "none", "secret": "x" }), "secret does not apply to the scheme none"),
+        (
+            json!({ "scheme": "sendgrid", "publicKey": "00".repeat(32) }),
+            "publicKey is of another algorithm than the scheme",
+        ),
     ] {
         assert_eq!(error(&description), expected);
     }

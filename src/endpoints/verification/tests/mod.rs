@@ -1,5 +1,6 @@
 //! Tests of whole verifications, with requests that are signed without the code under test.
 
+mod body_members;
 mod custom;
 mod descriptions;
 mod explanations;

@@ -98,7 +98,7 @@ async fn the_verification_comes_before_the_contents_of_the_body() {
 async fn a_handshake_comes_before_the_rate_of_the_organization() {
     let mut documents = Documents::two_organizations();
     let schemes = ["github", "slack", "dropbox"];
-    documents.workflows = schemes.map(|scheme| workflow(scheme)).to_vec();
+    documents.workflows = schemes.map(workflow).to_vec();
     let build = App::build().documents(documents).config(endpoints).config(|config| {
         config.set("limits.organization.requests_per_second", 1);
     });

@@ -106,21 +106,22 @@ async fn assert_no_secret_in_jobs(app: &App) {
         let data = job.data();
         let workflow = job.at("/workflowId");
         let sample = sample_of(workflow.strip_prefix("wf_").expect("a preset"));
-        let headers = &data["trigger"]["request"]["headers"];
+        let trigger = |pointer: &str| data.pointer(&format!("/trigger{pointer}"));
         let carries_secret = ["gitlab", "monday"].contains(&sample.preset);
         let forwarded = if carries_secret { 0 } else { sample.needed.len() };
-        assert_eq!(headers.as_object().map(serde_json::Map::len), Some(forwarded), "{data}");
+        let headers = trigger("/request/headers").and_then(Value::as_object);
+        assert_eq!(headers.map(serde_json::Map::len), Some(forwarded), "{data}");
         if !SECRET_IN_BODY.iter().any(|(preset, _)| *preset == sample.preset) {
             let secrets = KEYS.map(|key| sample.key(key));
             let is_public = sample.members.0 == "publicKey";
             assert!(is_public || secrets.iter().all(|secret| !data.to_string().contains(secret)));
         }
-        assert_eq!(data["trigger"]["nodeIds"], json!(["n1"]));
+        assert_eq!(trigger("/nodeIds"), Some(&json!(["n1"])));
         if sample.preset == "twilio" {
             let form = json!({ "To": "+18005551212", "From": "+14158675310", "Body": "a b" });
-            assert_eq!(data["trigger"]["payload"], form);
+            assert_eq!(trigger("/payload"), Some(&form));
         } else {
-            assert!(!matches!(data["trigger"]["payload"], Value::Null | Value::String(_)));
+            assert!(!matches!(trigger("/payload"), None | Some(Value::Null | Value::String(_))));
         }
     }
 }

@@ -195,7 +195,8 @@ async fn the_preview_of_an_address_says_what_it_has() {
 pub(super) fn documents(verification: &Value) -> Documents {
     let mut documents = Documents::two_organizations();
     let nodes = json!([verified_trigger("n1", "wh_1", verification)]);
-    documents.workflows[0] = workflow_of("wf_1", "org_a", nodes);
+    let workflow = documents.workflows.first_mut().expect("a workflow");
+    *workflow = workflow_of("wf_1", "org_a", nodes);
     documents
 }
 
@@ -208,5 +209,5 @@ pub(super) async fn app(verification: &Value) -> App {
 #[track_caller]
 pub(super) fn matched(reply: &Reply, status: u16) -> u64 {
     assert_eq!(reply.status, status, "{}", reply.text());
-    reply.json()["data"]["matchedCount"].as_u64().expect("a number")
+    reply.json().pointer("/data/matchedCount").and_then(Value::as_u64).expect("a number")
 }

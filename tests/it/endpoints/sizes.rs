@@ -3,6 +3,7 @@
 use super::bodies::delivery;
 use super::route::{SECRET, documents, matched};
 use crate::http::compressed::encoders::gzip;
+use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 use testkit::App;
@@ -61,7 +62,9 @@ impl Kind {
     async fn assert_delivered(&self, app: &App) {
         let job = app.redis.queue().only_job().await;
         let expected = (self.payload)(&self.filled(MAX));
-        assert!(job.data()["trigger"]["payload"] == expected, "{}", self.content_type);
+        let data = job.data();
+        let is_expected = data.pointer("/trigger/payload") == Some(&expected);
+        assert!(is_expected, "{}", self.content_type);
         app.redis.queue().remove_jobs().await;
     }
 }
@@ -103,8 +106,11 @@ async fn a_body_without_a_length_has_the_bound_too() {
         let send = async |size: usize| {
             let body = kind.body(size);
             let call = delivery(&app, Some(kind.content_type), &body);
-            let pieces: Vec<_> = body.chunks(10_000).map(<[u8]>::to_vec).collect();
-            let pieces = pieces.into_iter().map(|piece| Ok(piece.into()));
+            let mut rest = Bytes::from(body);
+            let pieces = std::iter::from_fn(move || {
+                let piece = rest.split_to(rest.len().min(10_000));
+                (!piece.is_empty()).then_some(Ok(piece))
+            });
             call.pieces(stream::iter(pieces)).send().await
         };
         assert_eq!(matched(&send(MAX).await, 200), 1, "{}", kind.content_type);

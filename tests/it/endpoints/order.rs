@@ -70,7 +70,7 @@ async fn the_limit_of_failures_comes_before_the_head_of_the_body() {
     app.assert_accounting().await;
 }
 
-/// Only those who can sign are told what is wrong with a body.
+/// Only an answer to a right signature says what is wrong with the body.
 #[tokio::test]
 async fn the_verification_comes_before_the_contents_of_the_body() {
     let app = start(|_| ()).await;

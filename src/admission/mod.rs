@@ -36,7 +36,7 @@ pub struct AdmissionSettings {
     /// The limits of each organization.
     organization: OrganizationSettings,
     /// The share of both for deliveries that are not verified yet (`endpoints.unverified_share`),
-    /// 0.01 to 1. A reload does not change it.
+    /// above 0 and at most 1. A reload does not change it.
     pub unverified_share: f64,
 }
 

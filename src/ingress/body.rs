@@ -140,6 +140,13 @@ pub(super) struct BodyHead {
     deadline: Instant,
 }
 
+impl BodyHead {
+    /// Whether the body has a `Content-Encoding`.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.encoding.is_some()
+    }
+}
+
 /// Accepts a JSON media type, or no `Content-Type`.
 fn check_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_json = |value: &str| json::is_json(value.split(';').next().unwrap_or_default().trim());

@@ -10,6 +10,7 @@ use crate::ingress::response::append;
 use crate::triggers::{Matches, SkippedNode, TriggerIndex};
 use serde::Serialize;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 /// Maximum workflows per page.
 pub(super) const PAGE_WORKFLOWS: usize = 1000;
@@ -57,19 +58,25 @@ impl Preview {
         json.extend_from_slice(&page.workflows);
         json.extend_from_slice(br#"],"inactive":["#);
         json.extend_from_slice(&page.inactive);
-        // Milliseconds since the index was last known to equal the database.
-        json.extend_from_slice(br#"],"indexAgeMs":"#);
-        append(&mut json, &u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        if let Some(next) = page.next {
-            json.extend_from_slice(br#","next":"#);
-            append(&mut json, &next);
-        }
+        json.push(b']');
+        append_position(&mut json, age, page.next.as_deref());
         if after.is_empty() {
             append_skipped(&mut json, triggers.skipped(organization, webhook, MAX_SKIPPED));
         }
         json.extend_from_slice(b"}}");
         permit.resize(json.capacity())?;
         Ok(Self { matched_count, json, permit })
+    }
+}
+
+/// Appends the age of the index and, if more workflows follow, the last one of the page.
+pub(super) fn append_position(json: &mut Vec<u8>, age: Duration, next: Option<&str>) {
+    // Milliseconds since the index was last known to equal the database.
+    json.extend_from_slice(br#","indexAgeMs":"#);
+    append(json, &u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    if let Some(next) = next {
+        json.extend_from_slice(br#","next":"#);
+        append(json, next);
     }
 }
 

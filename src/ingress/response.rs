@@ -49,52 +49,47 @@ fn enqueued(
     body.extend_from_slice(br#","matchedCount":"#);
     append(&mut body, &added.matched);
     body.extend_from_slice(b"}}");
-    let mut response = with_json_body(status, id, AnswerBody::new(body));
-    if added.is_repeated {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
+    mark_repeated(with_json_body(status, id, AnswerBody::new(body)), added)
 }
 
 /// The answer to a request to an endpoint.
 pub(super) fn delivered(delivered: &Delivered, id: &RequestId) -> Response<AnswerBody> {
-    let mut response = match delivered {
-        Delivered::Enqueued { status: Status::NoContent, added, .. } => {
-            let mut response = empty(StatusCode::NO_CONTENT, id);
-            if added.is_repeated {
-                let value = HeaderValue::from_static("true");
-                response.headers_mut().insert(IDEMPOTENCY_REPLAYED, value);
-            }
-            return response;
-        }
-        Delivered::Enqueued { status, webhook, added } => {
-            let status = match status {
-                Status::Accepted => StatusCode::ACCEPTED,
-                Status::Ok | Status::NoContent => StatusCode::OK,
-            };
-            return enqueued(status, webhook, *added, id);
-        }
-        Delivered::Exists => return empty(StatusCode::OK, id),
+    match delivered {
+        Delivered::Enqueued { status, webhook, added } => match status {
+            Status::Ok => enqueued(StatusCode::OK, webhook, *added, id),
+            Status::Accepted => enqueued(StatusCode::ACCEPTED, webhook, *added, id),
+            Status::NoContent => mark_repeated(empty(StatusCode::NO_CONTENT, id), *added),
+        },
+        Delivered::Handshake(answer) => handshake(answer, id),
+        Delivered::Exists => empty(StatusCode::OK, id),
         Delivered::Methods => {
             let mut response = empty(StatusCode::NO_CONTENT, id);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
-            return response;
-        }
-        Delivered::Handshake(HandshakeAnswer::Empty) => return empty(StatusCode::NO_CONTENT, id),
-        Delivered::Handshake(HandshakeAnswer::Json(json)) => {
-            with_json_body(StatusCode::OK, id, AnswerBody::new(json.clone().into_bytes()))
-        }
-        Delivered::Handshake(HandshakeAnswer::Text(text)) => {
-            let body = AnswerBody::new(text.clone().into_bytes());
-            let mut response = with_json_body(StatusCode::OK, id, body);
-            let text = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, text);
             response
         }
+    }
+}
+
+fn handshake(answer: &HandshakeAnswer, id: &RequestId) -> Response<AnswerBody> {
+    let (text, content_type) = match answer {
+        HandshakeAnswer::Empty => return empty(StatusCode::NO_CONTENT, id),
+        HandshakeAnswer::Json(json) => (json, "application/json"),
+        HandshakeAnswer::Text(text) => (text, "text/plain; charset=utf-8"),
     };
+    let body = AnswerBody::new(text.clone().into_bytes());
+    let mut response = with_json_body(StatusCode::OK, id, body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     // A browser must not render an echoed value as a page.
-    let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Says whether the jobs were added by an earlier request.
+fn mark_repeated(mut response: Response<AnswerBody>, added: Added) -> Response<AnswerBody> {
+    if added.is_repeated {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
     response
 }
 

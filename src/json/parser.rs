@@ -1,5 +1,6 @@
 //! Checks JSON: its grammar, UTF-8 and depth.
 
+use crate::json::depth::is_too_deep;
 use crate::json::invalid_json::{InvalidJson, MAX_DEPTH};
 use serde::de::IgnoredAny;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape};
@@ -109,30 +110,10 @@ fn check_grammar(json: &[u8]) -> Result<&str, InvalidJson> {
     let invalid = || InvalidJson::locate(json);
     let text = std::str::from_utf8(json).map_err(|_| invalid())?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| invalid())?;
-    if depth(json) > MAX_DEPTH {
+    if is_too_deep(json) {
         return Err(invalid());
     }
     Ok(text)
-}
-
-/// The number of levels of arrays and objects in valid JSON.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            (false, b']' | b'}') => depth -= 1,
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

@@ -3,32 +3,16 @@
 //! A lookup reads the body once, and what a name leads to once for each name of the path. It copies
 //! nothing but the text that it finds, and its stack does not depend on the body.
 
-use crate::json::MAX_DEPTH;
+use crate::json;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A body of JSON. `None` if it is not JSON, or is nested deeper than a payload may be.
+/// A body of JSON. `None` if it is not JSON, or is nested deeper than a payload may be. The parser
+/// remembers the open arrays and objects, so their depth is checked first.
 pub(super) fn value(body: &[u8]) -> Option<&RawValue> {
-    if is_deep(body) { None } else { serde_json::from_slice(body).ok() }
-}
-
-/// Whether arrays and objects are nested too deep. The parser remembers the open ones, so this comes
-/// first.
-fn is_deep(body: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
-    body.iter().any(|byte| {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth > MAX_DEPTH
-    })
+    if json::is_too_deep(body) { None } else { serde_json::from_slice(body).ok() }
 }
 
 /// Calls `visit` for each value that a path leads to, and with `None` where it leads nowhere.
@@ -160,6 +144,7 @@ impl<'de, F: FnMut(usize, &'de RawValue)> Visitor<'de> for Elements<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::MAX_DEPTH;
 
     #[test]
     fn a_body_is_as_deep_as_a_payload_may_be() {

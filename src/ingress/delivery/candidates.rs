@@ -204,8 +204,7 @@ impl Accepted {
         answers.reduce(Result::or)
     }
 
-    /// Looks for ids of the delivery in its decoded body. Without a `Content-Encoding` they are
-    /// found already.
+    /// Looks for ids of the delivery in a body that was compressed when it was verified.
     pub(super) fn read_ids(&mut self, decoded: &DeliveryRequest<'_>) {
         for by in &mut self.accepted {
             if let Some(id) = by.verification.id_in_body(decoded) {

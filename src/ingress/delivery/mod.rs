@@ -78,7 +78,9 @@ impl Ingress {
         if let Some(answer) = accepted.handshake(&decoded) {
             return Ok(Delivered::Handshake(answer?).into());
         }
-        accepted.read_ids(&decoded);
+        if announced.is_encoded() {
+            accepted.read_ids(&decoded);
+        }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
         let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
         let jobs = started.jobs(&self.queue, &candidates.secrets, payload, body)?;

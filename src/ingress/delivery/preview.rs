@@ -9,7 +9,7 @@ use crate::ingress::delivery::arrival::Delivery;
 use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS, NodeEndpoint};
 use crate::ingress::observation::Observation;
 use crate::ingress::port::{Ingress, Success};
-use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, parse_after};
+use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, append_position, parse_after};
 use crate::ingress::rejection::Rejection;
 use crate::ingress::response::append;
 use crate::triggers::{Address, AddressNode, AddressTrigger, LastRefusals, NodeVerification};
@@ -84,12 +84,8 @@ impl Ingress {
         json.extend_from_slice(&page.triggers);
         json.extend_from_slice(br#"],"excluded":["#);
         json.extend_from_slice(&page.excluded);
-        json.extend_from_slice(br#"],"indexAgeMs":"#);
-        append(&mut json, &u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        if let Some(next) = page.next {
-            json.extend_from_slice(br#","next":"#);
-            append(&mut json, &next);
-        }
+        json.push(b']');
+        append_position(&mut json, age, page.next.as_deref());
         json.extend_from_slice(b"}}");
         permit.resize(json.capacity())?;
         Ok(Success::Preview(Preview { matched_count: page.matched_count, json, permit }))

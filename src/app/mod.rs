@@ -28,7 +28,7 @@ use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::process::supervisor::Supervisor;
 use crate::queue;
-use crate::queue::{Queue, RedisHealth};
+use crate::queue::{Queue, QueueParts, Queues};
 use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
@@ -105,7 +105,8 @@ struct App {
     readiness: Readiness,
     callers: Arc<Callers>,
     triggers: Arc<TriggerIndex>,
-    health: Arc<RedisHealth>,
+    /// The parts of each queue.
+    queues: Vec<QueueParts>,
     heartbeat: Heartbeat,
     listeners: Vec<Listener>,
     admin_listener: std::net::TcpListener,
@@ -116,18 +117,19 @@ impl App {
     /// in use is reported at once.
     fn start(config: Config) -> anyhow::Result<Self> {
         let workers = config.server.workers();
-        file_limit::require(file_limit::needed(workers, config.queue.connections.max(1)))?;
+        file_limit::require(file_limit::needed(workers, config.queue.all_connections(workers)))?;
         let admin_address = config.admin.listen;
         let admin_listener = std::net::TcpListener::bind(admin_address)
             .with_context(|| format!("cannot listen on admin.listen {admin_address}"))?;
         admin_listener.set_nonblocking(true)?;
         let listeners = workers::bind(&config.server)?;
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?;
         Ok(Self {
-            metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
+            queues: QueueParts::of_all(&config.queue, &metrics),
+            metrics,
             readiness: Readiness::default(),
             callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(&config.triggers)),
-            health: Arc::default(),
             heartbeat: Heartbeat::default(),
             listeners,
             admin_listener,
@@ -156,7 +158,8 @@ impl App {
         supervisor.spawn("token keys", follow_keys);
         self.start_mirrors(&supervisor);
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
-        let admission = Admission::new(&self.config.admission, &self.metrics);
+        let admission =
+            Admission::with_queues(self.queues.len(), &self.config.admission, &self.metrics);
         let reload = Reload {
             path,
             log,
@@ -238,12 +241,14 @@ impl App {
     }
 
     fn start_health(&self, supervisor: &Supervisor) {
-        let settings = Arc::new(self.config.queue.clone());
-        let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
-        let reporter = self.readiness.part("redis");
-        let watch =
-            queue::run_health_check(settings, health, reporter, metrics, supervisor.clone());
-        supervisor.spawn("health of Redis", watch);
+        for parts in &self.queues {
+            let reporter = match parts.shard_name() {
+                None => self.readiness.part("redis"),
+                Some(name) => self.readiness.part_of_group("redis", format!("redis ({name})")),
+            };
+            let watch = queue::run_health_check(parts.clone(), reporter, supervisor.clone());
+            supervisor.spawn("health of Redis", watch);
+        }
     }
 
     fn start_mirrors(&self, supervisor: &Supervisor) {
@@ -341,15 +346,21 @@ impl App {
         let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
         let queues = self.start_queues(&runtimes, supervisor);
         let settings = &self.config.server;
-        let max_connections =
-            file_limit::cap_connections(settings.max_connections, runtimes.len(), queues.len());
+        let redis_connections = self.config.queue.all_connections(runtimes.len());
+        let max_connections = file_limit::cap_connections(
+            settings.max_connections,
+            runtimes.len(),
+            redis_connections,
+        );
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
         let workers = runtimes.len();
         let has_tls = settings.tls.is_some();
         let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
+        let map = Arc::new(self.config.queue.shard_map());
         let worker = |(index, (listener, runtime))| {
-            let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
+            let own = queues.iter().map(|connections| connections.of_worker(index, workers));
+            let own = own.collect::<Option<Vec<Queue>>>();
             let ingress = Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
@@ -358,7 +369,7 @@ impl App {
                 credentials: CredentialFields::new(&self.config.auth.credentials),
                 endpoints: endpoints.clone(),
                 metrics: Arc::clone(&self.metrics),
-                queue: own.reduce(Queue::merge).context("there is at least one queue")?,
+                queues: Queues::new(&map, own.context("every queue has a connection")?),
                 triggers: Arc::clone(&self.triggers),
             };
             let server = Server {
@@ -374,16 +385,41 @@ impl App {
         listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
     }
 
-    /// Opens the connections to Redis and distributes them over the runtimes of the workers.
-    fn start_queues(&self, runtimes: &[WorkerRuntime], supervisor: &Supervisor) -> Vec<Queue> {
-        let settings = Arc::new(self.config.queue.clone());
-        let connections =
-            if settings.connections == 0 { runtimes.len() } else { settings.connections };
-        let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
-            let _entered = runtime.enter();
-            Queue::start(&settings, &self.health, &self.metrics, queue_tasks, supervisor)
+    /// Opens the connections of each queue and distributes them over the runtimes of the workers.
+    fn start_queues(
+        &self,
+        runtimes: &[WorkerRuntime],
+        supervisor: &Supervisor,
+    ) -> Vec<QueueConnections> {
+        let connections = self.config.queue.connections(runtimes.len());
+        let start = |(number, parts): (usize, &QueueParts)| {
+            let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
+                let _entered = runtime.enter();
+                Queue::start(parts, queue_tasks, supervisor)
+            };
+            let runtimes = runtimes.iter().cycle().skip(number % runtimes.len());
+            QueueConnections {
+                first_worker: number,
+                queues: runtimes.take(connections).map(start).collect(),
+            }
         };
-        runtimes.iter().cycle().take(connections).map(start).collect()
+        self.queues.iter().enumerate().map(start).collect()
+    }
+}
+
+/// The connections of one queue, each a handle to the queue. The first one runs on a worker of its
+/// own, so that several queues do not all have theirs on the same worker.
+struct QueueConnections {
+    first_worker: usize,
+    queues: Vec<Queue>,
+}
+
+impl QueueConnections {
+    /// Those that a worker uses: its own, if there are as many as workers. `None` if there are none.
+    fn of_worker(&self, index: usize, workers: usize) -> Option<Queue> {
+        let first = (index + workers - self.first_worker % workers) % workers;
+        let own = self.queues.iter().skip(first % self.queues.len().max(1)).step_by(workers);
+        own.cloned().reduce(Queue::merge)
     }
 }
 

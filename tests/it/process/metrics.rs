@@ -51,7 +51,7 @@ const COUNTERS: &[(&str, &[Label])] = &[
             ],
         )],
     ),
-    ("hookgate_jobs_enqueued_total", &[]),
+    ("hookgate_jobs_enqueued_total", &[QUEUE]),
     ("hookgate_connections_evicted_total", &[]),
     ("hookgate_connections_refused_total", &[]),
     ("hookgate_unmatched_total", &[]),
@@ -64,11 +64,14 @@ const COUNTERS: &[(&str, &[Label])] = &[
     ("hookgate_index_skipped_documents_total", &[COLLECTIONS]),
     ("hookgate_index_skipped_nodes_total", &[]),
     ("hookgate_index_skipped_api_keys_total", &[]),
-    ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
-    ("hookgate_redis_resent_batches_total", &[]),
-    ("hookgate_over_watermark_total", &[]),
-    ("hookgate_unacknowledged_total", &[("enqueued", &["none", "unknown"])]),
+    ("hookgate_redis_errors_total", &[QUEUE, ("kind", REDIS_ERRORS)]),
+    ("hookgate_redis_resent_batches_total", &[QUEUE]),
+    ("hookgate_over_watermark_total", &[QUEUE]),
+    ("hookgate_unacknowledged_total", &[QUEUE, ("enqueued", &["none", "unknown"])]),
 ];
+
+/// The name of the only queue.
+const QUEUE: Label = ("queue", &["workflow-runner"]);
 
 const COLLECTIONS: Label = ("collection", &["workflows", "users"]);
 
@@ -263,7 +266,7 @@ async fn every_request_is_counted_under_one_code() {
     assert_eq!(metrics.sum("hookgate_requests_total"), count);
     assert_eq!(metrics.value("hookgate_unmatched_total", &[]), 2.0);
     assert_eq!(metrics.value("hookgate_replayed_total", &[]), 1.0);
-    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[]), 3.0);
+    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[QUEUE]), 3.0);
     until("every duration is counted", async || {
         let metrics = app.hookgate.metrics().await;
         metrics.value("hookgate_request_duration_seconds_count", &[]) >= count
@@ -290,7 +293,7 @@ async fn jobs_and_batches_are_counted() {
     })
     .await;
     let metrics = app.hookgate.metrics().await;
-    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[]), 30.0);
+    assert_eq!(metrics.value("hookgate_jobs_enqueued_total", &[QUEUE]), 30.0);
     assert_eq!(metrics.value("hookgate_unmatched_total", &[]), 1.0);
     assert_eq!(metrics.value("hookgate_redis_call_duration_seconds_count", &[]), 3.0);
     assert_eq!(metrics.value("hookgate_batch_jobs_count", &[]), 3.0);

@@ -1,0 +1,5 @@
+//! Several queues: which of them gets the jobs of an organization.
+
+pub(in crate::queue) mod hash;
+pub(in crate::queue) mod settings;
+pub(in crate::queue) mod shard_map;

@@ -1,11 +1,13 @@
 //! Assembles the process: builds each part from its section, and starts and stops the parts in
 //! order.
 
+mod queues;
 pub mod workers;
 
 use crate::admin;
 use crate::admin::{Admin, MetricsPage};
 use crate::admission::Admission;
+use crate::app::queues::WorkerQueues;
 use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
 use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::memory_budget::MemoryBudget;
@@ -27,8 +29,7 @@ use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::process::supervisor::Supervisor;
-use crate::queue;
-use crate::queue::{Queue, QueueParts, Queues};
+use crate::queue::QueueParts;
 use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
@@ -148,7 +149,7 @@ impl App {
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let admin_shutdown = self.start_admin(&supervisor)?;
-        self.start_health(&supervisor);
+        queues::start_health(&self.queues, &self.readiness, &supervisor);
         self.config.log();
         self.warn_of_memory(&supervisor);
         let authenticator =
@@ -238,17 +239,6 @@ impl App {
         let serving = supervisor.clone().keep("admin", serving);
         thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serving))?;
         Ok(shutdown)
-    }
-
-    fn start_health(&self, supervisor: &Supervisor) {
-        for parts in &self.queues {
-            let reporter = match parts.shard_name() {
-                None => self.readiness.part("redis"),
-                Some(name) => self.readiness.part_of_group("redis", format!("redis ({name})")),
-            };
-            let watch = queue::run_health_check(parts.clone(), reporter, supervisor.clone());
-            supervisor.spawn("health of Redis", watch);
-        }
     }
 
     fn start_mirrors(&self, supervisor: &Supervisor) {
@@ -344,7 +334,7 @@ impl App {
         let listeners = std::mem::take(&mut self.listeners);
         let runtimes = listeners.iter().map(|_| WorkerRuntime::new());
         let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
-        let queues = self.start_queues(&runtimes, supervisor);
+        let queues = WorkerQueues::start(&self.config.queue, &self.queues, &runtimes, supervisor);
         let settings = &self.config.server;
         let redis_connections = self.config.queue.all_connections(runtimes.len());
         let max_connections = file_limit::cap_connections(
@@ -354,13 +344,9 @@ impl App {
         );
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
-        let workers = runtimes.len();
         let has_tls = settings.tls.is_some();
         let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
-        let map = Arc::new(self.config.queue.shard_map());
         let worker = |(index, (listener, runtime))| {
-            let own = queues.iter().map(|connections| connections.of_worker(index, workers));
-            let own = own.collect::<Option<Vec<Queue>>>();
             let ingress = Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
@@ -369,7 +355,7 @@ impl App {
                 credentials: CredentialFields::new(&self.config.auth.credentials),
                 endpoints: endpoints.clone(),
                 metrics: Arc::clone(&self.metrics),
-                queues: Queues::new(&map, own.context("every queue has a connection")?),
+                queues: queues.of_worker(index).context("every queue has a connection")?,
                 triggers: Arc::clone(&self.triggers),
             };
             let server = Server {
@@ -383,43 +369,6 @@ impl App {
             Ok(WorkerParts { listener, server, runtime })
         };
         listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
-    }
-
-    /// Opens the connections of each queue and distributes them over the runtimes of the workers.
-    fn start_queues(
-        &self,
-        runtimes: &[WorkerRuntime],
-        supervisor: &Supervisor,
-    ) -> Vec<QueueConnections> {
-        let connections = self.config.queue.connections(runtimes.len());
-        let start = |(number, parts): (usize, &QueueParts)| {
-            let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
-                let _entered = runtime.enter();
-                Queue::start(parts, queue_tasks, supervisor)
-            };
-            let runtimes = runtimes.iter().cycle().skip(number % runtimes.len());
-            QueueConnections {
-                first_worker: number,
-                queues: runtimes.take(connections).map(start).collect(),
-            }
-        };
-        self.queues.iter().enumerate().map(start).collect()
-    }
-}
-
-/// The connections of one queue, each a handle to the queue. The first one runs on a worker of its
-/// own, so that several queues do not all have theirs on the same worker.
-struct QueueConnections {
-    first_worker: usize,
-    queues: Vec<Queue>,
-}
-
-impl QueueConnections {
-    /// Those that a worker uses: its own, if there are as many as workers. `None` if there are none.
-    fn of_worker(&self, index: usize, workers: usize) -> Option<Queue> {
-        let first = (index + workers - self.first_worker % workers) % workers;
-        let own = self.queues.iter().skip(first % self.queues.len().max(1)).step_by(workers);
-        own.cloned().reduce(Queue::merge)
     }
 }
 

@@ -6,7 +6,7 @@ use hookgate::admission::{Admission, AdmissionSettings};
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, IdempotencySettings, Queue, QueueParts, QueueSettings, WorkflowMatch,
 };
 use hookgate::settings::SettingsReader;
 use tokio_util::task::TaskTracker;
@@ -59,9 +59,9 @@ impl Ours {
         let faults = settings.into_faults();
         assert!(faults.is_empty(), "{faults:?}");
         let metrics = Metrics::new("bench", "bench").unwrap();
-        let health = Arc::new(RedisHealth::default());
+        let parts = QueueParts::of_one(queue, &metrics);
         let (supervisor, _) = Supervisor::new();
-        let queue = Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor);
+        let queue = Queue::start(&parts, &TaskTracker::new(), &supervisor);
         let admission = Admission::new(&limits, &metrics);
         Self { queue, metrics, admission }
     }

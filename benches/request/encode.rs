@@ -9,7 +9,7 @@ use hookgate::ingress::Webhook;
 use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
-    EnqueueRequest, IdempotencySettings, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    EnqueueRequest, IdempotencySettings, Queue, QueueParts, QueueSettings, WorkflowMatch,
 };
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -56,6 +56,6 @@ fn queue() -> Queue {
     assert_eq!(settings.into_faults(), []);
     let metrics = Metrics::new("", "").unwrap();
     let (supervisor, _) = Supervisor::new();
-    let (queue, health) = (Arc::new(queue), Arc::new(RedisHealth::default()));
-    Queue::start(&queue, &health, &metrics, &TaskTracker::new(), &supervisor)
+    let parts = QueueParts::of_one(Arc::new(queue), &metrics);
+    Queue::start(&parts, &TaskTracker::new(), &supervisor)
 }

@@ -34,16 +34,19 @@ export function between(before, after, seconds) {
 
 /** The upper bound of the bucket that holds it. */
 function percentile(share, name, after, grown) {
-  const wanted = share * grown(`${name}_count`);
-  const start = `${name}_bucket{le="`;
-  const bounds = Object.keys(after).filter((series) => series.startsWith(start));
-  const numbered = bounds.map((series) => [Number(series.slice(start.length, -2).replace("+Inf", "Infinity")), series]);
-  const holding = numbered.sort(([a], [b]) => a - b).find(([, series]) => grown(series) >= wanted);
+  const counts = byLabel(`${name}_bucket`, "le", after, grown);
+  const numbered = Object.entries(counts).map(([le, count]) => [Number(le.replace("+Inf", "Infinity")), count]);
+  const wanted = share * (counts["+Inf"] ?? 0);
+  const holding = numbered.sort(([a], [b]) => a - b).find(([, count]) => count >= wanted);
   return holding ? holding[0] : 0;
 }
 
+/** What has grown, by the values of one label. Series that differ in others, such as the queue, are added up. */
 function byLabel(name, label, after, grown) {
-  const start = `${name}{${label}="`;
-  const series = Object.keys(after).filter((each) => each.startsWith(start) && grown(each) > 0);
-  return Object.fromEntries(series.map((each) => [each.slice(start.length, -2), grown(each)]));
+  const sums = {};
+  for (const series of Object.keys(after).filter((each) => each.startsWith(`${name}{`) && grown(each) > 0)) {
+    const value = series.match(new RegExp(`[{,]${label}="([^"]*)"`))?.[1];
+    sums[value] = (sums[value] ?? 0) + grown(series);
+  }
+  return sums;
 }

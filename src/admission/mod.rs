@@ -1,5 +1,6 @@
 //! The limits on what is in flight in the whole process: requests, and the bytes reserved for them;
-//! and the shares in them of each organization, and of all deliveries that are not verified yet.
+//! and the shares in them of each organization, of each of several queues, and of all deliveries
+//! that are not verified yet.
 //!
 //! Admission never waits. It uses atomics and one short lock to find the account of an
 //! organization, and returns an error if a limit is reached. A [`Permit`] releases what it holds
@@ -8,12 +9,14 @@
 mod accounts;
 mod error;
 mod organization;
+mod queues;
 mod unverified;
 
 pub use crate::admission::error::{AdmissionError, OverLimit};
 
 use crate::admission::accounts::Amount;
 use crate::admission::organization::{OrganizationSettings, OrganizationShare, Organizations};
+use crate::admission::queues::QueueShares;
 use crate::admission::unverified::{Unverified, UnverifiedShare};
 use crate::ids::OrganizationId;
 use crate::metrics::Metrics;
@@ -62,11 +65,22 @@ pub struct Admission {
     max_bytes: AtomicUsize,
     in_flight: InFlight,
     organizations: Arc<Organizations>,
+    queues: QueueShares,
     unverified: Arc<Unverified>,
 }
 
 impl Admission {
+    /// The limits of a process with one queue.
     pub fn new(settings: &AdmissionSettings, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Self::with_queues(1, settings, metrics)
+    }
+
+    /// The limits of a process with this number of queues.
+    pub fn with_queues(
+        queues: usize,
+        settings: &AdmissionSettings,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             max_requests: AtomicUsize::new(settings.in_flight_requests),
             max_bytes: AtomicUsize::new(settings.in_flight_bytes),
@@ -76,6 +90,7 @@ impl Admission {
                 settings.in_flight(),
                 Arc::clone(metrics),
             )),
+            queues: QueueShares::new(queues, settings.in_flight()),
             unverified: Arc::new(Unverified::new(
                 settings.unverified_share,
                 settings.in_flight(),
@@ -89,6 +104,7 @@ impl Admission {
         self.max_requests.store(settings.in_flight_requests, Ordering::Relaxed);
         self.max_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
         self.organizations.reload(settings.organization, settings.in_flight());
+        self.queues.reload(settings.in_flight());
         self.unverified.reload(settings.in_flight());
     }
 
@@ -101,6 +117,7 @@ impl Admission {
                 bytes: 0,
                 head: 0,
                 share: Share::None,
+                queue: None,
             });
         }
         Err(AdmissionError::Overloaded)
@@ -122,6 +139,8 @@ pub struct Permit {
     /// The bytes of the head, which stay reserved until the request ends.
     head: usize,
     share: Share,
+    /// The queue in whose share it counts with all of its bytes, if there are several.
+    queue: Option<usize>,
 }
 
 /// Where a request counts besides the process.
@@ -181,6 +200,14 @@ impl Permit {
         self.reserve_head(head)
     }
 
+    /// Counts this request, with all that it holds and will hold, for one of several queues. A
+    /// request counts for one queue at most.
+    pub fn reserve_for_queue(&mut self, queue: usize) -> Result<(), AdmissionError> {
+        self.admission.queues.reserve_request(queue, self.bytes)?;
+        self.queue = Some(queue);
+        Ok(())
+    }
+
     /// Reserves the bytes of a head that are not reserved yet.
     fn reserve_head(&mut self, head: usize) -> Result<(), AdmissionError> {
         let more = head.saturating_sub(self.head);
@@ -200,8 +227,14 @@ impl Permit {
             Share::Unverified(share) => share.reserve(bytes)?,
             Share::None => {}
         }
+        if let Some(queue) = self.queue {
+            admission.queues.reserve_bytes(queue, bytes, self.bytes)?;
+        }
         let bound = admission.max_bytes.load(Ordering::Relaxed);
         if !admission.in_flight.try_add_bytes(bytes, self.bytes, bound) {
+            if let Some(queue) = self.queue {
+                admission.queues.release_bytes(queue, bytes);
+            }
             return Err(AdmissionError::Overloaded);
         }
         self.bytes += bytes;
@@ -215,6 +248,9 @@ impl Permit {
             Share::Organization(share) => admission.organizations.check(share, bytes)?,
             Share::Unverified(share) => share.check(bytes)?,
             Share::None => {}
+        }
+        if let Some(queue) = self.queue {
+            admission.queues.check(queue, bytes, self.bytes)?;
         }
         let reserved = admission.in_flight.bytes();
         let fits = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
@@ -237,6 +273,9 @@ impl Permit {
         let less = held - bytes;
         self.admission.in_flight.release_bytes(less);
         self.bytes -= less;
+        if let Some(queue) = self.queue {
+            self.admission.queues.release_bytes(queue, less);
+        }
         match &mut self.share {
             Share::Organization(share) => share.release(less),
             Share::Unverified(share) => share.release(less),
@@ -267,6 +306,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(queue) = self.queue {
+            self.admission.queues.end_request(queue, self.bytes);
+        }
         self.admission.in_flight.release_bytes(self.bytes);
         self.admission.in_flight.end_request();
     }

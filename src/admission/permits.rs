@@ -8,6 +8,7 @@ use proptest::prelude::*;
 const ORGANIZATIONS: usize = 3;
 const PERMITS: usize = 5;
 const CLIENTS: u8 = 2;
+const QUEUES: usize = 2;
 
 /// A step of a history. The first number is that of a permit.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ enum Step {
     Check(usize, usize),
     Jobs(usize, usize),
     End(usize),
+    /// With a queue.
+    Queue(usize, usize),
     /// With new limits: requests, bytes, and whether organizations are only watched.
     Reload(usize, usize, bool),
     /// At a second of the minute, with the most accounts that are kept.
@@ -43,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (permit.clone(), bytes.clone()).prop_map(|(permit, bytes)| Step::Resize(permit, bytes)),
         1 => (permit.clone(), bytes).prop_map(|(permit, bytes)| Step::Check(permit, bytes)),
         1 => (permit.clone(), 0..5_usize).prop_map(|(permit, jobs)| Step::Jobs(permit, jobs)),
+        2 => (permit.clone(), 0..QUEUES).prop_map(|(permit, queue)| Step::Queue(permit, queue)),
         3 => permit.prop_map(Step::End),
         1 => (1..6_usize, 1..300_usize, any::<bool>())
             .prop_map(|(requests, bytes, dry_run)| Step::Reload(requests, bytes, dry_run)),
@@ -85,6 +89,7 @@ impl Requests {
         | Step::Resize(at, _)
         | Step::Check(at, _)
         | Step::Jobs(at, _)
+        | Step::Queue(at, _)
         | Step::End(at)) = *step
         else {
             return self.apply_to_all(step);
@@ -115,6 +120,16 @@ impl Requests {
             }
             Step::Check(_, bytes) => drop(permit.check(bytes)),
             Step::Jobs(_, jobs) => drop(permit.start_jobs(jobs)),
+            Step::Queue(_, queue) if permit.queue.is_none() => {
+                let live = admission.queues.in_flight(queue).requests;
+                let is_admitted = permit.reserve_for_queue(queue).is_ok();
+                assert_eq!(permit.queue.is_some(), is_admitted);
+                assert!(
+                    !is_admitted
+                        || live == 0
+                        || live * 2 < admission.max_requests.load(Ordering::Relaxed)
+                );
+            }
             Step::End(_) => *slot = None,
             _ => {}
         }
@@ -159,6 +174,12 @@ impl Requests {
         assert_eq!(in_flight.requests(), permits().count());
         assert_eq!(in_flight.bytes(), permits().map(|(permit, _)| permit.bytes).sum::<usize>());
         self.check_unverified();
+        for queue in 0..QUEUES {
+            let own = || permits().filter(|(permit, _)| permit.queue == Some(queue));
+            let bytes = own().map(|(permit, _)| permit.bytes).sum();
+            let expected = Amount { requests: own().count(), bytes };
+            assert_eq!(self.admission.queues.in_flight(queue), expected);
+        }
         for number in 0..ORGANIZATIONS {
             let own = || permits().filter(|(_, organization)| *organization == Some(number));
             let shares = own().filter_map(|(permit, _)| permit.share.organization());
@@ -175,7 +196,7 @@ proptest! {
     #[test]
     fn the_counters_are_the_sums_of_all_permits(steps in vec(step(), 1..60)) {
         let settings = AdmissionSettings { unverified_share: 1.0, ..limits(4, 200, false) };
-        let admission = Admission::new(&settings, &Metrics::new("", "").unwrap());
+        let admission = Admission::with_queues(QUEUES, &settings, &Metrics::new("", "").unwrap());
         let mut requests = Requests { admission, permits: Default::default() };
         for step in &steps {
             requests.apply(step);

@@ -1,11 +1,13 @@
 //! Assembles the process: builds each part from its section, and starts and stops the parts in
 //! order.
 
+mod queues;
 pub mod workers;
 
 use crate::admin;
 use crate::admin::{Admin, MetricsPage};
 use crate::admission::Admission;
+use crate::app::queues::WorkerQueues;
 use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
 use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::memory_budget::MemoryBudget;
@@ -27,8 +29,7 @@ use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::process::supervisor::Supervisor;
-use crate::queue;
-use crate::queue::{Queue, RedisHealth};
+use crate::queue::QueueParts;
 use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
@@ -105,7 +106,8 @@ struct App {
     readiness: Readiness,
     callers: Arc<Callers>,
     triggers: Arc<TriggerIndex>,
-    health: Arc<RedisHealth>,
+    /// The parts of each queue.
+    queues: Vec<QueueParts>,
     heartbeat: Heartbeat,
     listeners: Vec<Listener>,
     admin_listener: std::net::TcpListener,
@@ -116,18 +118,19 @@ impl App {
     /// in use is reported at once.
     fn start(config: Config) -> anyhow::Result<Self> {
         let workers = config.server.workers();
-        file_limit::require(file_limit::needed(workers, config.queue.connections.max(1)))?;
+        file_limit::require(file_limit::needed(workers, config.queue.all_connections(workers)))?;
         let admin_address = config.admin.listen;
         let admin_listener = std::net::TcpListener::bind(admin_address)
             .with_context(|| format!("cannot listen on admin.listen {admin_address}"))?;
         admin_listener.set_nonblocking(true)?;
         let listeners = workers::bind(&config.server)?;
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?;
         Ok(Self {
-            metrics: Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?,
+            queues: QueueParts::of_all(&config.queue, &metrics),
+            metrics,
             readiness: Readiness::default(),
             callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(&config.triggers)),
-            health: Arc::default(),
             heartbeat: Heartbeat::default(),
             listeners,
             admin_listener,
@@ -146,7 +149,7 @@ impl App {
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let admin_shutdown = self.start_admin(&supervisor)?;
-        self.start_health(&supervisor);
+        queues::start_health(&self.queues, &self.readiness, &supervisor);
         self.config.log();
         self.warn_of_memory(&supervisor);
         let authenticator =
@@ -156,7 +159,8 @@ impl App {
         supervisor.spawn("token keys", follow_keys);
         self.start_mirrors(&supervisor);
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
-        let admission = Admission::new(&self.config.admission, &self.metrics);
+        let admission =
+            Admission::with_queues(self.queues.len(), &self.config.admission, &self.metrics);
         let reload = Reload {
             path,
             log,
@@ -235,15 +239,6 @@ impl App {
         let serving = supervisor.clone().keep("admin", serving);
         thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serving))?;
         Ok(shutdown)
-    }
-
-    fn start_health(&self, supervisor: &Supervisor) {
-        let settings = Arc::new(self.config.queue.clone());
-        let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
-        let reporter = self.readiness.part("redis");
-        let watch =
-            queue::run_health_check(settings, health, reporter, metrics, supervisor.clone());
-        supervisor.spawn("health of Redis", watch);
     }
 
     fn start_mirrors(&self, supervisor: &Supervisor) {
@@ -339,17 +334,19 @@ impl App {
         let listeners = std::mem::take(&mut self.listeners);
         let runtimes = listeners.iter().map(|_| WorkerRuntime::new());
         let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
-        let queues = self.start_queues(&runtimes, supervisor);
+        let queues = WorkerQueues::start(&self.config.queue, &self.queues, &runtimes, supervisor);
         let settings = &self.config.server;
-        let max_connections =
-            file_limit::cap_connections(settings.max_connections, runtimes.len(), queues.len());
+        let redis_connections = self.config.queue.all_connections(runtimes.len());
+        let max_connections = file_limit::cap_connections(
+            settings.max_connections,
+            runtimes.len(),
+            redis_connections,
+        );
         let per_address = settings.max_connections_per_address;
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
-        let workers = runtimes.len();
         let has_tls = settings.tls.is_some();
         let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
         let worker = |(index, (listener, runtime))| {
-            let own = queues.iter().skip(index % queues.len()).step_by(workers).cloned();
             let ingress = Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
@@ -358,7 +355,7 @@ impl App {
                 credentials: CredentialFields::new(&self.config.auth.credentials),
                 endpoints: endpoints.clone(),
                 metrics: Arc::clone(&self.metrics),
-                queue: own.reduce(Queue::merge).context("there is at least one queue")?,
+                queues: queues.of_worker(index).context("every queue has a connection")?,
                 triggers: Arc::clone(&self.triggers),
             };
             let server = Server {
@@ -372,18 +369,6 @@ impl App {
             Ok(WorkerParts { listener, server, runtime })
         };
         listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
-    }
-
-    /// Opens the connections to Redis and distributes them over the runtimes of the workers.
-    fn start_queues(&self, runtimes: &[WorkerRuntime], supervisor: &Supervisor) -> Vec<Queue> {
-        let settings = Arc::new(self.config.queue.clone());
-        let connections =
-            if settings.connections == 0 { runtimes.len() } else { settings.connections };
-        let start = |WorkerRuntime { runtime, queue_tasks }: &WorkerRuntime| {
-            let _entered = runtime.enter();
-            Queue::start(&settings, &self.health, &self.metrics, queue_tasks, supervisor)
-        };
-        runtimes.iter().cycle().take(connections).map(start).collect()
     }
 }
 

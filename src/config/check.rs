@@ -10,10 +10,12 @@ use crate::mirror::file;
 use crate::mirror::mongo::Mongo;
 use crate::process::findings::Findings;
 use crate::queue;
+use crate::queue::QueueSettings;
 use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
+use futures_util::future::join_all;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +36,11 @@ pub struct CheckReport {
     memory: Option<MemoryBudget>,
     triggers_file: Option<Findings>,
     mongodb: Option<Findings>,
+    /// Absent with several queues.
     redis: Option<Findings>,
+    /// By the names of the queues, if there are several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    queues: BTreeMap<String, Findings>,
     /// What `auth.jwt.jwks_url` yields. Absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks: Option<Findings>,
@@ -63,17 +69,18 @@ impl CheckReport {
 
     /// Checks Redis, the source of the documents and the URL of the JWK set, and adds the findings.
     pub async fn connect(&mut self, config: &Config) {
-        let (documents, redis, jwks) = tokio::join!(
+        let (documents, mut queues, jwks) = tokio::join!(
             Box::pin(check_documents(config)),
-            Box::pin(queue::survey(&config.queue, config.server.body.max_body)),
+            Box::pin(check_queues(config)),
             Box::pin(config.auth.survey())
         );
-        self.ok = [Some(&documents), Some(&redis), jwks.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(Findings::are_good);
+        let servers = [Some(&documents), jwks.as_ref()].into_iter().flatten();
+        self.ok = servers.chain(queues.values()).all(Findings::are_good);
         self.jwks = jwks;
-        self.redis = Some(redis);
+        if queues.len() == 1 {
+            self.redis = queues.pop_first().map(|(_, findings)| findings);
+        }
+        self.queues = queues;
         match config.triggers.source {
             DocumentSource::File => self.triggers_file = Some(documents),
             DocumentSource::MongoDb => self.mongodb = Some(documents),
@@ -84,6 +91,15 @@ impl CheckReport {
     pub fn is_ok(&self) -> bool {
         self.ok
     }
+}
+
+/// The findings about each queue, by its name.
+async fn check_queues(config: &Config) -> BTreeMap<String, Findings> {
+    let survey = |settings: Arc<QueueSettings>| async move {
+        let findings = queue::survey(&settings, config.server.body.max_body).await;
+        (settings.name().to_owned(), findings)
+    };
+    join_all(config.queue.queues().into_iter().map(survey)).await.into_iter().collect()
 }
 
 async fn check_documents(config: &Config) -> Findings {
@@ -132,11 +148,13 @@ impl CheckReport {
             ("Redis", &self.redis),
             ("auth.jwt.jwks_url", &self.jwks),
         ];
-        for (name, findings) in parts {
-            if let Some(findings) = findings {
-                lines.push(name.to_owned());
-                lines.extend(findings.lines());
-            }
+        let parts = parts
+            .into_iter()
+            .filter_map(|(name, findings)| Some((name.to_owned(), findings.as_ref()?)));
+        let queue = |(name, findings)| (format!("Redis ({name})"), findings);
+        for (name, findings) in parts.chain(self.queues.iter().map(queue)) {
+            lines.push(name);
+            lines.extend(findings.lines());
         }
         lines
     }

@@ -44,7 +44,7 @@ use crate::ingress::preview::Preview;
 use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::Outcome;
 use crate::process::failpoint;
-use crate::queue::{Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Origin};
+use crate::queue::{Added, EnqueueRequest, Idempotency, InvalidIdempotencyKey, Origin, Queue};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -146,11 +146,13 @@ impl Ingress {
         let credentials = self.credentials.values(&head.headers);
         let caller = self.authenticator.authenticate(credentials, id)?;
         observation.set_organization(caller.organization());
+        let queue = self.queues.of(caller.organization());
         let trace = trace_context(&head.headers);
         let announced = self.bodies.check_head(&head.headers, body)?;
         permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
+        queue.admit(&mut permit)?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
-        let idempotency = self.idempotency(&head.headers, &caller, &body)?;
+        let idempotency = idempotency(queue, &head.headers, &caller, &body)?;
         failpoint::pass("request");
         let webhook = Webhook::parse(&body)?;
         let headers = RequestHeaders(&head.headers);
@@ -168,19 +170,19 @@ impl Ingress {
             idempotency,
         };
         let jobs = self.triggers.matching(caller.organization(), &webhook.id, |triggers| {
-            self.queue.prepare(&request, triggers.map(job_match))
+            queue.prepare(&request, triggers.map(job_match))
         });
         drop(request);
         let jobs = jobs??;
         if route == Route::Preview {
             // A preview is rejected where the webhook itself would be, if its jobs exceed a limit.
-            self.queue.check_job_bytes(&jobs, &permit)?;
+            queue.check_job_bytes(&jobs, &permit)?;
             drop(jobs);
             let (organization, query) = (caller.organization(), head.uri.query());
             let preview = Preview::new(&self.triggers, organization, &webhook.id, query, permit)?;
             return Ok(Success::Preview(preview));
         }
-        let added = self.queue.enqueue(jobs, permit).await?;
+        let added = queue.enqueue(jobs, permit).await?;
         Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
@@ -196,20 +198,20 @@ impl Ingress {
         let (client, limited) = (*client, self.client_address.for_limits(*client, *peer));
         Ok(Delivery { endpoints, path, head, client, limited, id, received_at })
     }
+}
 
-    /// Reads the `Idempotency-Key` of a request; `None` without one.
-    fn idempotency(
-        &self,
-        headers: &HeaderMap,
-        caller: &Caller,
-        body: &[u8],
-    ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
-        let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
-        let Some(key) = keys.next() else { return Ok(None) };
-        // Several keys are ambiguous: they are replaced by an empty key, which is invalid.
-        let key = keys.next().map_or(key.as_bytes(), |_| &[]);
-        self.queue.idempotency(caller.organization(), key, body)
-    }
+/// Reads the `Idempotency-Key` of a request; `None` without one.
+fn idempotency(
+    queue: &Queue,
+    headers: &HeaderMap,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
+    let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    // Several keys are ambiguous: they are replaced by an empty key, which is invalid.
+    let key = keys.next().map_or(key.as_bytes(), |_| &[]);
+    queue.idempotency(caller.organization(), key, body)
 }
 
 /// The unread part of the body of a request that is answered.

@@ -10,7 +10,7 @@ use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::preview::Preview;
 use crate::ingress::response::Accepted;
 use crate::metrics::Metrics;
-use crate::queue::Queue;
+use crate::queue::Queues;
 use crate::triggers::TriggerIndex;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Ingress {
     /// `None` unless `endpoints.enabled` is true.
     pub endpoints: Option<Endpoints>,
     pub metrics: Arc<Metrics>,
-    pub queue: Queue,
+    pub queues: Queues,
     pub triggers: Arc<TriggerIndex>,
 }
 

@@ -41,7 +41,6 @@ pub struct Metrics {
     page: Registry,
     requests: Vec<Counter>,
     pub request_duration: Histogram,
-    pub jobs_enqueued: Counter,
     pub unmatched: Counter,
     pub replayed: Counter,
     pub requests_in_flight: Gauge,
@@ -62,8 +61,6 @@ pub struct Metrics {
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
     deliveries_over_limit: Vec<Counter>,
-    pub near_watermark: Counter,
-    pub redis: RedisMetrics,
 }
 
 /// Handles to the metrics of the JWK set.
@@ -106,10 +103,6 @@ impl Metrics {
             request_duration: register_histogram(
                 "hookgate_request_duration_seconds",
                 "Time from the head of a request to its answer.",
-            ),
-            jobs_enqueued: register_counter(
-                "hookgate_jobs_enqueued_total",
-                "Jobs that Redis has acknowledged.",
             ),
             unmatched: register_counter(
                 "hookgate_unmatched_total",
@@ -160,13 +153,13 @@ impl Metrics {
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
             deliveries_over_limit: deliveries_over_limit(),
-            near_watermark: register_counter(
-                "hookgate_over_watermark_total",
-                "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
-                 many jobs within a minute as the others on average.",
-            ),
-            redis: RedisMetrics::register(),
         }
+    }
+
+    /// Registers the metrics of a queue.
+    pub fn queue(&self, name: &str) -> Arc<RedisMetrics> {
+        let register = || RedisMetrics::register(name);
+        Arc::new(metrics::with_local_recorder(&*self.page.recorder, register))
     }
 
     pub fn request(&self, outcome: Outcome) -> &Counter {
@@ -211,7 +204,7 @@ impl Metrics {
 
     /// Records whether a part of the program is degraded. The caller passes the parts of `/readyz`,
     /// so that no part is missing.
-    pub fn degraded(&self, part: &'static str, is_degraded: bool) {
+    pub fn degraded(&self, part: String, is_degraded: bool) {
         let gauge = || gauge!("hookgate_degraded", "part" => part);
         let gauge = metrics::with_local_recorder(&*self.page.recorder, gauge);
         gauge.set(f64::from(u8::from(is_degraded)));

@@ -1,13 +1,15 @@
-//! The metrics of calls to Redis, and of Redis itself.
+//! The metrics of one queue: its jobs, the calls to its Redis, and that Redis itself.
 
 use crate::metrics::labels::{RedisError, ReplicaState};
-use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
+use crate::metrics::register::handle;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-/// Handles to the metrics of calls to Redis, and of Redis itself.
+/// Handles to the metrics of one queue. Each has the name of the queue as its label `queue`.
 #[derive(Debug)]
 pub struct RedisMetrics {
+    pub jobs_enqueued: Counter,
+    pub near_watermark: Counter,
     pub batch_jobs: Histogram,
     pub call_duration: Histogram,
     errors: Vec<Counter>,
@@ -23,36 +25,43 @@ pub struct RedisMetrics {
 }
 
 impl RedisMetrics {
-    pub(super) fn register() -> Self {
+    pub(super) fn register(queue: &str) -> Self {
+        let queue = QueueLabel(queue);
         Self {
-            batch_jobs: {
-                describe_histogram!("hookgate_batch_jobs", "Jobs in one call to Redis.");
-                histogram!("hookgate_batch_jobs")
-            },
-            call_duration: register_histogram(
+            jobs_enqueued: queue.counter(
+                "hookgate_jobs_enqueued_total",
+                "Jobs that Redis has acknowledged.",
+            ),
+            near_watermark: queue.counter(
+                "hookgate_over_watermark_total",
+                "Requests rejected just below queue.memory_watermark because their organization started more than twice as \
+                 many jobs within a minute as the others on average.",
+            ),
+            batch_jobs: queue.histogram("hookgate_batch_jobs", "Jobs in one call to Redis."),
+            call_duration: queue.histogram(
                 "hookgate_redis_call_duration_seconds",
                 "Time from sending a batch to the reply of Redis, or to the end of waiting for it.",
             ),
-            errors: redis_errors(),
-            resent_batches: register_counter(
+            errors: queue.errors(),
+            resent_batches: queue.counter(
                 "hookgate_redis_resent_batches_total",
                 "Batches that were sent again because the reply was lost.",
             ),
-            unacknowledged_none: unacknowledged("none"),
-            unacknowledged_unknown: unacknowledged("unknown"),
-            memory_ratio: register_gauge(
+            unacknowledged_none: queue.unacknowledged("none"),
+            unacknowledged_unknown: queue.unacknowledged("unknown"),
+            memory_ratio: queue.gauge(
                 "hookgate_redis_memory_ratio",
                 "Memory that Redis uses, as a share of its maxmemory; 0 without one.",
             ),
-            may_evict: register_gauge(
+            may_evict: queue.gauge(
                 "hookgate_redis_may_evict",
                 "1 if the maxmemory-policy of Redis is not noeviction: Redis may evict jobs.",
             ),
-            is_volatile: register_gauge(
+            is_volatile: queue.gauge(
                 "hookgate_redis_is_volatile",
                 "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
             ),
-            replicas: redis_replicas(),
+            replicas: queue.replicas(),
         }
     }
 
@@ -65,27 +74,55 @@ impl RedisMetrics {
     }
 }
 
-fn unacknowledged(enqueued: &'static str) -> Counter {
-    let name = "hookgate_unacknowledged_total";
-    describe_counter!(
-        name,
-        "Requests that Redis did not acknowledge, by whether their jobs are enqueued."
-    );
-    counter!(name, "enqueued" => enqueued)
-}
+/// The label of all series of a queue.
+struct QueueLabel<'a>(&'a str);
 
-fn redis_errors() -> Vec<Counter> {
-    let name = "hookgate_redis_errors_total";
-    describe_counter!(name, "Failures of batches or requests sent to Redis, by kind.");
-    RedisError::ALL.iter().map(|kind| counter!(name, "kind" => kind.as_str())).collect()
-}
+impl QueueLabel<'_> {
+    fn value(&self) -> String {
+        self.0.to_owned()
+    }
 
-fn redis_replicas() -> Vec<Gauge> {
-    let name = "hookgate_redis_replicas";
-    describe_gauge!(
-        name,
-        "Replicas that are connected to the primary, by whether they have received its writes; a failover to one that \
-         is out_of_sync loses jobs. 0 if INFO does not report them."
-    );
-    ReplicaState::ALL.iter().map(|state| gauge!(name, "state" => state.as_str())).collect()
+    fn counter(&self, name: &'static str, help: &'static str) -> Counter {
+        describe_counter!(name, help);
+        counter!(name, "queue" => self.value())
+    }
+
+    fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
+        describe_gauge!(name, help);
+        gauge!(name, "queue" => self.value())
+    }
+
+    fn histogram(&self, name: &'static str, help: &'static str) -> Histogram {
+        describe_histogram!(name, help);
+        histogram!(name, "queue" => self.value())
+    }
+
+    fn unacknowledged(&self, enqueued: &'static str) -> Counter {
+        let name = "hookgate_unacknowledged_total";
+        describe_counter!(
+            name,
+            "Requests that Redis did not acknowledge, by whether their jobs are enqueued."
+        );
+        counter!(name, "queue" => self.value(), "enqueued" => enqueued)
+    }
+
+    fn errors(&self) -> Vec<Counter> {
+        let name = "hookgate_redis_errors_total";
+        describe_counter!(name, "Failures of batches or requests sent to Redis, by kind.");
+        let error =
+            |kind: &RedisError| counter!(name, "queue" => self.value(), "kind" => kind.as_str());
+        RedisError::ALL.iter().map(error).collect()
+    }
+
+    fn replicas(&self) -> Vec<Gauge> {
+        let name = "hookgate_redis_replicas";
+        describe_gauge!(
+            name,
+            "Replicas that are connected to the primary, by whether they have received its writes; a failover to one that \
+             is out_of_sync loses jobs. 0 if INFO does not report them."
+        );
+        let replicas =
+            |state: &ReplicaState| gauge!(name, "queue" => self.value(), "state" => state.as_str());
+        ReplicaState::ALL.iter().map(replicas).collect()
+    }
 }

@@ -44,7 +44,29 @@ impl Condition {
 /// Whether the process is ready for requests: the conditions of all its parts.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    parts: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+}
+
+/// A part and what it reports.
+#[derive(Debug)]
+struct Part {
+    condition: Condition,
+    /// The group of parts of which one that works is enough.
+    group: Option<&'static str>,
+    has_reported: bool,
+}
+
+impl Part {
+    /// Whether it keeps the process from being ready. A part of a group does not if another one of
+    /// the group works, except before its first report: it may be about to work.
+    fn is_blocking(&self, parts: &BTreeMap<String, Self>) -> bool {
+        if !matches!(self.condition, Condition::NotReady(_)) {
+            return false;
+        }
+        let Some(group) = self.group.filter(|_| self.has_reported) else { return true };
+        let mut others = parts.values().filter(|part| part.group == Some(group));
+        others.all(|part| matches!(part.condition, Condition::NotReady(_)))
+    }
 }
 
 /// The answer of `/readyz`.
@@ -57,27 +79,45 @@ pub struct ReadinessReport {
 
 impl Readiness {
     /// Adds a part, which counts as not ready until it reports another condition.
-    pub fn part(&self, name: &'static str) -> Reporter {
-        let reporter = Reporter { readiness: self.clone(), name };
-        reporter.set(Condition::NotReady("not started".to_owned()));
-        reporter
+    pub fn part(&self, name: &str) -> Reporter {
+        self.add(name.to_owned(), None)
+    }
+
+    /// Adds a part that is one of a group. Of those that have reported, one that is ready is enough
+    /// for the process to be ready; it is then degraded by those that are not.
+    pub fn part_of_group(&self, group: &'static str, name: String) -> Reporter {
+        self.add(name, Some(group))
+    }
+
+    fn add(&self, name: String, group: Option<&'static str>) -> Reporter {
+        let condition = Condition::NotReady("not started".to_owned());
+        let part = Part { condition, group, has_reported: false };
+        self.parts.lock().insert(name.clone(), part);
+        Reporter { readiness: self.clone(), name: name.into() }
     }
 
     /// Each part, and whether it is degraded.
-    pub fn degraded(&self) -> Vec<(&'static str, bool)> {
+    pub fn degraded(&self) -> Vec<(String, bool)> {
         let parts = self.parts.lock();
-        let is_degraded = |condition: &Condition| matches!(condition, Condition::Degraded(_));
-        parts.iter().map(|(name, condition)| (*name, is_degraded(condition))).collect()
+        let is_degraded = |part: &Part| match part.condition {
+            Condition::Ready => false,
+            Condition::Degraded(_) => true,
+            Condition::NotReady(_) => !part.is_blocking(&parts),
+        };
+        parts.iter().map(|(name, part)| (name.clone(), is_degraded(part))).collect()
     }
 
     pub fn report(&self) -> ReadinessReport {
         let parts = self.parts.lock();
         let mut report = ReadinessReport { ready: true, reasons: Vec::new(), degraded: Vec::new() };
-        for (name, condition) in parts.iter() {
-            match condition {
+        for (name, part) in parts.iter() {
+            match &part.condition {
                 Condition::Ready => {}
                 Condition::Degraded(notes) => {
                     report.degraded.extend(notes.iter().map(|note| format!("{name}: {note}")));
+                }
+                Condition::NotReady(reason) if !part.is_blocking(&parts) => {
+                    report.degraded.push(format!("{name}: not ready: {reason}"));
                 }
                 Condition::NotReady(reason) => {
                     report.ready = false;
@@ -93,15 +133,17 @@ impl Readiness {
 #[derive(Debug, Clone)]
 pub struct Reporter {
     readiness: Readiness,
-    name: &'static str,
+    name: Arc<str>,
 }
 
 impl Reporter {
     /// Sets the condition of the part. Returns whether it has changed.
     pub fn set(&self, condition: Condition) -> bool {
         let mut parts = self.readiness.parts.lock();
-        let is_new = parts.get(self.name) != Some(&condition);
-        parts.insert(self.name, condition);
+        let Some(part) = parts.get_mut(&*self.name) else { return false };
+        part.has_reported = true;
+        let is_new = part.condition != condition;
+        part.condition = condition;
         is_new
     }
 
@@ -114,8 +156,8 @@ impl Reporter {
 
     fn are_others_ready(&self) -> bool {
         let parts = self.readiness.parts.lock();
-        let mut others = parts.iter().filter(|(name, _)| **name != self.name);
-        others.all(|(_, condition)| !matches!(condition, Condition::NotReady(_)))
+        let mut others = parts.iter().filter(|(name, _)| **name != *self.name);
+        others.all(|(_, part)| !part.is_blocking(&parts))
     }
 }
 
@@ -253,11 +295,38 @@ mod tests {
         let report = readiness.report();
         assert!(report.ready);
         assert_eq!(report.degraded, ["index: stale"]);
-        assert_eq!(readiness.degraded(), [("index", true), ("redis", false)]);
+        let degraded = [("index".to_owned(), true), ("redis".to_owned(), false)];
+        assert_eq!(readiness.degraded(), degraded);
         assert!(!redis.set(Condition::Ready));
         assert!(redis.set(Condition::NotReady("gone".to_owned())));
         assert_eq!(readiness.report().reasons, ["redis: gone"]);
         assert!(redis.are_others_ready() && !index.are_others_ready());
+    }
+
+    #[test]
+    fn one_part_of_a_group_is_enough() {
+        let readiness = Readiness::default();
+        let own = readiness.part("process");
+        let [a, b] =
+            ["queue (a)", "queue (b)"].map(|name| readiness.part_of_group("q", name.to_owned()));
+        let gone = || Condition::NotReady("gone".to_owned());
+        a.set(Condition::Ready);
+        assert!(!own.are_others_ready(), "the other one has not reported yet");
+        b.set(gone());
+        own.set(Condition::Ready);
+        let report = readiness.report();
+        assert!(report.ready && own.are_others_ready());
+        assert_eq!(report.degraded, ["queue (b): not ready: gone"]);
+        let is_degraded: Vec<bool> = readiness.degraded().into_iter().map(|(_, is)| is).collect();
+        assert_eq!(is_degraded, [false, false, true]);
+        a.set(Condition::Degraded(vec!["slow".to_owned()]));
+        assert_eq!(readiness.report().degraded, ["queue (a): slow", "queue (b): not ready: gone"]);
+        a.set(gone());
+        let report = readiness.report();
+        assert!(!report.ready);
+        assert_eq!(report.reasons, ["queue (a): gone", "queue (b): gone"]);
+        assert_eq!(report.degraded, [""; 0]);
+        assert!(readiness.degraded().iter().all(|(_, is_degraded)| !is_degraded));
     }
 
     #[test]

@@ -1,25 +1,21 @@
 //! The health check: queries Redis every second over its own connection.
 
-use crate::metrics::Metrics;
+use crate::metrics::RedisMetrics;
 use crate::process::lifecycle::{Condition, Reporter};
 use crate::process::supervisor::Supervisor;
 use crate::queue::dry_run;
+use crate::queue::parts::QueueParts;
 use crate::queue::redis::acl::MissingPermissions;
 use crate::queue::redis::connection::{CallError, RedisConnection, no_answer};
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::Limits;
-use crate::queue::redis::reconnect::CurrentConnection;
+use crate::queue::redis::reconnect::{CurrentConnection, RECONNECT_TIME};
 use crate::queue::redis::server_info::ServerInfo;
 use crate::queue::settings::QueueSettings;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a connection for jobs may be lost before that counts. If Redis is reachable, a new one is
-/// open by then, and requests have waited for it.
-const RECONNECT_TIME: Duration = Duration::from_millis(250);
 
 /// Logs the rights of this user that adding jobs does not need. Returns whether Redis has replied.
 async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> bool {
@@ -34,17 +30,13 @@ async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> b
     true
 }
 
-/// Keeps the health and the condition of Redis current. Never ends.
-pub async fn run_health_check(
-    settings: Arc<QueueSettings>,
-    health: Arc<RedisHealth>,
-    reporter: Reporter,
-    metrics: Arc<Metrics>,
-    supervisor: Supervisor,
-) {
-    let reconnect = CurrentConnection::start(&settings, &supervisor);
+/// Keeps the health and the condition of the Redis of a queue current. Never ends.
+pub async fn run_health_check(parts: QueueParts, reporter: Reporter, supervisor: Supervisor) {
+    let QueueParts { settings, health, metrics, .. } = &parts;
+    let (settings, health, metrics) = (settings, &**health, &**metrics);
+    let reconnect = CurrentConnection::start(settings, &supervisor);
     // The first report waits until the connections for jobs are open or have had time to open.
-    wait_for_connections(&health, settings.reply_timeout()).await;
+    wait_for_connections(health, settings.reply_timeout()).await;
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_logged_excess = false;
@@ -53,14 +45,14 @@ pub async fn run_health_check(
         let condition = match reconnect.connection(Instant::now() + settings.reply_timeout()).await
         {
             Some(connection) => {
-                has_logged_excess = has_logged_excess || log_excess(&connection, &settings).await;
-                check(&health, &connection, &settings, &metrics).await
+                has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
+                check(health, &connection, settings, metrics).await
             }
             None => no_answer(&reconnect.cause()),
         };
-        wait_for_connections(&health, RECONNECT_TIME).await;
+        wait_for_connections(health, RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());
-        report(&reporter, condition, &reconnect.server());
+        report(&reporter, condition, &reconnect.server(), parts.shard_name());
     }
 }
 
@@ -73,17 +65,17 @@ async fn wait_for_connections(health: &RedisHealth, time: Duration) {
     }
 }
 
-fn report(reporter: &Reporter, condition: Condition, server: &str) {
+fn report(reporter: &Reporter, condition: Condition, server: &str, queue: Option<&str>) {
     if !reporter.set(condition.clone()) {
         return;
     }
     match condition {
-        Condition::Ready => tracing::info!(server, "Redis is ready"),
+        Condition::Ready => tracing::info!(server, queue, "Redis is ready"),
         Condition::Degraded(notes) => {
             let notes = notes.join("; ");
-            tracing::warn!(server, notes, "Redis is ready, with warnings");
+            tracing::warn!(server, queue, notes, "Redis is ready, with warnings");
         }
-        Condition::NotReady(reason) => tracing::warn!(server, reason, "Redis is not ready"),
+        Condition::NotReady(reason) => tracing::warn!(server, queue, reason, "Redis is not ready"),
     }
 }
 
@@ -93,7 +85,7 @@ async fn check(
     health: &RedisHealth,
     connection: &RedisConnection,
     settings: &QueueSettings,
-    metrics: &Metrics,
+    metrics: &RedisMetrics,
 ) -> Condition {
     if let Ok(Some(limits)) =
         tokio::time::timeout(settings.reply_timeout(), Limits::query(connection)).await

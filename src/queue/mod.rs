@@ -1,11 +1,13 @@
-//! The queue: adds BullMQ jobs to Redis. Many requests share one script call, and all jobs of a
-//! request are added or none.
+//! The queues: add BullMQ jobs to Redis. Many requests share one script call, and all jobs of a
+//! request are added or none. All jobs of an organization go to one queue.
 
 mod batch;
 mod bullmq;
 mod outcome;
+mod parts;
 mod redis;
 mod settings;
+mod sharding;
 mod health_check;
 mod dry_run;
 mod survey;
@@ -25,13 +27,15 @@ pub use crate::queue::bullmq::template_fields::{MissingField, TemplateField, Tem
 pub use crate::queue::bullmq::trace::TraceContext;
 pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
-pub use crate::queue::redis::health::RedisHealth;
+pub use crate::queue::parts::QueueParts;
 pub use crate::queue::settings::QueueSettings;
+pub use crate::queue::sharding::shard_command::print_shards;
+pub use crate::queue::sharding::shard_map::ShardMap;
 pub use crate::queue::survey::survey;
 
-use crate::admission::Permit;
+use crate::admission::{AdmissionError, Permit};
 use crate::ids::OrganizationId;
-use crate::metrics::{Metrics, RedisError};
+use crate::metrics::RedisError;
 use crate::process::supervisor::Supervisor;
 use crate::queue::batch::batcher::Batcher;
 use crate::queue::batch::delivery::Delivery;
@@ -43,12 +47,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// A handle to the queue.
+/// A handle to all queues of the process.
+#[derive(Debug)]
+pub struct Queues {
+    map: Arc<ShardMap>,
+    /// In the order of the configuration.
+    queues: Box<[Queue]>,
+}
+
+impl Queues {
+    /// `queues` are those of the map.
+    pub fn new(map: &Arc<ShardMap>, queues: impl IntoIterator<Item = Queue>) -> Self {
+        Self { map: Arc::clone(map), queues: queues.into_iter().collect() }
+    }
+
+    /// The queue of an organization, which gets all of its jobs.
+    #[inline]
+    pub fn of(&self, organization: &OrganizationId) -> &Queue {
+        let queue = self.queues.get(self.map.index_of(organization));
+        queue.expect("the map has the positions of these queues")
+    }
+}
+
+/// A handle to a queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    settings: Arc<QueueSettings>,
-    health: Arc<RedisHealth>,
-    metrics: Arc<Metrics>,
+    parts: QueueParts,
+    /// The connection of each batcher.
+    connections: Vec<CurrentConnection>,
     batchers: Vec<Batcher>,
     /// Counts requests, which the batchers take in turn.
     next_batcher: Arc<AtomicUsize>,
@@ -57,21 +83,14 @@ pub struct Queue {
 impl Queue {
     /// Opens a connection and starts its batcher on the current runtime. The batcher ends when
     /// every `Queue` is dropped and every waiting request is done.
-    pub fn start(
-        settings: &Arc<QueueSettings>,
-        health: &Arc<RedisHealth>,
-        metrics: &Arc<Metrics>,
-        tasks: &TaskTracker,
-        supervisor: &Supervisor,
-    ) -> Self {
-        let reconnect = CurrentConnection::start(settings, supervisor);
-        health.add(reconnect.clone());
-        let delivery = Delivery::new(settings, reconnect, health, metrics);
-        let batcher = Batcher::start(settings, delivery, tasks, supervisor);
+    pub fn start(parts: &QueueParts, tasks: &TaskTracker, supervisor: &Supervisor) -> Self {
+        let reconnect = CurrentConnection::start(&parts.settings, supervisor);
+        parts.health.add(reconnect.clone());
+        let delivery = Delivery::new(parts, reconnect.clone());
+        let batcher = Batcher::start(&parts.settings, delivery, tasks, supervisor);
         Self {
-            settings: Arc::clone(settings),
-            health: Arc::clone(health),
-            metrics: Arc::clone(metrics),
+            parts: parts.clone(),
+            connections: vec![reconnect],
             batchers: vec![batcher],
             next_batcher: Arc::default(),
         }
@@ -81,7 +100,15 @@ impl Queue {
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.batchers.extend(other.batchers);
+        self.connections.extend(other.connections);
         self
+    }
+
+    /// Counts a request for this queue, if there are several: each may hold a part of the in-flight
+    /// limits.
+    #[inline]
+    pub fn admit(&self, permit: &mut Permit) -> Result<(), AdmissionError> {
+        self.parts.shard.map_or(Ok(()), |shard| permit.reserve_for_queue(shard))
     }
 
     /// Encodes one job for each match. Fails if the matches or their bytes exceed the fan-out
@@ -93,11 +120,11 @@ impl Queue {
             Item = WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str>,
         >,
     ) -> Result<Jobs, EnqueueError> {
-        let QueueSettings { max_matches, max_fanout_bytes: max_bytes, .. } = *self.settings;
+        let QueueSettings { max_matches, max_fanout_bytes: max_bytes, .. } = *self.parts.settings;
         let count = matches.len();
         let too_large =
             |bytes| EnqueueError::FanoutTooLarge { matches: count, max_matches, bytes, max_bytes };
-        let (options, data) = (self.settings.job.load(), self.settings.data.load());
+        let (options, data) = (self.parts.settings.job.load(), self.parts.settings.data.load());
         if count > max_matches {
             return Err(too_large(data.usual_bytes(count, request)));
         }
@@ -114,11 +141,12 @@ impl Queue {
             return Ok(Added { matched: 0, is_repeated: false });
         }
         self.check_job_bytes(&jobs, &permit)?;
+        self.check_connection()?;
         self.check_watermark(&permit)?;
-        if let Some(excess) = self.health.limits.exceeded_by(&jobs) {
+        if let Some(excess) = self.parts.health.limits.exceeded_by(&jobs) {
             return Err(self.job_too_large(excess));
         }
-        let deadline = Instant::now() + self.settings.enqueue_timeout;
+        let deadline = Instant::now() + self.parts.settings.enqueue_timeout;
         permit.resize(jobs.bytes)?;
         // The job rate comes last, because a request rejected for another reason starts no jobs.
         permit.start_jobs(jobs.heads.len())?;
@@ -132,18 +160,32 @@ impl Queue {
         if jobs.bytes <= max_bytes {
             return Ok(());
         }
-        let (matches, max_matches) = (jobs.heads.len(), self.settings.max_matches);
+        let (matches, max_matches) = (jobs.heads.len(), self.parts.settings.max_matches);
         Err(EnqueueError::FanoutTooLarge { matches, max_matches, bytes: jobs.bytes, max_bytes })
+    }
+
+    /// Rejects every request while this queue is known to be gone and is one of several. Otherwise
+    /// its requests would fill its part of the in-flight limits with waiting for it.
+    fn check_connection(&self) -> Result<(), EnqueueError> {
+        let is_gone =
+            |connections: &[CurrentConnection]| connections.iter().all(CurrentConnection::is_gone);
+        if self.parts.shard.is_none() || !is_gone(&self.connections) {
+            return Ok(());
+        }
+        let metrics = &self.parts.metrics;
+        metrics.error(RedisError::Connection).increment(1);
+        metrics.unacknowledged_none.increment(1);
+        Err(EnqueueError::Unavailable(Enqueued::Nothing))
     }
 
     /// Rejects every request while Redis is over the watermark. A little below it, rejects requests
     /// of the organizations that start the most jobs.
     fn check_watermark(&self, permit: &Permit) -> Result<(), EnqueueError> {
-        if self.health.is_shedding() {
+        if self.parts.health.is_shedding() {
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
-        if self.health.is_near_watermark() && permit.organization_is_heavy() {
-            self.metrics.near_watermark.increment(1);
+        if self.parts.health.is_near_watermark() && permit.organization_is_heavy() {
+            self.parts.metrics.near_watermark.increment(1);
             return Err(EnqueueError::Unavailable(Enqueued::Nothing));
         }
         Ok(())
@@ -152,8 +194,8 @@ impl Queue {
     /// The error for jobs that exceed a limit of Redis. They are not sent, because Redis would
     /// close the connection and other requests would lose their replies.
     fn job_too_large(&self, excess: ExceededLimit) -> EnqueueError {
-        self.metrics.redis.error(RedisError::TooLarge).increment(1);
-        self.health.request_too_large(excess);
+        self.parts.metrics.error(RedisError::TooLarge).increment(1);
+        self.parts.health.request_too_large(excess);
         EnqueueError::JobTooLarge { bytes: excess.bytes, max_bytes: excess.max_bytes }
     }
 
@@ -164,7 +206,7 @@ impl Queue {
         key: &[u8],
         body: &[u8],
     ) -> Result<Option<Idempotency>, InvalidIdempotencyKey> {
-        let lifetime = self.settings.idempotency.ttl;
+        let lifetime = self.parts.settings.idempotency.ttl;
         if lifetime.is_zero() {
             return Ok(None);
         }

@@ -7,8 +7,11 @@ use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 use crate::queue::redis::address;
+use crate::queue::redis::address_setting;
 use crate::queue::redis::client::FredConnector;
 use crate::queue::redis::transport::Connector;
+use crate::queue::sharding::settings::{ShardSettings, ShardingSettings};
+use crate::queue::sharding::shard_map::ShardMap;
 use crate::settings::{Secret, Section};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ pub struct QueueSettings {
     /// Opens connections to it; not fred only in the simulation.
     pub(in crate::queue) connector: Arc<dyn Connector>,
     pub(in crate::queue) queue: QueueKeys,
+    pub(in crate::queue) sharding: ShardingSettings,
     pub(in crate::queue) job_name: String,
     /// Shared by all clones of these settings, so that a reload changes it while the process runs.
     pub(in crate::queue) job: Arc<ArcSwap<JobOptions>>,
@@ -34,7 +38,7 @@ pub struct QueueSettings {
     pub(in crate::queue) enqueue_timeout: Duration,
     pub(in crate::queue) paused_layout: PausedLayout,
     /// Number of connections for jobs; 0: one per worker.
-    pub connections: usize,
+    pub(in crate::queue) connections: usize,
     /// Number of replicas that must have the jobs before they count as added.
     pub(in crate::queue) wait_replicas: usize,
     pub(in crate::queue) max_matches: usize,
@@ -66,12 +70,12 @@ impl PausedLayout {
 
 impl QueueSettings {
     pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
-        let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
-        if let Some(Err(message)) = redis.as_ref().map(address::check) {
-            section.fault("redis", message);
+        let redis = address_setting::read(section);
+        let queue = QueueKeys::read(section, &QueueKeys::default());
+        let sharding = ShardingSettings::read(section, &redis, &queue);
+        if sharding.shards.is_empty() {
+            queue.check_cluster(section, &redis);
         }
-        let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
-        let in_cluster = redis.reveal().contains("-cluster://");
         let memory_watermark = section.value("memory_watermark", 0.9);
         if !(0.0..=1.0).contains(&memory_watermark) {
             section.fault("memory_watermark", "not between 0 and 1");
@@ -88,8 +92,9 @@ impl QueueSettings {
         }
         let (data, template_fields) = JobData::read(section);
         let settings = Self {
-            queue: QueueKeys::read(section, in_cluster),
+            queue,
             redis,
+            sharding,
             connector: Arc::new(FredConnector),
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,
@@ -108,6 +113,41 @@ impl QueueSettings {
         };
         warn_of_misplaced_keys(section);
         settings
+    }
+
+    /// The settings of each queue, in the order of the configuration. They share what a reload
+    /// changes.
+    pub fn queues(&self) -> Vec<Arc<Self>> {
+        let shard = |ShardSettings { redis, queue, .. }: &ShardSettings| {
+            let (redis, queue) = (redis.clone(), queue.clone());
+            Arc::new(Self { redis, queue, ..self.clone() })
+        };
+        match &self.sharding.shards[..] {
+            [] => vec![Arc::new(self.clone())],
+            shards => shards.iter().map(shard).collect(),
+        }
+    }
+
+    /// Which of these queues each organization has.
+    pub fn shard_map(&self) -> ShardMap {
+        self.sharding.map()
+    }
+
+    /// The name of the queue.
+    pub fn name(&self) -> &str {
+        self.queue.name()
+    }
+
+    /// The number of connections for the jobs of one queue.
+    pub fn connections(&self, workers: usize) -> usize {
+        if self.connections == 0 { workers } else { self.connections }
+    }
+
+    /// The number of connections of all queues. Those for the health checks of further queues count
+    /// as well.
+    pub fn all_connections(&self, workers: usize) -> usize {
+        let queues = self.sharding.shards.len().max(1);
+        queues * self.connections(workers) + queues - 1
     }
 
     /// Replaces what a reload can change with that of `other`, in all clones of these settings:

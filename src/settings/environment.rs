@@ -42,6 +42,12 @@ impl Environment {
         self.values.remove(path)
     }
 
+    /// Whether a variable sets a key below a path.
+    pub(super) fn has_below(&self, path: &str) -> bool {
+        let below = format!("{path}.");
+        self.values.keys().chain(&self.invalid).any(|path| path.starts_with(&below))
+    }
+
     /// Removes and returns the values of all keys below a path, by the rest of their path.
     pub(super) fn take_below(&mut self, path: &str) -> Vec<(String, String)> {
         let below = format!("{path}.");

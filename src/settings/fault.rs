@@ -3,7 +3,7 @@
 use crate::settings::spelling::nearest;
 use serde::Serialize;
 use std::fmt;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// A fault, with the path of its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,6 +52,16 @@ fn offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
     match (rest, value.get_ref()) {
         (None, _) => Some(name.span().start),
         (Some(rest), DeValue::Table(inner)) => offset(inner, rest),
+        (Some(rest), DeValue::Array(tables)) => offset_in_array(tables, rest),
+        _ => None,
+    }
+}
+
+/// The byte offset of a key in an array of tables: `0.name`.
+fn offset_in_array(tables: &DeArray<'_>, key: &str) -> Option<usize> {
+    let (number, rest) = key.split_once('.')?;
+    match tables.get(number.parse::<usize>().ok()?)?.get_ref() {
+        DeValue::Table(table) => offset(table, rest),
         _ => None,
     }
 }
@@ -106,7 +116,8 @@ mod tests {
 
     #[test]
     fn the_line_of_a_key_is_found_in_every_notation() {
-        let file = "top = 1\n\n[queue]\nname = 1 # \u{fc}\njob.attempts = 2\n[queue.job.backoff]\r\ndelay = 1\n'x' = { y = 1 }\n";
+        let file = "top = 1\n\n[queue]\nname = 1 # \u{fc}\njob.attempts = 2\n[queue.job.backoff]\r\ndelay = 1\n'x' = { y = 1 }\n\
+                    [[queue.shards]]\n[[queue.shards]]\nname = 'b'\n";
         let line = |key: &str| {
             let mut fault = Fault::new(key, "");
             locate([&mut fault].into_iter(), file);
@@ -123,6 +134,10 @@ mod tests {
             ("queue.job.backoff.x.z", None),
             ("queue.name[2].x", Some(4)),
             ("queue.name.more", None),
+            ("queue.shards", Some(9)),
+            ("queue.shards.1.name", Some(11)),
+            ("queue.shards.0.name", None),
+            ("queue.shards.2.name", None),
             ("server.listen", None),
             ("", None),
         ] {

@@ -213,6 +213,28 @@ impl SettingsReader {
         (value, names)
     }
 
+    /// Replaces an array of tables of the file by one table with their numbers as names, and returns
+    /// how many there are.
+    pub(super) fn split_tables(&mut self, path: &str) -> Result<usize, String> {
+        let variable = path.to_ascii_lowercase();
+        let from_environment = self.environment.take(&variable).map(|text| {
+            self.from_environment.insert(path.to_owned());
+            environment::parsed_value_of(&text).unwrap_or(Value::String(text))
+        });
+        let from_file = take_from(&mut self.file, path);
+        let tables = match from_environment.or(from_file) {
+            None => Vec::new(),
+            Some(Value::Array(tables)) if tables.iter().all(Value::is_table) => tables,
+            Some(_) => return Err("not an array of tables".to_owned()),
+        };
+        let is_set = |number: usize| self.environment.has_below(&format!("{variable}.{number}"));
+        let count = (tables.len()..).find(|number| !is_set(*number)).unwrap_or(tables.len());
+        let numbered = tables.into_iter().enumerate();
+        let numbered: Table = numbered.map(|(number, table)| (number.to_string(), table)).collect();
+        put_into(&mut self.file, path, Value::Table(numbered));
+        Ok(count)
+    }
+
     /// Overrides single members of a table from the environment:
     /// `HOOKGATE__QUEUE__JOB__BACKOFF__DELAY` sets `delay` of `queue.job.backoff`.
     fn overlay(
@@ -242,6 +264,19 @@ fn take_from(table: &mut Table, path: &str) -> Option<Value> {
     match path.split_once('.') {
         None => table.remove(path),
         Some((first, rest)) => take_from(table.get_mut(first)?.as_table_mut()?, rest),
+    }
+}
+
+/// Sets a value, and adds the tables above it.
+fn put_into(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(table.insert(path.to_owned(), value)),
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                put_into(inner, rest, value);
+            }
+        }
     }
 }
 

@@ -55,6 +55,18 @@ impl Section<'_> {
         value
     }
 
+    /// The number of the tables of an array such as `[[queue.shards]]`. Each is the section of its
+    /// number from now on: `queue.shards.0`. The environment overrides their keys by number, adds
+    /// tables after the last one, or replaces all.
+    pub fn tables(&mut self, key: &str) -> usize {
+        let path = self.path_of(key);
+        self.settings.known.insert(path.clone(), None);
+        self.settings.split_tables(&path).unwrap_or_else(|message| {
+            self.fault(key, message);
+            0
+        })
+    }
+
     /// The members of a table that have the name of another key of this section and a value of its
     /// type. In TOML, keys after the heading of a table are its members. Valid values with a brace
     /// are placeholders.

@@ -25,11 +25,22 @@ impl Metrics {
         metrics
     }
 
-    /// The value of the one series with exactly these labels.
+    /// The value of the one series with exactly these labels. The label `queue` may be left out if
+    /// there is one queue.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let wanted: BTreeMap<String, String> =
             labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        self.series(name).iter().find(|sample| sample.labels == wanted).map(|sample| sample.value)
+        let is_wanted = |sample: &&Sample| {
+            let mut labels = sample.labels.clone();
+            if !wanted.contains_key("queue") {
+                labels.remove("queue");
+            }
+            labels == wanted
+        };
+        let mut found = self.series(name).iter().filter(is_wanted);
+        let sample = found.next()?;
+        assert!(found.next().is_none(), "{name} {labels:?} is not one series");
+        Some(sample.value)
     }
 
     /// Like [`Metrics::get`], for a series that must be there.

@@ -82,9 +82,11 @@ impl Ingress {
             accepted.read_ids(&decoded);
         }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
+        let queue = self.queues.of(&path.organization);
+        queue.admit(&mut permit)?;
         let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
-        let jobs = started.jobs(&self.queue, &candidates.secrets, payload, body)?;
-        let added = self.queue.enqueue(jobs, permit).await?;
+        let jobs = started.jobs(queue, &candidates.secrets, payload, body)?;
+        let added = queue.enqueue(jobs, permit).await?;
         let (status, webhook) = (accepted.first().status(), path.webhook.clone());
         Ok(Delivered::Enqueued { status, webhook, added }.into())
     }

@@ -1,7 +1,7 @@
 //! Delivery of a batch: attempts are sent until its outcome is known, and its callers are answered
 //! at its deadline at the latest.
 
-use crate::metrics::{Metrics, RedisError};
+use crate::metrics::{RedisError, RedisMetrics};
 use crate::process::backoff::Backoff;
 use crate::process::failpoint;
 use crate::process::unix_time;
@@ -16,11 +16,11 @@ use crate::queue::batch::unacknowledged::{
 };
 use crate::queue::bullmq::job::Jobs;
 use crate::queue::outcome::{Added, EnqueueError, Enqueued};
+use crate::queue::parts::QueueParts;
 use crate::queue::redis::connection::RedisConnection;
 use crate::queue::redis::health::RedisHealth;
 use crate::queue::redis::limits::ExceededLimit;
 use crate::queue::redis::reconnect::CurrentConnection;
-use crate::queue::settings::QueueSettings;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,7 +37,7 @@ pub(in crate::queue) struct Delivery {
     isolation: Isolation,
     reconnect: CurrentConnection,
     health: Arc<RedisHealth>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RedisMetrics>,
 }
 
 /// What is known of a batch whose outcome is not known yet.
@@ -82,7 +82,7 @@ enum NextStep {
 /// The callers that wait for a batch. Callers that a panic drops without an answer are counted.
 struct PendingCallers {
     remaining: std::vec::IntoIter<PendingCaller>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RedisMetrics>,
 }
 
 impl Iterator for PendingCallers {
@@ -95,17 +95,15 @@ impl Iterator for PendingCallers {
 
 impl Drop for PendingCallers {
     fn drop(&mut self) {
-        self.metrics.redis.unacknowledged_unknown.increment(self.remaining.len() as u64);
+        self.metrics.unacknowledged_unknown.increment(self.remaining.len() as u64);
     }
 }
 
 impl Delivery {
     /// Creates a delivery over this connection, with a new producer.
     pub(in crate::queue) fn new(
-        settings: &Arc<QueueSettings>,
+        QueueParts { settings, health, metrics, .. }: &QueueParts,
         reconnect: CurrentConnection,
-        health: &Arc<RedisHealth>,
-        metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
             sender: BatchSender::new(settings, Producer::new()),
@@ -134,7 +132,7 @@ impl Delivery {
         let callers =
             PendingCallers { remaining: callers.into_iter(), metrics: Arc::clone(&self.metrics) };
         let jobs: usize = requests.iter().map(|jobs| jobs.heads.len()).sum();
-        self.metrics.redis.batch_jobs.record(jobs as f64);
+        self.metrics.batch_jobs.record(jobs as f64);
         let result = if self.isolation.is_suspect(&requests) {
             Err(DeliveryEnd::Suspect)
         } else {
@@ -150,7 +148,7 @@ impl Delivery {
                 Box::pin(self.deliver_alone(&requests, callers, deadline)).await;
             }
         }
-        self.metrics.redis.call_duration.record(started_at.elapsed());
+        self.metrics.call_duration.record(started_at.elapsed());
     }
 
     /// Sends attempts of a batch until Redis reports its outcome. The script ensures that at most
@@ -169,7 +167,7 @@ impl Delivery {
         let mut redis_deadline = None;
         while let Some(connection) = self.reconnect.connection(latest).await {
             if state.is_in_doubt() {
-                self.metrics.redis.resent_batches.increment(1);
+                self.metrics.resent_batches.increment(1);
             } else {
                 if Instant::now() >= latest {
                     break;
@@ -298,7 +296,7 @@ impl Delivery {
     }
 
     fn refuse_too_large(&self, caller: PendingCaller, excess: ExceededLimit) {
-        self.metrics.redis.error(RedisError::TooLarge).increment(1);
+        self.metrics.error(RedisError::TooLarge).increment(1);
         self.health.request_too_large(excess);
         let ExceededLimit { bytes, max_bytes, .. } = excess;
         caller.answer(Err(EnqueueError::JobTooLarge { bytes, max_bytes }));
@@ -321,8 +319,8 @@ impl Delivery {
             RequestOutcome::Repeated { matched } => Ok(Added { matched, is_repeated: true }),
             RequestOutcome::KeyReused => Err(EnqueueError::IdempotencyKeyReused),
             RequestOutcome::KeyConflict => {
-                self.metrics.redis.error(RedisError::WrongType).increment(1);
-                self.metrics.redis.unacknowledged_none.increment(1);
+                self.metrics.error(RedisError::WrongType).increment(1);
+                self.metrics.unacknowledged_none.increment(1);
                 self.health.key_conflict();
                 Err(EnqueueError::Unavailable(Enqueued::Nothing))
             }
@@ -331,7 +329,7 @@ impl Delivery {
 
     fn refuse(&self, callers: impl Iterator<Item = PendingCaller>, error: Unacknowledged) {
         let Unacknowledged { kind, enqueued, refusal } = error;
-        self.metrics.redis.error(kind).increment(1);
+        self.metrics.error(kind).increment(1);
         let requests = self.fail_all(callers, enqueued);
         self.log(kind, requests, enqueued, refusal.as_deref());
         // The size of one request says nothing about the health of Redis.
@@ -365,8 +363,8 @@ impl Delivery {
     /// Answers all callers with 503, and returns how many they are.
     fn fail_all(&self, callers: impl Iterator<Item = PendingCaller>, enqueued: Enqueued) -> usize {
         let counter = match enqueued {
-            Enqueued::Nothing => &self.metrics.redis.unacknowledged_none,
-            Enqueued::Unknown => &self.metrics.redis.unacknowledged_unknown,
+            Enqueued::Nothing => &self.metrics.unacknowledged_none,
+            Enqueued::Unknown => &self.metrics.unacknowledged_unknown,
         };
         let mut answered = 0;
         for caller in callers {

@@ -1,6 +1,6 @@
 //! The keys of a BullMQ queue and of Hookgate's records.
 
-use crate::settings::Section;
+use crate::settings::{Secret, Section};
 
 /// `queue.prefix` and `queue.name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,19 +9,34 @@ pub(in crate::queue) struct QueueKeys {
     name: String,
 }
 
+impl Default for QueueKeys {
+    fn default() -> Self {
+        Self { prefix: "bull".to_owned(), name: "workflow-runner".to_owned() }
+    }
+}
+
 impl QueueKeys {
-    /// Reads the name. In a cluster all keys must be in one slot, which requires a hash tag.
-    pub(in crate::queue) fn read(section: &mut Section<'_>, in_cluster: bool) -> Self {
-        let name = section.name("name", "workflow-runner");
+    /// Reads both.
+    pub(in crate::queue) fn read(section: &mut Section<'_>, defaults: &Self) -> Self {
+        let name = section.name("name", &defaults.name);
         if name.contains(':') {
             section.fault("name", "contains a colon, which BullMQ does not allow");
         }
-        let prefix = section.name("prefix", "bull");
-        let tag = prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        Self { prefix: section.name("prefix", &defaults.prefix), name }
+    }
+
+    /// In a cluster all keys must be in one slot, which requires a hash tag.
+    pub(in crate::queue) fn check_cluster(&self, section: &mut Section<'_>, redis: &Secret) {
+        let in_cluster = redis.reveal().contains("-cluster://");
+        let tag = self.prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
         if in_cluster && tag.is_none_or(|(tag, _)| tag.is_empty()) {
             section.fault("prefix", "needs a hash tag on a cluster, such as \"{bull}\"");
         }
-        Self { prefix, name }
+    }
+
+    /// The name of the queue.
+    pub(in crate::queue) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The prefix of the keys of jobs, with the colon at its end.

@@ -28,7 +28,7 @@ const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the parts of the queue share about the health of Redis.
 #[derive(Debug, Default)]
-pub struct RedisHealth {
+pub(in crate::queue) struct RedisHealth {
     is_shedding: AtomicBool,
     is_near_watermark: AtomicBool,
     /// The connections for jobs.

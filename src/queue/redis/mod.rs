@@ -2,6 +2,7 @@
 
 pub(in crate::queue) mod acl;
 pub(in crate::queue) mod address;
+pub(in crate::queue) mod address_setting;
 pub(in crate::queue) mod client;
 pub(in crate::queue) mod connection;
 pub(in crate::queue) mod handshake;

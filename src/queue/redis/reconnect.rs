@@ -8,6 +8,7 @@ use crate::queue::redis::reason::reason;
 use crate::queue::settings::QueueSettings;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,6 +18,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// connection is made at once.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// How long a connection may be lost before that counts. If Redis is reachable, a new one is open by
+/// then, and requests have waited for it.
+pub(in crate::queue) const RECONNECT_TIME: Duration = Duration::from_millis(250);
 
 /// The loss of the connection is logged as a warning at most once in this time.
 const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,12 +40,18 @@ pub(in crate::queue) struct CurrentConnection {
 #[derive(Debug)]
 struct Current {
     connection: Mutex<Option<Arc<RedisConnection>>>,
+    /// Whether `connection` is `None`, for those that ask it for each request.
+    is_lost: AtomicBool,
     replaced: Notify,
     status: Mutex<ConnectionStatus>,
 }
 
 impl Current {
     fn replace(&self, connection: Option<Arc<RedisConnection>>) {
+        if connection.is_none() {
+            self.status.lock().lost_at = Instant::now();
+        }
+        self.is_lost.store(connection.is_none(), Ordering::Relaxed);
         *self.connection.lock() = connection;
         self.replaced.notify_waiters();
     }
@@ -68,15 +79,21 @@ struct ConnectionStatus {
     server: String,
     /// Why there is no connection.
     cause: String,
+    /// When the last connection was lost, or when the first attempt began.
+    lost_at: Instant,
 }
 
 impl CurrentConnection {
     /// Starts the reconnect loop on the current runtime. It ends when every clone is dropped.
     pub(in crate::queue) fn start(settings: &Arc<QueueSettings>, supervisor: &Supervisor) -> Self {
-        let status =
-            ConnectionStatus { server: settings.servers(), cause: "not connected yet".to_owned() };
+        let status = ConnectionStatus {
+            server: settings.servers(),
+            cause: "not connected yet".to_owned(),
+            lost_at: Instant::now(),
+        };
         let current = Arc::new(Current {
             connection: Mutex::new(None),
+            is_lost: AtomicBool::new(true),
             replaced: Notify::new(),
             status: Mutex::new(status),
         });
@@ -98,6 +115,13 @@ impl CurrentConnection {
 
     pub(in crate::queue) fn is_up(&self) -> bool {
         self.current.usable().is_some()
+    }
+
+    /// Whether there has been no connection for longer than [`RECONNECT_TIME`].
+    #[inline]
+    pub(in crate::queue) fn is_gone(&self) -> bool {
+        self.current.is_lost.load(Ordering::Relaxed)
+            && self.current.status.lock().lost_at.elapsed() > RECONNECT_TIME
     }
 
     /// Why there is no connection.

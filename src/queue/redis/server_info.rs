@@ -1,6 +1,6 @@
 //! What Redis reports of itself, and the condition that follows from it.
 
-use crate::metrics::{Metrics, ReplicaState};
+use crate::metrics::{RedisMetrics, ReplicaState};
 use crate::process::lifecycle::Condition;
 use crate::queue::redis::connection::no_answer;
 use crate::queue::redis::connection::{CallError, RedisConnection};
@@ -81,12 +81,12 @@ impl ServerInfo {
         &self.replicas
     }
 
-    pub(in crate::queue) fn update_metrics(&self, metrics: &Metrics) {
-        metrics.redis.memory_ratio.set(self.memory_ratio());
-        metrics.redis.may_evict.set(f64::from(u8::from(self.may_evict())));
-        metrics.redis.is_volatile.set(f64::from(u8::from(self.is_volatile())));
-        metrics.redis.replicas(ReplicaState::InSync).set(self.replicas.in_sync() as f64);
-        metrics.redis.replicas(ReplicaState::OutOfSync).set(self.replicas.out_of_sync() as f64);
+    pub(in crate::queue) fn update_metrics(&self, metrics: &RedisMetrics) {
+        metrics.memory_ratio.set(self.memory_ratio());
+        metrics.may_evict.set(f64::from(u8::from(self.may_evict())));
+        metrics.is_volatile.set(f64::from(u8::from(self.is_volatile())));
+        metrics.replicas(ReplicaState::InSync).set(self.replicas.in_sync() as f64);
+        metrics.replicas(ReplicaState::OutOfSync).set(self.replicas.out_of_sync() as f64);
     }
 
     fn may_evict(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::queue::simulation::ledger::Answer;
 use crate::queue::simulation::plan::RequestPlan;
 use crate::queue::simulation::trace::{Kind, Trace};
 use crate::queue::simulation::world::{SharedWorld, World, keep_agenda};
-use crate::queue::{IdempotencySettings, Queue, QueueSettings, RedisHealth};
+use crate::queue::{IdempotencySettings, Queue, QueueParts, QueueSettings};
 use crate::settings::SettingsReader;
 use fastrand::Rng;
 use futures_util::FutureExt;
@@ -85,8 +85,8 @@ impl Bench {
         let tasks = TaskTracker::new();
         let settings = self.settings(world);
         let start = || {
-            let health = Arc::new(RedisHealth::default());
-            let queue = Queue::start(&settings, &health, &self.metrics, &tasks, &supervisor);
+            let parts = QueueParts::of_one(Arc::clone(&settings), &self.metrics);
+            let queue = Queue::start(&parts, &tasks, &supervisor);
             Arc::new(Mutex::new(Some(queue)))
         };
         let processes: Vec<Process> = (0..plan.processes).map(|_| start()).collect();

@@ -51,7 +51,7 @@ const COUNTERS: &[(&str, &[Label])] = &[
             ],
         )],
     ),
-    ("hookgate_jobs_enqueued_total", &[]),
+    ("hookgate_jobs_enqueued_total", &[QUEUE]),
     ("hookgate_connections_evicted_total", &[]),
     ("hookgate_connections_refused_total", &[]),
     ("hookgate_unmatched_total", &[]),
@@ -64,11 +64,14 @@ const COUNTERS: &[(&str, &[Label])] = &[
     ("hookgate_index_skipped_documents_total", &[COLLECTIONS]),
     ("hookgate_index_skipped_nodes_total", &[]),
     ("hookgate_index_skipped_api_keys_total", &[]),
-    ("hookgate_redis_errors_total", &[("kind", REDIS_ERRORS)]),
-    ("hookgate_redis_resent_batches_total", &[]),
-    ("hookgate_over_watermark_total", &[]),
-    ("hookgate_unacknowledged_total", &[("enqueued", &["none", "unknown"])]),
+    ("hookgate_redis_errors_total", &[QUEUE, ("kind", REDIS_ERRORS)]),
+    ("hookgate_redis_resent_batches_total", &[QUEUE]),
+    ("hookgate_over_watermark_total", &[QUEUE]),
+    ("hookgate_unacknowledged_total", &[QUEUE, ("enqueued", &["none", "unknown"])]),
 ];
+
+/// The name of the only queue.
+const QUEUE: Label = ("queue", &["workflow-runner"]);
 
 const COLLECTIONS: Label = ("collection", &["workflows", "users"]);
 

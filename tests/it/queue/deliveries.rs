@@ -7,7 +7,7 @@ use hookgate::metrics::Metrics;
 use hookgate::process::supervisor::Supervisor;
 use hookgate::queue::{
     Added, EnqueueError, EnqueueRequest, Enqueued, HttpHead, Idempotency, IdempotencySettings,
-    Origin, Queue, QueueSettings, RedisHealth, WorkflowMatch,
+    Origin, Queue, QueueParts, QueueSettings, WorkflowMatch,
 };
 use hookgate::settings::SettingsReader;
 use redis::cmd;
@@ -63,8 +63,8 @@ impl Process {
         let limits = AdmissionSettings::read(&mut file.section("limits"));
         assert_eq!(file.into_faults(), []);
         let metrics = Metrics::new("test", "test").expect("the only metrics");
-        let (health, (supervisor, _)) = (Arc::new(RedisHealth::default()), Supervisor::new());
-        let queue = Queue::start(&settings, &health, &metrics, &TaskTracker::new(), &supervisor);
+        let (parts, (supervisor, _)) = (QueueParts::of_one(settings, &metrics), Supervisor::new());
+        let queue = Queue::start(&parts, &TaskTracker::new(), &supervisor);
         Self { queue, admission: Admission::new(&limits, &metrics), metrics }
     }
 

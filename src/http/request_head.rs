@@ -32,13 +32,19 @@ fn has_valid_host(head: &Parts) -> bool {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => head.version < Version::HTTP_11,
-        (Some(host), None) => {
-            host.is_empty()
-                || Authority::try_from(host.as_bytes())
-                    .is_ok_and(|authority| !authority.as_str().contains('@'))
-        }
+        (Some(host), None) => is_plain_host(host.as_bytes()) || is_valid_host(host.as_bytes()),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a host is a DNS name or an IPv4 address without a port, or empty. Most are, and this
+/// check needs neither a parser nor memory.
+fn is_plain_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+}
+
+fn is_valid_host(host: &[u8]) -> bool {
+    Authority::try_from(host).is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
 /// Accepts no `Transfer-Encoding`, or `chunked` alone. hyper requires only that the last coding is
@@ -49,5 +55,30 @@ fn has_valid_transfer_encoding(headers: &HeaderMap) -> bool {
         (None, _) => true,
         (Some(encoding), None) => encoding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_host_is_valid(host in "[a-z0-9.:@%\\[\\]_-]{1,12}") {
+            let host = host.as_bytes();
+            prop_assert!(!is_plain_host(host) || is_valid_host(host));
+        }
+    }
+
+    #[test]
+    fn a_host_may_have_a_port_and_no_user() {
+        let accepts = |host: &str| is_plain_host(host.as_bytes()) || is_valid_host(host.as_bytes());
+        for host in ["", "a", "hooks.example.com", "192.0.2.1", "a:80", "[2001:db8::1]:80", "a_b"] {
+            assert!(accepts(host), "{host}");
+        }
+        for host in ["u@a", "a b", "a/b", "[::1", "a:b:c", "\u{7f}"] {
+            assert!(!accepts(host), "{host}");
+        }
     }
 }

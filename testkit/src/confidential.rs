@@ -2,10 +2,9 @@
 //! secrets of its configurations. The log of each Hookgate is searched for all of them when it
 //! ends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use aho_corasick::AhoCorasick;
 use serde_json::value::RawValue;
 
 /// Shorter credentials may be a word of any log.
@@ -15,20 +14,44 @@ const SHORTEST_PAYLOAD: usize = 16;
 /// Bytes of a payload that suffice to recognize it.
 const PIECE: usize = 64;
 
-/// Bound on the strings, because tests under load send any number of bodies.
-const MOST: usize = 10_000;
+/// Bound on the bodies, because tests under load send any number of them.
+const MOST_BODIES: usize = 50_000;
 
-/// The part of it for bodies, so that they leave room for secrets.
-const MOST_WITH_BODIES: usize = 8_000;
+/// The beginning of a registered string, by which a search finds it.
+type Start = [u8; SHORTEST_CREDENTIAL];
 
-static STRINGS: LazyLock<Mutex<HashSet<Vec<u8>>>> = LazyLock::new(Mutex::default);
+static STRINGS: LazyLock<Mutex<Strings>> = LazyLock::new(Mutex::default);
+
+#[derive(Debug, Default)]
+struct Strings {
+    by_start: HashMap<Start, HashSet<Vec<u8>>>,
+    bodies: usize,
+}
+
+impl Strings {
+    /// Returns whether the string is new.
+    fn add(&mut self, string: &[u8]) -> bool {
+        let string = normalized(string);
+        let Some(start) = string.first_chunk() else { return false };
+        self.by_start.entry(*start).or_default().insert(string)
+    }
+
+    fn occur_in(&self, text: &[u8]) -> bool {
+        let text = normalized(text);
+        let mut starts = text.windows(SHORTEST_CREDENTIAL).enumerate();
+        starts.any(|(at, start)| {
+            let candidates = self.by_start.get(start).into_iter().flatten();
+            candidates.into_iter().any(|string| text[at..].starts_with(string))
+        })
+    }
+}
 
 /// Registers a token, an API key, a secret or a password. A lower-case word is skipped, because it
 /// may occur in any log.
 pub fn credential(string: &str) {
     let is_word = string.bytes().all(|byte| byte.is_ascii_lowercase());
     if string.len() >= SHORTEST_CREDENTIAL && !is_word {
-        add(string.as_bytes(), MOST);
+        strings().add(string.as_bytes());
     }
 }
 
@@ -38,10 +61,11 @@ pub fn body(bytes: &[u8]) {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
     let payload = members.iter().filter(|(name, _)| *name != "webhookId");
     pieces.extend(payload.map(|(_, value)| value.get().trim_matches('"').as_bytes()));
+    let mut strings = strings();
     for piece in pieces {
         let piece = &piece[..piece.len().min(PIECE)];
-        if piece.len() >= SHORTEST_PAYLOAD {
-            add(piece, MOST_WITH_BODIES);
+        if piece.len() >= SHORTEST_PAYLOAD && strings.bodies < MOST_BODIES {
+            strings.bodies += usize::from(strings.add(piece));
         }
     }
 }
@@ -67,18 +91,9 @@ pub fn assert_absent(log: &str) {
 
 /// The lines of a log that hold any registered string.
 pub fn leaks(log: &str) -> Vec<String> {
-    // The search takes seconds to build, so other tests can register strings meanwhile.
-    let strings = strings().clone();
-    let search = AhoCorasick::new(strings).expect("the number of strings is bounded");
-    let lines = log.lines().filter(|line| search.is_match(&normalized(line.as_bytes())));
+    let strings = strings();
+    let lines = log.lines().filter(|line| strings.occur_in(line.as_bytes()));
     lines.map(str::to_owned).collect()
-}
-
-fn add(string: &[u8], most: usize) {
-    let mut strings = strings();
-    if strings.len() < most {
-        strings.insert(normalized(string));
-    }
 }
 
 /// Removes the backslashes by which a log escapes quotes, at any depth.
@@ -86,6 +101,6 @@ fn normalized(string: &[u8]) -> Vec<u8> {
     string.iter().copied().filter(|byte| *byte != b'\\').collect()
 }
 
-fn strings() -> MutexGuard<'static, HashSet<Vec<u8>>> {
+fn strings() -> MutexGuard<'static, Strings> {
     STRINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }

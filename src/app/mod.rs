@@ -149,7 +149,8 @@ impl App {
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let admin_shutdown = self.start_admin(&supervisor)?;
-        queues::start_health(&self.queues, &self.readiness, &supervisor);
+        let count_interval = self.config.telemetry.queue_interval;
+        queues::start_health(&self.queues, count_interval, &self.readiness, &supervisor);
         self.config.log();
         self.warn_of_memory(&supervisor);
         let authenticator =

@@ -7,16 +7,23 @@ use crate::process::supervisor::Supervisor;
 use crate::queue;
 use crate::queue::{Queue, QueueParts, QueueSettings, Queues, ShardMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Starts the health check of each queue. With several queues, one that works is enough for the
 /// process to be ready.
-pub(super) fn start_health(queues: &[QueueParts], readiness: &Readiness, supervisor: &Supervisor) {
+pub(super) fn start_health(
+    queues: &[QueueParts],
+    count_interval: Duration,
+    readiness: &Readiness,
+    supervisor: &Supervisor,
+) {
     for parts in queues {
         let reporter = match parts.shard_name() {
             None => readiness.part("redis"),
             Some(name) => readiness.part_of_group("redis", format!("redis ({name})")),
         };
-        let watch = queue::run_health_check(parts.clone(), reporter, supervisor.clone());
+        let watch =
+            queue::run_health_check(parts.clone(), count_interval, reporter, supervisor.clone());
         supervisor.spawn("health of Redis", watch);
     }
 }

@@ -119,7 +119,7 @@ impl Reload {
         let sha256 = stamp.and_then(Stamp::sha256);
         let message = "SIGHUP: configuration has faults; nothing is changed";
         tracing::error!(modified, sha256, "{message}");
-        self.metrics.config_reload(ReloadResult::Refused).increment(1);
+        self.metrics.config_reload(ReloadResult::Refused);
     }
 
     fn apply(&mut self, config: Config, stamp: &Stamp) {
@@ -143,7 +143,7 @@ impl Reload {
         for MissingField { placeholder, reason } in missing {
             tracing::warn!(reason, "SIGHUP: queue.data: {placeholder} needs a restart");
         }
-        self.metrics.config_reload(ReloadResult::Applied).increment(1);
+        self.metrics.config_reload(ReloadResult::Applied);
     }
 }
 

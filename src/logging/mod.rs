@@ -36,6 +36,8 @@ pub struct TelemetrySettings {
     format: Format,
     /// Whether debuggers may attach and a crash may leave a core dump.
     pub dumpable: bool,
+    /// How often the jobs in the queues are counted; zero: never.
+    pub queue_interval: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -60,6 +62,11 @@ impl TelemetrySettings {
             log,
             format: section.value("format", Format::Json),
             dumpable: section.value("dumpable", false),
+            queue_interval: section.duration(
+                "queue_interval",
+                "15s",
+                Duration::ZERO..=Duration::from_secs(3600),
+            ),
         }
     }
 

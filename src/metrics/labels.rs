@@ -63,6 +63,17 @@ labels!(
 );
 
 labels!(
+    /// The state of the jobs of a queue, as BullMQ names it. Jobs of a paused queue are waiting.
+    JobState {
+        Waiting = "waiting",
+        Active = "active",
+        Delayed = "delayed",
+        Prioritized = "prioritized",
+        Failed = "failed",
+    }
+);
+
+labels!(
     /// A collection that is mirrored in memory.
     Collection {
         Workflows = "workflows",

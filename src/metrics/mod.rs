@@ -5,14 +5,15 @@
 //! series.
 
 mod connections;
+mod cpu_time;
 mod labels;
 mod redis;
 mod register;
 
 pub use crate::metrics::connections::ConnectionMetrics;
 pub use crate::metrics::labels::{
-    ChangeKind, Collection, DeliveryLimit, Limit, LoadReason, Outcome, RedisError, ReloadResult,
-    ReplicaState,
+    ChangeKind, Collection, DeliveryLimit, JobState, Limit, LoadReason, Outcome, RedisError,
+    ReloadResult, ReplicaState,
 };
 pub use crate::metrics::redis::RedisMetrics;
 use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
@@ -22,6 +23,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Buckets of durations in seconds. They start at 50 µs, because a request that is answered from
 /// memory with one call to a Redis nearby takes some hundred microseconds. The last one, 10 s, is
@@ -58,6 +60,9 @@ pub struct Metrics {
     index_skipped: Vec<Counter>,
     index_skipped_parts: Vec<Counter>,
     config_reloads: Vec<Counter>,
+    config_reload_success: Gauge,
+    config_reload_time: Gauge,
+    pub certificate_not_after: Gauge,
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
     deliveries_over_limit: Vec<Counter>,
@@ -89,9 +94,10 @@ impl Metrics {
     pub fn new(version: &'static str, commit: &'static str) -> Result<Arc<Self>, BuildError> {
         let page = Registry::new()?;
         let recorder = Arc::clone(&page.recorder);
-        Ok(Arc::new(metrics::with_local_recorder(&*recorder, || {
-            Self::register(page, version, commit)
-        })))
+        let metrics =
+            metrics::with_local_recorder(&*recorder, || Self::register(page, version, commit));
+        metrics.config_read();
+        Ok(Arc::new(metrics))
     }
 
     fn register(page: Registry, version: &'static str, commit: &'static str) -> Self {
@@ -150,6 +156,18 @@ impl Metrics {
             index_skipped: index_skipped(),
             index_skipped_parts: index_skipped_parts(),
             config_reloads: config_reloads(),
+            config_reload_success: register_gauge(
+                "hookgate_config_last_reload_success",
+                "1 if the last reload of the configuration was applied, or there was none since the start; 0 if it was refused.",
+            ),
+            config_reload_time: register_gauge(
+                "hookgate_config_last_reload_success_timestamp_seconds",
+                "When the configuration in effect was read, in seconds since 1970.",
+            ),
+            certificate_not_after: register_gauge(
+                "hookgate_tls_certificate_not_after_seconds",
+                "When the certificate of the ingress port expires, in seconds since 1970; 0 without server.tls.",
+            ),
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
             deliveries_over_limit: deliveries_over_limit(),
@@ -183,8 +201,20 @@ impl Metrics {
         handle(&self.index_skipped_parts, collection as usize)
     }
 
-    pub fn config_reload(&self, result: ReloadResult) -> &Counter {
-        handle(&self.config_reloads, result as usize)
+    /// Counts a reload of the configuration.
+    pub fn config_reload(&self, result: ReloadResult) {
+        let reloads: &Counter = handle(&self.config_reloads, result as usize);
+        reloads.increment(1);
+        match result {
+            ReloadResult::Applied => self.config_read(),
+            ReloadResult::Refused => self.config_reload_success.set(0.0),
+        }
+    }
+
+    /// Records that the configuration in effect was read now.
+    fn config_read(&self) {
+        self.config_reload_success.set(1.0);
+        self.config_reload_time.set(seconds_since_1970());
     }
 
     pub fn over_limit_in_dry_run(&self, limit: Limit) -> &Counter {
@@ -213,7 +243,7 @@ impl Metrics {
     /// Renders the page in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&*self.page.recorder, || self.page.process.collect());
-        self.page.handle.render()
+        cpu_time::in_fractions(self.page.handle.render())
     }
 }
 
@@ -251,6 +281,10 @@ fn describe_labelled(version: &'static str, commit: &'static str) {
         "hookgate_degraded",
         "1 for each part that /readyz reports as degraded: it serves, but has a problem."
     );
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn requests() -> Vec<Counter> {

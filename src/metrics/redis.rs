@@ -1,6 +1,6 @@
 //! The metrics of one queue: its jobs, the calls to its Redis, and that Redis itself.
 
-use crate::metrics::labels::{RedisError, ReplicaState};
+use crate::metrics::labels::{JobState, RedisError, ReplicaState};
 use crate::metrics::register::handle;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -22,6 +22,7 @@ pub struct RedisMetrics {
     pub may_evict: Gauge,
     pub is_volatile: Gauge,
     replicas: Vec<Gauge>,
+    jobs: Vec<Gauge>,
 }
 
 impl RedisMetrics {
@@ -62,6 +63,7 @@ impl RedisMetrics {
                 "1 if Redis has neither append-only file nor snapshots: a restart loses every job.",
             ),
             replicas: queue.replicas(),
+            jobs: queue.jobs(),
         }
     }
 
@@ -71,6 +73,10 @@ impl RedisMetrics {
 
     pub fn replicas(&self, state: ReplicaState) -> &Gauge {
         handle(&self.replicas, state as usize)
+    }
+
+    pub fn jobs(&self, state: JobState) -> &Gauge {
+        handle(&self.jobs, state as usize)
     }
 }
 
@@ -124,5 +130,19 @@ impl QueueLabel<'_> {
         let replicas =
             |state: &ReplicaState| gauge!(name, "queue" => self.value(), "state" => state.as_str());
         ReplicaState::ALL.iter().map(replicas).collect()
+    }
+
+    fn jobs(&self) -> Vec<Gauge> {
+        let name = "hookgate_queue_jobs";
+        describe_gauge!(
+            name,
+            "Jobs in the queue by state, counted in Redis every telemetry.queue_interval; NaN if they cannot be counted. All \
+             instances report the same jobs: use max, not sum. Jobs of a paused queue are waiting."
+        );
+        let jobs =
+            |state: &JobState| gauge!(name, "queue" => self.value(), "state" => state.as_str());
+        let jobs: Vec<Gauge> = JobState::ALL.iter().map(jobs).collect();
+        jobs.iter().for_each(|gauge| gauge.set(f64::NAN));
+        jobs
     }
 }

@@ -8,6 +8,7 @@ use crate::queue::parts::QueueParts;
 use crate::queue::redis::acl::MissingPermissions;
 use crate::queue::redis::connection::{CallError, RedisConnection, no_answer};
 use crate::queue::redis::health::RedisHealth;
+use crate::queue::redis::job_counts::JobCounts;
 use crate::queue::redis::limits::Limits;
 use crate::queue::redis::reconnect::{CurrentConnection, RECONNECT_TIME};
 use crate::queue::redis::server_info::ServerInfo;
@@ -31,7 +32,14 @@ async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> b
 }
 
 /// Keeps the health and the condition of the Redis of a queue current. Never ends.
-pub async fn run_health_check(parts: QueueParts, reporter: Reporter, supervisor: Supervisor) {
+///
+/// Counts the jobs of the queue every `count_interval`, unless it is zero.
+pub async fn run_health_check(
+    parts: QueueParts,
+    count_interval: Duration,
+    reporter: Reporter,
+    supervisor: Supervisor,
+) {
     let QueueParts { settings, health, metrics, .. } = &parts;
     let (settings, health, metrics) = (settings, &**health, &**metrics);
     let reconnect = CurrentConnection::start(settings, &supervisor);
@@ -40,15 +48,20 @@ pub async fn run_health_check(parts: QueueParts, reporter: Reporter, supervisor:
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_logged_excess = false;
+    let mut counts = JobCounts::new(count_interval);
     loop {
         ticks.tick().await;
         let condition = match reconnect.connection(Instant::now() + settings.reply_timeout()).await
         {
             Some(connection) => {
                 has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
-                check(health, &connection, settings, metrics).await
+                let condition = check(health, &connection, settings, metrics).await;
+                condition.merge(counts.refresh(&connection, settings, metrics).await)
             }
-            None => no_answer(&reconnect.cause()),
+            None => {
+                counts.forget(metrics);
+                no_answer(&reconnect.cause())
+            }
         };
         wait_for_connections(health, RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());

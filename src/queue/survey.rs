@@ -1,5 +1,6 @@
 //! The survey of Redis for `hookgate check --connect`. It writes nothing.
 
+use crate::metrics::JobState;
 use crate::process::findings::Findings;
 use crate::queue::dry_run;
 use crate::queue::redis::acl::MissingPermissions;
@@ -138,6 +139,14 @@ impl RedisSurvey<'_> {
         self.findings.fact("jobs_waiting", lists.waiting);
         self.findings.fact("jobs_on_paused_list", lists.paused);
         self.findings.fact("jobs_active", jobs_active);
+        for (fact, state) in [
+            ("jobs_delayed", JobState::Delayed),
+            ("jobs_prioritized", JobState::Prioritized),
+            ("jobs_failed", JobState::Failed),
+        ] {
+            let jobs = self.count(state).await;
+            self.findings.fact(fact, jobs);
+        }
     }
 
     /// Reports whether jobs would be refused, for any reason.
@@ -146,6 +155,14 @@ impl RedisSurvey<'_> {
         if let Some(condition) = self.reply("EVAL", dry_run).await {
             self.findings.condition(condition);
         }
+    }
+
+    async fn count(&mut self, state: JobState) -> Option<u64> {
+        let mut jobs = 0;
+        for (command, key) in self.settings.queue.counted_keys(state) {
+            jobs += self.call::<u64>(command, vec![Value::from(key)]).await?;
+        }
+        Some(jobs)
     }
 
     async fn length(&mut self, list: String) -> Option<u64> {

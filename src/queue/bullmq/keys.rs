@@ -1,5 +1,6 @@
 //! The keys of a BullMQ queue and of Hookgate's records.
 
+use crate::metrics::JobState;
 use crate::settings::{Secret, Section};
 
 /// `queue.prefix` and `queue.name`.
@@ -47,6 +48,18 @@ impl QueueKeys {
     /// The first KEYS of the script, in the order that the script documents.
     pub(in crate::queue) fn script_keys(&self) -> [String; 7] {
         ["wait", "paused", "meta", "id", "events", "marker", "active"].map(|key| self.key(key))
+    }
+
+    /// The keys that hold the jobs of a state, each with the command that counts them.
+    pub(in crate::queue) fn counted_keys(&self, state: JobState) -> Vec<(&'static str, String)> {
+        let keys: &[(&str, &str)] = match state {
+            JobState::Waiting => &[("LLEN", "wait"), ("LLEN", "paused")],
+            JobState::Active => &[("LLEN", "active")],
+            JobState::Delayed => &[("ZCARD", "delayed")],
+            JobState::Prioritized => &[("ZCARD", "prioritized")],
+            JobState::Failed => &[("ZCARD", "failed")],
+        };
+        keys.iter().map(|(command, key)| (*command, self.key(key))).collect()
     }
 
     /// The key of the record of a producer. Hookgate's keys do not begin with the prefix of the

@@ -7,6 +7,7 @@ pub(in crate::queue) mod client;
 pub(in crate::queue) mod connection;
 pub(in crate::queue) mod handshake;
 pub(in crate::queue) mod health;
+pub(in crate::queue) mod job_counts;
 pub(in crate::queue) mod limits;
 pub(in crate::queue) mod reason;
 pub(in crate::queue) mod reconnect;

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, reason = "a test panics")]
 
 mod compose;
+mod dashboard;
 mod notices;
 
 use std::collections::BTreeSet;

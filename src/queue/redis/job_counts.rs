@@ -1,0 +1,89 @@
+//! The number of jobs in a queue by state, for metrics.
+
+use crate::metrics::{JobState, RedisMetrics};
+use crate::process::lifecycle::Condition;
+use crate::queue::redis::connection::{CallError, RedisConnection};
+use crate::queue::redis::server_config::is_switched_off;
+use crate::queue::settings::QueueSettings;
+use fred::types::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long to wait before a count is tried again that this user may not make. Redis adds each
+/// refusal to its ACL LOG.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Counts the jobs of a queue from time to time, over the connection of the health check.
+#[derive(Debug)]
+pub(in crate::queue) struct JobCounts {
+    /// `telemetry.queue_interval`; zero: never.
+    interval: Duration,
+    next_at: Instant,
+    condition: Condition,
+}
+
+impl JobCounts {
+    pub(in crate::queue) fn new(interval: Duration) -> Self {
+        Self { interval, next_at: Instant::now(), condition: Condition::Ready }
+    }
+
+    /// Updates the metrics if it is time. The condition is degraded while this user may not count.
+    pub(in crate::queue) async fn refresh(
+        &mut self,
+        connection: &RedisConnection,
+        settings: &QueueSettings,
+        metrics: &RedisMetrics,
+    ) -> Condition {
+        let now = Instant::now();
+        if self.interval.is_zero() || now < self.next_at {
+            return self.condition.clone();
+        }
+        self.next_at = now + self.interval;
+        let counting = count(connection, settings, metrics);
+        self.condition = match tokio::time::timeout(settings.reply_timeout(), counting).await {
+            Ok(Ok(())) => Condition::Ready,
+            Ok(Err(CallError::Refused(error))) => {
+                Self::set_unknown(metrics);
+                if is_switched_off(error.details()) {
+                    self.next_at = now + REFUSED_INTERVAL;
+                }
+                let error = error.details();
+                Condition::Degraded(vec![format!("hookgate_queue_jobs is unknown: {error}")])
+            }
+            // The health check reports that Redis does not answer.
+            Ok(Err(CallError::Lost | CallError::NotSent)) | Err(_) => {
+                Self::set_unknown(metrics);
+                Condition::Ready
+            }
+        };
+        self.condition.clone()
+    }
+
+    /// Sets all counts to NaN, because the last ones may be wrong by now. They are counted again
+    /// as soon as Redis answers.
+    pub(in crate::queue) fn forget(&mut self, metrics: &RedisMetrics) {
+        self.next_at = Instant::now();
+        Self::set_unknown(metrics);
+    }
+
+    fn set_unknown(metrics: &RedisMetrics) {
+        for state in JobState::ALL {
+            metrics.jobs(*state).set(f64::NAN);
+        }
+    }
+}
+
+async fn count(
+    connection: &RedisConnection,
+    settings: &QueueSettings,
+    metrics: &RedisMetrics,
+) -> Result<(), CallError> {
+    for state in JobState::ALL {
+        let mut jobs = 0_u64;
+        for (command, key) in settings.queue.counted_keys(*state) {
+            jobs += connection.call::<u64>(command, vec![Value::from(key)]).await?;
+        }
+        metrics.jobs(*state).set(jobs as f64);
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ use crate::queue::bullmq::options::JobOptions;
 use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 use crate::queue::redis::address;
 use crate::queue::redis::client::FredConnector;
+use crate::queue::redis::tls::RedisTls;
 use crate::queue::redis::transport::Connector;
 use crate::settings::{Secret, Section};
 use arc_swap::ArcSwap;
@@ -21,6 +22,7 @@ const MIN_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub(in crate::queue) redis: Secret,
+    pub(in crate::queue) tls: RedisTls,
     /// Opens connections to it; not fred only in the simulation.
     pub(in crate::queue) connector: Arc<dyn Connector>,
     pub(in crate::queue) queue: QueueKeys,
@@ -66,10 +68,9 @@ impl PausedLayout {
 
 impl QueueSettings {
     pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
+        let tls = RedisTls::read(&mut section.section("tls"));
         let redis = section.secret("redis", Some("redis://127.0.0.1:6379/0"));
-        if let Some(Err(message)) = redis.as_ref().map(address::check) {
-            section.fault("redis", message);
-        }
+        let redis = redis.map(|redis| check_address(section, redis, &tls));
         let redis = redis.unwrap_or_else(|| Secret::new(String::new()));
         let in_cluster = redis.reveal().contains("-cluster://");
         let memory_watermark = section.value("memory_watermark", 0.9);
@@ -90,6 +91,7 @@ impl QueueSettings {
         let settings = Self {
             queue: QueueKeys::read(section, in_cluster),
             redis,
+            tls,
             connector: Arc::new(FredConnector),
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,
@@ -140,7 +142,8 @@ impl QueueSettings {
         self.data.load().forward_headers().iter().filter(is_among).cloned().collect()
     }
 
-    /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes.
+    /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes, or the path of
+    /// its socket.
     pub(in crate::queue) fn servers(&self) -> String {
         address::servers(&self.redis)
     }
@@ -161,6 +164,15 @@ impl QueueSettings {
     pub(in crate::queue) fn record_ttl(&self) -> Duration {
         self.enqueue_timeout + Duration::from_secs(10 * 60)
     }
+}
+
+/// Records the fault and the warnings of an address.
+fn check_address(section: &mut Section<'_>, redis: Secret, tls: &RedisTls) -> Secret {
+    match address::check(&redis, tls) {
+        Ok(warnings) => warnings.iter().for_each(|warning| section.warning("redis", warning)),
+        Err(message) => section.fault("redis", message),
+    }
+    redis
 }
 
 /// Warns of keys after the heading `[queue.data]` that are probably meant for `[queue]`.

@@ -100,7 +100,8 @@ impl RedisConnection {
         let timeout = settings.reply_timeout();
         let deadline = Instant::now() + timeout;
         let slot = fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes());
-        let target = Target { address: &settings.redis, slot, handshake, timeout };
+        let target =
+            Target { address: &settings.redis, tls: &settings.tls, slot, handshake, timeout };
         let opening = async {
             let (transport, driver) = settings.connector.connect(target).await?;
             let connection = Self::new(transport);

@@ -2,6 +2,7 @@
 //! its own network and its own Redis here.
 
 use crate::queue::redis::handshake::Handshake;
+use crate::queue::redis::tls::RedisTls;
 use crate::settings::Secret;
 use fred::error::Error;
 use fred::types::Value;
@@ -38,7 +39,7 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
     /// them or none. If Redis refuses one, its error is the reply.
     fn transaction(&self, commands: Vec<Command>) -> Reply<'_>;
 
-    /// Host and port of the server that has the queue.
+    /// Host and port of the server that has the queue, or the path of its socket.
     fn server(&self) -> String;
 }
 
@@ -46,6 +47,7 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::queue) struct Target<'a> {
     pub(in crate::queue) address: &'a Secret,
+    pub(in crate::queue) tls: &'a RedisTls,
     /// The slot of the queue's keys in a cluster.
     pub(in crate::queue) slot: u16,
     pub(in crate::queue) handshake: Handshake,

@@ -194,10 +194,20 @@ const FAILURES: &[(&str, &str)] = &[
     ("CertificateExpired", "the server says that the client certificate has expired"),
     ("CertificateRevoked", "the server says that the client certificate is revoked"),
     ("UnknownCA", "the server does not trust the authority of the client certificate"),
+    // The authority has the name of one that the server trusts, and another key.
+    (
+        "AlertReceived(DecryptError",
+        "the server does not trust the authority of the client certificate",
+    ),
     ("AlertReceived(BadCertificate", "the server refuses the client certificate"),
     ("AlertReceived(CertificateUnknown", "the server refuses the client certificate"),
     ("AlertReceived(UnsupportedCertificate", "the server refuses the client certificate"),
     ("AlertReceived(AccessDenied", "the server refuses the client certificate"),
+    // By TLS 1.2 a missing client certificate has no alert of its own.
+    (
+        "AlertReceived(HandshakeFailure",
+        "the server refuses the TLS handshake: it may require a client certificate or other ciphers",
+    ),
     ("UnknownIssuer", "the server's certificate is not signed by a trusted authority"),
     // The authority has the name of a trusted one, and another key.
     ("BadSignature", "the server's certificate is not signed by a trusted authority"),
@@ -252,6 +262,8 @@ mod tests {
             (AlertDescription::CertificateExpired, "the client certificate has expired"),
             (AlertDescription::UnknownCA, "does not trust the authority of the client"),
             (AlertDescription::CertificateRequired, "requires a client certificate"),
+            (AlertDescription::DecryptError, "does not trust the authority of the client"),
+            (AlertDescription::HandshakeFailure, "may require a client certificate"),
             (AlertDescription::BadCertificate, "refuses the client certificate"),
         ] {
             let described = describe(rustls::Error::AlertReceived(alert));
@@ -261,8 +273,8 @@ mod tests {
             describe(CertificateError::Expired.into()),
             "the server's certificate has expired"
         );
-        let alert = describe(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure));
-        assert_eq!(alert, "TLS failed: alert received, handshake failure");
+        let alert = describe(rustls::Error::AlertReceived(AlertDescription::InternalError));
+        assert_eq!(alert, "TLS failed: alert received, internal error");
         assert_eq!(failure_of(&io::Error::other("no TLS")), None);
     }
 }

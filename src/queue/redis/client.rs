@@ -6,11 +6,14 @@ use crate::queue::redis::address::server_name;
 use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
 use crate::queue::redis::sentinel;
-use crate::queue::redis::transport::{Command, Connecting, Connector, Reply, Target, Transport};
+use crate::queue::redis::transport::{
+    Command, Connecting, Connector, KeepAlive, Reply, Target, Transport,
+};
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::prelude::Client;
 use fred::types::{ClusterHash, CustomCommand, Value};
+use std::collections::BTreeMap;
 
 /// Opens connections with fred.
 #[derive(Debug)]
@@ -68,12 +71,35 @@ impl Transport for FredTransport {
         })
     }
 
+    /// fred has a connection to every primary of a cluster, and ends all if it loses one.
+    fn keep_alive(&self) -> KeepAlive<'_> {
+        Box::pin(async move {
+            for slot in self.slots_of_other_nodes() {
+                let time = CustomCommand::new_static("TIME", ClusterHash::Custom(slot), false);
+                let _: Result<Value, Error> = self.client.custom(time, Vec::<Value>::new()).await;
+            }
+        })
+    }
+
     /// In a cluster it is the node with the slot of the queue; with Sentinel it is the primary.
     fn server(&self) -> String {
         let cluster = self.client.cached_cluster_state();
         let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
         let server = node.or_else(|| self.client.active_connections().into_iter().next());
         server.map_or_else(|| "unknown".to_owned(), |server| server_name(&server))
+    }
+}
+
+impl FredTransport {
+    /// A slot of each primary of the cluster that does not have the slot of the queue.
+    fn slots_of_other_nodes(&self) -> Vec<u16> {
+        let Some(cluster) = self.client.cached_cluster_state() else { return Vec::new() };
+        let own = cluster.get_server(self.slot);
+        let mut slots = BTreeMap::new();
+        for range in cluster.slots().iter().filter(|range| Some(&range.primary) != own) {
+            slots.entry(range.primary.clone()).or_insert(range.start);
+        }
+        slots.into_values().collect()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::files::file_access;
 use crate::files::text_file;
+use crate::files::tls_identity::ClientIdentity;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Mutex, MutexGuard};
@@ -28,6 +29,8 @@ static LAST: Mutex<Option<Arc<Authorities>>> = Mutex::new(None);
 pub struct Authorities {
     /// The TLS configuration of a client that trusts them.
     pub client: ClientConfig,
+    /// The same authorities, for a client that presents a certificate.
+    pub roots: Roots,
     /// Their certificates in PEM.
     pub pem: String,
 }
@@ -55,7 +58,8 @@ impl Authorities {
     fn read() -> Result<Arc<Self>, String> {
         let certificates = certificates()?;
         let pem = certificates.iter().map(pem).collect();
-        let read = Arc::new(Self { client: client(certificates)?, pem });
+        let roots = Roots::parsable(certificates);
+        let read = Arc::new(Self { client: client(&roots, None)?, roots, pem });
         *last() = Some(Arc::clone(&read));
         Ok(read)
     }
@@ -106,33 +110,50 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-fn client(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    // The system may have certificates that webpki cannot parse. They are skipped.
-    roots.add_parsable_certificates(authorities);
-    with_roots(roots)
+/// Certificate authorities that a client trusts.
+#[derive(Debug, Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// The system may have certificates that webpki cannot parse. They are skipped.
+    fn parsable(authorities: Vec<CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities);
+        Self(Arc::new(roots))
+    }
+
+    /// The authorities in a PEM file, all of which must be usable.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|_| "is not PEM".to_owned())?;
+        if certificates.is_empty() {
+            return Err("contains no certificate in PEM".to_owned());
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| "contains an unusable certificate".to_owned())?;
+        }
+        Ok(Self(Arc::new(roots)))
+    }
 }
 
-fn with_roots(roots: RootCertStore) -> Result<ClientConfig, String> {
+/// The TLS configuration of a client that trusts these authorities, and presents this identity if a
+/// server asks for one.
+pub fn client(roots: &Roots, identity: Option<&ClientIdentity>) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(Arc::clone(&roots.0));
+    Ok(match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
+        None => builder.with_no_client_auth(),
+    })
 }
 
 /// The TLS configuration of a client that trusts the authorities in a PEM file, all of which must be
 /// usable.
 pub fn client_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|_| "is not PEM".to_owned())?;
-    if certificates.is_empty() {
-        return Err("contains no certificate in PEM".to_owned());
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate).map_err(|_| "contains an unusable certificate".to_owned())?;
-    }
-    with_roots(roots)
+    client(&Roots::from_pem(pem)?, None)
 }
 
 /// Checks that a file contains certificates in PEM. The error is the reason why it does not.
@@ -168,6 +189,25 @@ pub fn failure_of(error: &io::Error) -> Option<String> {
 /// Names of rustls' error variants, with a description for people. Some libraries pass on only the
 /// debug format of an error, which contains these names.
 const FAILURES: &[(&str, &str)] = &[
+    // Alerts, by which the server refuses what the client presents.
+    ("CertificateRequired", "the server requires a client certificate"),
+    ("CertificateExpired", "the server says that the client certificate has expired"),
+    ("CertificateRevoked", "the server says that the client certificate is revoked"),
+    ("UnknownCA", "the server does not trust the authority of the client certificate"),
+    // The authority has the name of one that the server trusts, and another key.
+    (
+        "AlertReceived(DecryptError",
+        "the server does not trust the authority of the client certificate",
+    ),
+    ("AlertReceived(BadCertificate", "the server refuses the client certificate"),
+    ("AlertReceived(CertificateUnknown", "the server refuses the client certificate"),
+    ("AlertReceived(UnsupportedCertificate", "the server refuses the client certificate"),
+    ("AlertReceived(AccessDenied", "the server refuses the client certificate"),
+    // By TLS 1.2 a missing client certificate has no alert of its own.
+    (
+        "AlertReceived(HandshakeFailure",
+        "the server refuses the TLS handshake: it may require a client certificate or other ciphers",
+    ),
     ("UnknownIssuer", "the server's certificate is not signed by a trusted authority"),
     // The authority has the name of a trusted one, and another key.
     ("BadSignature", "the server's certificate is not signed by a trusted authority"),
@@ -177,8 +217,6 @@ const FAILURES: &[(&str, &str)] = &[
     ("Expired", "the server's certificate has expired"),
     ("Revoked", "the server's certificate is revoked"),
     ("InvalidContentType", "the port does not speak TLS"),
-    ("CertificateRequired", "the server requires a client certificate"),
-    ("UnknownCA", "the server does not trust the authority of the client certificate"),
     ("NoCertificatesPresented", "the server has no certificate"),
     ("InvalidDnsName", "no certificate can be valid for the host name in the address"),
 ];
@@ -220,8 +258,23 @@ mod tests {
             describe(InvalidMessage::InvalidContentType.into()),
             "the port does not speak TLS"
         );
-        let alert = describe(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure));
-        assert_eq!(alert, "TLS failed: alert received, handshake failure");
+        for (alert, description) in [
+            (AlertDescription::CertificateExpired, "the client certificate has expired"),
+            (AlertDescription::UnknownCA, "does not trust the authority of the client"),
+            (AlertDescription::CertificateRequired, "requires a client certificate"),
+            (AlertDescription::DecryptError, "does not trust the authority of the client"),
+            (AlertDescription::HandshakeFailure, "may require a client certificate"),
+            (AlertDescription::BadCertificate, "refuses the client certificate"),
+        ] {
+            let described = describe(rustls::Error::AlertReceived(alert));
+            assert!(described.contains(description), "{alert:?}: {described}");
+        }
+        assert_eq!(
+            describe(CertificateError::Expired.into()),
+            "the server's certificate has expired"
+        );
+        let alert = describe(rustls::Error::AlertReceived(AlertDescription::InternalError));
+        assert_eq!(alert, "TLS failed: alert received, internal error");
         assert_eq!(failure_of(&io::Error::other("no TLS")), None);
     }
 }

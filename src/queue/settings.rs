@@ -7,8 +7,9 @@ use crate::queue::bullmq::keys::QueueKeys;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::bullmq::template_fields::{MissingField, TemplateFields};
 use crate::queue::redis::address;
-use crate::queue::redis::address_setting;
+use crate::queue::redis::address_setting::RedisServer;
 use crate::queue::redis::client::FredConnector;
+use crate::queue::redis::tls::RedisTls;
 use crate::queue::redis::transport::Connector;
 use crate::queue::sharding::settings::{ShardSettings, ShardingSettings};
 use crate::queue::sharding::shard_map::ShardMap;
@@ -24,6 +25,7 @@ const MIN_TIMEOUT_WITH_REPLICAS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub(in crate::queue) redis: Secret,
+    pub(in crate::queue) tls: RedisTls,
     /// Opens connections to it; not fred only in the simulation.
     pub(in crate::queue) connector: Arc<dyn Connector>,
     pub(in crate::queue) queue: QueueKeys,
@@ -70,11 +72,12 @@ impl PausedLayout {
 
 impl QueueSettings {
     pub fn read(section: &mut Section<'_>, idempotency: IdempotencySettings) -> Self {
-        let redis = address_setting::read(section);
+        let server = RedisServer::read(section);
         let queue = QueueKeys::read(section, &QueueKeys::default());
-        let sharding = ShardingSettings::read(section, &redis, &queue);
+        let sharding = ShardingSettings::read(section, &server, &queue);
         if sharding.shards.is_empty() {
-            queue.check_cluster(section, &redis);
+            server.check(section);
+            queue.check_cluster(section, &server.address);
         }
         let memory_watermark = section.value("memory_watermark", 0.9);
         if !(0.0..=1.0).contains(&memory_watermark) {
@@ -93,7 +96,8 @@ impl QueueSettings {
         let (data, template_fields) = JobData::read(section);
         let settings = Self {
             queue,
-            redis,
+            redis: server.address,
+            tls: server.tls,
             sharding,
             connector: Arc::new(FredConnector),
             job_name: section.name("job_name", "workflow"),
@@ -118,9 +122,9 @@ impl QueueSettings {
     /// The settings of each queue, in the order of the configuration. They share what a reload
     /// changes.
     pub fn queues(&self) -> Vec<Arc<Self>> {
-        let shard = |ShardSettings { redis, queue, .. }: &ShardSettings| {
-            let (redis, queue) = (redis.clone(), queue.clone());
-            Arc::new(Self { redis, queue, ..self.clone() })
+        let shard = |ShardSettings { server, queue, .. }: &ShardSettings| {
+            let RedisServer { address: redis, tls } = server.clone();
+            Arc::new(Self { redis, tls, queue: queue.clone(), ..self.clone() })
         };
         match &self.sharding.shards[..] {
             [] => vec![Arc::new(self.clone())],
@@ -180,7 +184,8 @@ impl QueueSettings {
         self.data.load().forward_headers().iter().filter(is_among).cloned().collect()
     }
 
-    /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes.
+    /// The configured hosts and ports of Redis, or of its Sentinels or cluster nodes, or the path of
+    /// its socket.
     pub(in crate::queue) fn servers(&self) -> String {
         address::servers(&self.redis)
     }

@@ -70,6 +70,7 @@ impl Config {
         };
         let mut secrets = strings("auth.jwt.secrets");
         secrets.extend(read(&["auth.jwt.secret_files", "users.pepper_file"]));
+        secrets.extend(read(&["queue.tls.key_file"]).iter().flat_map(|key| key_lines(key)));
         secrets.extend(strings("auth.jwt.jwks_url"));
         let mut addresses = [strings("queue.redis"), strings("mongodb.uri")].concat();
         addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
@@ -148,10 +149,15 @@ fn contents(paths: impl IntoIterator<Item = String>) -> impl Iterator<Item = Str
     paths.into_iter().filter_map(|path| std::fs::read_to_string(path).ok())
 }
 
+/// The lines of a private key in PEM.
+fn key_lines(pem: &str) -> Vec<String> {
+    pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned).collect()
+}
+
 /// The password in an address. A short one could be any word, so it is returned with the characters
 /// around it.
 fn password(address: &str) -> Option<String> {
-    let (user, _) = address.split_once("://")?.1.rsplit_once('@')?;
+    let (user, _) = address.split_once("://")?.1.split('?').next()?.rsplit_once('@')?;
     let (_, password) = user.split_once(':')?;
     Some(if password.len() < 8 { format!(":{password}@") } else { password.to_owned() })
 }

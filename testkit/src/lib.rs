@@ -22,10 +22,11 @@
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for requests that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: the requests that are refused, for any transport; `assert_envelope` |
-//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster` |
+//! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster`, `start_tls`, `in_database`; `TESTKIT_REDIS_SERVER` names another program |
 //! | [`size`] | `from_environment(name, default)`: the size of a test |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
-//! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
+//! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica; `start_with` a user or TLS |
+//! | [`idle_proxy`] | [`idle_proxy::IdleProxy`] in front of a server: closes connections that are idle, as a load balancer does |
 //! | [`chaos`] | [`ChaosProxy`] in front of a Redis: `open`, `future`, `all` with `cut`, `cut_after`, `stall`, `black_hole`, `hold_requests`, `release`, `split`, `gather`, `delay`, `insert_before_reply`, `heal`; `deliver_late`, `lose_requests`, `lose_replies`, `cut_one_after`, `cut_at_random`, `refuse_connections`, `redirect`; `counts`, `held` |
 //! | [`fake_redis`] | [`FakeRedis`] in front of a Redis: `answer_next`, `answer_always` with [`fake_redis::Answer`], `answer_normally`; `calls`, `calls_of` |
 //! | [`raw_redis`], [`resp`] | a client of Redis that sends raw bytes; a parser that finds where requests and replies end |
@@ -82,6 +83,7 @@ pub mod fake_redis;
 pub mod hookgate;
 pub mod http;
 pub mod http2;
+pub mod idle_proxy;
 pub mod key_server;
 pub mod keys;
 pub mod ledger;

@@ -12,6 +12,7 @@ use super::ports;
 use super::process::Process;
 use super::queue::Queue;
 use super::scratch::Scratch;
+use super::tls::Authority;
 use super::wait::{until, until_some};
 
 /// `redis-server` on its own port and in its own directory; killed on drop.
@@ -19,6 +20,8 @@ use super::wait::{until, until_some};
 pub struct Redis {
     program: PathBuf,
     port: u16,
+    /// The database of the queue.
+    database: u8,
     options: Vec<String>,
     // Dropped before the directory that holds its log.
     process: Process,
@@ -60,14 +63,29 @@ impl Redis {
 
     /// Starts a server on a port that the test has given out before.
     pub async fn start_on(port: u16, options: &[&str]) -> Self {
-        Self::start_program(PathBuf::from("redis-server"), port, options).await
+        Self::start_program(program(), port, options).await
+    }
+
+    /// Starts a server that also serves TLS on the port that is returned. `clients` is its setting
+    /// `tls-auth-clients`: whether clients need a certificate of the authority.
+    pub async fn start_tls(authority: &Authority, clients: &str) -> (Self, u16) {
+        let port = ports::free();
+        let options = tls_options(authority, port, clients);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        (Self::start_with(&options).await, port)
+    }
+
+    /// Uses this database for the queue and for every command.
+    pub fn in_database(mut self, database: u8) -> Self {
+        self.database = database;
+        self
     }
 
     async fn start_program(program: PathBuf, port: u16, options: &[&str]) -> Self {
         let directory = Scratch::new("redis");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let process = launch(&program, port, &directory, &options);
-        let redis = Self { program, port, options, process, directory };
+        let redis = Self { program, port, database: 0, options, process, directory };
         redis.ready().await;
         redis
     }
@@ -142,7 +160,7 @@ impl Redis {
 
     /// The address for `queue.redis`.
     pub fn url(&self) -> String {
-        url(self.port)
+        format!("redis://127.0.0.1:{}/{}", self.port, self.database)
     }
 
     /// The server process, for signals.
@@ -237,6 +255,26 @@ impl Redis {
         })
         .await;
     }
+}
+
+/// The server under test: `redis-server`, or the program that `TESTKIT_REDIS_SERVER` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("TESTKIT_REDIS_SERVER").unwrap_or_else(|| "redis-server".into()).into()
+}
+
+/// Options with which a server, or a Sentinel, serves TLS on this port as well.
+pub(super) fn tls_options(authority: &Authority, port: u16, clients: &str) -> Vec<String> {
+    [
+        ["--tls-port", &port.to_string()],
+        ["--tls-cert-file", &authority.certificate_file()],
+        ["--tls-key-file", &authority.key_file()],
+        ["--tls-ca-cert-file", &authority.authority_file()],
+        ["--tls-auth-clients", clients],
+    ]
+    .as_flattened()
+    .iter()
+    .map(|&word| word.to_owned())
+    .collect()
 }
 
 /// The address for `queue.redis` of a server on this port.

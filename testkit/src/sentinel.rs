@@ -6,16 +6,30 @@ use redis::cmd;
 
 use super::ports;
 use super::process::Process;
-use super::redis::Redis;
+use super::redis::{Redis, program, tls_options};
 use super::scratch::Scratch;
+use super::tls::Authority;
 use super::wait::until_some;
 
 const NAME: &str = "main";
+
+/// How a Sentinel is reached, and how it reaches the servers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Access<'a> {
+    /// Its user and password; anybody may use it otherwise.
+    pub user: Option<(&'a str, &'a str)>,
+    /// It serves TLS as well, reaches the servers by TLS on this port of the primary, and asks
+    /// clients for a certificate.
+    pub tls: Option<(&'a Authority, u16)>,
+}
 
 /// One sentinel, which suffices for failovers on request; killed on drop.
 #[derive(Debug)]
 pub struct Sentinel {
     port: u16,
+    tls_port: u16,
+    /// Its user and password, as in an address.
+    credentials: String,
     // Dropped before the directory that holds its log.
     _process: Process,
     _directory: Scratch,
@@ -24,19 +38,28 @@ pub struct Sentinel {
 impl Sentinel {
     /// Monitors a primary; waits until it knows the replicas as well.
     pub async fn start(primary: &Redis, replicas: usize) -> Self {
-        let (port, directory) = (ports::free(), Scratch::new("sentinel"));
-        let primary = primary.port();
+        Self::start_with(primary, replicas, Access::default()).await
+    }
+
+    pub async fn start_with(primary: &Redis, replicas: usize, access: Access<'_>) -> Self {
+        let (port, tls_port) = (ports::free(), ports::free());
+        let directory = Scratch::new("sentinel");
+        let primary = access.tls.map_or(primary.port(), |(_, port)| port);
         let file = directory.write(
             "sentinel.conf",
             format!(
                 "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} 1\n\
-                 sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 5000\n"
+                 sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 5000\n{}",
+                access.lines(tls_port)
             ),
         );
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.arg(file).arg("--sentinel");
         let process = Process::start("sentinel", &command, &directory.join("sentinel.log"));
-        let sentinel = Self { port, _process: process, _directory: directory };
+        let credentials =
+            access.user.map_or(String::new(), |(user, password)| format!("{user}:{password}@"));
+        let sentinel =
+            Self { port, tls_port, credentials, _process: process, _directory: directory };
         until_some("the sentinel knows the replicas", async || {
             let known: Vec<redis::Value> = sentinel.ask(&["REPLICAS", NAME]).await.ok()?;
             (known.len() == replicas).then_some(())
@@ -48,6 +71,15 @@ impl Sentinel {
     /// The address for `queue.redis`.
     pub fn url(&self) -> String {
         format!("redis-sentinel://127.0.0.1:{}/0?sentinelServiceName={NAME}", self.port)
+    }
+
+    /// Its port without TLS.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// Makes a replica the primary; waits until the sentinel reports it.
@@ -65,8 +97,26 @@ impl Sentinel {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let address = format!("redis://{}127.0.0.1:{}", self.credentials, self.port);
+        let client = redis::Client::open(address)?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         cmd("SENTINEL").arg(words).query_async(&mut connection).await
+    }
+}
+
+impl Access<'_> {
+    /// The lines of its configuration.
+    fn lines(self, port: u16) -> String {
+        let mut lines = String::new();
+        if let Some((user, password)) = self.user {
+            lines += &format!("user default off\nuser {user} on >{password} ~* &* +@all\n");
+        }
+        if let Some((authority, _)) = self.tls {
+            for pair in tls_options(authority, port, "yes").chunks(2) {
+                lines += &format!("{}\n", pair.join(" ").trim_start_matches('-'));
+            }
+            lines += "tls-replication yes\n";
+        }
+        lines
     }
 }

@@ -70,6 +70,7 @@ impl Authority {
         let issuer = Issuer::new(params, key);
         let authority = Self { certificate, issuer, files: Scratch::new("tls") };
         authority.replace(&authority.issue());
+        authority.replace_file("authority.pem", &authority.certificate_pem());
         authority
     }
 
@@ -100,11 +101,20 @@ impl Authority {
     }
 
     pub fn certificate_file(&self) -> String {
-        self.files.join("chain.pem").to_str().expect("a path in UTF-8").to_owned()
+        self.path_of("chain.pem")
     }
 
     pub fn key_file(&self) -> String {
-        self.files.join("key.pem").to_str().expect("a path in UTF-8").to_owned()
+        self.path_of("key.pem")
+    }
+
+    /// A file with the authority's own certificate.
+    pub fn authority_file(&self) -> String {
+        self.path_of("authority.pem")
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.files.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
     /// Replaces the files, each in one step.
@@ -119,6 +129,10 @@ impl Authority {
 
     pub fn replace_key(&self, text: &str) {
         self.replace_file("key.pem", text);
+    }
+
+    pub fn replace_authority(&self, text: &str) {
+        self.replace_file("authority.pem", text);
     }
 
     fn replace_file(&self, name: &str, text: &str) {

@@ -2,16 +2,18 @@
 //! and Cluster. It is used for nothing else. It has no reconnect policy, so it never sends anything
 //! twice. Its connection state, limits and timeouts are not used.
 
-use crate::queue::redis::address::host_and_port;
+use crate::queue::redis::address::server_name;
+use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
+use crate::queue::redis::sentinel;
 use crate::queue::redis::transport::{
-    Command, Connecting, Connector, Driver, Reply, Target, Transport,
+    Command, Connecting, Connector, KeepAlive, Reply, Target, Transport,
 };
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
+use fred::prelude::Client;
 use fred::types::{ClusterHash, CustomCommand, Value};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 /// Opens connections with fred.
 #[derive(Debug)]
@@ -20,13 +22,14 @@ pub(in crate::queue) struct FredConnector;
 impl Connector for FredConnector {
     fn connect<'a>(&'a self, target: Target<'a>) -> Connecting<'a> {
         Box::pin(async move {
-            let Target { address, slot, handshake, timeout } = target;
-            // Half of the time remains for connecting with the previous authorities if reading a
-            // file hangs.
-            let config = handshake.config(address, timeout / 2).await?;
-            let client = client(config, timeout)?;
-            let driver = Driver::new(client.connect());
-            client.wait_for_connect().await?;
+            let Target { address, tls, slot, handshake, timeout } = target;
+            // Half of the time remains for connecting with the files that were read last if
+            // reading one hangs.
+            let config = handshake.config(address, tls, timeout / 2).await?;
+            let (client, driver) = match fred_client::open(config.clone(), timeout).await {
+                Ok(opened) => opened,
+                Err(error) => return Err(sentinel::explain(error, &config, timeout).await),
+            };
             let transport: Box<dyn Transport> = Box::new(FredTransport { client, slot });
             Ok((transport, driver))
         })
@@ -68,12 +71,35 @@ impl Transport for FredTransport {
         })
     }
 
+    /// fred has a connection to every primary of a cluster, and ends all if it loses one.
+    fn keep_alive(&self) -> KeepAlive<'_> {
+        Box::pin(async move {
+            for slot in self.slots_of_other_nodes() {
+                let time = CustomCommand::new_static("TIME", ClusterHash::Custom(slot), false);
+                let _: Result<Value, Error> = self.client.custom(time, Vec::<Value>::new()).await;
+            }
+        })
+    }
+
     /// In a cluster it is the node with the slot of the queue; with Sentinel it is the primary.
     fn server(&self) -> String {
         let cluster = self.client.cached_cluster_state();
         let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
         let server = node.or_else(|| self.client.active_connections().into_iter().next());
-        server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
+        server.map_or_else(|| "unknown".to_owned(), |server| server_name(&server))
+    }
+}
+
+impl FredTransport {
+    /// A slot of each primary of the cluster that does not have the slot of the queue.
+    fn slots_of_other_nodes(&self) -> Vec<u16> {
+        let Some(cluster) = self.client.cached_cluster_state() else { return Vec::new() };
+        let own = cluster.get_server(self.slot);
+        let mut slots = BTreeMap::new();
+        for range in cluster.slots().iter().filter(|range| Some(&range.primary) != own) {
+            slots.entry(range.primary.clone()).or_insert(range.start);
+        }
+        slots.into_values().collect()
     }
 }
 
@@ -107,26 +133,6 @@ fn reply_of_last(mut replies: Vec<Result<Value, Error>>) -> Result<Value, Error>
 fn is_refused(reply: Option<&Result<Value, Error>>) -> bool {
     let error = reply.and_then(|reply| reply.as_ref().err());
     error.is_some_and(|error| is_reply(error.details()))
-}
-
-/// Creates a client that connects once.
-fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
-    let connection = ConnectionConfig {
-        connection_timeout: timeout,
-        internal_command_timeout: timeout,
-        max_command_attempts: 1,
-        // fred would follow a redirection to a node that it is not connected to, and close the
-        // connection there. It still updates its map of slots after MOVED.
-        max_redirections: 0,
-        tcp: TcpConfig {
-            nodelay: Some(true),
-            // Unsent data in the socket of a closed connection must not reach Redis later.
-            linger: Some(Duration::ZERO),
-            ..TcpConfig::default()
-        },
-        ..ConnectionConfig::default()
-    };
-    Builder::from_config(config).set_connection_config(connection).build()
 }
 
 #[cfg(test)]

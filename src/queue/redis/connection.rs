@@ -100,7 +100,8 @@ impl RedisConnection {
         let timeout = settings.reply_timeout();
         let deadline = Instant::now() + timeout;
         let slot = fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes());
-        let target = Target { address: &settings.redis, slot, handshake, timeout };
+        let target =
+            Target { address: &settings.redis, tls: &settings.tls, slot, handshake, timeout };
         let opening = async {
             let (transport, driver) = settings.connector.connect(target).await?;
             let connection = Self::new(transport);
@@ -145,6 +146,7 @@ impl RedisConnection {
             () = self.given_up.cancelled() => "given up".to_owned(),
             () = self.wait_until_drained() => "replaced".to_owned(),
             () = self.wait_for_silence(timeout) => "no reply".to_owned(),
+            () = self.keep_alive() => "closed".to_owned(),
         };
         // Ends the calls that still wait for a reply.
         self.given_up.cancel();
@@ -165,6 +167,15 @@ impl RedisConnection {
                 // Detects a dead idle connection before it is used.
                 let _ = tokio::time::timeout(timeout, self.read_clock()).await;
             }
+        }
+    }
+
+    /// Uses the connections that calls do not use. One at a time, so that those that are never
+    /// answered do not become more. Never ends.
+    async fn keep_alive(&self) {
+        loop {
+            tokio::time::sleep(IDLE).await;
+            self.transport.keep_alive().await;
         }
     }
 

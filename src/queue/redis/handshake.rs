@@ -6,6 +6,7 @@
 //! needed, and PING if it is refused.
 
 use crate::queue::redis::address;
+use crate::queue::redis::tls::RedisTls;
 use crate::settings::Secret;
 use fred::error::Error;
 use fred::prelude::Config;
@@ -28,9 +29,10 @@ impl Handshake {
     pub(in crate::queue) async fn config(
         self,
         address: &Secret,
+        tls: &RedisTls,
         timeout: Duration,
     ) -> Result<Config, Error> {
-        let mut config = address::config(address, timeout).await?;
+        let mut config = address::config(address, tls, timeout).await?;
         // Every connection starts with database 0, so SELECT is not needed for it.
         config.database = config.database.filter(|&database| database != 0);
         if self == Self::WithoutPing && config.password.is_none() {

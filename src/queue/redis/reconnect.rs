@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Bounds of the backoff between attempts to connect. The first attempt after the loss of a useful
-/// connection is made at once.
+/// Bounds of the backoff between attempts to connect. The first attempt after the loss of a
+/// connection that was useful, or that has lasted for the longest backoff, is made at once.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -146,6 +146,7 @@ async fn keep_connected(
         let mut was_useful = false;
         let end = match RedisConnection::open(&settings).await {
             Ok((connection, mut driver)) => {
+                let opened_at = Instant::now();
                 let server = connection.server();
                 tracing::debug!(server, "connected to Redis");
                 current.status.lock().server.clone_from(&server);
@@ -159,7 +160,8 @@ async fn keep_connected(
                 if loss_log.allows() {
                     tracing::warn!(server, cause = end, "connection to Redis lost");
                 }
-                was_useful = connection.is_useful();
+                // A connection without requests may have been closed because it was idle.
+                was_useful = connection.is_useful() || opened_at.elapsed() >= LONGEST_BACKOFF;
                 end
             }
             Err(error) => reason(&error),

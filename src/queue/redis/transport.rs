@@ -2,6 +2,7 @@
 //! its own network and its own Redis here.
 
 use crate::queue::redis::handshake::Handshake;
+use crate::queue::redis::tls::RedisTls;
 use crate::settings::Secret;
 use fred::error::Error;
 use fred::types::Value;
@@ -19,6 +20,8 @@ pub(in crate::queue) type Connecting<'a> =
 
 pub(in crate::queue) type Reply<'a> =
     Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
+
+pub(in crate::queue) type KeepAlive<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A command and its arguments.
 pub(in crate::queue) type Command = (&'static str, Vec<Value>);
@@ -38,7 +41,13 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
     /// them or none. If Redis refuses one, its error is the reply.
     fn transaction(&self, commands: Vec<Command>) -> Reply<'_>;
 
-    /// Host and port of the server that has the queue.
+    /// Uses each connection that commands do not use, such as those to other nodes of a cluster, so
+    /// that it is not closed because it is idle. Its loss would end the transport.
+    fn keep_alive(&self) -> KeepAlive<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Host and port of the server that has the queue, or the path of its socket.
     fn server(&self) -> String;
 }
 
@@ -46,6 +55,7 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::queue) struct Target<'a> {
     pub(in crate::queue) address: &'a Secret,
+    pub(in crate::queue) tls: &'a RedisTls,
     /// The slot of the queue's keys in a cluster.
     pub(in crate::queue) slot: u16,
     pub(in crate::queue) handshake: Handshake,

@@ -2,9 +2,9 @@
 
 use crate::ids::OrganizationId;
 use crate::queue::bullmq::keys::QueueKeys;
-use crate::queue::redis::address_setting;
+use crate::queue::redis::address_setting::RedisServer;
 use crate::queue::sharding::shard_map::{Pin, Shard, ShardMap};
-use crate::settings::{Secret, Section};
+use crate::settings::Section;
 use std::collections::BTreeSet;
 use toml::Value;
 
@@ -13,7 +13,7 @@ const MAX_WEIGHT: usize = 100;
 /// A section `[[queue.shards]]`. What it leaves out is that of `[queue]`.
 #[derive(Debug, Clone)]
 pub(in crate::queue) struct ShardSettings {
-    pub(in crate::queue) redis: Secret,
+    pub(in crate::queue) server: RedisServer,
     pub(in crate::queue) queue: QueueKeys,
     weight: u32,
 }
@@ -30,7 +30,7 @@ impl ShardingSettings {
     /// Reads both from `[queue]`, whose own values are the defaults of each shard.
     pub(in crate::queue) fn read(
         section: &mut Section<'_>,
-        redis: &Secret,
+        server: &RedisServer,
         queue: &QueueKeys,
     ) -> Self {
         let count = section.tables("shards");
@@ -39,7 +39,7 @@ impl ShardingSettings {
         let mut sections = section.section("shards");
         for number in 0..count {
             let shard =
-                ShardSettings::read(&mut sections.section(&number.to_string()), redis, queue);
+                ShardSettings::read(&mut sections.section(&number.to_string()), server, queue);
             // With it, two shards cannot be the same queue.
             if !names.insert(shard.queue.name().to_owned()) {
                 let message = format!("{:?} is the name of two shards", shard.queue.name());
@@ -66,12 +66,12 @@ impl ShardingSettings {
 }
 
 impl ShardSettings {
-    fn read(section: &mut Section<'_>, redis: &Secret, queue: &QueueKeys) -> Self {
-        let redis = address_setting::read_or(section, redis);
+    fn read(section: &mut Section<'_>, server: &RedisServer, queue: &QueueKeys) -> Self {
+        let server = RedisServer::read_shard(section, server);
         let queue = QueueKeys::read(section, queue);
-        queue.check_cluster(section, &redis);
+        queue.check_cluster(section, &server.address);
         let weight = section.count("weight", 1, 1..=MAX_WEIGHT);
-        Self { redis, queue, weight: u32::try_from(weight).unwrap_or(1) }
+        Self { server, queue, weight: u32::try_from(weight).unwrap_or(1) }
     }
 }
 

@@ -96,7 +96,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("compression_codecs", &["ingress/decompress.rs"]),
     ("arc_swap", &["admission/", "auth/", "endpoints/", "http/tls.rs", "mirror/", "queue/"]),
     ("quick_cache", &["auth/"]),
-    ("rustls", &["http/client.rs", "http/tls.rs", "files/tls_roots.rs"]),
+    ("rustls", &["http/client.rs", "http/tls.rs", "files/tls_identity.rs", "files/tls_roots.rs"]),
     ("tokio_rustls", &["http/client.rs", "http/tls.rs"]),
     ("triomphe", &["mirror/"]),
     ("atomics", &["admission/", "http/activity.rs", "mirror/freshness.rs"]),

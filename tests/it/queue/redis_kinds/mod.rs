@@ -1,8 +1,12 @@
 //! The oldest supported Redis, a cluster, and servers that lack something: the same jobs and the
 //! same reports of faults.
 
+mod addresses;
+mod idle;
 mod refused;
+mod sentinel;
 mod switched_off;
+mod tls;
 
 use redis::cmd;
 use testkit::chaos::{ChaosProxy, Cut};

@@ -14,4 +14,5 @@ mod endpoints;
 mod http;
 mod mirror;
 mod process;
+mod proxies;
 mod queue;

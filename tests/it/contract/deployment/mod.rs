@@ -5,6 +5,7 @@
 
 mod compose;
 mod notices;
+mod shipped;
 
 use std::collections::BTreeSet;
 use std::fs;

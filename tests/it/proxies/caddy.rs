@@ -20,7 +20,9 @@ async fn proxy() -> Proxy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn caddy_carries_webhooks() {
-    proxy().await.carries_webhooks().await;
+    let proxy = proxy().await;
+    proxy.carries_webhooks().await;
+    proxy.answers_itself_while_no_instance_is_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

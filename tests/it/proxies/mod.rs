@@ -195,11 +195,25 @@ impl Proxy {
         assert_eq!(failed, 0, "{verdict} {:?}", verdict.codes);
     }
 
-    /// Without Redis, callers get Hookgate's own 503, which says why.
-    async fn passes_on_why_no_instance_is_ready(&self) {
+    /// Without Redis, callers get a 503 of the proxy, which knows no server.
+    async fn answers_itself_while_no_instance_is_ready(&self) {
+        self.lose_redis().await;
+        until("the proxy has noticed", async || {
+            let reply = self.site.caller.post(r#"{"webhookId":"wh_1"}"#).send().await;
+            reply.status == 503 && reply.body.is_empty()
+        })
+        .await;
+    }
+
+    async fn lose_redis(&self) {
         self.site.app.redis.kill9().await;
         self.site.app.hookgate.unready().await;
         self.site.second.unready().await;
+    }
+
+    /// Without Redis, callers get Hookgate's own 503, which says why.
+    async fn passes_on_why_no_instance_is_ready(&self) {
+        self.lose_redis().await;
         // Several, because a proxy notices within a second.
         for _ in 0..20 {
             self.site

@@ -41,6 +41,10 @@ scripts:
     node tests/workflows/lint.mjs .github/workflows/*.yml
     for module in $(git grep -Il '^#!/usr/bin/env python3' -- . ; git ls-files '*.py'); do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$module"; done
 
+# Checks the units, manifests, chart and Dockerfiles.
+deploy:
+    scripts/check-deploy
+
 # Runs the unit tests.
 unit:
     cargo test {{ ours }} --lib --bins --no-fail-fast
@@ -81,6 +85,12 @@ long:
     FOLLOWING_SEEDS=100000 cargo test --lib -- --nocapture mirror::mongo::simulation::search::every
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
     SIMULATION_SEEDS=3000000 cargo test --lib -- --nocapture queue::simulation::tests::no_seed
+
+# Tries the Debian package of the program that the demo has built, on a Debian 12 that boots systemd.
+# As root, with what `scripts/setup package` installs.
+package:
+    scripts/setup package
+    deploy/debian/try-package "$(deploy/debian/build target/release/hookgate | tail -n 1)"
 
 # Runs one benchmark: `just bench index`.
 bench name:

@@ -14,5 +14,6 @@ mod endpoints;
 mod http;
 mod mirror;
 mod process;
+mod proxies;
 mod queue;
 mod sharding;

@@ -83,6 +83,7 @@ fn addresses_use_the_service_names_of_compose() {
         "config/compose/hookgate.toml",
         "config/compose/mongodb.js",
         "config/prometheus/prometheus.yml",
+        "deploy/grafana/provisioning/datasources/prometheus.yaml",
     ];
     for file in files {
         let hosts: BTreeSet<String> =
@@ -110,6 +111,28 @@ fn published_ports_are_those_of_hookgate() {
     // The health check of the image uses the default address unless the environment has another.
     let standard = Config::read(SettingsReader::default()).expect("no faults").admin.listen;
     assert_eq!(config.admin.listen.port(), standard.port());
+}
+
+/// The key of the demo is in this repository.
+#[test]
+fn ports_are_published_on_this_machine_only() {
+    let services = compose().services;
+    let published: Vec<&String> = services.values().flat_map(|service| &service.ports).collect();
+    assert!(published.len() > 3, "only {published:?}");
+    let open: Vec<_> = published.iter().filter(|port| !port.starts_with("127.0.0.1:")).collect();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// Grafana finds the dashboards where compose.yaml mounts their folder.
+#[test]
+fn grafana_reads_the_folder_of_dashboards() {
+    let provider = read("deploy/grafana/provisioning/dashboards/hookgate.yaml");
+    let (_, path) = provider.split_once("path: ").expect("the provider has a folder");
+    let mounts = &compose().services["grafana"].volumes;
+    let wanted = format!("./deploy/grafana:{}:ro", path.trim());
+    assert!(mounts.contains(&wanted), "{wanted} is not in {mounts:?}");
+    let provisioning = "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro".to_owned();
+    assert!(mounts.contains(&provisioning), "{mounts:?}");
 }
 
 #[test]

@@ -13,6 +13,10 @@ use super::wait::until_some;
 
 const NAME: &str = "main";
 
+/// What `docs/operating/redis.md` asks for, and what [`Sentinel`] itself needs.
+const RIGHTS: &str = "+sentinel|get-master-addr-by-name +sentinel|sentinels \
+                      +sentinel|replicas +sentinel|failover";
+
 /// How a Sentinel is reached, and how it reaches the servers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Access<'a> {
@@ -44,7 +48,7 @@ impl Sentinel {
     pub async fn start_with(primary: &Redis, replicas: usize, access: Access<'_>) -> Self {
         let (port, tls_port) = (ports::free(), ports::free());
         let directory = Scratch::new("sentinel");
-        let primary = access.tls.map_or(primary.port(), |(_, port)| port);
+        let primary = access.tls.map_or_else(|| primary.port(), |(_, port)| port);
         let file = directory.write(
             "sentinel.conf",
             format!(
@@ -107,16 +111,15 @@ impl Sentinel {
 impl Access<'_> {
     /// The lines of its configuration.
     fn lines(self, port: u16) -> String {
-        let mut lines = String::new();
-        if let Some((user, password)) = self.user {
-            lines += &format!("user default off\nuser {user} on >{password} ~* &* +@all\n");
-        }
-        if let Some((authority, _)) = self.tls {
-            for pair in tls_options(authority, port, "yes").chunks(2) {
-                lines += &format!("{}\n", pair.join(" ").trim_start_matches('-'));
-            }
-            lines += "tls-replication yes\n";
-        }
-        lines
+        let user = self.user.map(|(user, password)| {
+            vec!["user default off".to_owned(), format!("user {user} on >{password} {RIGHTS}")]
+        });
+        let tls = self.tls.map(|(authority, _)| {
+            let options = tls_options(authority, port, "yes");
+            let lines = options.chunks(2).map(|pair| pair.join(" ").split_off("--".len()));
+            lines.chain(["tls-replication yes".to_owned()]).collect::<Vec<_>>()
+        });
+        let lines = [user, tls].into_iter().flatten().flatten();
+        lines.map(|line| line + "\n").collect()
     }
 }

@@ -96,9 +96,10 @@ impl RedisTls {
     /// not answer or cannot be used, what was read last is used.
     pub(super) async fn config(&self, timeout: Duration) -> Result<TlsConfig, String> {
         let system = async {
-            match is_set(&self.files.authorities) {
-                true => None,
-                false => Some(Authorities::current(timeout).await),
+            if is_set(&self.files.authorities) {
+                None
+            } else {
+                Some(Authorities::current(timeout).await)
             }
         };
         // Both at once, because each may take the whole time.

@@ -56,6 +56,28 @@ async fn a_hanging_tls_file_does_not_delay_redis() {
     assert_eq!(app.hookgate.terminate().await, 0);
 }
 
+/// The files of `[queue.tls]` are those of Redis itself, so it has to work without them.
+#[tokio::test]
+async fn a_hanging_file_of_queue_tls_is_used_as_it_was_read_last() {
+    let authority = Authority::new();
+    let (redis, address) = redis(&authority).await;
+    let build = App::build().failpoints().redis(redis).redis_address(&address);
+    let file = build.file("redis-ca.pem", authority.certificate_pem());
+    let build = build.config(|config| {
+        config.set("queue.tls.ca_file", file);
+    });
+    let mut app = build.start().await;
+    let held = Held::new(&app, "redis-ca.pem");
+    redis_comes_back(&mut app).await;
+    until("the hanging file is logged", async || {
+        app.hookgate.log().contains("redis-ca.pem does not answer")
+    })
+    .await;
+    redis_comes_back(&mut app).await;
+    drop(held);
+    assert_eq!(app.hookgate.terminate().await, 0);
+}
+
 #[tokio::test]
 async fn a_hanging_resolver_configuration_does_not_delay_redis() {
     let build = App::build().failpoints();

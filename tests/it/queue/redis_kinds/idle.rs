@@ -24,7 +24,7 @@ async fn a_very_impatient_load_balancer_fails_no_request() {
 /// Sends a request after each pause, in milliseconds, through a proxy of each kind; returns how many
 /// connections each has ended.
 async fn through_proxies(idle: Duration, pauses: &[u64]) -> [usize; 3] {
-    let through = |end| through_proxy(idle, end, pauses);
+    let through = |end| Box::pin(through_proxy(idle, end, pauses));
     let (fin, reset, forget) =
         tokio::join!(through(End::Fin), through(End::Reset), through(End::Forget));
     [fin, reset, forget]

@@ -68,12 +68,7 @@ async fn a_refusal_by_sentinel_has_its_reason() {
     let main = "sentinelServiceName=main";
     for (address, trusted, sentinel, reason) in [
         (at("redis-sentinel", plain, main), None, Some(plain), "NOAUTH"),
-        (
-            at("redis-sentinel", plain, &format!("{main}&{}x", login)),
-            None,
-            Some(plain),
-            "WRONGPASS",
-        ),
+        (at("redis-sentinel", plain, &format!("{main}&{login}x")), None, Some(plain), "WRONGPASS"),
         (
             at("redis-sentinel", plain, &format!("sentinelServiceName=other&{login}")),
             None,

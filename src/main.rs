@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hookgate::admin::health_command as health;
-use hookgate::app::Launch;
+use hookgate::app::launch::Launch;
 use hookgate::app::workers::ShutdownResult;
 use hookgate::auth;
 use hookgate::config::Config;

@@ -70,6 +70,12 @@ impl Readiness {
         parts.iter().map(|(name, condition)| (*name, is_degraded(condition))).collect()
     }
 
+    /// Whether every part is ready or degraded.
+    pub fn is_ready(&self) -> bool {
+        let parts = self.parts.lock();
+        !parts.values().any(|condition| matches!(condition, Condition::NotReady(_)))
+    }
+
     pub fn report(&self) -> ReadinessReport {
         let parts = self.parts.lock();
         let mut report = ReadinessReport { ready: true, reasons: Vec::new(), degraded: Vec::new() };

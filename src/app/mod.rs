@@ -27,6 +27,7 @@ use crate::mirror::{Freshness, Mirror, file};
 use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
+use crate::process::service_manager::ServiceManager;
 use crate::process::supervisor::Supervisor;
 use crate::queue;
 use crate::queue::{Queue, RedisHealth};
@@ -87,6 +88,7 @@ impl App {
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
+        let service = self.start_reports(&supervisor);
         let admin_shutdown = self.start_admin(&supervisor)?;
         self.start_health(&supervisor);
         self.config.log();
@@ -112,6 +114,7 @@ impl App {
             credential_headers: self.config.auth.credentials.headers.clone(),
             memory: MemoryBudget::without_limit(&self.config),
             metrics: Arc::clone(&self.metrics),
+            service: service.clone(),
         };
         supervisor.spawn("reload", reload.follow(hangups));
         supervisor.spawn("limits", admission.maintain());
@@ -132,8 +135,9 @@ impl App {
             signal = signals.next() => tracing::info!(signal, "stopping"),
             failure = failures.next() => return Err(failure.into()),
             () = workers.end() => anyhow::bail!("a worker has exited unexpectedly"),
-            Err(error) = port.open_when_ready(server, &process) => return Err(error),
+            Err(error) = port.open_when_ready(server, &process, &service) => return Err(error),
         }
+        service.stopping();
         let ended = tokio::select! {
             ended = workers.drain(server, &process, &shutdown) => ended,
             failure = failures.next() => return Err(failure.into()),
@@ -145,6 +149,15 @@ impl App {
         admin_shutdown.enter(Stage::Aborting);
         tracing::info!(clean = ended == ShutdownResult::Clean, "stopped");
         Ok(ended)
+    }
+
+    /// Starts to report to the service manager, if one has started the process.
+    fn start_reports(&self, supervisor: &Supervisor) -> ServiceManager {
+        let (service, reports) = ServiceManager::from_environment();
+        if let Some(reports) = reports {
+            supervisor.spawn("service manager", reports.send(self.readiness.clone()));
+        }
+        service
     }
 
     /// Logs a warning if callers can make the process use more memory than is available. Runs in

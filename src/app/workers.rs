@@ -5,6 +5,7 @@ use crate::http::listen::{Listener, Listeners};
 use crate::http::listener::{self, Server};
 use crate::ingress::{Ingress, ServerSettings};
 use crate::process::lifecycle::{Condition, Reporter, Shutdown, Stage};
+use crate::process::service_manager::ServiceManager;
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io;
@@ -92,6 +93,7 @@ impl Port {
         self,
         settings: &ServerSettings,
         process: &Reporter,
+        service: &ServiceManager,
     ) -> anyhow::Result<Infallible> {
         let ready = tokio::time::timeout(settings.start_timeout, process.others_ready()).await;
         self.open().await.with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -101,6 +103,7 @@ impl Port {
             );
         }
         process.set(Condition::Ready);
+        service.opened();
         std::future::pending().await
     }
 

@@ -8,6 +8,7 @@ mod client_certificates;
 mod health_path;
 mod listeners;
 mod proxy_protocol;
+mod service_manager;
 mod unix_socket;
 
 use serde_json::Value;

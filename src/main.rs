@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hookgate::admin::health_command as health;
-use hookgate::app::Launch;
+use hookgate::app::launch::Launch;
 use hookgate::app::workers::ShutdownResult;
 use hookgate::auth;
 use hookgate::config::Config;
@@ -193,9 +193,15 @@ fn serve(argument: &ConfigArgument) -> anyhow::Result<ExitCode> {
     let file = argument.config.display();
     let version = hookgate::BUILD;
     tracing::info!(version, config = %file, modified, sha256, "hookgate starting");
-    Ok(match launch.run(config, argument.config.clone(), log)? {
-        ShutdownResult::Clean => ExitCode::SUCCESS,
-        ShutdownResult::CutShort => ExitCode::FAILURE,
+    Ok(match launch.run(config, argument.config.clone(), log) {
+        Ok(ShutdownResult::Clean) => ExitCode::SUCCESS,
+        Ok(ShutdownResult::CutShort) => ExitCode::FAILURE,
+        // The log has started, so its last line is in its format.
+        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!(reason = format!("{error:#}"), "hookgate failed");
+            ExitCode::FAILURE
+        }
+        Err(error) => return Err(error),
     })
 }
 

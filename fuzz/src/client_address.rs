@@ -1,6 +1,7 @@
 //! The address of a client, from header fields that proxies and callers write.
 
 use hookgate::http::client_address::ClientAddress;
+use hookgate::http::peer::Peer;
 use hookgate::settings::SettingsReader;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -56,7 +57,8 @@ fn client(settings: &ClientAddress, field: &str, lines: &[&[u8]]) -> IpAddr {
     for value in lines {
         headers.append(name.clone(), HeaderValue::from_bytes(value).expect("allowed bytes"));
     }
-    settings.of(&headers, peer())
+    let client = settings.of(&headers, Peer::Ip(peer()));
+    client.ip().expect("a peer with an address, and fields with addresses")
 }
 
 /// Whether an address is anywhere in the lines.

@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// The API description of both ports. `tests/it/contract/openapi/mod.rs` compares it with the
@@ -85,7 +86,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     // std sets a backlog of 128, which may overflow between two polls of the listener.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
-    let mut acceptor = Acceptor::new(listener, "admin", None)?;
+    let listener = TcpListener::from_std(listener)?;
+    let mut acceptor = Acceptor::new(listener, "admin", None);
     // This task ends with the runtime.
     tokio::spawn(admin.heartbeat.clone().watch());
     let admin = Arc::new(admin);

@@ -1,6 +1,7 @@
 //! Assembles the process: builds each part from its section, and starts and stops the parts in
 //! order.
 
+pub mod launch;
 mod queues;
 pub mod workers;
 
@@ -10,14 +11,14 @@ use crate::admission::Admission;
 use crate::app::queues::WorkerQueues;
 use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
 use crate::auth::{Authenticator, Callers, UserCollection};
+use crate::config::Config;
 use crate::config::memory_budget::MemoryBudget;
 use crate::config::reload::Reload;
-use crate::config::{Config, unreadable};
-use crate::files::file_access;
 use crate::http::connection_slots::ConnectionSlots;
-use crate::http::listener::{Listener, Server};
+use crate::http::listen::Listeners;
+use crate::http::listener::Server;
 use crate::http::tls::Tls;
-use crate::ingress::{BodyReader, CredentialFields, Endpoints, Ingress};
+use crate::ingress::{BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress};
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::mirror::mongo;
@@ -28,76 +29,18 @@ use crate::mirror::{Freshness, Mirror, file};
 use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
+use crate::process::service_manager::ServiceManager;
 use crate::process::supervisor::Supervisor;
 use crate::queue::QueueParts;
-use crate::settings::Fault;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// Interval of the upkeep of histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(2);
-
-/// Time limit for reading the configuration at the start. It is longer than for other files,
-/// because a program that writes the configuration into a pipe may be slow. The process can be
-/// stopped meanwhile.
-const CONFIG_LIMIT: Duration = Duration::from_secs(30);
-
-/// A process that is about to serve. Its signal handlers are installed before anything that may
-/// take time.
-#[derive(Debug)]
-pub struct Launch {
-    runtime: Runtime,
-    signals: Signals,
-}
-
-impl Launch {
-    pub fn new() -> anyhow::Result<Self> {
-        file_limit::require(file_limit::STARTUP_FILES)?;
-        let runtime = new_runtime()?;
-        let signals = {
-            let _entered = runtime.enter();
-            Signals::new()?
-        };
-        Ok(Self { runtime, signals })
-    }
-
-    /// Reads the configuration. `None` means that the process was asked to stop before that.
-    pub fn load(mut self, path: &Path) -> Option<Result<(Self, Config), Vec<Fault>>> {
-        let stopped = self.signals.stop.next();
-        let loaded = self.runtime.block_on(async {
-            let from = path.to_owned();
-            tokio::select! {
-                loaded = file_access::run_within(CONFIG_LIMIT, path, move || Config::load(&from)) => {
-                    Some(loaded.unwrap_or_else(|error| Err(unreadable(path, &error))))
-                }
-                _ = stopped => None,
-            }
-        });
-        let failed = match loaded {
-            Some(Ok(config)) => return Some(Ok((self, config))),
-            Some(Err(faults)) => Some(Err(faults)),
-            None => None,
-        };
-        // Dropping the runtime would wait for a file that hangs.
-        self.runtime.shutdown_background();
-        failed
-    }
-
-    /// Runs the service until a signal stops it. SIGHUP reloads the configuration from `path`.
-    pub fn run(self, config: Config, path: PathBuf, log: Log) -> anyhow::Result<ShutdownResult> {
-        let Self { runtime, signals } = self;
-        let ended = runtime.block_on(App::start(config)?.run(signals, path, log));
-        // A name lookup or a file call may still be running on a blocking thread. Its result is not
-        // needed.
-        runtime.shutdown_background();
-        ended
-    }
-}
 
 /// The parts that live as long as the process.
 struct App {
@@ -109,7 +52,7 @@ struct App {
     /// The parts of each queue.
     queues: Vec<QueueParts>,
     heartbeat: Heartbeat,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     admin_listener: std::net::TcpListener,
 }
 
@@ -139,7 +82,7 @@ impl App {
     }
 
     async fn run(
-        mut self,
+        self,
         signals: Signals,
         path: PathBuf,
         log: Log,
@@ -148,6 +91,7 @@ impl App {
         let process = self.readiness.part("process");
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
+        let service = self.start_reports(&supervisor);
         let admin_shutdown = self.start_admin(&supervisor)?;
         let count_interval = self.config.telemetry.queue_interval;
         queues::start_health(&self.queues, count_interval, &self.readiness, &supervisor);
@@ -175,6 +119,7 @@ impl App {
             credential_headers: self.config.auth.credentials.headers.clone(),
             memory: MemoryBudget::without_limit(&self.config),
             metrics: Arc::clone(&self.metrics),
+            service: service.clone(),
         };
         supervisor.spawn("reload", reload.follow(hangups));
         supervisor.spawn("limits", admission.maintain());
@@ -188,15 +133,16 @@ impl App {
         let shutdown = Shutdown::default();
         let parts =
             self.workers((&authenticator, &admission), tls.as_ref(), &shutdown, &supervisor)?;
-        let (mut workers, port) = workers::start(parts)?;
+        let (mut workers, port) = workers::start(parts, self.listeners)?;
         let server = &self.config.server;
 
         tokio::select! {
             signal = signals.next() => tracing::info!(signal, "stopping"),
             failure = failures.next() => return Err(failure.into()),
             () = workers.end() => anyhow::bail!("a worker has exited unexpectedly"),
-            Err(error) = port.open_when_ready(server, &process) => return Err(error),
+            Err(error) = port.open_when_ready(server, &process, &service) => return Err(error),
         }
+        service.stopping();
         let ended = tokio::select! {
             ended = workers.drain(server, &process, &shutdown) => ended,
             failure = failures.next() => return Err(failure.into()),
@@ -208,6 +154,15 @@ impl App {
         admin_shutdown.enter(Stage::Aborting);
         tracing::info!(clean = ended == ShutdownResult::Clean, "stopped");
         Ok(ended)
+    }
+
+    /// Starts to report to the service manager, if one has started the process.
+    fn start_reports(&self, supervisor: &Supervisor) -> ServiceManager {
+        let (service, reports) = ServiceManager::from_environment();
+        if let Some(reports) = reports {
+            supervisor.spawn("service manager", reports.send(self.readiness.clone()));
+        }
+        service
     }
 
     /// Logs a warning if callers can make the process use more memory than is available. Runs in
@@ -326,14 +281,13 @@ impl App {
 
     /// Builds the parts of all workers.
     fn workers(
-        &mut self,
+        &self,
         (authenticator, admission): (&Arc<Authenticator>, &Arc<Admission>),
         tls: Option<&Arc<Tls>>,
         shutdown: &Shutdown,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Vec<WorkerParts>> {
-        let listeners = std::mem::take(&mut self.listeners);
-        let runtimes = listeners.iter().map(|_| WorkerRuntime::new());
+        let runtimes = (0..self.listeners.workers()).map(|_| WorkerRuntime::new());
         let runtimes = runtimes.collect::<std::io::Result<Vec<_>>>()?;
         let queues = WorkerQueues::start(&self.config.queue, &self.queues, &runtimes, supervisor);
         let settings = &self.config.server;
@@ -347,7 +301,9 @@ impl App {
         let slots = ConnectionSlots::new(max_connections, per_address, Arc::clone(&self.metrics));
         let has_tls = settings.tls.is_some();
         let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
-        let worker = |(index, (listener, runtime))| {
+        let health_path = settings.health_path.clone();
+        let health = health_path.map(|path| HealthCheck::new(path, self.readiness.clone()));
+        let worker = |(index, runtime)| {
             let ingress = Ingress {
                 admission: Arc::clone(admission),
                 authenticator: Arc::clone(authenticator),
@@ -355,6 +311,7 @@ impl App {
                 client_address: settings.client_address.clone(),
                 credentials: CredentialFields::new(&self.config.auth.credentials),
                 endpoints: endpoints.clone(),
+                health: health.clone(),
                 metrics: Arc::clone(&self.metrics),
                 queues: queues.of_worker(index).context("every queue has a connection")?,
                 triggers: Arc::clone(&self.triggers),
@@ -365,11 +322,12 @@ impl App {
                 metrics: Arc::clone(&self.metrics),
                 tls: tls.map(Arc::clone),
                 slots: Arc::clone(&slots),
+                client_address: settings.client_address.clone(),
                 stopping: shutdown.watch(),
             };
-            Ok(WorkerParts { listener, server, runtime })
+            Ok(WorkerParts { server, runtime })
         };
-        listeners.into_iter().zip(runtimes).enumerate().map(worker).collect()
+        runtimes.into_iter().enumerate().map(worker).collect()
     }
 }
 

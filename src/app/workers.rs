@@ -1,9 +1,11 @@
 //! The data plane: worker threads, each with a runtime, a listener and batchers, from the opening
 //! of the port to the end of the last request.
 
-use crate::http::listener::{self, Listener, Server};
+use crate::http::listen::{Listener, Listeners};
+use crate::http::listener::{self, Server};
 use crate::ingress::{Ingress, ServerSettings};
 use crate::process::lifecycle::{Condition, Reporter, Shutdown, Stage};
+use crate::process::service_manager::ServiceManager;
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io;
@@ -29,7 +31,6 @@ pub enum ShutdownResult {
 /// The parts of a worker.
 #[derive(Debug)]
 pub struct WorkerParts {
-    pub listener: Listener,
     pub server: Server<Ingress>,
     pub runtime: WorkerRuntime,
 }
@@ -52,37 +53,32 @@ pub fn new_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Binds one listener for each worker, all on the same port.
-pub fn bind(settings: &ServerSettings) -> anyhow::Result<Vec<Listener>> {
-    let context = || format!("cannot bind to server.listen {}", settings.listen);
-    let first = Listener::bind(settings.listen).with_context(context)?;
-    let address = first.address()?;
-    let mut listeners = vec![first];
-    for _ in 1..settings.workers() {
-        listeners.push(Listener::bind(address).with_context(context)?);
-    }
-    Ok(listeners)
+/// Binds the ingress port.
+pub fn bind(settings: &ServerSettings) -> anyhow::Result<Listeners> {
+    let bound = Listeners::bind(&settings.listen, settings.workers());
+    bound.with_context(|| format!("cannot bind to server.listen {}", settings.listen))
 }
 
 /// Starts all workers. They accept no connections until the port is opened.
-pub fn start(parts: Vec<WorkerParts>) -> io::Result<(Workers, Port)> {
+pub fn start(parts: Vec<WorkerParts>, listeners: Listeners) -> io::Result<(Workers, Port)> {
     let (ended, ends) = mpsc::channel(parts.len());
     let mut waiting = Vec::new();
-    for (index, WorkerParts { listener, server, runtime }) in parts.into_iter().enumerate() {
+    for (index, WorkerParts { server, runtime }) in parts.into_iter().enumerate() {
         let (worker, opened) = oneshot::channel();
         let end = WorkerEnd(ended.clone());
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || run(opened, server, runtime, end))?;
-        waiting.push((listener, worker));
+        waiting.push(worker);
     }
-    Ok((Workers { ends }, Port { waiting }))
+    Ok((Workers { ends }, Port { listeners, waiting }))
 }
 
 /// The port before it is open. If it is dropped instead of opened, the workers end.
 #[derive(Debug)]
 pub struct Port {
-    waiting: Vec<(Listener, oneshot::Sender<Listener>)>,
+    listeners: Listeners,
+    waiting: Vec<oneshot::Sender<Listener>>,
 }
 
 impl Port {
@@ -97,30 +93,30 @@ impl Port {
         self,
         settings: &ServerSettings,
         process: &Reporter,
+        service: &ServiceManager,
     ) -> anyhow::Result<Infallible> {
         let ready = tokio::time::timeout(settings.start_timeout, process.others_ready()).await;
-        self.open().with_context(|| format!("cannot listen on {}", settings.listen))?;
+        self.open().await.with_context(|| format!("cannot listen on {}", settings.listen))?;
         if ready.is_err() {
             tracing::warn!(
                 "not ready after server.start_timeout; opening the port anyway, requests get 503"
             );
         }
         process.set(Condition::Ready);
+        service.opened();
         std::future::pending().await
     }
 
-    fn open(self) -> io::Result<()> {
-        for (listener, _) in &self.waiting {
-            listener.listen()?;
-        }
-        if let Some((first, _)) = self.waiting.first() {
+    async fn open(self) -> io::Result<()> {
+        let listeners = self.listeners.open().await?;
+        if let Some(first) = listeners.first() {
             tracing::info!(
-                address = %first.address()?,
-                workers = self.waiting.len(),
+                address = first.address(),
+                workers = listeners.len(),
                 "ingress port listening"
             );
         }
-        for (listener, worker) in self.waiting {
+        for (listener, worker) in listeners.into_iter().zip(self.waiting) {
             // If the worker has ended already, `Workers::end` reports it.
             let _ = worker.send(listener);
         }

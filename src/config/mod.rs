@@ -78,6 +78,7 @@ impl Config {
         }
         config.check_documents(&mut settings);
         config.check_endpoints(&mut settings.section("endpoints"));
+        config.check_health_path(&mut settings.section("server"));
         config.check_credentials_in_jobs(&mut settings.section("queue"));
         config.triggers.keep_fields(kept_fields(&config.queue.template_fields));
         config.triggers.keep_verifications(&config.endpoints);
@@ -119,6 +120,16 @@ impl Config {
                 let message = format!("is, holds or lies within {field}, the triggers.{key}");
                 section.fault("verification_field", message);
             }
+        }
+    }
+
+    /// Rejects a health check at an address of endpoints.
+    fn check_health_path(&self, section: &mut Section<'_>) {
+        let Self { server, endpoints, .. } = self;
+        if let Some(path) = &server.health_path
+            && is_prefix(&endpoints.path, path)
+        {
+            section.fault("health_path", "is endpoints.path, or below it");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::files::file_access;
 use crate::files::text_file::Stamp;
 use crate::logging::{List, Log};
 use crate::metrics::{Metrics, ReloadResult};
+use crate::process::service_manager::ServiceManager;
 use crate::queue::{MissingField, QueueSettings};
 use crate::settings::{Fault, RawValues};
 use std::path::PathBuf;
@@ -53,12 +54,14 @@ pub struct Reload {
     /// The memory that callers can make the process use with the values in effect.
     pub memory: MemoryBudget,
     pub metrics: Arc<Metrics>,
+    pub service: ServiceManager,
 }
 
 impl Reload {
     /// Reloads the configuration on every SIGHUP. Never returns.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
+            self.service.reloading();
             let path = self.path.clone();
             let reading = file_access::run(&self.path, move || {
                 let file = ConfigFile::read(&path)?;
@@ -68,6 +71,7 @@ impl Reload {
                 Ok((stamp, loaded)) => self.reload(loaded, &stamp).await,
                 Err(faults) => self.reject(&faults, None),
             }
+            self.service.reloaded();
         }
     }
 

@@ -5,7 +5,7 @@ use metrics::Counter;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -20,34 +20,42 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// At most one error is logged in this interval.
 const ERRORS_LOGGED: Duration = Duration::from_secs(1);
 
-/// A stream and the address of its peer.
-pub(crate) type AcceptedStream = (TcpStream, SocketAddr);
+/// A listening socket.
+pub(crate) trait Accept {
+    /// A stream and its peer.
+    type Accepted;
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
+}
+
+impl Accept for TcpListener {
+    type Accepted = (TcpStream, SocketAddr);
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
+        Self::poll_accept(self, context)
+    }
+}
 
 /// Accepts connections from one listener. Errors are logged at a bounded rate and never returned.
 #[derive(Debug)]
-pub(crate) struct Acceptor {
-    listener: TcpListener,
+pub(crate) struct Acceptor<L> {
+    listener: L,
     /// The name of the port in the log.
     port: &'static str,
     errors: Option<Counter>,
     log_throttle: LogThrottle,
 }
 
-impl Acceptor {
+impl<L: Accept> Acceptor<L> {
     /// Errors are counted in `errors`, if given.
-    pub(crate) fn new(
-        listener: std::net::TcpListener,
-        port: &'static str,
-        errors: Option<Counter>,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::from_std(listener)?;
-        Ok(Self { listener, port, errors, log_throttle: LogThrottle::new(1, ERRORS_LOGGED) })
+    pub(crate) fn new(listener: L, port: &'static str, errors: Option<Counter>) -> Self {
+        Self { listener, port, errors, log_throttle: LogThrottle::new(1, ERRORS_LOGGED) }
     }
 
     /// Waits for the next connection. Cancel-safe: a connection is either returned or still queued.
-    pub(crate) async fn accept(&mut self) -> AcceptedStream {
+    pub(crate) async fn accept(&mut self) -> L::Accepted {
         loop {
-            match self.listener.accept().await {
+            match poll_fn(|context| self.listener.poll_accept(context)).await {
                 Ok(accepted) => return accepted,
                 Err(error) => self.record(&error),
             }
@@ -56,7 +64,7 @@ impl Acceptor {
     }
 
     /// Returns a connection that the kernel has queued, if there is one.
-    pub(crate) async fn accept_queued(&self) -> Option<AcceptedStream> {
+    pub(crate) async fn accept_queued(&self) -> Option<L::Accepted> {
         poll_fn(|context| match self.listener.poll_accept(context) {
             Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),

@@ -1,4 +1,4 @@
-//! The phase of a connection, when it began, and the peer.
+//! The phase of a connection, and when it began.
 
 use crate::http::linger::Linger;
 use crate::http::unread_body;
@@ -6,7 +6,6 @@ use crate::http::unread_body::UnreadBody;
 pub(crate) use atomics::phase::Phase;
 use atomics::phase::PhaseWord;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +19,6 @@ use tokio::time::Instant;
 /// them to evict the connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
-    peer: IpAddr,
     opened: Instant,
     /// The phase, when it began in milliseconds since the opening, and the requests in progress.
     word: PhaseWord,
@@ -29,18 +27,8 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    pub(crate) fn new(peer: IpAddr) -> Self {
-        Self {
-            // IPv4 over an IPv6 socket is IPv4.
-            peer: peer.to_canonical(),
-            opened: Instant::now(),
-            word: PhaseWord::default(),
-            is_last: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn peer(&self) -> &IpAddr {
-        &self.peer
+    pub(crate) fn new() -> Self {
+        Self { opened: Instant::now(), word: PhaseWord::default(), is_last: AtomicBool::new(false) }
     }
 
     pub(crate) fn opened(&self) -> Instant {

@@ -1,21 +1,30 @@
-//! The address of the client of a request: the peer of the connection, or what trusted proxies say.
+//! The client of a request: the peer of the connection, or the one that trusted proxies name.
 
 use crate::http::forwarded::ForwardedField;
+use crate::http::peer::Peer;
 use crate::settings::{Networks, Section};
 use hyper::HeaderMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How the address of a client is found: `server.trusted_proxies` and
-/// `server.client_address_header`.
+/// The entry of `server.trusted_proxies` that stands for all peers over Unix sockets.
+const UNIX: &str = "unix";
+
+/// How the client of a request is found: `server.trusted_proxies`, `server.client_address_header`
+/// and `server.proxy_protocol`.
 #[derive(Debug, Clone, Default)]
 pub struct ClientAddress {
     /// `None`: no proxy is trusted, and the client is the peer.
     proxies: Option<TrustedProxies>,
+    /// Whether connections begin with a header of the PROXY protocol. The peer of a connection is
+    /// then the one that the header names.
+    proxy_protocol: bool,
 }
 
 #[derive(Debug, Clone)]
 struct TrustedProxies {
     networks: Networks,
+    /// Whether peers over Unix sockets are trusted.
+    unix: bool,
     field: ForwardedField,
 }
 
@@ -23,22 +32,26 @@ impl ClientAddress {
     pub fn read(section: &mut Section<'_>) -> Self {
         let texts: Vec<String> = section.value("trusted_proxies", Vec::new());
         let header: String = section.value("client_address_header", "X-Forwarded-For".to_owned());
-        let Some(field) = ForwardedField::from_name(&header) else {
+        let proxy_protocol = section.value("proxy_protocol", false);
+        let field = ForwardedField::from_name(&header).unwrap_or_else(|| {
             section.fault("client_address_header", "must be \"X-Forwarded-For\" or \"Forwarded\"");
-            return Self::default();
-        };
-        let proxies = trusted_networks(section, &texts);
-        Self { proxies: proxies.map(|networks| TrustedProxies { networks, field }) }
+            ForwardedField::XForwardedFor
+        });
+        if proxy_protocol && texts.is_empty() {
+            let message = "needs trusted_proxies: connections of all other peers are closed";
+            section.fault("proxy_protocol", message);
+        }
+        Self { proxies: TrustedProxies::read(section, &texts, field), proxy_protocol }
     }
 
-    /// The address of the client of a request.
+    /// The client of a request.
     ///
     /// If the peer is a trusted proxy, the entries of the header field are read from the right, and
     /// the client is the first address that is not a trusted proxy. An entry that is malformed or
     /// hides its address ends the search. The client is then the last address found: the proxy that
     /// wrote that entry. The header field of any other peer is ignored.
     #[inline]
-    pub fn of(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    pub fn of(&self, headers: &HeaderMap, peer: Peer) -> Peer {
         match &self.proxies {
             None => peer,
             Some(proxies) => proxies.client(headers, peer),
@@ -48,53 +61,78 @@ impl ClientAddress {
     /// The address by which limits count the deliveries of a client; `None`: by none. A peer with an
     /// internal address that is not trusted is most likely a proxy that is missing in
     /// `server.trusted_proxies`. Its address is that of all clients, so a limit would let one of
-    /// them lock out the others.
-    pub fn for_limits(&self, client: IpAddr, peer: IpAddr) -> Option<IpAddr> {
-        let is_trusted = self.proxies.as_ref().is_some_and(|proxies| proxies.contain(peer));
-        (is_trusted || !is_internal(peer)).then_some(client)
+    /// them lock out the others. A peer that a trusted proxy names is no such proxy.
+    pub fn for_limits(&self, client: Peer, peer: Peer) -> Option<IpAddr> {
+        let is_known = self.proxy_protocol || self.trusts(peer);
+        let is_counted = is_known || peer.ip().is_some_and(|address| !is_internal(address));
+        client.ip().filter(|_| is_counted)
     }
 
     /// Whether any proxy is trusted.
     pub fn trusts_proxies(&self) -> bool {
         self.proxies.is_some()
     }
+
+    /// Whether a peer is a trusted proxy.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
+    }
+
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub fn uses_proxy_protocol(&self) -> bool {
+        self.proxy_protocol
+    }
+
+    /// Whether no peer of a Unix socket (`is_unix`), or of a TCP port, can be a trusted proxy.
+    pub fn trusts_none(&self, is_unix: bool) -> bool {
+        self.proxies.as_ref().is_none_or(
+            |TrustedProxies { networks, unix, .. }| {
+                if is_unix { !unix } else { networks.are_none() }
+            },
+        )
+    }
 }
 
 impl TrustedProxies {
-    fn contain(&self, address: IpAddr) -> bool {
-        self.networks.contain(address)
-    }
-
-    fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-        let mut client = peer;
-        let mut addresses = self.field.addresses(headers);
-        while self.contain(client)
-            && let Some(Some(address)) = addresses.next()
-        {
-            client = address;
+    /// The proxies of `server.trusted_proxies`; `None` if there are none.
+    fn read(section: &mut Section<'_>, texts: &[String], field: ForwardedField) -> Option<Self> {
+        let key = "trusted_proxies";
+        if texts.is_empty() {
+            return None;
         }
-        client
-    }
-}
-
-/// The networks of `server.trusted_proxies`; `None` if there are none.
-fn trusted_networks(section: &mut Section<'_>, texts: &[String]) -> Option<Networks> {
-    let key = "trusted_proxies";
-    if texts.iter().any(|text| text == "unix") {
-        section.fault(key, "\"unix\" is not supported: callers connect over TCP only");
-    } else if !texts.is_empty() {
-        match Networks::parse(texts) {
+        let unix = texts.iter().any(|text| text == UNIX);
+        match Networks::parse_except(texts, UNIX) {
             Ok(networks) => {
                 if networks.include_everything() {
                     let message = "trusts every address: any caller can choose its client address";
                     section.warning(key, message);
                 }
-                return Some(networks);
+                Some(Self { networks, unix, field })
             }
-            Err(message) => section.fault(key, message),
+            Err(message) => {
+                section.fault(key, message);
+                None
+            }
         }
     }
-    None
+
+    fn contain(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Ip(address) => self.networks.contain(address),
+            Peer::Unix => self.unix,
+        }
+    }
+
+    fn client(&self, headers: &HeaderMap, peer: Peer) -> Peer {
+        let mut client = peer;
+        let mut addresses = self.field.addresses(headers);
+        while self.contain(client)
+            && let Some(Some(address)) = addresses.next()
+        {
+            client = Peer::Ip(address);
+        }
+        client
+    }
 }
 
 /// Whether an address is of this host or of a private network: loopback, private (RFC 1918, and
@@ -148,15 +186,20 @@ mod tests {
         settings(&format!("{PROXIES}\n{FORWARDED}"))
     }
 
+    fn ip(address: &str) -> Peer {
+        Peer::Ip(address.parse().unwrap())
+    }
+
     /// The client of a request from `peer` with the same lines in both header fields.
-    fn client(settings: &ClientAddress, peer: &str, lines: &[&[u8]]) -> IpAddr {
+    fn client(settings: &ClientAddress, peer: &str, lines: &[&[u8]]) -> Peer {
         let mut headers = HeaderMap::new();
         for name in ["x-forwarded-for", "forwarded"].map(HeaderName::from_static) {
             for line in lines {
                 headers.append(name.clone(), HeaderValue::from_bytes(line).unwrap());
             }
         }
-        settings.of(&headers, peer.parse().unwrap())
+        let peer = if peer == "unix" { Peer::Unix } else { ip(peer) };
+        settings.of(&headers, peer)
     }
 
     fn assert_client(settings: &ClientAddress, peer: &str, lines: &[&str], expected: &str) {
@@ -279,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn peers_over_unix_sockets_are_trusted_by_their_name() {
+        let both = settings(r#"trusted_proxies = ["10.0.0.0/8", "unix"]"#);
+        assert_client(&both, "unix", &["192.0.2.1, 10.1.1.1"], "192.0.2.1");
+        assert_client(&both, "unix", &["10.1.1.1"], "10.1.1.1");
+        assert_client(&both, "unix", &["192.0.2.1, unknown"], "unix");
+        assert_client(&both, "unix", &["192.0.2.1, unix"], "unix");
+        assert_client(&both, "unix", &[], "unix");
+        let only = settings(r#"trusted_proxies = ["unix"]"#);
+        assert_client(&only, "unix", &["192.0.2.9, 192.0.2.1"], "192.0.2.1");
+        assert_client(&only, "127.0.0.1", &["192.0.2.1"], "127.0.0.1");
+        assert_client(&x_forwarded_for(), "unix", &["192.0.2.1"], "unix");
+        for (settings, expected) in
+            [(&both, (false, false)), (&only, (false, true)), (&x_forwarded_for(), (true, false))]
+        {
+            assert_eq!((settings.trusts_none(true), settings.trusts_none(false)), expected);
+        }
+    }
+
+    #[test]
     fn no_more_than_64_entries_are_read() {
         let proxies = |count: usize| vec!["10.1.1.1"; count].join(",");
         for (count, expected) in [(63, "192.0.2.1"), (64, "10.1.1.1"), (4000, "10.1.1.1")] {
@@ -296,7 +358,8 @@ mod tests {
     #[test]
     fn wrong_settings_are_faults() {
         for (toml, key, words) in [
-            ("trusted_proxies = [\"unix\"]", "trusted_proxies", "TCP only"),
+            ("trusted_proxies = [\"unix\", \"Unix\"]", "trusted_proxies", "number 2"),
+            ("proxy_protocol = true", "proxy_protocol", "needs trusted_proxies"),
             ("trusted_proxies = [\"10.0.0.0/8\", \"10.0.0.1/8\"]", "trusted_proxies", "number 2"),
             ("trusted_proxies = [\"proxy\"]", "trusted_proxies", "192.0.2.0/24"),
             ("trusted_proxies = \"10.0.0.0/8\"", "trusted_proxies", ""),
@@ -319,9 +382,8 @@ mod tests {
 
     #[test]
     fn limits_do_not_count_an_internal_peer_that_is_not_trusted() {
-        let client: IpAddr = "192.0.2.1".parse().unwrap();
-        let counted =
-            |peer: &str| x_forwarded_for().for_limits(client, peer.parse().unwrap()).is_some();
+        let client = ip("192.0.2.1");
+        let counted = |peer: &str| x_forwarded_for().for_limits(client, ip(peer)).is_some();
         for peer in ["10.0.0.1", "203.0.113.1", "2001:db8:ffff::1", "2001:db8::1", "100.128.0.1"] {
             assert!(counted(peer), "{peer}");
         }
@@ -339,8 +401,15 @@ mod tests {
         ] {
             assert!(!counted(peer), "{peer}");
         }
-        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let peer = ip("10.0.0.1");
         assert_eq!(settings("").for_limits(peer, peer), None, "no proxy is trusted");
+        assert_eq!(settings("").for_limits(Peer::Unix, Peer::Unix), None);
+        let unix = settings(r#"trusted_proxies = ["unix"]"#);
+        assert_eq!(unix.for_limits(client, Peer::Unix), client.ip());
+        assert_eq!(unix.for_limits(Peer::Unix, Peer::Unix), None, "no address");
+        // A trusted proxy has named the peer.
+        let named = settings(&format!("{PROXIES}\nproxy_protocol = true"));
+        assert_eq!(named.for_limits(ip("192.168.1.1"), ip("192.168.1.1")), ip("192.168.1.1").ip());
     }
 
     /// Pieces of header fields, and nonsense.
@@ -389,6 +458,7 @@ mod tests {
             for settings in [x_forwarded_for(), forwarded()] {
                 let found = client(&settings, "10.9.9.9", &bytes);
                 let is_peer = found.to_string() == "10.9.9.9";
+                let found = found.ip().unwrap();
                 prop_assert!(is_peer || lines.iter().any(|line| contains(line, found)), "{found}");
             }
         }

@@ -5,14 +5,21 @@
 //! when it fires, the limits are checked.
 
 use crate::http::activity::{Activity, TrackedStream};
+use crate::http::client_address::ClientAddress;
+use crate::http::client_stream::ClientStream;
 use crate::http::closing::{Closing, ConnectionLimits, Decision, HttpVersion};
+use crate::http::connection_slots::ConnectionSlots;
 use crate::http::handler::{Answer, Handler};
+use crate::http::opening;
+use crate::http::peer::Peer;
+use crate::http::proxy_protocol;
 use crate::http::tls;
-use crate::http::tls::TlsAcceptor;
+use crate::http::tls::Tls;
 use crate::http::unread_body::UnreadBody;
 use crate::metrics::Metrics;
 use crate::process::failpoint;
 use crate::process::lifecycle::Stopping;
+use crate::process::log_throttle::LogThrottle;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
@@ -21,11 +28,13 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::fmt::Display;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 /// Maximum bytes of a head, in either version, and of the read buffer of HTTP/1.1.
@@ -69,39 +78,88 @@ pub(crate) struct ConnectionHandler<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Set if connections begin with a header of the PROXY protocol.
+    pub(crate) proxied: Option<ClientAddress>,
+    pub(crate) slots: Arc<ConnectionSlots>,
     /// The tasks of connections and of HTTP/2 streams.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: Stopping,
+    /// Bounds the log lines about connections that are refused.
+    pub(crate) refusals: Mutex<LogThrottle>,
 }
 
 impl<H: Handler> ConnectionHandler<H> {
     /// Serves a connection until either side closes it.
-    pub(crate) async fn serve(&self, stream: TcpStream, activity: Arc<Activity>) {
-        match &self.tls {
-            None => self.serve_http1(stream, activity).await,
-            // On the heap, so that a connection without TLS does not reserve memory for its state.
-            Some(tls) => Box::pin(self.serve_tls(tls, stream, activity)).await,
+    pub(crate) async fn serve(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
+        match self.proxied {
+            None => self.serve_named(stream, peer, activity).await,
+            // On the heap, so that any other connection does not reserve memory for its state.
+            Some(_) => Box::pin(self.serve_proxied(stream, peer, activity)).await,
         }
     }
 
-    async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, activity: Arc<Activity>) {
+    async fn serve_named(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
+        match &self.tls {
+            None => self.serve_http1(stream, peer, activity).await,
+            // On the heap, so that a connection without TLS does not reserve memory for its state.
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, peer, activity)).await,
+        }
+    }
+
+    /// Serves a connection that a trusted proxy begins with the name of its client.
+    async fn serve_proxied(&self, stream: ClientStream, proxy: Peer, activity: Arc<Activity>) {
         let until = activity.opened() + self.limits.header_timeout;
-        let handshake = tls::handshake(tls, stream, until, self.stopping.clone()).await;
-        match handshake {
-            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, activity).await,
-            Ok(stream) => self.serve_http1(stream, activity).await,
-            // Logged at debug level, because callers cause these errors and may cause many.
-            Err(error) => {
-                self.metrics.connections.tls_handshake_errors.increment(1);
-                tracing::debug!(%error, "TLS handshake failed");
+        let header = proxy_protocol::read_header(stream);
+        let (stream, named) = match opening::within(header, until, self.stopping.clone()).await {
+            Ok(read) => read,
+            Err(error) if proxy_protocol::is_unused(&error) => return,
+            Err(error) => return self.refuse(proxy, &error),
+        };
+        let peer = named.unwrap_or(proxy);
+        let Ok(_share) = self.slots.share(peer) else { return };
+        self.serve_named(stream, peer, activity).await;
+    }
+
+    /// Records that a connection without a valid header of the PROXY protocol is closed.
+    pub(crate) fn refuse(&self, peer: Peer, reason: impl Display) {
+        self.metrics.connections.proxy_protocol_errors.increment(1);
+        if self.refusals.lock().allows() {
+            tracing::warn!(%peer, %reason, "connection refused (server.proxy_protocol)");
+        }
+    }
+
+    async fn serve_tls(
+        &self,
+        tls: &Tls,
+        stream: ClientStream,
+        peer: Peer,
+        activity: Arc<Activity>,
+    ) {
+        let until = activity.opened() + self.limits.header_timeout;
+        let handshake = tls.handshake(stream);
+        match opening::within(handshake, until, self.stopping.clone()).await {
+            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, peer, activity).await,
+            Ok(stream) => self.serve_http1(stream, peer, activity).await,
+            Err(error) => self.record_failed_handshake(peer, &error),
+        }
+    }
+
+    fn record_failed_handshake(&self, peer: Peer, error: &io::Error) {
+        self.metrics.connections.tls_handshake_errors.increment(1);
+        match tls::refused_certificate(error) {
+            Some(reason) if self.refusals.lock().allows() => {
+                tracing::warn!(%peer, reason, "client certificate refused");
             }
+            // Logged at debug level, because callers cause these errors and may cause many.
+            _ => tracing::debug!(%peer, %error, "TLS handshake failed"),
         }
     }
 
     async fn serve_http1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        peer: Peer,
         activity: Arc<Activity>,
     ) {
         let tracked = TrackedStream::new(stream, Arc::clone(&activity));
@@ -112,13 +170,17 @@ impl<H: Handler> ConnectionHandler<H> {
             .writev(false)
             .max_buf_size(HEAD_BYTES)
             .max_header_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(tracked), self.service(&activity, HttpVersion::Http1));
+            .serve_connection(
+                TokioIo::new(tracked),
+                self.service(peer, &activity, HttpVersion::Http1),
+            );
         self.drive(connection, &activity, HttpVersion::Http1).await;
     }
 
     async fn serve_http2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        peer: Peer,
         activity: Arc<Activity>,
     ) {
         let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
@@ -136,12 +198,16 @@ impl<H: Handler> ConnectionHandler<H> {
             // So pings bound the time of a head too.
             .keep_alive_interval(self.limits.header_timeout / 2)
             .keep_alive_timeout(self.limits.header_timeout / 2)
-            .serve_connection(TokioIo::new(stream), self.service(&activity, HttpVersion::Http2));
+            .serve_connection(
+                TokioIo::new(stream),
+                self.service(peer, &activity, HttpVersion::Http2),
+            );
         self.drive(connection, &activity, HttpVersion::Http2).await;
     }
 
     fn service(
         &self,
+        peer: Peer,
         activity: &Arc<Activity>,
         version: HttpVersion,
     ) -> impl Service<
@@ -160,8 +226,7 @@ impl<H: Handler> ConnectionHandler<H> {
                     // The connection is evicted, and its task is being aborted.
                     return std::future::pending().await;
                 };
-                let Answer { mut response, unread } =
-                    handler.respond(request, activity.peer()).await;
+                let Answer { mut response, unread } = handler.respond(request, peer).await;
                 failpoint::pass("connection");
                 if version == HttpVersion::Http1 {
                     if active.is_last() || matches!(unread, UnreadBody::Large) {

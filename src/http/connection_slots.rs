@@ -6,11 +6,11 @@
 //! has been idle for longest is closed.
 
 use crate::http::activity::Activity;
+use crate::http::peer::Peer;
 use crate::metrics::Metrics;
 use crate::settings::ClientNetwork;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -62,16 +62,8 @@ impl ConnectionSlots {
         Arc::new(Self { free, per_address, holders: Mutex::default(), metrics })
     }
 
-    /// Waits for a slot; `None` if the client network has reached its bound.
-    pub(crate) async fn acquire(
-        self: &Arc<Self>,
-        address: IpAddr,
-        activity: &Arc<Activity>,
-    ) -> Option<ConnectionGuard> {
-        let share = match self.per_address {
-            0 => None,
-            _ => Some(self.share(ClientNetwork::from_ip(address))?),
-        };
+    /// Waits for a slot.
+    pub(crate) async fn acquire(self: &Arc<Self>, activity: &Arc<Activity>) -> ConnectionGuard {
         let permit = self.permit().await;
         self.metrics.connections.open.increment(1.0);
         let mut holders = self.holders();
@@ -79,7 +71,21 @@ impl ConnectionSlots {
         let key = holders.last_key;
         holders.all.insert(key, SlotHolder { activity: Arc::clone(activity), task: None });
         drop(holders);
-        Some(ConnectionGuard { slots: Arc::clone(self), key, _share: share, _permit: permit })
+        ConnectionGuard { slots: Arc::clone(self), key, _permit: permit }
+    }
+
+    /// Counts a connection for its client network; `Err` if the network has reached its bound. A
+    /// peer without an address is not counted.
+    pub(crate) fn share(
+        self: &Arc<Self>,
+        peer: Peer,
+    ) -> Result<Option<NetworkShare>, NetworkIsFull> {
+        match peer.ip() {
+            Some(address) if self.per_address > 0 => {
+                self.share_of(ClientNetwork::from_ip(address)).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Sets the task to abort if the connection is evicted.
@@ -106,15 +112,15 @@ impl ConnectionSlots {
         }
     }
 
-    fn share(self: &Arc<Self>, network: ClientNetwork) -> Option<NetworkShare> {
+    fn share_of(self: &Arc<Self>, network: ClientNetwork) -> Result<NetworkShare, NetworkIsFull> {
         let mut holders = self.holders();
         let count = holders.by_network.entry(network).or_default();
         if *count >= self.per_address {
             self.metrics.connections.refused.increment(1);
-            return None;
+            return Err(NetworkIsFull);
         }
         *count += 1;
-        Some(NetworkShare { slots: Arc::clone(self), network })
+        Ok(NetworkShare { slots: Arc::clone(self), network })
     }
 
     fn holders(&self) -> MutexGuard<'_, SlotHolders> {
@@ -162,7 +168,6 @@ impl SlotHolders {
 pub(crate) struct ConnectionGuard {
     slots: Arc<ConnectionSlots>,
     key: u64,
-    _share: Option<NetworkShare>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -179,9 +184,13 @@ impl Drop for ConnectionGuard {
     }
 }
 
+/// A client network has as many connections as one may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NetworkIsFull;
+
 /// One connection in the count of its client network. Subtracted when it is dropped.
 #[derive(Debug)]
-struct NetworkShare {
+pub(crate) struct NetworkShare {
     slots: Arc<ConnectionSlots>,
     network: ClientNetwork,
 }

@@ -1,11 +1,11 @@
 //! The interface between connections and whatever answers their requests.
 
+use crate::http::peer::Peer;
 use crate::http::unread_body::UnreadBody;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use std::convert::Infallible;
-use std::net::IpAddr;
 
 /// Answers the requests of connections.
 pub trait Handler: Send + Sync + 'static {
@@ -16,7 +16,7 @@ pub trait Handler: Send + Sync + 'static {
     fn respond(
         &self,
         request: Request<Incoming>,
-        peer: &IpAddr,
+        peer: Peer,
     ) -> impl Future<Output = Answer<Self::Body>> + Send;
 }
 

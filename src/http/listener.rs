@@ -1,49 +1,28 @@
-//! The ingress port: binds it and serves its connections.
+//! Accepts the connections of the ingress port, and serves them.
 
-use crate::http::acceptor::{AcceptedStream, Acceptor, BACKLOG};
+use crate::http::acceptor::Acceptor;
 use crate::http::activity::Activity;
+use crate::http::client_address::ClientAddress;
+use crate::http::client_stream::ClientStream;
 use crate::http::closing::ConnectionLimits;
 use crate::http::connection::ConnectionHandler;
-use crate::http::connection_slots::{ConnectionGuard, ConnectionSlots};
+use crate::http::connection_slots::ConnectionSlots;
 use crate::http::handler::Handler;
+use crate::http::listen::Listener;
+use crate::http::peer::Peer;
 use crate::http::tls::Tls;
 use crate::metrics::Metrics;
 use crate::process::failpoint;
 use crate::process::lifecycle::{Stage, Stopping};
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::process::log_throttle::LogThrottle;
+use parking_lot::Mutex;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
-/// A bound socket. Every worker has its own on the same port, and the kernel distributes the
-/// connections among them.
-#[derive(Debug)]
-pub struct Listener {
-    socket: Socket,
-}
-
-impl Listener {
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        Ok(Self { socket })
-    }
-
-    /// Opens the port: connections arrive from now on.
-    pub fn listen(&self) -> io::Result<()> {
-        self.socket.listen(BACKLOG)
-    }
-
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        let address = self.socket.local_addr()?.as_socket();
-        address.ok_or_else(|| io::Error::other("not an internet address"))
-    }
-}
+/// At most one refused connection is logged in this interval by each worker.
+const REFUSALS_LOGGED: Duration = Duration::from_secs(1);
 
 /// The parts that a worker needs to serve its connections.
 #[derive(Debug)]
@@ -52,6 +31,7 @@ pub struct Server<H> {
     pub limits: ConnectionLimits,
     pub tls: Option<Arc<Tls>>,
     pub slots: Arc<ConnectionSlots>,
+    pub client_address: ClientAddress,
     pub metrics: Arc<Metrics>,
     pub stopping: Stopping,
 }
@@ -64,17 +44,20 @@ pub async fn serve<H: Handler>(
 ) -> io::Result<()> {
     let mut stopping = server.stopping.clone();
     let errors = server.metrics.connections.accept_errors.clone();
-    let mut acceptor = Acceptor::new(listener.socket.into(), "ingress", Some(errors))?;
+    let (socket, arrival_end) = listener.register()?;
+    let mut acceptor = Acceptor::new(socket, "ingress", Some(errors));
     let worker = ConnectionSpawner {
         handler: Arc::new(ConnectionHandler {
             handler: server.handler,
             limits: server.limits,
-            tls: server.tls.map(|tls| tls.acceptor()),
+            tls: server.tls,
+            proxied: Some(server.client_address).filter(ClientAddress::uses_proxy_protocol),
+            slots: server.slots,
             metrics: server.metrics,
             tasks,
             stopping: server.stopping,
+            refusals: Mutex::new(LogThrottle::new(1, REFUSALS_LOGGED)),
         }),
-        slots: server.slots,
     };
     loop {
         let accepted = tokio::select! {
@@ -84,10 +67,10 @@ pub async fn serve<H: Handler>(
         };
         worker.serve(accepted).await;
     }
-    // Closing the socket would reset the connections that the kernel has queued, so they are served
-    // too.
-    while let Some(accepted) = acceptor.accept_queued().await {
-        worker.serve(accepted).await;
+    if arrival_end.begin().await {
+        while let Some(accepted) = acceptor.accept_queued().await {
+            worker.serve(accepted).await;
+        }
     }
     Ok(())
 }
@@ -95,27 +78,27 @@ pub async fn serve<H: Handler>(
 /// Gives each connection a slot and a task.
 struct ConnectionSpawner<H> {
     handler: Arc<ConnectionHandler<H>>,
-    slots: Arc<ConnectionSlots>,
 }
 
 impl<H: Handler> ConnectionSpawner<H> {
-    async fn serve(&self, (stream, peer): AcceptedStream) {
+    async fn serve(&self, (stream, peer): (ClientStream, Peer)) {
         failpoint::pass("worker");
-        let activity = Arc::new(Activity::new(peer.ip()));
-        if let Some(guard) = self.slots.acquire(peer.ip(), &activity).await {
-            self.spawn(stream, activity, guard);
-        }
-    }
-
-    fn spawn(&self, stream: TcpStream, activity: Arc<Activity>, guard: ConnectionGuard) {
-        // This fails only on a connection that is already gone.
-        let _ = stream.set_nodelay(true);
-        let handler = Arc::clone(&self.handler);
+        let handler = &self.handler;
+        let share = match &handler.proxied {
+            None => handler.slots.share(peer),
+            Some(proxies) if proxies.trusts(peer) => Ok(None),
+            Some(_) => return handler.refuse(peer, "the peer is not in server.trusted_proxies"),
+        };
+        let Ok(share) = share else { return };
+        let activity = Arc::new(Activity::new());
+        let guard = handler.slots.acquire(&activity).await;
         let key = guard.key();
+        stream.set_nodelay();
+        let handler = Arc::clone(handler);
         let task = self.handler.tasks.spawn(async move {
-            let _guard = guard;
-            handler.serve(stream, activity).await;
+            let _held = (guard, share);
+            handler.serve(stream, peer, activity).await;
         });
-        self.slots.attach(key, task.abort_handle());
+        self.handler.slots.attach(key, task.abort_handle());
     }
 }

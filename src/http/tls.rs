@@ -1,178 +1,101 @@
-//! TLS: the certificate, which is reloaded when its files change, and the handshake.
+//! TLS: the certificate and the authorities of clients, which are reloaded when their files change,
+//! and the handshake.
 
 use crate::files::file_access;
-use crate::files::text_file;
+use crate::files::tls_roots::spaced;
 use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
-use crate::http::closing::FIRST_BYTE_GRACE;
-use crate::process::lifecycle::{Condition, Reporter, Stage, Stopping};
-use crate::settings::Section;
+use crate::http::client_stream::ClientStream;
+pub use crate::http::tls_files::TlsSettings;
+use crate::http::tls_files::{LoadedFiles, TlsFiles, UnusableFile, provider};
+use crate::process::lifecycle::{Condition, Reporter};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
-use rustls::sign::CertifiedKey;
+use rustls::CertificateError;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::sign::SingleCertAndKey;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::TcpStream;
-use tokio::time::Instant;
-pub(crate) use tokio_rustls::TlsAcceptor;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// The section `[server.tls]`, if TLS is enabled.
-#[derive(Debug, Clone)]
-pub struct TlsSettings {
-    files: CertificateFiles,
-    /// The certificate and key in the files when the configuration was read.
-    identity: Arc<CertifiedKey>,
-}
-
-impl TlsSettings {
-    /// Reads the section and the files that it names; `None` if it names none.
-    pub fn read(section: &mut Section<'_>) -> Option<Self> {
-        let certificate: PathBuf = section.value("certificate_file", PathBuf::new());
-        let key: PathBuf = section.value("key_file", PathBuf::new());
-        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
-            (true, true) => return None,
-            (true, false) => section.fault("certificate_file", "is required if key_file is set"),
-            (false, true) => section.fault("key_file", "is required if certificate_file is set"),
-            (false, false) => {
-                let files = CertificateFiles { certificate, key };
-                match files.load() {
-                    Ok(identity) => return Some(Self { files, identity: Arc::new(identity) }),
-                    Err(UnusableCertificate { key, message }) => section.fault(key, message),
-                }
-            }
-        }
-        None
-    }
-}
-
-/// The paths of the certificate, followed by its chain, and of its private key.
-#[derive(Debug, Clone)]
-struct CertificateFiles {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-/// Why the files cannot be used.
-#[derive(Debug, PartialEq, Eq)]
-struct UnusableCertificate {
-    /// The configuration key of the file at fault.
-    key: &'static str,
-    message: String,
-}
-
-impl UnusableCertificate {
-    fn certificate(path: &Path, message: impl std::fmt::Display) -> Self {
-        Self { key: "certificate_file", message: format!("{}: {message}", path.display()) }
-    }
-
-    fn key(path: &Path, message: impl std::fmt::Display) -> Self {
-        Self { key: "key_file", message: format!("{}: {message}", path.display()) }
-    }
-}
-
-impl CertificateFiles {
-    fn load(&self) -> Result<CertifiedKey, UnusableCertificate> {
-        let certificate_error =
-            |message: String| UnusableCertificate::certificate(&self.certificate, message);
-        let key_error = |message: &str| UnusableCertificate::key(&self.key, message);
-        let certificates = text_file::read(&self.certificate)
-            .map_err(|error| certificate_error(error.to_string()))?;
-        let key = text_file::read(&self.key).map_err(|error| key_error(&error.to_string()))?;
-
-        let certificates: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(&certificates)
-                .collect::<Result<_, _>>()
-                .map_err(|error| certificate_error(format!("is not PEM: {error}")))?;
-        if certificates.is_empty() {
-            return Err(certificate_error("has no certificate".to_owned()));
-        }
-        // The messages about a key are fixed strings, so no part of it is ever printed.
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-            key_error("has no unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)")
-        })?;
-        let key = provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| key_error("is not a usable RSA, ECDSA or Ed25519 key"))?;
-        let identity = CertifiedKey::new(certificates, key);
-        match identity.keys_match() {
-            Ok(()) => Ok(identity),
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                Err(key_error("does not match the first certificate in certificate_file"))
-            }
-            Err(error) => Err(certificate_error(error.to_string())),
-        }
-    }
-}
-
-impl CertificateFiles {
-    /// Returns the error for a file access that hangs. The I/O error names the file.
-    fn hanging_file(&self, error: &io::Error) -> UnusableCertificate {
-        let is_key = file_access::unanswered(error) == Some(self.key.as_path());
-        let key = if is_key { "key_file" } else { "certificate_file" };
-        UnusableCertificate { key, message: error.to_string() }
-    }
-}
-
-/// The certificate that callers get.
-#[derive(Debug)]
-struct CurrentCertificate(ArcSwap<CertifiedKey>);
-
-impl ResolvesServerCert for CurrentCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
-    }
-}
-
 /// TLS for all workers.
 #[derive(Debug)]
 pub struct Tls {
-    files: CertificateFiles,
-    current: Arc<CurrentCertificate>,
+    files: TlsFiles,
+    current: ArcSwap<CurrentTls>,
+}
+
+/// What new connections get.
+#[derive(Debug)]
+struct CurrentTls {
+    loaded: LoadedFiles,
     config: Arc<ServerConfig>,
 }
 
-impl Tls {
-    pub fn new(settings: TlsSettings) -> anyhow::Result<Arc<Self>> {
-        let current = Arc::new(CurrentCertificate(ArcSwap::new(settings.identity)));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::<CurrentCertificate>::clone(&current));
+impl CurrentTls {
+    fn new(loaded: LoadedFiles, tickets: Arc<dyn ProducesTickets>) -> anyhow::Result<Self> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()?;
+        let builder = match &loaded.clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let identity = SingleCertAndKey::from(Arc::clone(&loaded.identity));
+        let mut config = builder.with_cert_resolver(Arc::new(identity));
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         // Session tickets keep the state at the callers, so no memory grows with their number.
-        config.ticketer =
-            aws_lc_rs::Ticketer::new().context("cannot generate keys for session tickets")?;
-        Ok(Arc::new(Self { files: settings.files, current, config: Arc::new(config) }))
+        config.ticketer = tickets;
+        Ok(Self { loaded, config: Arc::new(config) })
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.config))
+    /// The tickets after a change of the files. A resumed session does not show its certificate
+    /// again, so tickets end with the authorities for which they were given out.
+    fn tickets_for(&self, loaded: &LoadedFiles) -> anyhow::Result<Arc<dyn ProducesTickets>> {
+        let authorities = |files: &LoadedFiles| {
+            files.clients.as_ref().map(|clients| clients.certificates.clone())
+        };
+        if authorities(loaded) == authorities(&self.loaded) {
+            return Ok(Arc::clone(&self.config.ticketer));
+        }
+        new_tickets()
+    }
+}
+
+fn new_tickets() -> anyhow::Result<Arc<dyn ProducesTickets>> {
+    Ticketer::new().context("cannot generate keys for session tickets")
+}
+
+impl Tls {
+    pub fn new(TlsSettings { files, loaded }: TlsSettings) -> anyhow::Result<Arc<Self>> {
+        let current = CurrentTls::new(loaded, new_tickets()?)?;
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(current) }))
     }
 
-    /// Follows the files. If they become unusable, the last good certificate stays in use. Never
-    /// ends.
+    /// Performs the handshake.
+    pub(crate) async fn handshake(
+        &self,
+        stream: ClientStream,
+    ) -> io::Result<TlsStream<ClientStream>> {
+        let config = Arc::clone(&self.current.load().config);
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// Follows the files. If they become unusable, what was good last stays in use. Never ends.
     pub async fn follow_files(self: Arc<Self>, readiness: Reporter) {
-        let mut certificate = WatchedFile::new(self.files.certificate.clone());
-        let mut key = WatchedFile::new(self.files.key.clone());
+        let mut files = WatchedFiles::new(&self.files);
         let mut failures = 0_u64;
         loop {
-            match self.refresh(&mut certificate, &mut key).await {
+            match self.refresh(&mut files).await {
                 Ok(()) => {
                     failures = 0;
                     readiness.set(Condition::Ready);
                 }
-                Err(UnusableCertificate { key: faulty, message }) => {
-                    certificate.forget();
-                    key.forget();
+                Err(UnusableFile { key: faulty, message }) => {
+                    files.forget();
                     failures += 1;
                     // Two files cannot be replaced at one moment, so a single failure may be a
                     // replacement in progress.
@@ -193,91 +116,87 @@ impl Tls {
         }
     }
 
-    async fn refresh(
-        &self,
-        certificate: &mut WatchedFile,
-        key: &mut WatchedFile,
-    ) -> Result<(), UnusableCertificate> {
-        let has_new_certificate = certificate
-            .read_if_changed()
-            .await
-            .map_err(|error| UnusableCertificate::certificate(certificate.path(), error))?
-            .is_some();
-        let has_new_key = key
-            .read_if_changed()
-            .await
-            .map_err(|error| UnusableCertificate::key(key.path(), error))?
-            .is_some();
-        if has_new_certificate || has_new_key {
-            let files = self.files.clone();
-            let loaded = file_access::run(certificate.path(), move || files.load()).await;
-            let identity = loaded.map_err(|error| self.files.hanging_file(&error))??;
-            tracing::info!(certificates = identity.cert.len(), "TLS certificate loaded");
-            self.current.0.store(Arc::new(identity));
+    async fn refresh(&self, watched: &mut WatchedFiles) -> Result<(), UnusableFile> {
+        if !watched.have_changed().await? {
+            return Ok(());
         }
+        let files = self.files.clone();
+        let loaded = file_access::run(&self.files.certificate, move || files.load()).await;
+        let loaded = loaded.map_err(|error| self.files.hanging_file(&error))??;
+        let certificates = loaded.identity.cert.len();
+        let authorities = loaded.clients.as_ref().map(|clients| clients.certificates.len());
+        let current = self.current.load();
+        let tickets = current.tickets_for(&loaded);
+        let replaced = tickets.and_then(|tickets| CurrentTls::new(loaded, tickets));
+        let replaced = replaced.map_err(|error| {
+            UnusableFile::new("certificate_file", &self.files.certificate, error)
+        })?;
+        self.current.store(Arc::new(replaced));
+        tracing::info!(certificates, client_authorities = authorities, "TLS certificate loaded");
         Ok(())
     }
 }
 
-/// Performs the handshake, until the deadline `until` or until [`FIRST_BYTE_GRACE`] after the process
-/// begins to drain.
-pub(crate) async fn handshake(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    until: Instant,
-    mut stopping: Stopping,
-) -> io::Result<TlsStream<TcpStream>> {
-    let last_chance = async {
-        stopping.reached(Stage::Draining).await;
-        tokio::time::sleep(FIRST_BYTE_GRACE).await;
-    };
-    tokio::select! {
-        handshake = acceptor.accept(stream) => handshake,
-        () = tokio::time::sleep_until(until) => Err(io::ErrorKind::TimedOut.into()),
-        () = last_chance => Err(io::Error::other("the process is stopping")),
+/// The files of TLS, each with its key in the configuration.
+struct WatchedFiles(Vec<(&'static str, WatchedFile)>);
+
+impl WatchedFiles {
+    fn new(TlsFiles { certificate, key, client_ca }: &TlsFiles) -> Self {
+        let files = [
+            ("certificate_file", Some(certificate)),
+            ("key_file", Some(key)),
+            ("client_ca_file", client_ca.as_ref()),
+        ];
+        let watched = |(name, path): (_, Option<&std::path::PathBuf>)| {
+            Some((name, WatchedFile::new(path?.clone())))
+        };
+        Self(files.into_iter().filter_map(watched).collect())
+    }
+
+    async fn have_changed(&mut self) -> Result<bool, UnusableFile> {
+        let mut have_changed = false;
+        for (key, file) in &mut self.0 {
+            let read = file.read_if_changed().await;
+            let read = read.map_err(|error| UnusableFile::new(key, file.path(), error))?;
+            have_changed |= read.is_some();
+        }
+        Ok(have_changed)
+    }
+
+    fn forget(&mut self) {
+        self.0.iter_mut().for_each(|(_, file)| file.forget());
     }
 }
 
-pub(crate) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+pub(crate) fn is_http2(stream: &TlsStream<ClientStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
 
-/// The cryptography provider of the process. It is named explicitly, because rustls cannot choose
-/// one if several are compiled in.
-fn provider() -> CryptoProvider {
-    aws_lc_rs::default_provider()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    #[tokio::test]
-    async fn an_error_names_the_file_that_hangs() {
-        let files =
-            CertificateFiles { certificate: "/a/chain.pem".into(), key: "/a/key.pem".into() };
-        for (hanging, faulty) in
-            [(&files.certificate, "certificate_file"), (&files.key, "key_file")]
-        {
-            let (release, held) = mpsc::channel::<()>();
-            let path = hanging.clone();
-            let load = move || {
-                file_access::enter(&path);
-                held.recv()
-            };
-            let limit = Duration::from_millis(50);
-            let loaded = file_access::run_within(limit, &files.certificate, load).await;
-            let message = format!("{} does not answer", hanging.display());
-            assert_eq!(
-                files.hanging_file(&loaded.unwrap_err()),
-                UnusableCertificate { key: faulty, message }
-            );
-            release.send(()).unwrap();
-            while file_access::run(&files.certificate, || ()).await.is_err() {
-                tokio::time::sleep(limit).await;
-            }
+/// Why the certificate of a client was refused, if that is why a handshake has failed.
+pub(crate) fn refused_certificate(error: &io::Error) -> Option<String> {
+    let certificate = match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::NoCertificatesPresented => return Some("it sent none".to_owned()),
+        rustls::Error::InvalidCertificate(error) => error,
+        _ => return None,
+    };
+    Some(match certificate {
+        // An authority with the name of a trusted one, and another key, is not trusted either.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "it is not signed by an authority in client_ca_file".to_owned()
         }
-    }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for clients (extended key usage)".to_owned()
+        }
+        other => {
+            let name = format!("{other:?}");
+            let name = name.split(|character: char| !character.is_alphanumeric()).next();
+            spaced(name.unwrap_or_default())
+        }
+    })
 }

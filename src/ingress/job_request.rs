@@ -23,14 +23,14 @@ impl HeaderFields for RequestHeaders<'_> {
 /// What the head of a request gives to its jobs.
 pub(super) fn job_head<'a>(
     head: &'a Parts,
-    client: &IpAddr,
+    client: Option<IpAddr>,
     headers: &'a RequestHeaders<'_>,
 ) -> HttpHead<'a> {
     HttpHead {
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query(),
-        client_address: Some(*client),
+        client_address: client,
         headers,
     }
 }

@@ -6,6 +6,7 @@ mod content_encoding;
 mod credential_fields;
 mod decompress;
 mod delivery;
+mod health;
 mod job_request;
 mod observation;
 mod payload;
@@ -23,6 +24,7 @@ pub use crate::ingress::content_encoding::{ContentEncoding, ContentEncodings};
 pub use crate::ingress::credential_fields::CredentialFields;
 pub use crate::ingress::decompress::{Decoding, Undecodable};
 pub use crate::ingress::delivery::endpoints::Endpoints;
+pub use crate::ingress::health::HealthCheck;
 pub use crate::ingress::port::Ingress;
 pub use crate::ingress::rejection::Rejection;
 pub use crate::ingress::route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
@@ -32,6 +34,7 @@ pub use crate::json::{InvalidJson, InvalidJsonKind};
 
 use crate::auth::Caller;
 use crate::http::handler::{Answer, Handler};
+use crate::http::peer::Peer;
 use crate::http::request_head;
 use crate::http::unread_body::{RejectionCause, TrackedBody, UnreadBody};
 use crate::ids::RequestId;
@@ -50,7 +53,6 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::SystemTime;
 
@@ -60,17 +62,21 @@ impl Handler for Ingress {
     type Body = AnswerBody;
 
     /// Answers a request and records its outcome.
-    async fn respond(&self, request: Request<Incoming>, peer: &IpAddr) -> Answer<AnswerBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
         let mut body = TrackedBody::new(body);
         if request_head::is_malformed(&head) {
             return Answer { response: response::malformed(), unread: UnreadBody::Large };
         }
         let id = RequestId::from_header_or_new(header(&head.headers, &X_REQUEST_ID));
-        let client = self.client_address.of(&head.headers, *peer);
+        if let Some(health) = self.health.as_ref().filter(|health| health.is_at(head.uri.path())) {
+            let response = health.answer(&head.method, &id);
+            return Answer { response, unread: unread(&head, body, RejectionCause::Other).await };
+        }
+        let client = self.client_address.of(&head.headers, peer);
         let mut observation = Observation::begin(&self.metrics, &id, &client);
         // A panic is a bug. It fails this request, and the connection stays open.
-        let accepted = self.accept((&head, peer, &client), &mut body, &id, &mut observation);
+        let accepted = self.accept((&head, peer, client), &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
         match accepted.unwrap_or(Err(Rejection::Internal)) {
             Ok(Success::Accepted(accepted)) => {
@@ -128,7 +134,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        (head, peer, client): (&Parts, &IpAddr, &IpAddr),
+        (head, peer, client): (&Parts, Peer, Peer),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
@@ -165,7 +171,7 @@ impl Ingress {
             webhook: &webhook.id,
             payload: webhook.payload,
             body,
-            head: job_head(head, client, &headers),
+            head: job_head(head, client.ip(), &headers),
             trace,
             idempotency,
         };
@@ -189,14 +195,14 @@ impl Ingress {
     /// A request whose path is not that of a webhook. `Err` unless it is the address of an endpoint.
     fn delivery<'a>(
         &'a self,
-        (head, peer, client): (&'a Parts, &IpAddr, &IpAddr),
+        (head, peer, client): (&'a Parts, Peer, Peer),
         id: &'a RequestId,
         received_at: SystemTime,
     ) -> Result<Delivery<'a>, Rejection> {
         let endpoints = self.endpoints.as_ref().ok_or(Rejection::NotFound)?;
         let path = endpoints.address_path(head.uri.path()).ok_or(Rejection::NotFound)?;
-        let (client, limited) = (*client, self.client_address.for_limits(*client, *peer));
-        Ok(Delivery { endpoints, path, head, client, limited, id, received_at })
+        let limited = self.client_address.for_limits(client, peer);
+        Ok(Delivery { endpoints, path, head, client: client.ip(), limited, id, received_at })
     }
 }
 

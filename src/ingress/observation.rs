@@ -1,10 +1,10 @@
 //! Counts each request once, and writes its line of the access log.
 
+use crate::http::peer::Peer;
 use crate::ids::{OrganizationId, RequestId};
 use crate::metrics::{Metrics, Outcome};
 use hyper::StatusCode;
 use std::fmt::Display;
-use std::net::IpAddr;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -18,7 +18,7 @@ pub(super) struct Observation<'a> {
     metrics: &'a Metrics,
     started: Instant,
     id: &'a RequestId,
-    client: &'a IpAddr,
+    client: &'a Peer,
     /// Set only if the access log is enabled.
     organization: Option<OrganizationId>,
     /// Why a delivery is refused. Set only if the access log is enabled.
@@ -30,7 +30,7 @@ pub(super) struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId, client: &'a IpAddr) -> Self {
+    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId, client: &'a Peer) -> Self {
         metrics.requests_in_flight.increment(1.0);
         Self {
             metrics,

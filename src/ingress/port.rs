@@ -7,6 +7,7 @@ use crate::ingress::body::BodyReader;
 use crate::ingress::credential_fields::CredentialFields;
 use crate::ingress::delivery::delivered::Delivered;
 use crate::ingress::delivery::endpoints::Endpoints;
+use crate::ingress::health::HealthCheck;
 use crate::ingress::preview::Preview;
 use crate::ingress::response::Accepted;
 use crate::metrics::Metrics;
@@ -24,6 +25,8 @@ pub struct Ingress {
     pub credentials: CredentialFields,
     /// `None` unless `endpoints.enabled` is true.
     pub endpoints: Option<Endpoints>,
+    /// `None` unless `server.health_path` is set.
+    pub health: Option<HealthCheck>,
     pub metrics: Arc<Metrics>,
     pub queues: Queues,
     pub triggers: Arc<TriggerIndex>,

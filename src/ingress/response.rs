@@ -195,13 +195,17 @@ pub(super) fn append<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
 }
 
 /// An answer without a body.
-fn empty(status: StatusCode, id: &RequestId) -> Response<AnswerBody> {
+pub(super) fn empty(status: StatusCode, id: &RequestId) -> Response<AnswerBody> {
     let mut response = with_json_body(status, id, AnswerBody::new(Vec::new()));
     response.headers_mut().remove(CONTENT_TYPE);
     response
 }
 
-fn with_json_body(status: StatusCode, id: &RequestId, body: AnswerBody) -> Response<AnswerBody> {
+pub(super) fn with_json_body(
+    status: StatusCode,
+    id: &RequestId,
+    body: AnswerBody,
+) -> Response<AnswerBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -2,16 +2,17 @@
 
 use crate::http::client_address::ClientAddress;
 use crate::http::closing::ConnectionLimits;
+use crate::http::listen::ListenAddress;
 use crate::http::tls::TlsSettings;
 use crate::ingress::body::BodySettings;
+use crate::ingress::health;
 use crate::settings::Section;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The section `[server]`.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Threads that serve requests; 0: one per available core.
     pub workers: usize,
     /// Maximum open connections of the whole process.
@@ -19,6 +20,8 @@ pub struct ServerSettings {
     /// Maximum open connections of one peer; 0: no bound.
     pub max_connections_per_address: usize,
     pub client_address: ClientAddress,
+    /// The path of the health check; `None`: there is none.
+    pub health_path: Option<String>,
     pub body: BodySettings,
     pub connection: ConnectionLimits,
     /// How long the port stays closed after the start while the process is not ready.
@@ -40,8 +43,11 @@ impl ServerSettings {
 
     pub fn read(section: &mut Section<'_>) -> Self {
         let second = Duration::from_secs(1);
+        let listen = ListenAddress::read(section);
+        let client_address = ClientAddress::read(section);
+        check_proxies(section, &listen, &client_address);
         Self {
-            listen: section.address("listen", ([0, 0, 0, 0], 2212).into()),
+            listen,
             workers: section.count("workers", 0, 0..=1024),
             max_connections: section.count("max_connections", 20_000, 1..=1_000_000),
             max_connections_per_address: section.count(
@@ -49,7 +55,8 @@ impl ServerSettings {
                 0,
                 0..=1_000_000,
             ),
-            client_address: ClientAddress::read(section),
+            client_address,
+            health_path: health::read_path(section),
             body: BodySettings::read(section),
             connection: ConnectionLimits {
                 header_timeout: section.duration(
@@ -65,5 +72,23 @@ impl ServerSettings {
             drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
             tls: TlsSettings::read(&mut section.section("tls")),
         }
+    }
+}
+
+/// Rejects settings by which every connection would be closed.
+fn check_proxies(section: &mut Section<'_>, listen: &ListenAddress, proxies: &ClientAddress) {
+    let is_unix = match listen {
+        ListenAddress::Tcp(_) => false,
+        ListenAddress::Unix(_) => true,
+        // The service manager may pass a socket of either kind.
+        ListenAddress::Activated => return,
+    };
+    if proxies.uses_proxy_protocol() && proxies.trusts_proxies() && proxies.trusts_none(is_unix) {
+        let message = if is_unix {
+            "closes every connection: trusted_proxies lacks \"unix\""
+        } else {
+            "closes every connection: trusted_proxies has no network"
+        };
+        section.fault("proxy_protocol", message);
     }
 }

@@ -11,6 +11,7 @@ pub struct ConnectionMetrics {
     pub refused: Counter,
     pub accept_errors: Counter,
     pub tls_handshake_errors: Counter,
+    pub proxy_protocol_errors: Counter,
 }
 
 impl ConnectionMetrics {
@@ -32,6 +33,10 @@ impl ConnectionMetrics {
             tls_handshake_errors: register_counter(
                 "hookgate_tls_handshake_errors_total",
                 "Connections that ended before their TLS handshake was complete.",
+            ),
+            proxy_protocol_errors: register_counter(
+                "hookgate_proxy_protocol_errors_total",
+                "Connections closed because their peer is not in server.trusted_proxies, or because their PROXY protocol header was malformed or late.",
             ),
         }
     }

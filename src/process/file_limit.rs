@@ -11,7 +11,7 @@ pub const STARTUP_FILES: usize = 16;
 /// Descriptors that callers cannot use: for MongoDB, operators and files.
 const RESERVED_DESCRIPTORS: usize = 128;
 
-/// Descriptors of one worker: its listener, those of its runtime, and a connection that was
+/// Descriptors of one worker: its listener or its share of a common one, those of its runtime, and a connection that was
 /// accepted while all slots are in use.
 const PER_WORKER: usize = 6;
 
@@ -20,9 +20,9 @@ const PER_WORKER: usize = 6;
 /// isolation.
 const PER_REDIS_CONNECTION: usize = 6;
 
-/// Descriptors of the process itself: its runtimes, the admin port, signals, and one open file at a
-/// time.
-const PER_PROCESS: usize = 24;
+/// Descriptors of the process itself: its runtimes, the admin port, a socket that the service
+/// manager passes, a message to it, signals, and one open file at a time.
+const PER_PROCESS: usize = 26;
 
 /// Raises the limit of open files as far as it may be raised. Fails unless `files` more files can
 /// be opened now.

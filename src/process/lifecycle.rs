@@ -107,6 +107,12 @@ impl Readiness {
         parts.iter().map(|(name, part)| (name.clone(), is_degraded(part))).collect()
     }
 
+    /// Whether [`Self::report`] says that the process is ready.
+    pub fn is_ready(&self) -> bool {
+        let parts = self.parts.lock();
+        !parts.values().any(|part| part.is_blocking(&parts))
+    }
+
     pub fn report(&self) -> ReadinessReport {
         let parts = self.parts.lock();
         let mut report = ReadinessReport { ready: true, reasons: Vec::new(), degraded: Vec::new() };

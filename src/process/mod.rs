@@ -9,5 +9,6 @@ pub mod findings;
 pub mod heartbeat;
 pub mod lifecycle;
 pub mod log_throttle;
+pub mod service_manager;
 pub mod supervisor;
 pub mod unix_time;

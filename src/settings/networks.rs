@@ -72,7 +72,14 @@ impl Networks {
         if texts.is_empty() {
             return Err("is empty".to_owned());
         }
-        let numbered = texts.iter().enumerate();
+        Self::parse_except(texts, "")
+    }
+
+    /// Like [`Self::parse`], without the texts that are a word and no network. There may be none
+    /// else.
+    pub fn parse_except(texts: &[String], word: &str) -> Result<Self, String> {
+        let numbered =
+            texts.iter().enumerate().filter(|(_, text)| word.is_empty() || *text != word);
         let networks = numbered.map(|(index, text)| {
             text.parse().map_err(|error| format!("number {} {error}", index + 1))
         });
@@ -81,6 +88,11 @@ impl Networks {
 
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether there are none.
+    pub fn are_none(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether one of them contains all addresses of its family.

@@ -1,6 +1,9 @@
 //! Redis, documents and Hookgate, connected to each other.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use reqwest::ClientBuilder;
@@ -178,6 +181,25 @@ impl Builder {
         self
     }
 
+    /// Sets `server.listen`; callers connect to `front`, which leads there.
+    pub fn listening(mut self, address: &str, front: SocketAddr) -> Self {
+        self.surroundings.front = Some(front);
+        self.config(|config| {
+            config.set("server.listen", address);
+        })
+    }
+
+    /// Passes a listening socket to the process, as a service manager does.
+    pub fn activated_by(mut self, socket: impl Into<OwnedFd>, front: SocketAddr) -> Self {
+        self.surroundings.activation = Some(Arc::new(socket.into()));
+        self.listening("systemd", front)
+    }
+
+    /// The test's own directory.
+    pub fn directory(&self) -> &Path {
+        self.files.path()
+    }
+
     /// Sets a limit of the system, as `prlimit` spells it: `--nofile=256:256`.
     pub fn limit(mut self, limit: &str) -> Self {
         self.surroundings.limits.push(limit.to_owned());
@@ -230,6 +252,11 @@ impl Builder {
             .await;
         }
         app
+    }
+
+    /// Starts and waits until the admin port answers, which is before the port is open.
+    pub async fn launch_only(self) -> App {
+        self.launch().await
     }
 
     async fn launch(mut self) -> App {

@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -88,7 +89,14 @@ pub struct Surroundings {
     pub limits: Vec<String>,
     /// The command to run instead of the binary under test, if any.
     pub program: Vec<String>,
+    /// Where callers connect instead of `server.listen`.
+    pub front: Option<SocketAddr>,
+    /// The socket that the process gets as from a service manager.
+    pub activation: Option<Arc<OwnedFd>>,
 }
+
+/// Passes standard input on as systemd passes a socket.
+const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
 
 impl Hookgate {
     /// Starts and waits until `/readyz` answers 200.
@@ -147,8 +155,11 @@ impl Hookgate {
         self.try_readiness().await.expect("/readyz answers with JSON")
     }
 
-    /// The address of the ingress port.
+    /// The address of the ingress port, or of what is in front of it.
     pub fn address(&self) -> SocketAddr {
+        if let Some(front) = self.surroundings.front {
+            return front;
+        }
         self.config.text("server.listen").parse().expect("an address")
     }
 
@@ -243,14 +254,19 @@ fn write(config: &Config, directory: &Scratch) -> PathBuf {
 
 fn launch(config: &Config, directory: &Scratch, surroundings: &Surroundings) -> Process {
     let file = write(config, directory);
-    let Surroundings { variables, limits, program: other } = surroundings;
+    let Surroundings { variables, limits, program: other, activation, .. } = surroundings;
     // `prlimit` becomes the program, under the same pid.
     let mut command = without_variables("prlimit");
-    command.args(limits).arg("--").args(other);
+    command.args(limits).arg("--");
+    if activation.is_some() {
+        command.args(["sh", "-c", ACTIVATE, "activate"]);
+    }
+    command.args(other);
     if other.is_empty() {
         command.arg(program());
     }
     command.args(["serve", "--config"]).arg(file);
     command.env("RUST_BACKTRACE", "1").envs(variables.iter().cloned());
-    Process::start("hookgate", &command, &directory.join("hookgate.log"))
+    let socket = activation.as_ref().map(|socket| socket.try_clone().expect("an open socket"));
+    Process::start_with_input("hookgate", &command, &directory.join("hookgate.log"), socket)
 }

@@ -22,6 +22,7 @@
 //! | [`http`] | [`Caller`] (cloneable, for tasks under load), `Call`, `Reply` with `matched`, `code`, `assert_rejected` |
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for requests that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: the requests that are refused, for any transport; `assert_envelope` |
+//! | [`relay`] | [`relay::Relay`]: a TCP port in front of a Unix socket, or one that sends a header of the PROXY protocol; `build().listening(address, front)` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster`, `start_tls`, `in_database`; `TESTKIT_REDIS_SERVER` names another program |
 //! | [`size`] | `from_environment(name, default)`: the size of a test |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
@@ -102,6 +103,7 @@ pub mod raw;
 pub mod raw_redis;
 pub mod redis;
 pub mod refusals;
+pub mod relay;
 pub mod resp;
 pub mod samples;
 pub mod scratch;

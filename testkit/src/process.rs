@@ -5,8 +5,9 @@
 //! kills the server. It reports the server's own pid and, later, its exit status, so that signals
 //! and exit codes are those of the real process.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -17,12 +18,14 @@ use tokio::sync::watch;
 
 use super::confidential;
 
-/// `$1` is the log file, the rest is the command. The shell only reports how the server ended.
+/// `$1` is the log file, the rest is the command. The shell only reports how the server ended. What
+/// the shell gets as standard error becomes the standard input of the server.
 const WATCHDOG: &str = r#"
-exec 3<&0 2>/dev/null
+exec 3<&0 4<&2 2>/dev/null
 log=$1
 shift
-"$@" >>"$log" 2>&1 </dev/null 3<&- &
+"$@" >>"$log" 2>&1 <&4 3<&- 4<&- &
+exec 4<&-
 pid=$!
 { read -r _ <&3; kill -9 $pid; } >/dev/null 2>&1 &
 guard=$!
@@ -48,8 +51,21 @@ pub struct Process {
 impl Process {
     /// Starts `command`, with its output appended to `log`.
     pub fn start(name: &str, command: &Command, log: &Path) -> Self {
+        Self::start_with_input(name, command, log, None)
+    }
+
+    /// Like [`Process::start`], with a descriptor as standard input.
+    pub fn start_with_input(
+        name: &str,
+        command: &Command,
+        log: &Path,
+        input: Option<OwnedFd>,
+    ) -> Self {
         OpenOptions::new().create(true).append(true).open(log).expect("a writable log file");
-        let mut watchdog = watched(command, log).spawn().expect("sh");
+        let mut watchdog = watched(command, log);
+        let nothing = || File::open("/dev/null").expect("a device").into();
+        watchdog.stderr(input.unwrap_or_else(nothing));
+        let mut watchdog = watchdog.spawn().expect("sh");
         let output = watchdog.stdout.take().expect("the output is a pipe");
         let (exited, exit) = watch::channel(None);
         let (started, pid) = mpsc::channel();

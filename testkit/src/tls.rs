@@ -146,6 +146,19 @@ impl Authority {
         reqwest::Client::builder().tls_certs_only([root])
     }
 
+    /// Like [`Authority::client`], for a caller with a certificate of its own.
+    pub fn client_as(&self, identity: &Identity) -> ClientBuilder {
+        let pem = format!("{}{}", identity.key_pem, identity.chain_pem);
+        let identity = reqwest::Identity::from_pem(pem.as_bytes()).expect("a certificate");
+        self.client().identity(identity)
+    }
+
+    /// A file with the certificate of the authority alone.
+    pub fn authority_file(&self) -> String {
+        let file = self.files.write("authority.pem", self.certificate_pem());
+        file.to_str().expect("a path in UTF-8").to_owned()
+    }
+
     /// A connection after its TLS handshake; ALPN offers only these protocols.
     pub async fn connect(
         &self,

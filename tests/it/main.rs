@@ -16,4 +16,5 @@ mod mirror;
 mod process;
 mod proxies;
 mod queue;
+mod reached;
 mod sharding;

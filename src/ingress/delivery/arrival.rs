@@ -13,7 +13,8 @@ pub(in crate::ingress) struct Delivery<'a> {
     pub(in crate::ingress) endpoints: &'a Endpoints,
     pub(in crate::ingress) path: AddressPath,
     pub(in crate::ingress) head: &'a Parts,
-    pub(in crate::ingress) client: IpAddr,
+    /// `None`: a client over a Unix socket, which has no address.
+    pub(in crate::ingress) client: Option<IpAddr>,
     /// The client as limits count it; `None`: not at all.
     pub(in crate::ingress) limited: Option<IpAddr>,
     pub(in crate::ingress) id: &'a RequestId,

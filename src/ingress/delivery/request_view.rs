@@ -26,7 +26,7 @@ impl<'a> RequestView<'a> {
             query: head.uri.query().unwrap_or_default(),
             headers: &self.headers,
             body,
-            client: Some(*client),
+            client: *client,
         }
     }
 }

@@ -76,7 +76,7 @@ impl<'a> StartedWorkflows<'a> {
                 method: head.method.as_str(),
                 path: head.uri.path(),
                 query: query.as_deref(),
-                client_address: Some(*client),
+                client_address: *client,
                 headers: &headers,
             },
             trace: trace_context(&head.headers),

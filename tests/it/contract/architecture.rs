@@ -96,7 +96,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("compression_codecs", &["ingress/decompress.rs"]),
     ("arc_swap", &["admission/", "auth/", "endpoints/", "http/tls.rs", "mirror/", "queue/"]),
     ("quick_cache", &["auth/"]),
-    ("rustls", &["http/client.rs", "http/tls.rs", "files/tls_identity.rs", "files/tls_roots.rs"]),
+    (
+        "rustls",
+        &["http/client.rs", "http/tls.rs", "http/tls_files.rs", "files/tls_identity.rs", "files/tls_roots.rs"],
+    ),
     ("tokio_rustls", &["http/client.rs", "http/tls.rs"]),
     ("triomphe", &["mirror/"]),
     ("atomics", &["admission/", "http/activity.rs", "mirror/freshness.rs"]),
@@ -104,6 +107,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["logging/"]),
     ("multer", &["endpoints/payload/multipart.rs"]),
     ("clap", &["main.rs"]),
+    ("listenfd", &["http/listen/activated.rs"]),
+    ("ppp", &["http/proxy_protocol.rs"]),
 ];
 
 /// Bound on the lines of a file without its tests.

@@ -1,7 +1,8 @@
 //! What the log contains, how often, and what it never contains.
 
 use serde_json::{Value, json};
-use testkit::hookgate::Hookgate;
+use testkit::hookgate::{Hookgate, run};
+use testkit::scratch::Scratch;
 use testkit::wait::until;
 use testkit::{App, Caller, Config, Documents, Redis, confidential, documents, tokens};
 
@@ -200,7 +201,7 @@ async fn terminal_control_characters_are_escaped_in_faults() {
     let text = String::from_utf8(report.stdout).expect("UTF-8");
     assert_printable(&text);
     assert!(text.contains(r"a\u{1b}[31m\nb"), "{text}");
-    let output = testkit::hookgate::run(&["serve", "--config", &odd("/nowhere")]);
+    let output = run(&["serve", "--config", &odd("/nowhere")]);
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert_printable(&text);
     assert!(text.contains(&format!("/nowhere{ESCAPED}")), "{text}");
@@ -215,6 +216,47 @@ fn assert_printable(text: &str) {
 }
 
 /// The harness finds the strings that it searches every log for, in every escaped form.
+/// A process that fails after its log has started says why in the format that was chosen.
+#[tokio::test]
+async fn the_last_line_of_a_failing_process_is_in_the_format_of_the_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for (key, level) in
+        [("server.listen", "info"), ("admin.listen", "info"), ("server.listen", "off")]
+    {
+        for format in ["json", "text"] {
+            let directory = Scratch::new("failing");
+            let mut config = Config::new();
+            config.set(key, address.as_str()).set("telemetry.format", format);
+            config.set("telemetry.log", level).set("queue.redis", "redis://127.0.0.1:1");
+            config.set("triggers.file", "/nowhere");
+            let file = directory.write("hookgate.toml", config.to_string());
+            let output = run(&["serve", "--config", file.to_str().expect("UTF-8")]);
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let log = String::from_utf8(output.stdout).expect("UTF-8");
+            let errors = String::from_utf8(output.stderr).expect("UTF-8");
+            if level == "off" {
+                // Without a log, standard error says it.
+                assert!(log.is_empty() && errors.contains(key), "{log} {errors}");
+                continue;
+            }
+            assert!(errors.is_empty(), "{errors}");
+            let last = log.lines().last().expect("a line");
+            assert!(last.contains("ERROR") && last.contains(&address), "{log}");
+            if format == "json" {
+                let line: Value = serde_json::from_str(last).expect("JSON");
+                assert_eq!(line["message"], "hookgate failed");
+                assert!(
+                    line["reason"].as_str().is_some_and(|reason| reason.contains(key)),
+                    "{last}"
+                );
+            } else {
+                assert!(last.contains("hookgate failed reason="), "{last}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_leaked_secret_would_be_found() {
     let caller = Caller::new(([127, 0, 0, 1], testkit::ports::free()).into());

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookgate::config::Config;
+use hookgate::http::listen::ListenAddress;
 use hookgate::settings::SettingsReader;
 use serde::Deserialize;
 
@@ -97,7 +98,8 @@ fn addresses_use_the_service_names_of_compose() {
 #[test]
 fn published_ports_are_those_of_hookgate() {
     let config = config();
-    let listening = BTreeSet::from([config.server.listen.port(), config.admin.listen.port()]);
+    let ListenAddress::Tcp(listen) = &config.server.listen else { panic!("not a port") };
+    let listening = BTreeSet::from([listen.port(), config.admin.listen.port()]);
     let published = &compose().services["hookgate"].ports;
     let published = published.iter().map(|port| port.rsplit(':').next().unwrap_or_default());
     let published: BTreeSet<u16> = published.map(|port| port.parse().expect("a port")).collect();

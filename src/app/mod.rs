@@ -124,7 +124,8 @@ impl App {
         supervisor.spawn("reload", reload.follow(hangups));
         supervisor.spawn("limits", admission.maintain());
 
-        let tls = self.config.server.tls.clone().map(Tls::new).transpose()?;
+        let tls = self.config.server.tls.clone();
+        let tls = tls.map(|settings| Tls::new(settings, &self.metrics)).transpose()?;
         if let Some(tls) = &tls {
             let follow = Arc::clone(tls).follow_files(self.readiness.part("tls"));
             supervisor.spawn("certificate", follow);

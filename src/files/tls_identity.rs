@@ -1,4 +1,4 @@
-//! A certificate with which a client of TLS identifies itself.
+//! A certificate with its private key, by which one side of TLS identifies itself.
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// A certificate with its chain, and its private key.
 #[derive(Debug, Clone)]
-pub struct ClientIdentity(Arc<CertifiedKey>);
+pub struct TlsIdentity(Arc<CertifiedKey>);
 
 /// Why a certificate and a key cannot be used. No part of a key is ever in a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum UnusableIdentity {
     Key(&'static str),
 }
 
-impl ClientIdentity {
+impl TlsIdentity {
     /// The certificate, followed by its chain, and its key, both in PEM.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, UnusableIdentity> {
         let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
@@ -38,11 +38,15 @@ impl ClientIdentity {
         match identity.keys_match() {
             Ok(()) => Ok(Self(Arc::new(identity))),
             Err(rustls::Error::InconsistentKeys(_)) => {
-                let fault = "does not belong to the first certificate of cert_file";
+                let fault = "contains a key that does not belong to the first certificate";
                 Err(UnusableIdentity::Key(fault))
             }
             Err(_) => Err(UnusableIdentity::Certificate("contains an unusable certificate")),
         }
+    }
+
+    pub fn certified_key(&self) -> &Arc<CertifiedKey> {
+        &self.0
     }
 
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {

@@ -4,7 +4,7 @@
 
 use crate::files::file_access;
 use crate::files::text_file;
-use crate::files::tls_identity::ClientIdentity;
+use crate::files::tls_identity::TlsIdentity;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Mutex, MutexGuard};
@@ -139,7 +139,7 @@ impl Roots {
 
 /// The TLS configuration of a client that trusts these authorities, and presents this identity if a
 /// server asks for one.
-pub fn client(roots: &Roots, identity: Option<&ClientIdentity>) -> Result<ClientConfig, String> {
+pub fn client(roots: &Roots, identity: Option<&TlsIdentity>) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;

@@ -3,6 +3,7 @@
 
 pub mod acceptor;
 pub mod activity;
+mod certificate_expiry;
 pub mod client;
 pub mod client_address;
 mod client_stream;

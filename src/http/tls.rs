@@ -4,9 +4,11 @@
 use crate::files::file_access;
 use crate::files::tls_roots::spaced;
 use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
+use crate::http::certificate_expiry::not_after;
 use crate::http::client_stream::ClientStream;
 pub use crate::http::tls_files::TlsSettings;
 use crate::http::tls_files::{LoadedFiles, TlsFiles, UnusableFile, provider};
+use crate::metrics::Metrics;
 use crate::process::lifecycle::{Condition, Reporter};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -27,6 +29,7 @@ const HTTP1: &[u8] = b"http/1.1";
 pub struct Tls {
     files: TlsFiles,
     current: ArcSwap<CurrentTls>,
+    metrics: Arc<Metrics>,
 }
 
 /// What new connections get.
@@ -70,9 +73,19 @@ fn new_tickets() -> anyhow::Result<Arc<dyn ProducesTickets>> {
 }
 
 impl Tls {
-    pub fn new(TlsSettings { files, loaded }: TlsSettings) -> anyhow::Result<Arc<Self>> {
-        let current = CurrentTls::new(loaded, new_tickets()?)?;
-        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(current) }))
+    pub fn new(settings: TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Self>> {
+        let TlsSettings { files, loaded } = settings;
+        let current = ArcSwap::from_pointee(CurrentTls::new(loaded, new_tickets()?)?);
+        let tls = Self { files, current, metrics: Arc::clone(metrics) };
+        tls.measure();
+        Ok(Arc::new(tls))
+    }
+
+    /// Updates the metric of when the certificate expires.
+    fn measure(&self) {
+        let current = self.current.load();
+        let leaf = current.loaded.identity.cert.first();
+        self.metrics.certificate_not_after.set(leaf.map_or(0.0, not_after));
     }
 
     /// Performs the handshake.
@@ -132,6 +145,7 @@ impl Tls {
             UnusableFile::new("certificate_file", &self.files.certificate, error)
         })?;
         self.current.store(Arc::new(replaced));
+        self.measure();
         tracing::info!(certificates, client_authorities = authorities, "TLS certificate loaded");
         Ok(())
     }

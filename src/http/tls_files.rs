@@ -2,11 +2,12 @@
 
 use crate::files::file_access;
 use crate::files::text_file;
+use crate::files::tls_identity::{TlsIdentity, UnusableIdentity};
 use crate::settings::Section;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
@@ -90,35 +91,22 @@ impl UnusableFile {
 
 impl TlsFiles {
     pub(super) fn load(&self) -> Result<LoadedFiles, UnusableFile> {
-        let identity = Arc::new(self.load_identity()?);
+        let identity = Arc::clone(self.load_identity()?.certified_key());
         let clients = self.client_ca.as_deref().map(load_authorities).transpose()?;
         Ok(LoadedFiles { identity, clients })
     }
 
-    fn load_identity(&self) -> Result<CertifiedKey, UnusableFile> {
+    fn load_identity(&self) -> Result<TlsIdentity, UnusableFile> {
         let certificate_error =
             |message: String| UnusableFile::new("certificate_file", &self.certificate, message);
-        let key_error = |message: &str| UnusableFile::new("key_file", &self.key, message);
+        let key_error = |message: String| UnusableFile::new("key_file", &self.key, message);
         let certificates = text_file::read(&self.certificate)
             .map_err(|error| certificate_error(error.to_string()))?;
-        let key = text_file::read(&self.key).map_err(|error| key_error(&error.to_string()))?;
-        let certificates = certificates_in(&certificates).map_err(certificate_error)?;
-        // The messages about a key are fixed strings, so no part of it is ever printed.
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-            key_error("has no unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)")
-        })?;
-        let key = provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| key_error("is not a usable RSA, ECDSA or Ed25519 key"))?;
-        let identity = CertifiedKey::new(certificates, key);
-        match identity.keys_match() {
-            Ok(()) => Ok(identity),
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                Err(key_error("does not match the first certificate in certificate_file"))
-            }
-            Err(error) => Err(certificate_error(error.to_string())),
-        }
+        let key = text_file::read(&self.key).map_err(|error| key_error(error.to_string()))?;
+        TlsIdentity::from_pem(&certificates, &key).map_err(|unusable| match unusable {
+            UnusableIdentity::Certificate(message) => certificate_error(message.to_owned()),
+            UnusableIdentity::Key(message) => key_error(message.to_owned()),
+        })
     }
 }
 

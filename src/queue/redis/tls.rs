@@ -5,7 +5,7 @@
 //! with, so a certificate can be replaced at any time before it expires.
 
 use crate::files::file_access;
-use crate::files::tls_identity::{ClientIdentity, UnusableIdentity};
+use crate::files::tls_identity::{TlsIdentity, UnusableIdentity};
 use crate::files::tls_roots::{self, Authorities, Roots};
 use crate::settings::Section;
 use fred::types::config::TlsConfig;
@@ -33,7 +33,7 @@ struct TlsFiles {
 #[derive(Debug, Clone, Default)]
 struct Contents {
     roots: Option<Roots>,
-    identity: Option<ClientIdentity>,
+    identity: Option<TlsIdentity>,
 }
 
 /// The contents that could be used last. They stay in use while the files hang or are unusable.
@@ -174,7 +174,7 @@ impl TlsFiles {
         let identity = if is_set(&self.certificate) {
             let certificate = read("cert_file", &self.certificate)?;
             let key = read("key_file", &self.key)?;
-            let identity = ClientIdentity::from_pem(&certificate, &key);
+            let identity = TlsIdentity::from_pem(&certificate, &key);
             Some(identity.map_err(|fault| match fault {
                 UnusableIdentity::Certificate(fault) => {
                     unusable("cert_file", &self.certificate, fault)

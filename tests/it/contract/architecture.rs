@@ -98,7 +98,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("quick_cache", &["auth/"]),
     (
         "rustls",
-        &["http/client.rs", "http/tls.rs", "http/tls_files.rs", "files/tls_identity.rs", "files/tls_roots.rs"],
+        &[
+            "http/client.rs",
+            "http/tls.rs",
+            "http/tls_files.rs",
+            "files/tls_identity.rs",
+            "files/tls_roots.rs",
+        ],
     ),
     ("tokio_rustls", &["http/client.rs", "http/tls.rs"]),
     ("triomphe", &["mirror/"]),

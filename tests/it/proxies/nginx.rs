@@ -4,12 +4,13 @@ use std::process::Command;
 
 use super::{Proxy, Site, system};
 
-/// What a distribution has around the files in conf.d.
+/// What a distribution has around the files in conf.d. nginx runs as one process, because workers
+/// would outlive a master that is killed.
 const SURROUNDINGS: &str = "
 daemon off;
+master_process off;
 pid proxy.pid;
 error_log stderr;
-worker_processes 2;
 events { worker_connections 1024; }
 http {
     access_log off;
@@ -32,9 +33,7 @@ async fn proxy() -> Proxy {
             ("/etc/nginx/tls.key", site.authority.key_file()),
         ],
     );
-    // Where the tests run as root, nginx' own user cannot write into their folders.
-    let root = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-    let main = site.files.write("main.conf", format!("{root}{SURROUNDINGS}"));
+    let main = site.files.write("main.conf", SURROUNDINGS);
     let mut command: Command = system("nginx");
     command.arg("-e").arg("stderr").arg("-p").arg(site.files.path()).arg("-c").arg(main);
     site.behind("nginx", &command).await

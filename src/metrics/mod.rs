@@ -4,12 +4,14 @@
 //! start. No label contains an organization, a webhook or a workflow, so that callers cannot add
 //! series.
 
+mod config;
 mod connections;
 mod cpu_time;
 mod labels;
 mod redis;
 mod register;
 
+use crate::metrics::config::ConfigMetrics;
 pub use crate::metrics::connections::ConnectionMetrics;
 pub use crate::metrics::labels::{
     ChangeKind, Collection, DeliveryLimit, JobState, Limit, LoadReason, Outcome, RedisError,
@@ -23,7 +25,6 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Buckets of durations in seconds. They start at 50 µs, because a request that is answered from
 /// memory with one call to a Redis nearby takes some hundred microseconds. The last one, 10 s, is
@@ -59,9 +60,7 @@ pub struct Metrics {
     index_loads: Vec<Vec<Counter>>,
     index_skipped: Vec<Counter>,
     index_skipped_parts: Vec<Counter>,
-    config_reloads: Vec<Counter>,
-    config_reload_success: Gauge,
-    config_reload_time: Gauge,
+    config: ConfigMetrics,
     pub certificate_not_after: Gauge,
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
@@ -155,15 +154,7 @@ impl Metrics {
             ),
             index_skipped: index_skipped(),
             index_skipped_parts: index_skipped_parts(),
-            config_reloads: config_reloads(),
-            config_reload_success: register_gauge(
-                "hookgate_config_last_reload_success",
-                "1 if the last reload of the configuration was applied, or there was none since the start; 0 if it was refused.",
-            ),
-            config_reload_time: register_gauge(
-                "hookgate_config_last_reload_success_timestamp_seconds",
-                "When the configuration in effect was read, in seconds since 1970.",
-            ),
+            config: ConfigMetrics::register(),
             certificate_not_after: register_gauge(
                 "hookgate_tls_certificate_not_after_seconds",
                 "When the certificate of the ingress port expires, in seconds since 1970; 0 without server.tls.",
@@ -203,18 +194,7 @@ impl Metrics {
 
     /// Counts a reload of the configuration.
     pub fn config_reload(&self, result: ReloadResult) {
-        let reloads: &Counter = handle(&self.config_reloads, result as usize);
-        reloads.increment(1);
-        match result {
-            ReloadResult::Applied => self.config_read(),
-            ReloadResult::Refused => self.config_reload_success.set(0.0),
-        }
-    }
-
-    /// Records that the configuration in effect was read now.
-    fn config_read(&self) {
-        self.config_reload_success.set(1.0);
-        self.config_reload_time.set(seconds_since_1970());
+        self.config.reloaded(result);
     }
 
     pub fn over_limit_in_dry_run(&self, limit: Limit) -> &Counter {
@@ -283,10 +263,6 @@ fn describe_labelled(version: &'static str, commit: &'static str) {
     );
 }
 
-fn seconds_since_1970() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
 fn requests() -> Vec<Counter> {
     let name = "hookgate_requests_total";
     describe_counter!(name, "Requests by result; every request is counted once.");
@@ -335,12 +311,6 @@ fn index_skipped_parts() -> Vec<Counter> {
         ),
     };
     Collection::ALL.iter().map(of_collection).collect()
-}
-
-fn config_reloads() -> Vec<Counter> {
-    let name = "hookgate_config_reloads_total";
-    describe_counter!(name, "Reloads of the configuration on SIGHUP, by result.");
-    ReloadResult::ALL.iter().map(|result| counter!(name, "result" => result.as_str())).collect()
 }
 
 fn over_limit_in_dry_run() -> Vec<Counter> {

@@ -142,7 +142,9 @@ impl QueueLabel<'_> {
         let jobs =
             |state: &JobState| gauge!(name, "queue" => self.value(), "state" => state.as_str());
         let jobs: Vec<Gauge> = JobState::ALL.iter().map(jobs).collect();
-        jobs.iter().for_each(|gauge| gauge.set(f64::NAN));
+        for gauge in &jobs {
+            gauge.set(f64::NAN);
+        }
         jobs
     }
 }

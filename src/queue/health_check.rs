@@ -51,17 +51,14 @@ pub async fn run_health_check(
     let mut counts = JobCounts::new(count_interval);
     loop {
         ticks.tick().await;
-        let condition = match reconnect.connection(Instant::now() + settings.reply_timeout()).await
-        {
-            Some(connection) => {
-                has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
-                let condition = check(health, &connection, settings, metrics).await;
-                condition.merge(counts.refresh(&connection, settings, metrics).await)
-            }
-            None => {
-                counts.forget(metrics);
-                no_answer(&reconnect.cause())
-            }
+        let latest = Instant::now() + settings.reply_timeout();
+        let condition = if let Some(connection) = reconnect.connection(latest).await {
+            has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
+            let condition = check(health, &connection, settings, metrics).await;
+            condition.merge(counts.refresh(&connection, settings, metrics).await)
+        } else {
+            counts.forget(metrics);
+            no_answer(&reconnect.cause())
         };
         wait_for_connections(health, RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());

@@ -153,12 +153,6 @@ impl Authority {
         self.client().identity(identity)
     }
 
-    /// A file with the certificate of the authority alone.
-    pub fn authority_file(&self) -> String {
-        let file = self.files.write("authority.pem", self.certificate_pem());
-        file.to_str().expect("a path in UTF-8").to_owned()
-    }
-
     /// A connection after its TLS handshake; ALPN offers only these protocols.
     pub async fn connect(
         &self,

@@ -444,6 +444,10 @@ mod tests {
                 "ERR The user executing the script can't run this command or subcommand script: 5b",
                 RedisError::Authentication,
             ),
+            (
+                "ERR ACL failure in script: User some has no permissions to run the 'incrby' command script: 5b",
+                RedisError::Authentication,
+            ),
         ] {
             assert_eq!(refusal_kind(details), expected, "{details}");
         }

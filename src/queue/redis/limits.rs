@@ -21,8 +21,9 @@ const CLIENTS_MEMORY: &str = "maxmemory-clients";
 /// The memory that a percentage in `maxmemory-clients` refers to.
 const MEMORY: &str = "maxmemory";
 
-/// Bytes of the line break that is read with an argument.
-const LINE_BREAK: usize = 2;
+/// Bytes that may be read with an argument and count with it: one read of Redis. Redis before 7.2
+/// removes what precedes a large argument first, and counts only the line break after it.
+const READ_WITH_ARGUMENT: usize = 16 << 10;
 
 /// The least memory that Redis grants its clients, even if `maxmemory-clients` is smaller.
 const MIN_CLIENTS_MEMORY: usize = 128 << 10;
@@ -122,7 +123,7 @@ impl Limits {
         let argument = largest_argument(jobs);
         let sizes = [
             (BULK, argument, self.bulk),
-            (QUERY_BUFFER, argument + LINE_BREAK, self.query_buffer),
+            (QUERY_BUFFER, argument + READ_WITH_ARGUMENT, self.query_buffer),
             (CLIENTS_MEMORY, jobs.bytes, self.clients_memory),
         ];
         let exceeded =
@@ -133,7 +134,7 @@ impl Limits {
     /// Jobs of at most this many bytes exceed no limit.
     fn smallest(&self) -> usize {
         let limits = [self.bulk, self.query_buffer, self.clients_memory];
-        limits.into_iter().flatten().min().unwrap_or(usize::MAX).saturating_sub(LINE_BREAK)
+        limits.into_iter().flatten().min().unwrap_or(usize::MAX).saturating_sub(READ_WITH_ARGUMENT)
     }
 
     /// Warnings about limits of Redis that are smaller than the limits of Hookgate.
@@ -254,15 +255,15 @@ mod tests {
         let none = limits(&[(MEMORY, "0"), (CLIENTS_MEMORY, "0")]);
         assert_eq!(none, Limits::default());
         let bulk = limits(&[(BULK, "1000")]);
-        let buffer = limits(&[(QUERY_BUFFER, "1000")]);
+        let buffer = limits(&[(QUERY_BUFFER, "17384")]);
         let clients = limits(&[(CLIENTS_MEMORY, "200000")]);
         for (limits, jobs, expected) in [
             (bulk, jobs(&[1000], 0), None),
             (bulk, jobs(&[1001], 0), Some((BULK, 1001, 1000))),
             (bulk, jobs(&[10; 200], 1000), None),
             (bulk, jobs(&[10; 2], 1001), Some((BULK, 1001, 1000))),
-            (buffer, jobs(&[998], 0), None),
-            (buffer, jobs(&[999], 0), Some((QUERY_BUFFER, 1001, 1000))),
+            (buffer, jobs(&[1000], 0), None),
+            (buffer, jobs(&[1001], 0), Some((QUERY_BUFFER, 17385, 17384))),
             (clients, jobs(&[1000; 199], 1000), None),
             (clients, jobs(&[1000; 200], 1000), Some((CLIENTS_MEMORY, 201_000, 200_000))),
             (none, jobs(&[1 << 20], 0), None),

@@ -21,7 +21,10 @@ pub(in crate::queue) fn without_script(details: &str) -> &str {
 
 /// Whether the script has called a command that its user may not use.
 pub(in crate::queue) fn is_denied_to_script(details: &str) -> bool {
-    details.contains("The user executing the script can't")
+    // The second is that of Redis 7.2 and later, and of Valkey.
+    ["The user executing the script can't", "ACL failure in script:"]
+        .iter()
+        .any(|denial| details.contains(denial))
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ async fn a_job_over_a_limit_of_redis_is_refused_before_it_is_sent() {
             assert_eq!(body["details"]["maxBytes"], MIB, "{setting}: {body}");
             assert!(body["details"]["bytes"].as_u64() > Some(MIB as u64), "{setting}: {body}");
         }
-        assert_eq!(large(&app, MIB - 1000).send().await.matched(), 1);
+        // Newer servers count what they have read with an argument.
+        let read_with = if setting == "proto-max-bulk-len" { 1000 } else { 20_000 };
+        assert_eq!(large(&app, MIB - read_with).send().await.matched(), 1);
         assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
         assert_eq!(app.redis.queue().waiting_ids().await.len(), 2);
         let log = app.hookgate.log();

@@ -23,6 +23,7 @@
 //! | [`raw`](mod@raw) | `raw(address, bytes)` and `Connection` for requests that a client library would not send |
 //! | [`refusals`] | `rows(&app)`: the requests that are refused, for any transport; `assert_envelope` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster` |
+//! | [`cluster`] | `Cluster`: masters with their slots; `move_slot`, `reshard`, `add_master`, `add_replica`, `remove` |
 //! | [`size`] | `from_environment(name, default)`: the size of a test |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica |
@@ -73,6 +74,7 @@ pub mod calls;
 pub mod chaos;
 mod chaos_faults;
 mod chaos_line;
+pub mod cluster;
 pub mod confidential;
 pub mod config;
 pub mod deliveries;

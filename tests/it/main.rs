@@ -15,3 +15,4 @@ mod http;
 mod mirror;
 mod process;
 mod queue;
+mod sharding;

@@ -1,21 +1,22 @@
-//! fred as the transport. It opens the connection and speaks the protocol, including TLS, Sentinel
-//! and Cluster. It is used for nothing else. It has no reconnect policy, so it never sends anything
+//! fred as the transport. It opens the connection and speaks the protocol, including TLS and
+//! Sentinel. It is used for nothing else. It has no reconnect policy, so it never sends anything
 //! twice. Its connection state, limits and timeouts are not used.
 
 use crate::queue::redis::address::host_and_port;
+use crate::queue::redis::cluster::{self, KnownNodes};
+use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
-use crate::queue::redis::transport::{
-    Command, Connecting, Connector, Driver, Reply, Target, Transport,
-};
+use crate::queue::redis::transport::{Command, Connecting, Connector, Reply, Target, Transport};
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::prelude::{Builder, Client, Config, ConnectionConfig, TcpConfig};
+use fred::interfaces::ClientLike;
+use fred::prelude::Client;
 use fred::types::{ClusterHash, CustomCommand, Value};
-use std::time::Duration;
 
 /// Opens connections with fred.
-#[derive(Debug)]
-pub(in crate::queue) struct FredConnector;
+#[derive(Debug, Default)]
+pub(in crate::queue) struct FredConnector {
+    cluster_nodes: KnownNodes,
+}
 
 impl Connector for FredConnector {
     fn connect<'a>(&'a self, target: Target<'a>) -> Connecting<'a> {
@@ -24,10 +25,13 @@ impl Connector for FredConnector {
             // Half of the time remains for connecting with the previous authorities if reading a
             // file hangs.
             let config = handshake.config(address, timeout / 2).await?;
-            let client = client(config, timeout)?;
-            let driver = Driver::new(client.connect());
-            client.wait_for_connect().await?;
-            let transport: Box<dyn Transport> = Box::new(FredTransport { client, slot });
+            let is_cluster = config.server.is_clustered();
+            let (client, driver) = if is_cluster {
+                cluster::open(&config, slot, &self.cluster_nodes, timeout).await?
+            } else {
+                fred_client::open(config, timeout).await?
+            };
+            let transport: Box<dyn Transport> = Box::new(FredTransport { client, is_cluster });
             Ok((transport, driver))
         })
     }
@@ -37,21 +41,29 @@ impl Connector for FredConnector {
 #[derive(Debug)]
 struct FredTransport {
     client: Client,
-    slot: u16,
+    /// Whether the server is the node of a cluster that has the slot of the queue.
+    is_cluster: bool,
 }
 
 impl FredTransport {
-    fn command(&self, name: &'static str) -> CustomCommand {
-        CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false)
+    fn reply(&self, reply: Result<Value, Error>) -> Result<Value, Error> {
+        if self.is_cluster { reply.map_err(cluster::without_redirection) } else { reply }
     }
 }
 
+fn command(name: &'static str) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::FirstKey, false)
+}
+
 impl Transport for FredTransport {
-    /// In a cluster the command goes to the node that has the slot of the queue. fred's own methods
-    /// for scripts are not used, because they ignore their options.
+    /// fred's own methods for scripts are not used, because they ignore their options.
     fn send(&self, name: &'static str, arguments: Vec<Value>) -> Reply<'_> {
         // Boxed, because fred's future has about ten kilobytes, which would be moved with others.
-        Box::pin(self.client.custom(self.command(name), arguments))
+        let sent = Box::pin(self.client.custom(command(name), arguments));
+        if !self.is_cluster {
+            return sent;
+        }
+        Box::pin(async move { self.reply(sent.await) })
     }
 
     /// A pipeline reaches Redis without commands of others in between. fred's own transactions wait
@@ -62,17 +74,15 @@ impl Transport for FredTransport {
         let all = begin.chain(commands).chain(std::iter::once(("EXEC", Vec::new())));
         Box::pin(async move {
             for (name, arguments) in all {
-                let _: Value = pipeline.custom(self.command(name), arguments).await?;
+                let _: Value = pipeline.custom(command(name), arguments).await?;
             }
-            reply_of_last(pipeline.try_all().await)
+            self.reply(reply_of_last(pipeline.try_all().await))
         })
     }
 
     /// In a cluster it is the node with the slot of the queue; with Sentinel it is the primary.
     fn server(&self) -> String {
-        let cluster = self.client.cached_cluster_state();
-        let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
-        let server = node.or_else(|| self.client.active_connections().into_iter().next());
+        let server = self.client.active_connections().into_iter().next();
         server.map_or_else(|| "unknown".to_owned(), |server| host_and_port(&server))
     }
 }
@@ -107,26 +117,6 @@ fn reply_of_last(mut replies: Vec<Result<Value, Error>>) -> Result<Value, Error>
 fn is_refused(reply: Option<&Result<Value, Error>>) -> bool {
     let error = reply.and_then(|reply| reply.as_ref().err());
     error.is_some_and(|error| is_reply(error.details()))
-}
-
-/// Creates a client that connects once.
-fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
-    let connection = ConnectionConfig {
-        connection_timeout: timeout,
-        internal_command_timeout: timeout,
-        max_command_attempts: 1,
-        // fred would follow a redirection to a node that it is not connected to, and close the
-        // connection there. It still updates its map of slots after MOVED.
-        max_redirections: 0,
-        tcp: TcpConfig {
-            nodelay: Some(true),
-            // Unsent data in the socket of a closed connection must not reach Redis later.
-            linger: Some(Duration::ZERO),
-            ..TcpConfig::default()
-        },
-        ..ConnectionConfig::default()
-    };
-    Builder::from_config(config).set_connection_config(connection).build()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! with its socket, whatever the transport is doing.
 
 use crate::process::lifecycle::Condition;
+use crate::queue::redis::cluster::SLOT_HAS_MOVED;
 use crate::queue::redis::handshake::{Handshake, is_ping_refused};
 use crate::queue::redis::reason::reason;
 use crate::queue::redis::reply::is_reply;
@@ -277,6 +278,9 @@ impl RedisConnection {
                 if is_cluster_down(&error) {
                     self.vitals().is_cluster_down = true;
                 }
+                if error.details() == SLOT_HAS_MOVED {
+                    self.request_replacement();
+                }
                 Err(classify(error))
             }
         }
@@ -317,20 +321,10 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Replaces MOVED and ASK, in the format of an error of Redis.
-const SLOT_ELSEWHERE: &str =
-    "TRYAGAIN the slot of the queue has moved to another node or is moving there";
-
-/// fred's error for a MOVED or ASK that it may not follow.
-const TOO_MANY_REDIRECTIONS: &str = "Too many redirections.";
-
 /// Classifies an error by whether the call may have been executed.
 fn classify(error: Error) -> CallError {
     match error.kind() {
-        ErrorKind::Routing if error.details() == TOO_MANY_REDIRECTIONS => {
-            CallError::Refused(Error::new(ErrorKind::Cluster, SLOT_ELSEWHERE))
-        }
-        // A client without cluster support gets MOVED and ASK like any other error reply.
+        // With an address that does not begin with redis-cluster://, also MOVED and ASK.
         ErrorKind::Cluster if !is_cluster_down(&error) && is_reply(error.details()) => {
             CallError::Refused(error)
         }

@@ -4,6 +4,8 @@ pub(in crate::queue) mod acl;
 pub(in crate::queue) mod address;
 pub(in crate::queue) mod address_setting;
 pub(in crate::queue) mod client;
+pub(in crate::queue) mod cluster;
+mod fred_client;
 pub(in crate::queue) mod connection;
 pub(in crate::queue) mod handshake;
 pub(in crate::queue) mod health;

@@ -23,12 +23,12 @@ const CALLERS: usize = 8;
 /// Pause of a caller between two requests.
 const PAUSE: Duration = Duration::from_millis(15);
 
-pub fn organizations() -> Vec<String> {
+pub(super) fn organizations() -> Vec<String> {
     (0..ORGANIZATIONS).map(|number| format!("org_{number:02}")).collect()
 }
 
 /// The documents that a load needs: the workflows of [`FANOUTS`] for each organization.
-pub fn documents() -> Documents {
+pub(super) fn documents() -> Documents {
     let workflows = organizations().into_iter().flat_map(|organization| {
         FANOUTS.iter().flat_map(move |&(webhook, fanout)| {
             let organization = organization.clone();
@@ -40,12 +40,12 @@ pub fn documents() -> Documents {
     Documents { workflows: workflows.collect(), users: Vec::new() }
 }
 
-pub fn token_of(organization: &str) -> String {
+pub(super) fn token_of(organization: &str) -> String {
     token(&claims(organization, "user_1"))
 }
 
 /// Configures one queue for each of these: its address, prefix and name.
-pub fn set_shards(config: &mut Config, shards: impl IntoIterator<Item = [String; 3]>) {
+pub(super) fn set_shards(config: &mut Config, shards: impl IntoIterator<Item = [String; 3]>) {
     let shard = |values: [String; 3]| {
         let members = ["redis", "prefix", "name"].map(str::to_owned).into_iter();
         Value::Table(members.zip(values.map(Value::String)).collect::<Table>())
@@ -56,7 +56,7 @@ pub fn set_shards(config: &mut Config, shards: impl IntoIterator<Item = [String;
 /// A few callers that send webhooks of all organizations in turn until they are stopped, each to
 /// all Hookgates in turn.
 #[derive(Debug)]
-pub struct Load {
+pub(super) struct Load {
     ledger: Ledger,
     stop: watch::Sender<bool>,
     callers: JoinSet<()>,
@@ -64,7 +64,7 @@ pub struct Load {
 
 impl Load {
     /// Starts the load on these Hookgates.
-    pub fn start(hookgates: &[Caller]) -> Self {
+    pub(super) fn start(hookgates: &[Caller]) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut load = Self { ledger: Ledger::default(), stop, callers: JoinSet::new() };
         for serial in 0..CALLERS {
@@ -75,7 +75,7 @@ impl Load {
     }
 
     /// Waits until this many more requests have been accepted.
-    pub async fn more_accepted(&self, more: usize) {
+    pub(super) async fn more_accepted(&self, more: usize) {
         let is_accepted = |answer: &Answer| matches!(answer, Answer::Accepted { .. });
         let before = self.ledger.count(is_accepted);
         until(&format!("{more} more requests are accepted"), async || {
@@ -84,12 +84,12 @@ impl Load {
         .await;
     }
 
-    pub fn ledger(&self) -> &Ledger {
+    pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// Lets every caller finish its request.
-    pub async fn stop(mut self) -> Ledger {
+    pub(super) async fn stop(mut self) -> Ledger {
         self.stop.send_replace(true);
         while let Some(ended) = self.callers.join_next().await {
             ended.expect("a caller does not panic");
@@ -128,7 +128,7 @@ fn organization_of(request: &str) -> &str {
 }
 
 /// The number of accepted requests of these organizations.
-pub fn accepted_of(ledger: &Ledger, organizations: &BTreeSet<String>) -> usize {
+pub(super) fn accepted_of(ledger: &Ledger, organizations: &BTreeSet<String>) -> usize {
     let is_one = |entry: &&Entry| {
         let is_accepted = matches!(entry.answer, Answer::Accepted { .. });
         is_accepted && organizations.contains(organization_of(&entry.request))
@@ -137,7 +137,7 @@ pub fn accepted_of(ledger: &Ledger, organizations: &BTreeSet<String>) -> usize {
 }
 
 /// The requests that were not accepted, of the organizations that are not among these.
-pub fn refused_except(ledger: &Ledger, organizations: &BTreeSet<String>) -> Vec<Entry> {
+pub(super) fn refused_except(ledger: &Ledger, organizations: &BTreeSet<String>) -> Vec<Entry> {
     let is_other = |entry: &Entry| !organizations.contains(organization_of(&entry.request));
     let entries = ledger.all().into_iter().filter(is_other);
     entries.filter(|entry| !matches!(entry.answer, Answer::Accepted { .. })).collect()
@@ -145,11 +145,11 @@ pub fn refused_except(ledger: &Ledger, organizations: &BTreeSet<String>) -> Vec<
 
 /// The jobs of each queue.
 #[derive(Debug)]
-pub struct Landed(Vec<Vec<Standing>>);
+pub(super) struct Landed(Vec<Vec<Standing>>);
 
 impl Landed {
     /// Reads the queues with these prefixes and names.
-    pub async fn read(queues: &[(&Redis, &str, String)]) -> Self {
+    pub(super) async fn read(queues: &[(&Redis, &str, String)]) -> Self {
         let mut jobs = Vec::new();
         for (redis, prefix, name) in queues {
             let queue: Queue<'_> = redis.queue_named(prefix, name);
@@ -158,17 +158,17 @@ impl Landed {
         Self(jobs)
     }
 
-    pub fn jobs(&self) -> Vec<Standing> {
+    pub(super) fn jobs(&self) -> Vec<Standing> {
         self.0.concat()
     }
 
     /// The number of jobs of a queue.
-    pub fn count(&self, queue: usize) -> usize {
+    pub(super) fn count(&self, queue: usize) -> usize {
         self.0[queue].len()
     }
 
     /// The queues that have jobs of each organization.
-    pub fn queues(&self) -> BTreeMap<String, BTreeSet<usize>> {
+    pub(super) fn queues(&self) -> BTreeMap<String, BTreeSet<usize>> {
         let mut queues: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         for (queue, jobs) in self.0.iter().enumerate() {
             for (request, _) in jobs.iter().filter_map(|job| job.origin.as_ref()) {
@@ -180,7 +180,7 @@ impl Landed {
 
     /// The one queue that has jobs of each organization.
     #[track_caller]
-    pub fn only_queues(&self) -> BTreeMap<String, usize> {
+    pub(super) fn only_queues(&self) -> BTreeMap<String, usize> {
         let only = |(organization, queues): (String, BTreeSet<usize>)| {
             assert_eq!(queues.len(), 1, "{organization} has jobs in {queues:?}");
             (organization, queues.into_iter().next().expect("one"))
@@ -190,6 +190,6 @@ impl Landed {
 }
 
 /// Compares the answers with the jobs of all queues.
-pub fn judge(ledger: &Ledger, landed: &Landed) -> ledger::Verdict {
+pub(super) fn judge(ledger: &Ledger, landed: &Landed) -> ledger::Verdict {
     ledger.judge_jobs(&landed.jobs())
 }

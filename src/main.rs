@@ -85,6 +85,14 @@ enum Command {
     },
     /// Says whether a delivery would be accepted, and why not; exit code 0 or 1
     Verify(VerifyArguments),
+    /// Prints which queue gets the jobs of each organization: organization, tab, name of the queue
+    Shard {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The organizations; - stands for the lines of standard input
+        #[arg(required = true, value_name = "ORGANIZATION")]
+        organizations: Vec<String>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -159,6 +167,7 @@ fn run() -> ExitCode {
             token(&config, &organization, &user, ttl)
         }
         Command::Verify(arguments) => verify(arguments),
+        Command::Shard { config, organizations } => shard(&config, &organizations),
     };
     outcome.unwrap_or_else(|error| {
         print_error(format_args!("{error:#}"));
@@ -224,6 +233,25 @@ fn example_job(argument: &ConfigArgument, is_delivery: bool) -> anyhow::Result<E
     let node_type = config.triggers.first_node_type();
     print_line(&queue::example_job(&config.queue, node_type, origin)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn shard(argument: &ConfigArgument, organizations: &[String]) -> anyhow::Result<ExitCode> {
+    let config = match load(argument) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let input = std::io::stdin().lock();
+    match queue::print_shards(&config.queue, organizations, input, &mut output) {
+        Err(error) if !is_closed_pipe(&error) => Ok(print_usage_error(&error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Whether the reader has closed the pipe and needs no more output.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn token(

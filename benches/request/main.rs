@@ -1,4 +1,5 @@
-//! The cost of the steps of a request that run in memory: authenticate, parse, match, encode.
+//! The cost of the steps of a request that run in memory: authenticate, choose the queue, parse,
+//! match, encode.
 //!
 //! ```text
 //! cargo bench --bench request                    some minutes
@@ -13,6 +14,7 @@ mod encode;
 mod body;
 mod matching;
 mod parse;
+mod shard;
 #[path = "../index/triggers.rs"]
 #[expect(dead_code, reason = "another benchmark uses it too")]
 mod triggers;
@@ -28,7 +30,14 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Bytes of a body.
 const SIZES: [usize; 4] = [150, 4 << 10, 64 << 10, 1 << 20];
 
-criterion_group!(steps, authenticate::measure, parse::measure, matching::measure, encode::measure);
+criterion_group!(
+    steps,
+    authenticate::measure,
+    shard::measure,
+    parse::measure,
+    matching::measure,
+    encode::measure
+);
 criterion_main!(steps);
 
 fn settings(toml: &str) -> SettingsReader {

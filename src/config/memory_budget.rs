@@ -40,6 +40,10 @@ const PER_REQUEST: u64 = 16 * KIBIBYTE;
 /// Cost of a reserved byte: it is copied once on its way to Redis, and the allocator has overhead.
 const PER_BYTE: u64 = 2;
 
+/// Cost of a connection to Redis, beside the jobs on it: the buffers of both directions, and what is
+/// kept for batches that are sent alone. The connections of one queue are part of [`BASE`].
+const PER_REDIS_CONNECTION: u64 = MEBIBYTE;
+
 /// Cost of a worker: two decoders with the largest window of brotli.
 const DECODERS: u64 = 2 * 24 * MEBIBYTE;
 /// Cost of a worker's JSON parser for each byte of the body that it parses.
@@ -59,7 +63,7 @@ pub struct MemoryBudget {
     limit: Option<SystemLimit>,
     /// The parts of the keys that a reload does not change.
     #[serde(skip)]
-    fixed: [(&'static str, u64); 2],
+    fixed: [(&'static str, u64); 3],
     #[serde(skip)]
     workers: u64,
 }
@@ -82,9 +86,12 @@ impl MemoryBudget {
         let connection = if config.server.tls.is_some() { TLS_CONNECTION } else { PER_CONNECTION };
         let workers = count(config.server.workers());
         let per_worker = DECODERS + PARSER_PER_BYTE * count(config.server.body.max_body);
+        let all = config.queue.all_connections(config.server.workers());
+        let of_one = config.queue.connections(config.server.workers());
         let fixed = [
             ("server.max_connections", connection * count(config.server.max_connections)),
             ("server.workers", workers * per_worker),
+            ("queue.shards", PER_REDIS_CONNECTION * count(all - of_one)),
         ];
         let mut memory = Self { at_most: 0, bounds: Vec::new(), limit: None, fixed, workers };
         memory.reload(&config.admission, &config.queue);
@@ -93,7 +100,8 @@ impl MemoryBudget {
 
     /// Replaces the parts of the keys that a reload can change.
     pub fn reload(&mut self, admission: &AdmissionSettings, queue: &QueueSettings) {
-        self.bounds = self.fixed.to_vec();
+        // Zero without further queues.
+        self.bounds = self.fixed.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
         self.bounds.extend([
             ("limits.in_flight_bytes", PER_BYTE * count(admission.in_flight_bytes)),
             ("limits.in_flight_requests", PER_REQUEST * count(admission.in_flight_requests)),

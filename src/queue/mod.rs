@@ -29,6 +29,7 @@ pub use crate::queue::health_check::run_health_check;
 pub use crate::queue::outcome::{Added, EnqueueError, Enqueued};
 pub use crate::queue::parts::QueueParts;
 pub use crate::queue::settings::QueueSettings;
+pub use crate::queue::sharding::shard_command::print_shards;
 pub use crate::queue::sharding::shard_map::ShardMap;
 pub use crate::queue::survey::survey;
 

@@ -73,6 +73,11 @@ impl Config {
         secrets.extend(strings("auth.jwt.jwks_url"));
         let mut addresses = [strings("queue.redis"), strings("mongodb.uri")].concat();
         addresses.extend(read(&["queue.redis_file", "mongodb.uri_file"]));
+        let shards = self.value("queue.shards").and_then(Value::as_array).into_iter().flatten();
+        for shard in shards {
+            addresses.extend(self::strings(shard.get("redis")));
+            addresses.extend(contents(self::strings(shard.get("redis_file"))));
+        }
         secrets.extend(addresses.iter().filter_map(|address| password(address)));
         secrets.extend(self.secrets_of_verifications());
         secrets.into_iter().map(|secret| secret.trim().to_owned()).collect()

@@ -2,4 +2,5 @@
 
 pub(in crate::queue) mod hash;
 pub(in crate::queue) mod settings;
+pub(in crate::queue) mod shard_command;
 pub(in crate::queue) mod shard_map;

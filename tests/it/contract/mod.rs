@@ -8,5 +8,5 @@ mod endpoints_page;
 mod fitting_page;
 mod fuzz_corpus;
 mod openapi;
-mod page_examples;
+pub(crate) mod page_examples;
 mod reference;

@@ -4,7 +4,7 @@ use testkit::Config;
 use toml::Table;
 
 /// The blocks of code under a heading, each with its language.
-pub(super) fn blocks(page: &'static str, heading: &str) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn blocks(page: &'static str, heading: &str) -> Vec<(&'static str, &'static str)> {
     let (_, section) = page.split_once(&format!("\n{heading}\n")).expect("the heading exists");
     let section = section.split("\n#").next().expect("a section");
     let parts = section.split("```").skip(1).step_by(2);
@@ -12,7 +12,7 @@ pub(super) fn blocks(page: &'static str, heading: &str) -> Vec<(&'static str, &'
 }
 
 /// Sets every key of a configuration. Tables below a section are set as a whole.
-pub(super) fn set_all(config: &mut Config, text: &str) {
+pub(crate) fn set_all(config: &mut Config, text: &str) {
     for (section, keys) in text.parse::<Table>().expect("TOML") {
         for (key, value) in keys.as_table().expect("a section") {
             config.set(&format!("{section}.{key}"), value.clone());

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::redis::Redis;
 use super::wait::until;
 
-/// A master that does not answer for so many milliseconds has failed.
+/// A master that is silent for this number of milliseconds has failed.
 const NODE_TIMEOUT: &str = "1000";
 
 /// The number of keys that move in one step.
@@ -78,7 +78,7 @@ impl Cluster {
         self.wait_until_agreed().await;
     }
 
-    /// Moves so many slots from one master to another with the tool of Redis.
+    /// Moves this number of slots from one master to another with the tool of Redis.
     pub async fn reshard(&self, slots: usize, from: usize, to: usize) {
         let (from, to) = (node_id(&self.nodes[from]).await, node_id(&self.nodes[to]).await);
         let slots = slots.to_string();

@@ -133,8 +133,8 @@ fn server_of(node: Value, asked: &Server) -> Option<Server> {
     // Redis 6 sends no names.
     let names: Option<BTreeMap<String, String>> =
         parts.nth(1).and_then(|names| names.convert().ok());
-    let named = |kind: &str| names.as_ref().and_then(|names| names.get(kind).cloned());
-    let hosts = [named("hostname"), host.as_string(), named("ip")];
+    let other = |kind: &str| names.as_ref().and_then(|names| names.get(kind).cloned());
+    let hosts = [other("hostname"), host.as_string(), other("ip")];
     let host = hosts.into_iter().flatten().find(|host| !host.is_empty() && host != "?");
     Some(Server::new(host.unwrap_or_else(|| asked.host.to_string()), u16::try_from(port).ok()?))
 }

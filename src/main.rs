@@ -242,16 +242,15 @@ fn shard(argument: &ConfigArgument, organizations: &[String]) -> anyhow::Result<
     };
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let input = std::io::stdin().lock();
-    match queue::print_shards(&config.queue, organizations, input, &mut output) {
-        Err(error) if !is_closed_pipe(&error) => Ok(print_usage_error(&error)),
-        _ => Ok(ExitCode::SUCCESS),
+    let Err(error) = queue::print_shards(&config.queue, organizations, input, &mut output) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        // The reader has closed the pipe and needs no more output.
+        Some(std::io::ErrorKind::BrokenPipe) => Ok(ExitCode::SUCCESS),
+        Some(_) => Err(error),
+        None => Ok(print_usage_error(&error)),
     }
-}
-
-/// Whether the reader has closed the pipe and needs no more output.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<std::io::Error>();
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn token(

@@ -63,6 +63,7 @@ impl Queues {
 
     /// The queue of an organization, which gets all of its jobs.
     #[inline]
+    #[expect(clippy::missing_panics_doc, reason = "the map has the positions of these queues")]
     pub fn of(&self, organization: &OrganizationId) -> &Queue {
         let queue = self.queues.get(self.map.index_of(organization));
         queue.expect("the map has the positions of these queues")

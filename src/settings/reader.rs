@@ -228,7 +228,8 @@ impl SettingsReader {
             Some(_) => return Err("not an array of tables".to_owned()),
         };
         let is_set = |number: usize| self.environment.has_below(&format!("{variable}.{number}"));
-        let count = (tables.len()..).find(|number| !is_set(*number)).unwrap_or(tables.len());
+        let added = (tables.len()..usize::MAX).take_while(|number| is_set(*number)).count();
+        let count = tables.len() + added;
         let numbered = tables.into_iter().enumerate();
         let numbered: Table = numbered.map(|(number, table)| (number.to_string(), table)).collect();
         put_into(&mut self.file, path, Value::Table(numbered));

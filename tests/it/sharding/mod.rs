@@ -1,5 +1,7 @@
 //! Several queues, each on a Redis of its own: which organization has which, and how far the
 //! trouble of one reaches.
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
 mod cluster;
 mod configuration;

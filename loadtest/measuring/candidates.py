@@ -105,17 +105,25 @@ def hookgate(port, surroundings):
     for section, values in surroundings.settings.items():
         settings[section] = {**settings.get(section, {}), **values}
     config = surroundings.directory / "hookgate.toml"
-    config.write_text(_toml(settings))
+    config.write_text(toml(settings))
     return [surroundings.program, "serve", "--config", config], {}
 
 
-def _toml(sections):
-    """JSON's texts, numbers and lists of them are TOML's too."""
+def toml(sections):
     lines = []
     for section, values in sections.items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value):
+    """JSON's texts, numbers and lists of them are TOML's too."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(member)}" for key, member in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value)
 
 
 def _peer(*command):

@@ -75,6 +75,14 @@ _CURVES = {
         show=str,
         log_x=False,
     ),
+    "shards": _Curve(
+        "Round trip to four shards",
+        "round trip, ms",
+        _RATE | _SERVER | _REDIS | _LATENCIES,
+        [_RATE, _LATENCIES],
+        show=str,
+        log_x=False,
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from . import webhooks
+from . import shards, webhooks
 from .generators import Webhook
 from .webhooks import Signer, organization, webhook
 
@@ -25,6 +25,8 @@ class Point:
     settings: dict = field(default_factory=dict)
     round_trip: float = None
     """Milliseconds to Redis, by a proxy; without it directly."""
+    shards: int = None
+    """So many Redis servers with a queue each, instead of the one of all curves."""
 
 
 class Data:
@@ -131,6 +133,15 @@ def round_trips(data, _options):
     ]
 
 
+def shards_by_round_trip(data, options):
+    file, requests = shards.requests(options.program, data.directory, 4)
+    return [
+        Point(milliseconds, requests, file, f"{connections} connections", connections, round_trip=milliseconds, shards=4)
+        for milliseconds in [1, 5, 20]
+        for connections in [64, 512]
+    ]
+
+
 ALL = {
     "matches": matches,
     "bodies": bodies,
@@ -139,4 +150,5 @@ ALL = {
     "credentials": credentials,
     "workers": workers,
     "round-trips": round_trips,
+    "shards": shards_by_round_trip,
 }

@@ -8,17 +8,17 @@ import subprocess
 from . import ROOT, TOOLS
 from .processes import Failed, Process, free_ports, wait_until
 
-QUEUE = "bull:workflow-runner"
 DATABASE = "hookgate"
 
 
 class Redis(Process):
     """`redis-server` without an append-only file and without snapshots, so that its disk is not what is measured."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, queue="workflow-runner", name="redis"):
         (self.port,) = free_ports(1)
+        self._queue = f"bull:{queue}"
         command = ["redis-server", "--bind", "127.0.0.1", "--port", self.port, "--dir", directory]
-        super().__init__("redis", [*command, "--save", "", "--appendonly", "no"], directory)
+        super().__init__(name, [*command, "--save", "", "--appendonly", "no"], directory)
         wait_until("Redis", self._answers, self)
 
     def url(self, port=None):
@@ -26,21 +26,21 @@ class Redis(Process):
 
     def flush(self):
         # Ids go on, because the floor with Redis has reserved some.
-        last_id = self.call("GET", f"{QUEUE}:id")
+        last_id = self.call("GET", f"{self._queue}:id")
         # At once and not in the background, which would go on at the cost of what comes next.
         self.call("FLUSHALL", "SYNC")
         if last_id is not None:
-            self.call("SET", f"{QUEUE}:id", last_id)
+            self.call("SET", f"{self._queue}:id", last_id)
 
     def jobs(self):
-        return self.call("LLEN", f"{QUEUE}:wait")
+        return self.call("LLEN", f"{self._queue}:wait")
 
     def oldest_job(self):
         """Its fields."""
-        job_id = self.call("LINDEX", f"{QUEUE}:wait", -1)
+        job_id = self.call("LINDEX", f"{self._queue}:wait", -1)
         if job_id is None:
             raise Failed("there is no job in the queue")
-        fields = self.call("HGETALL", f"{QUEUE}:{job_id}")
+        fields = self.call("HGETALL", f"{self._queue}:{job_id}")
         return dict(zip(fields[::2], fields[1::2]))
 
     def script_calls(self):

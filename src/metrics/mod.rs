@@ -93,10 +93,9 @@ impl Metrics {
     pub fn new(version: &'static str, commit: &'static str) -> Result<Arc<Self>, BuildError> {
         let page = Registry::new()?;
         let recorder = Arc::clone(&page.recorder);
-        let metrics =
-            metrics::with_local_recorder(&*recorder, || Self::register(page, version, commit));
-        metrics.config_read();
-        Ok(Arc::new(metrics))
+        Ok(Arc::new(metrics::with_local_recorder(&*recorder, || {
+            Self::register(page, version, commit)
+        })))
     }
 
     fn register(page: Registry, version: &'static str, commit: &'static str) -> Self {

@@ -99,7 +99,7 @@ impl QueueSettings {
             redis: server.address,
             tls: server.tls,
             sharding,
-            connector: Arc::new(FredConnector),
+            connector: Arc::new(FredConnector::default()),
             job_name: section.name("job_name", "workflow"),
             enqueue_timeout,
             paused_layout: section.value("paused_layout", PausedLayout::Auto),

@@ -267,15 +267,29 @@ pub struct Ledger {
 
 impl Ledger {
     /// Sends one webhook with an id of its own and records its answer.
-    pub async fn send(&self, caller: &Caller, request: &str, (webhook, fanout): (&str, u64)) {
-        let call = caller.post(json!({ "webhookId": webhook, "request": request }).to_string());
+    pub async fn send(&self, caller: &Caller, request: &str, target: (&str, u64)) {
+        self.send_as(caller, "key_a", request, target).await;
+    }
+
+    /// Likewise, with another credential. Returns the answer.
+    pub async fn send_as(
+        &self,
+        caller: &Caller,
+        credential: &str,
+        request: &str,
+        (webhook, fanout): (&str, u64),
+    ) -> Answer {
+        let body = json!({ "webhookId": webhook, "request": request }).to_string();
+        let call = caller.post(body).bearer(credential);
         let answer = match tokio::time::timeout(PATIENCE, call.try_send()).await {
             Ok(Ok(reply)) => Answer::from_reply(&reply),
             Ok(Err(error)) if error.is_connect() => Answer::NotSent,
             Ok(Err(_)) => Answer::Unanswered,
             Err(_) => Answer::Hung,
         };
-        self.entries().push(Entry { request: request.to_owned(), fanout, answer });
+        let entry = Entry { request: request.to_owned(), fanout, answer: answer.clone() };
+        self.entries().push(entry);
+        answer
     }
 
     /// Number of requests with such an answer.
@@ -283,10 +297,19 @@ impl Ledger {
         self.entries().iter().filter(|entry| like(&entry.answer)).count()
     }
 
+    /// All requests so far.
+    pub fn all(&self) -> Vec<Entry> {
+        self.entries().clone()
+    }
+
     /// Reads the queue and compares it with the answers. Call it when no request is in flight.
     pub async fn judge(&self, redis: &Redis) -> Verdict {
-        let standing = standing(redis, &redis.queue()).await;
-        Verdict::new(&self.entries(), &standing)
+        self.judge_jobs(&standing(redis, &redis.queue()).await)
+    }
+
+    /// Compares the answers with these jobs, which are those of all queues.
+    pub fn judge_jobs(&self, jobs: &[Standing]) -> Verdict {
+        Verdict::new(&self.entries(), jobs)
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {

@@ -103,9 +103,14 @@ impl Redis {
     /// A node in cluster mode without slots, and the port of its bus. By default Redis uses the
     /// port 10,000 above its own, which may be in use or over 65,535.
     pub async fn start_cluster_node() -> (Self, String) {
+        Self::start_cluster_node_with(&[]).await
+    }
+
+    /// Likewise, with further command line options.
+    pub async fn start_cluster_node_with(options: &[&str]) -> (Self, String) {
         let bus = ports::free().to_string();
-        let node = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
-        (node, bus)
+        let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        (Self::start_with(&[&own[..], options].concat()).await, bus)
     }
 
     /// Two nodes of a cluster: the one of the address, and the one that serves the slot of this

@@ -1,23 +1,23 @@
-//! fred as the transport. It opens the connection and speaks the protocol, including TLS, Sentinel
-//! and Cluster. It is used for nothing else. It has no reconnect policy, so it never sends anything
+//! fred as the transport. It opens the connection and speaks the protocol, including TLS and
+//! Sentinel. It is used for nothing else. It has no reconnect policy, so it never sends anything
 //! twice. Its connection state, limits and timeouts are not used.
 
 use crate::queue::redis::address::server_name;
+use crate::queue::redis::cluster::{self, KnownNodes};
 use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
 use crate::queue::redis::sentinel;
-use crate::queue::redis::transport::{
-    Command, Connecting, Connector, KeepAlive, Reply, Target, Transport,
-};
+use crate::queue::redis::transport::{Command, Connecting, Connector, Reply, Target, Transport};
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ClusterInterface};
+use fred::interfaces::ClientLike;
 use fred::prelude::Client;
 use fred::types::{ClusterHash, CustomCommand, Value};
-use std::collections::BTreeMap;
 
 /// Opens connections with fred.
-#[derive(Debug)]
-pub(in crate::queue) struct FredConnector;
+#[derive(Debug, Default)]
+pub(in crate::queue) struct FredConnector {
+    cluster_nodes: KnownNodes,
+}
 
 impl Connector for FredConnector {
     fn connect<'a>(&'a self, target: Target<'a>) -> Connecting<'a> {
@@ -26,11 +26,17 @@ impl Connector for FredConnector {
             // Half of the time remains for connecting with the files that were read last if
             // reading one hangs.
             let config = handshake.config(address, tls, timeout / 2).await?;
-            let (client, driver) = match fred_client::open(config.clone(), timeout).await {
+            let is_cluster = config.server.is_clustered();
+            let opened = if is_cluster {
+                cluster::open(&config, slot, &self.cluster_nodes, timeout).await
+            } else {
+                fred_client::open(config.clone(), timeout).await
+            };
+            let (client, driver) = match opened {
                 Ok(opened) => opened,
                 Err(error) => return Err(sentinel::explain(error, &config, timeout).await),
             };
-            let transport: Box<dyn Transport> = Box::new(FredTransport { client, slot });
+            let transport: Box<dyn Transport> = Box::new(FredTransport { client, is_cluster });
             Ok((transport, driver))
         })
     }
@@ -40,21 +46,29 @@ impl Connector for FredConnector {
 #[derive(Debug)]
 struct FredTransport {
     client: Client,
-    slot: u16,
+    /// Whether the server is the node of a cluster that has the slot of the queue.
+    is_cluster: bool,
 }
 
 impl FredTransport {
-    fn command(&self, name: &'static str) -> CustomCommand {
-        CustomCommand::new_static(name, ClusterHash::Custom(self.slot), false)
+    fn reply(&self, reply: Result<Value, Error>) -> Result<Value, Error> {
+        if self.is_cluster { reply.map_err(cluster::without_redirection) } else { reply }
     }
 }
 
+fn command(name: &'static str) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::FirstKey, false)
+}
+
 impl Transport for FredTransport {
-    /// In a cluster the command goes to the node that has the slot of the queue. fred's own methods
-    /// for scripts are not used, because they ignore their options.
+    /// fred's own methods for scripts are not used, because they ignore their options.
     fn send(&self, name: &'static str, arguments: Vec<Value>) -> Reply<'_> {
         // Boxed, because fred's future has about ten kilobytes, which would be moved with others.
-        Box::pin(self.client.custom(self.command(name), arguments))
+        let sent = Box::pin(self.client.custom(command(name), arguments));
+        if !self.is_cluster {
+            return sent;
+        }
+        Box::pin(async move { self.reply(sent.await) })
     }
 
     /// A pipeline reaches Redis without commands of others in between. fred's own transactions wait
@@ -65,41 +79,16 @@ impl Transport for FredTransport {
         let all = begin.chain(commands).chain(std::iter::once(("EXEC", Vec::new())));
         Box::pin(async move {
             for (name, arguments) in all {
-                let _: Value = pipeline.custom(self.command(name), arguments).await?;
+                let _: Value = pipeline.custom(command(name), arguments).await?;
             }
-            reply_of_last(pipeline.try_all().await)
-        })
-    }
-
-    /// fred has a connection to every primary of a cluster, and ends all if it loses one.
-    fn keep_alive(&self) -> KeepAlive<'_> {
-        Box::pin(async move {
-            for slot in self.slots_of_other_nodes() {
-                let time = CustomCommand::new_static("TIME", ClusterHash::Custom(slot), false);
-                let _: Result<Value, Error> = self.client.custom(time, Vec::<Value>::new()).await;
-            }
+            self.reply(reply_of_last(pipeline.try_all().await))
         })
     }
 
     /// In a cluster it is the node with the slot of the queue; with Sentinel it is the primary.
     fn server(&self) -> String {
-        let cluster = self.client.cached_cluster_state();
-        let node = cluster.and_then(|cluster| cluster.get_server(self.slot).cloned());
-        let server = node.or_else(|| self.client.active_connections().into_iter().next());
+        let server = self.client.active_connections().into_iter().next();
         server.map_or_else(|| "unknown".to_owned(), |server| server_name(&server))
-    }
-}
-
-impl FredTransport {
-    /// A slot of each primary of the cluster that does not have the slot of the queue.
-    fn slots_of_other_nodes(&self) -> Vec<u16> {
-        let Some(cluster) = self.client.cached_cluster_state() else { return Vec::new() };
-        let own = cluster.get_server(self.slot);
-        let mut slots = BTreeMap::new();
-        for range in cluster.slots().iter().filter(|range| Some(&range.primary) != own) {
-            slots.entry(range.primary.clone()).or_insert(range.start);
-        }
-        slots.into_values().collect()
     }
 }
 

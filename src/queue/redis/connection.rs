@@ -4,6 +4,7 @@
 //! with its socket, whatever the transport is doing.
 
 use crate::process::lifecycle::Condition;
+use crate::queue::redis::cluster::SLOT_HAS_MOVED;
 use crate::queue::redis::handshake::{Handshake, is_ping_refused};
 use crate::queue::redis::reason::reason;
 use crate::queue::redis::reply::is_reply;
@@ -146,7 +147,6 @@ impl RedisConnection {
             () = self.given_up.cancelled() => "given up".to_owned(),
             () = self.wait_until_drained() => "replaced".to_owned(),
             () = self.wait_for_silence(timeout) => "no reply".to_owned(),
-            () = self.keep_alive() => "closed".to_owned(),
         };
         // Ends the calls that still wait for a reply.
         self.given_up.cancel();
@@ -167,15 +167,6 @@ impl RedisConnection {
                 // Detects a dead idle connection before it is used.
                 let _ = tokio::time::timeout(timeout, self.read_clock()).await;
             }
-        }
-    }
-
-    /// Uses the connections that calls do not use. One at a time, so that those that are never
-    /// answered do not become more. Never ends.
-    async fn keep_alive(&self) {
-        loop {
-            tokio::time::sleep(IDLE).await;
-            self.transport.keep_alive().await;
         }
     }
 
@@ -288,6 +279,9 @@ impl RedisConnection {
                 if is_cluster_down(&error) {
                     self.vitals().is_cluster_down = true;
                 }
+                if error.details() == SLOT_HAS_MOVED {
+                    self.request_replacement();
+                }
                 Err(classify(error))
             }
         }
@@ -328,20 +322,10 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Replaces MOVED and ASK, in the format of an error of Redis.
-const SLOT_ELSEWHERE: &str =
-    "TRYAGAIN the slot of the queue has moved to another node or is moving there";
-
-/// fred's error for a MOVED or ASK that it may not follow.
-const TOO_MANY_REDIRECTIONS: &str = "Too many redirections.";
-
 /// Classifies an error by whether the call may have been executed.
 fn classify(error: Error) -> CallError {
     match error.kind() {
-        ErrorKind::Routing if error.details() == TOO_MANY_REDIRECTIONS => {
-            CallError::Refused(Error::new(ErrorKind::Cluster, SLOT_ELSEWHERE))
-        }
-        // A client without cluster support gets MOVED and ASK like any other error reply.
+        // With an address that does not begin with redis-cluster://, also MOVED and ASK.
         ErrorKind::Cluster if !is_cluster_down(&error) && is_reply(error.details()) => {
             CallError::Refused(error)
         }

@@ -19,9 +19,6 @@ fn client(config: Config, timeout: Duration) -> Result<Client, Error> {
         connection_timeout: timeout,
         internal_command_timeout: timeout,
         max_command_attempts: 1,
-        // fred would follow a redirection to a node that it is not connected to, and close the
-        // connection there. It still updates its map of slots after MOVED.
-        max_redirections: 0,
         tcp: TcpConfig {
             nodelay: Some(true),
             // Unsent data in the socket of a closed connection must not reach Redis later.

@@ -21,8 +21,6 @@ pub(in crate::queue) type Connecting<'a> =
 pub(in crate::queue) type Reply<'a> =
     Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
 
-pub(in crate::queue) type KeepAlive<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
 /// A command and its arguments.
 pub(in crate::queue) type Command = (&'static str, Vec<Value>);
 
@@ -40,12 +38,6 @@ pub(in crate::queue) trait Transport: Debug + Send + Sync {
     /// Sends commands as one transaction, and waits for the reply of the last. Redis executes all of
     /// them or none. If Redis refuses one, its error is the reply.
     fn transaction(&self, commands: Vec<Command>) -> Reply<'_>;
-
-    /// Uses each connection that commands do not use, such as those to other nodes of a cluster, so
-    /// that it is not closed because it is idle. Its loss would end the transport.
-    fn keep_alive(&self) -> KeepAlive<'_> {
-        Box::pin(std::future::ready(()))
-    }
 
     /// Host and port of the server that has the queue, or the path of its socket.
     fn server(&self) -> String;

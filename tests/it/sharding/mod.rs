@@ -3,7 +3,10 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
+mod cluster;
 mod configuration;
+mod growth;
+mod load;
 mod outage;
 mod page;
 mod placement;

@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     /// Moves this number of slots from one master to another with the tool of Redis.
-    pub async fn reshard(&self, slots: usize, from: usize, to: usize) {
+    pub async fn reshard(&self, slots: u16, from: usize, to: usize) {
         let (from, to) = (node_id(&self.nodes[from]).await, node_id(&self.nodes[to]).await);
         let slots = slots.to_string();
         let words = ["--cluster-from", &from, "--cluster-to", &to, "--cluster-slots", &slots];

@@ -19,7 +19,7 @@ const QUEUES: [(&str, u16); 3] = [("{bull-1}", 1195), ("{bull-0}", 5258), ("{bul
 
 /// The position of the master with few slots, which can be moved in a moment.
 const SMALL: usize = 1;
-const SLOTS_OF_SMALL: usize = 32;
+const SLOTS_OF_SMALL: u16 = 32;
 
 #[tokio::test]
 async fn slots_move_under_load() {
@@ -97,7 +97,7 @@ async fn the_failover_of_a_master_is_the_trouble_of_its_queue_alone() {
 /// A master for each queue, in the order of [`QUEUES`].
 async fn start_cluster() -> Cluster {
     let small = QUEUES[SMALL].1;
-    let end = small + SLOTS_OF_SMALL as u16 - 1;
+    let end = small + SLOTS_OF_SMALL - 1;
     let cluster = Cluster::start(&[0..=small - 1, small..=end, end + 1..=16383]).await;
     assert_eq!(homes(&cluster).await, [0, 1, 2]);
     cluster

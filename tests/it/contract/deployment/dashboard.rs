@@ -1,5 +1,7 @@
 //! The dashboard and the alerts, evaluated by a real Prometheus that scrapes a real Hookgate.
 
+#![expect(clippy::indexing_slicing, reason = "a test panics")]
+
 use super::ROOT;
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,7 @@
 //! The configurations in deploy/proxies, each in its own proxy in front of two Hookgates.
 
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
+
 mod caddy;
 mod envoy;
 mod haproxy;

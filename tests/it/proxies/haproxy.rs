@@ -1,4 +1,4 @@
-//! `HAProxy`.
+//! The proxy `HAProxy`.
 
 use super::{Proxy, Site, system};
 

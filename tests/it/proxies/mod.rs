@@ -1,6 +1,6 @@
 //! The configurations in deploy/proxies, each in its own proxy in front of two Hookgates.
 
-#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test panics")]
 
 mod caddy;
 mod envoy;

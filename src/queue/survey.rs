@@ -6,6 +6,7 @@ use crate::queue::dry_run;
 use crate::queue::redis::acl::MissingPermissions;
 use crate::queue::redis::connection::{CallError, RedisConnection};
 use crate::queue::redis::health::RedisHealth;
+use crate::queue::redis::job_counts;
 use crate::queue::redis::limits::Limits;
 use crate::queue::redis::reason::reason;
 use crate::queue::redis::replicas::Replicas;
@@ -139,14 +140,7 @@ impl RedisSurvey<'_> {
         self.findings.fact("jobs_waiting", lists.waiting);
         self.findings.fact("jobs_on_paused_list", lists.paused);
         self.findings.fact("jobs_active", jobs_active);
-        for (fact, state) in [
-            ("jobs_delayed", JobState::Delayed),
-            ("jobs_prioritized", JobState::Prioritized),
-            ("jobs_failed", JobState::Failed),
-        ] {
-            let jobs = self.count(state).await;
-            self.findings.fact(fact, jobs);
-        }
+        self.other_jobs().await;
     }
 
     /// Reports whether jobs would be refused, for any reason.
@@ -157,12 +151,27 @@ impl RedisSurvey<'_> {
         }
     }
 
-    async fn count(&mut self, state: JobState) -> Option<u64> {
-        let mut jobs = 0;
-        for (command, key) in self.settings.queue.counted_keys(state) {
-            jobs += self.call::<u64>(command, vec![Value::from(key)]).await?;
+    /// Reports the jobs that are neither waiting nor active. Adding jobs does not need their number.
+    async fn other_jobs(&mut self) {
+        let mut refusal = None;
+        for (fact, state) in [
+            ("jobs_delayed", JobState::Delayed),
+            ("jobs_prioritized", JobState::Prioritized),
+            ("jobs_failed", JobState::Failed),
+        ] {
+            let counting = job_counts::count(self.connection, self.settings, state);
+            let jobs = match tokio::time::timeout(CALL_TIMEOUT, counting).await {
+                Ok(Err(CallError::Refused(error))) => {
+                    refusal = Some(job_counts::note(&error));
+                    None
+                }
+                counted => counted.ok().and_then(Result::ok),
+            };
+            self.findings.fact(fact, jobs);
         }
-        Some(jobs)
+        if let Some(refusal) = refusal {
+            self.findings.warning(refusal);
+        }
     }
 
     async fn length(&mut self, list: String) -> Option<u64> {

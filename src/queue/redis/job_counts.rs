@@ -5,6 +5,7 @@ use crate::process::lifecycle::Condition;
 use crate::queue::redis::connection::{CallError, RedisConnection};
 use crate::queue::redis::server_config::is_switched_off;
 use crate::queue::settings::QueueSettings;
+use fred::error::Error;
 use fred::types::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ impl JobCounts {
             return self.condition.clone();
         }
         self.next_at = now + self.interval;
-        let counting = count(connection, settings, metrics);
+        let counting = measure(connection, settings, metrics);
         self.condition = match tokio::time::timeout(settings.reply_timeout(), counting).await {
             Ok(Ok(())) => Condition::Ready,
             Ok(Err(CallError::Refused(error))) => {
@@ -47,8 +48,7 @@ impl JobCounts {
                 if is_switched_off(error.details()) {
                     self.next_at = now + REFUSED_INTERVAL;
                 }
-                let error = error.details();
-                Condition::Degraded(vec![format!("hookgate_queue_jobs is unknown: {error}")])
+                Condition::Degraded(vec![note(&error)])
             }
             // The health check reports that Redis does not answer.
             Ok(Err(CallError::Lost | CallError::NotSent)) | Err(_) => {
@@ -73,17 +73,32 @@ impl JobCounts {
     }
 }
 
-async fn count(
+async fn measure(
     connection: &RedisConnection,
     settings: &QueueSettings,
     metrics: &RedisMetrics,
 ) -> Result<(), CallError> {
     for state in JobState::ALL {
-        let mut jobs = 0_u64;
-        for (command, key) in settings.queue.counted_keys(*state) {
-            jobs += connection.call::<u64>(command, vec![Value::from(key)]).await?;
-        }
+        let jobs = count(connection, settings, *state).await?;
         metrics.jobs(*state).set(jobs as f64);
     }
     Ok(())
+}
+
+/// The number of jobs in a state.
+pub(in crate::queue) async fn count(
+    connection: &RedisConnection,
+    settings: &QueueSettings,
+    state: JobState,
+) -> Result<u64, CallError> {
+    let mut jobs = 0;
+    for (command, key) in settings.queue.counted_keys(state) {
+        jobs += connection.call::<u64>(command, vec![Value::from(key)]).await?;
+    }
+    Ok(jobs)
+}
+
+/// What a refusal to count means.
+pub(in crate::queue) fn note(error: &Error) -> String {
+    format!("hookgate_queue_jobs is unknown: {}", error.details())
 }

@@ -99,6 +99,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
+            "http/certificate_expiry.rs",
             "http/client.rs",
             "http/tls.rs",
             "http/tls_files.rs",
@@ -115,6 +116,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["main.rs"]),
     ("listenfd", &["http/listen/activated.rs"]),
     ("ppp", &["http/proxy_protocol.rs"]),
+    ("x509_parser", &["http/certificate_expiry.rs"]),
 ];
 
 /// Bound on the lines of a file without its tests.

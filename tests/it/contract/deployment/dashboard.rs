@@ -47,10 +47,13 @@ impl Prometheus {
         Self { url: format!("http://{address}/api/v1"), _process: process, _directory: directory }
     }
 
-    /// The data of an answer; `None` until the server listens.
+    /// The data of an answer; `None` until the server is ready.
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
         let url = reqwest::Url::parse_with_params(&format!("{}/{path}", self.url), query);
         let answer = reqwest::get(url.expect("a valid address")).await.ok()?;
+        if answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
         let answer: Value = answer.json().await.expect("JSON");
         assert_eq!(answer["status"], "success", "{query:?}: {answer}");
         Some(answer["data"].clone())

@@ -112,6 +112,7 @@ async fn each_missing_right_outside_the_script_is_reported() {
         (" +hmget", 1, "faults", "HMGET is refused: NOPERM"),
         (" +time", 1, "faults", "does not answer: NOPERM"),
         (" +info", 0, "warnings", "INFO is not permitted"),
+        (" +zcard", 0, "warnings", "hookgate_queue_jobs is unknown: NOPERM"),
         (
             " ~hookgate:bull:workflow-runner:*",
             1,

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_whether_the_process_is_ready_and_no_more() {
+    fn it_says_whether_the_process_is_ready_and_no_more() {
         let readiness = Readiness::default();
         let part = readiness.part("redis");
         let health = HealthCheck::new("/healthz".to_owned(), readiness);

@@ -1,7 +1,6 @@
 //! Load balancers, firewalls and Redis itself close connections that are idle. No request fails
 //! because of it.
 
-use redis::cmd;
 use std::time::Duration;
 use testkit::idle_proxy::{End, IdleProxy};
 use testkit::{App, Redis};
@@ -42,33 +41,4 @@ async fn through_proxy(idle: Duration, end: End, pauses: &[u64]) -> usize {
     }
     assert_eq!(app.redis.queue().waiting_ids().await.len(), pauses.len(), "{end:?}");
     proxy.ended()
-}
-
-/// There is a connection to every node of a cluster, and jobs use only one of them.
-#[tokio::test]
-async fn connections_to_other_cluster_nodes_are_kept_alive() {
-    let (first, second) = Redis::start_cluster("{bull}").await;
-    for node in [&first, &second] {
-        let () = node.query(cmd("CONFIG").arg(&["SET", "timeout", "2"])).await;
-    }
-    let address = format!("redis-cluster://127.0.0.1:{}", first.port());
-    let app = App::build().redis(second).redis_address(&address).config(|config| {
-        config.set("queue.prefix", "{bull}");
-    });
-    let app = app.start().await;
-    let opened = async |node: &Redis| -> u64 {
-        node.info("stats", "total_connections_received").await.parse().expect("a number")
-    };
-    let before = opened(&first).await;
-    let mut accepted = 0;
-    for pause in [0, 1000, 3000, 5000] {
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        assert_eq!(app.webhook("wh_1").send().await.status, 202, "after {pause} ms");
-        accepted += 1;
-    }
-    // The test itself has connected once more.
-    assert_eq!(opened(&first).await, before + 1, "{}", app.hookgate.log());
-    assert!(!app.hookgate.log().contains("connection to Redis lost"), "{}", app.hookgate.log());
-    let queue = app.redis.queue_named("{bull}", "workflow-runner");
-    assert_eq!(queue.waiting_ids().await.len(), accepted);
 }

@@ -14,7 +14,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use rustls::CertificateError;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 use std::io;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ const HTTP1: &[u8] = b"http/1.1";
 pub struct Tls {
     files: TlsFiles,
     current: ArcSwap<CurrentTls>,
+    tickets: Arc<dyn ProducesTickets>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,33 +51,24 @@ impl CurrentTls {
         let identity = SingleCertAndKey::from(Arc::clone(&loaded.identity));
         let mut config = builder.with_cert_resolver(Arc::new(identity));
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        // Session tickets keep the state at the callers, so no memory grows with their number.
-        config.ticketer = tickets;
+        if loaded.clients.is_some() {
+            // A resumed session would not show its certificate again, which may have expired.
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        } else {
+            // Session tickets keep the state at the callers, so no memory grows with their number.
+            config.ticketer = tickets;
+        }
         Ok(Self { loaded, config: Arc::new(config) })
     }
-
-    /// The tickets after a change of the files. A resumed session does not show its certificate
-    /// again, so tickets end with the authorities for which they were given out.
-    fn tickets_for(&self, loaded: &LoadedFiles) -> anyhow::Result<Arc<dyn ProducesTickets>> {
-        let authorities = |files: &LoadedFiles| {
-            files.clients.as_ref().map(|clients| clients.certificates.clone())
-        };
-        if authorities(loaded) == authorities(&self.loaded) {
-            return Ok(Arc::clone(&self.config.ticketer));
-        }
-        new_tickets()
-    }
-}
-
-fn new_tickets() -> anyhow::Result<Arc<dyn ProducesTickets>> {
-    Ticketer::new().context("cannot generate keys for session tickets")
 }
 
 impl Tls {
     pub fn new(settings: TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Self>> {
         let TlsSettings { files, loaded } = settings;
-        let current = ArcSwap::from_pointee(CurrentTls::new(loaded, new_tickets()?)?);
-        let tls = Self { files, current, metrics: Arc::clone(metrics) };
+        let tickets = Ticketer::new().context("cannot generate keys for session tickets")?;
+        let current = ArcSwap::from_pointee(CurrentTls::new(loaded, Arc::clone(&tickets))?);
+        let tls = Self { files, current, tickets, metrics: Arc::clone(metrics) };
         tls.measure();
         Ok(Arc::new(tls))
     }
@@ -138,10 +130,7 @@ impl Tls {
         let loaded = loaded.map_err(|error| self.files.hanging_file(&error))??;
         let certificates = loaded.identity.cert.len();
         let authorities = loaded.clients.as_ref().map(|clients| clients.certificates.len());
-        let current = self.current.load();
-        let tickets = current.tickets_for(&loaded);
-        let replaced = tickets.and_then(|tickets| CurrentTls::new(loaded, tickets));
-        let replaced = replaced.map_err(|error| {
+        let replaced = CurrentTls::new(loaded, Arc::clone(&self.tickets)).map_err(|error| {
             UnusableFile::new("certificate_file", &self.files.certificate, error)
         })?;
         self.current.store(Arc::new(replaced));

@@ -45,11 +45,6 @@ pub(in crate::queue) fn check(address: &Secret, tls: &RedisTls) -> Result<Vec<St
     Ok(address.warnings)
 }
 
-/// Whether an address requests TLS.
-pub(in crate::queue) fn is_tls(address: &Secret) -> bool {
-    parse(address.reveal()).is_ok_and(|address| address.is_tls)
-}
-
 /// fred's configuration for an address. The files for TLS are read here within `timeout`.
 pub(in crate::queue) async fn config(
     address: &Secret,

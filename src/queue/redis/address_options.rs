@@ -115,7 +115,7 @@ pub(super) fn read(query: &str, deployment: Deployment) -> Result<Options, Strin
 impl Options {
     fn add(&mut self, name: &str, value: &str, deployment: Deployment) -> Result<(), String> {
         let known = OPTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        let Some(&(name, kind)) = known else { return Err(unknown(name)) };
+        let Some(&(name, kind)) = known else { return Err(unknown(name, value)) };
         let single = match kind {
             OptionKind::Redundant => return Ok(()),
             OptionKind::Tuning(instead) => {
@@ -146,11 +146,12 @@ impl Options {
     }
 }
 
-/// The fault of an unknown option. The name is repeated only if it looks like one, because it may
-/// be part of a password.
-fn unknown(name: &str) -> String {
+/// The fault of an unknown option. The name is repeated only if it looks like one and has a value,
+/// because it may be part of a password.
+fn unknown(name: &str, value: &str) -> String {
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if !name.is_empty() && name.len() <= 40 && name.bytes().all(is_of_name) {
+    let is_name = !name.is_empty() && name.len() <= 40 && name.bytes().all(is_of_name);
+    if is_name && !value.is_empty() {
         format!("has an unknown option: {name}")
     } else {
         "has an unknown option".to_owned()
@@ -202,6 +203,7 @@ mod tests {
             ("dbs=pa55", "has an unknown option: dbs"),
             ("pa55/x@host", "has an unknown option"),
             ("=pa55", "has an unknown option"),
+            ("db=1&pa55word", "has an unknown option"),
             ("db", "db has no value"),
             ("db=1&db=pa55", "db is given twice"),
             ("node=pa55", "node needs redis-sentinel:// or redis-cluster://"),

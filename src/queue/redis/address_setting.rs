@@ -21,12 +21,14 @@ impl RedisServer {
         Self { address: address.unwrap_or_else(|| Secret::new(DEFAULT.to_owned())), tls }
     }
 
-    /// Reads that of a shard. The default address must not appear in a fault.
+    /// Reads that of a shard. A `tls` section of its own, even an empty one, replaces that of
+    /// `[queue]`. The default address must not appear in a fault.
     pub(in crate::queue) fn read_shard(section: &mut Section<'_>, default: &Self) -> Self {
-        let tls = RedisTls::read(&mut section.section("tls"));
+        let has_own_tls = section.table_names().iter().any(|name| name == "tls");
+        let own_tls = RedisTls::read(&mut section.section("tls"));
         let address = section.secret("redis", None).unwrap_or_else(|| default.address.clone());
-        let inherits_tls = !tls.has_files() && address::is_tls(&address);
-        let tls = if inherits_tls { default.tls.clone() } else { tls };
+        let is_own = has_own_tls || own_tls.has_files();
+        let tls = if is_own { own_tls } else { default.tls.clone() };
         let server = Self { address, tls };
         server.check(section);
         server

@@ -85,7 +85,7 @@ impl RedisTls {
     pub(super) fn check(&self, is_tls: bool) -> Result<(), String> {
         match self.files.first() {
             Some(_) if !is_tls => {
-                Err("does not use TLS, and [queue.tls] is set: begin it with rediss://, valkeys://, rediss-sentinel:// or rediss-cluster://, or remove the section".to_owned())
+                Err("does not use TLS, and [queue.tls] is set: begin it with rediss://, valkeys://, rediss-sentinel:// or rediss-cluster://, or remove the section; for one of several shards, give it an empty section tls".to_owned())
             }
             _ if is_tls && !is_set(&self.files.authorities) => tls_roots::check_authorities(),
             _ => Ok(()),

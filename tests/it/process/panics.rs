@@ -151,8 +151,8 @@ async fn a_panic_in_a_critical_task_ends_the_process() {
         let code = app.hookgate.process().wait().await;
         let log = app.hookgate.log();
         assert_eq!(code, 1, "{task}: {log}");
-        let expected = format!("critical task {task:?} panicked");
-        assert!(log.contains(&expected), "{task}: {log}");
+        let reason = format!("critical task {task:?} panicked");
+        assert!(log.contains(&format!("reason={reason:?}")), "{task}: {log}");
     }
 }
 

@@ -78,13 +78,13 @@ async fn refusals_do_not_flood_the_log() {
     assert!((1..60).contains(&lines), "{lines}");
 }
 
-/// A resumed session does not show its certificate again, so it must end with its authority.
+/// A resumed session would not show its certificate again, so none is resumed.
 #[tokio::test]
-async fn new_authorities_count_at_once_also_for_resumed_sessions() {
+async fn new_authorities_count_at_once_also_for_earlier_callers() {
     let (server, old, new) = (Authority::new(), Authority::new(), Authority::new());
     let (app, file) = app(&server, &old).await;
     let (old_identity, new_identity) = (old.issue(), new.issue());
-    // This caller keeps its sessions, and makes a connection for each request.
+    // This caller would resume its sessions, and makes a connection for each request.
     let resuming = caller(&app, &server, Some(&old_identity));
     for _ in 0..3 {
         assert_eq!(resuming.webhook("wh_1").send().await.matched(), 1);

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 use testkit::hookgate::{check, check_connect, command};
 use testkit::scratch::Scratch;
+use testkit::tls::Authority;
 use testkit::{Config, confidential};
 
 const TWO: &str = "[[queue.shards]]\nname = \"q-0\"\n[[queue.shards]]\nname = \"q-1\"\n";
@@ -61,6 +62,16 @@ async fn every_fault_has_the_key_of_its_shard() {
         assert!(fault.starts_with(&format!("{key}: ")), "{text}: {fault}");
         assert!(fault.contains(message), "{text}: {fault}");
     }
+    // A shard may not lose the TLS of `[queue]` by its address, unless it has a section of its own.
+    let authority = Authority::new();
+    let tls = format!("[queue.tls]\nca_file = '{}'\n", authority.authority_file());
+    let secure = TWO.replace("name", "redis = 'rediss://a'\nname");
+    let accepts = async |text: String| check(&config(&text), &[]).await.status.success();
+    assert!(accepts(format!("{tls}{secure}")).await);
+    let plain = format!("{tls}{secure}[[queue.shards]]\nname = 'q-2'\nredis = 'redis://b'\n");
+    let [fault] = faults(&plain).await.try_into().expect("one fault");
+    assert!(fault.starts_with("queue.shards.2.redis: does not use TLS"), "{fault}");
+    assert!(accepts(format!("{plain}tls = {{}}\n")).await);
     // A cluster that all shards have by default needs a tag in the prefix of each.
     let cluster = format!("[queue]\nredis = 'redis-cluster://a'\n{TWO}prefix = '{{bull-1}}'\n");
     let [fault] = faults(&cluster).await.try_into().expect("one fault");

@@ -54,6 +54,11 @@ class _Curve:
     log_y: bool = False
 
 
+def _round_trips(title):
+    measures = _RATE | _SERVER | _REDIS | _LATENCIES
+    return _Curve(title, "round trip, ms", measures, [_RATE, _LATENCIES], show=str, log_x=False)
+
+
 _CURVES = {
     "matches": _Curve(
         "Matches of a request", "matches", _RATE | {"jobs/s": _jobs_a_second} | _JOB | _REDIS | _LATENCIES, [_JOB | _REDIS]
@@ -67,22 +72,8 @@ _CURVES = {
     ),
     "credentials": _Curve("Credentials", "credential", _RATE | _SERVER | _LATENCIES, show=str, log_x=False),
     "workers": _Curve("Workers", "workers", _RATE | _SERVER | _REDIS | _LATENCIES, show=str, log_x=False),
-    "round-trips": _Curve(
-        "Round trip to Redis",
-        "round trip, ms",
-        _RATE | _SERVER | _REDIS | _LATENCIES,
-        [_RATE, _LATENCIES],
-        show=str,
-        log_x=False,
-    ),
-    "shards": _Curve(
-        "Round trip to four shards",
-        "round trip, ms",
-        _RATE | _SERVER | _REDIS | _LATENCIES,
-        [_RATE, _LATENCIES],
-        show=str,
-        log_x=False,
-    ),
+    "round-trips": _round_trips("Round trip to Redis"),
+    "shards": _round_trips("Round trip to four shards"),
 }
 
 

@@ -6,6 +6,7 @@
 mod compose;
 mod dashboard;
 mod notices;
+mod release;
 mod shipped;
 
 use std::collections::BTreeSet;

@@ -86,11 +86,24 @@ long:
     SOAK_SECONDS=3600 cargo test --test it -- --nocapture process::soak
     SIMULATION_SEEDS=3000000 cargo test --lib -- --nocapture queue::simulation::tests::no_seed
 
-# Tries the Debian package of the program that the demo has built, on a Debian 12 that boots systemd.
-# As root, with what `scripts/setup package` installs.
+# Tries the archive, the checksums and the SBOM of a release, with the program that the demo has
+# built. Without what `scripts/setup package` installs there are no notices and no SBOM in it.
+release:
+    deploy/release/try target/release/hookgate
+
+# Tries the same with notices and SBOM, and the Debian package on a Debian 12 that boots systemd. As
+# root, with what `scripts/setup package` installs.
 package:
     scripts/setup package
-    deploy/debian/try-package "$(deploy/debian/build target/release/hookgate | tail -n 1)"
+    FOR_OTHERS=1 deploy/release/try target/release/hookgate
+    deploy/debian/try-package "$(FOR_OTHERS=1 deploy/debian/build target/release/hookgate | tail -n 1)" \
+      target/release-trial/dist/hookgate-*.tar.gz
+
+# Runs the steps of the Dockerfile with the program that the demo has built in place of its build. As
+# root, with buildah, which `scripts/setup image` installs. Half an hour.
+image:
+    scripts/setup image
+    deploy/try-image target/release/hookgate
 
 # Runs one benchmark: `just bench index`.
 bench name:

@@ -1,4 +1,4 @@
-//! The catalogue of metrics: every metric and its help.
+//! The catalogue of metrics: every metric and its help, and in `queries.toml` a query for it.
 //!
 //! Handles are created once, so that a request only updates them, and every series exists from the
 //! start. No label contains an organization, a webhook or a workflow, so that callers cannot add

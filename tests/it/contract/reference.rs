@@ -11,6 +11,8 @@ use testkit::App;
 
 const SHIPPED: &str = include_str!("../../../config/hookgate.toml");
 
+const QUERIES: &str = include_str!("../../../src/metrics/queries.toml");
+
 const CONFIGURATION: &str = "This page is generated from `config/hookgate.toml` and the code. \
     Durations are written `\"250ms\"`, `\"15s\"` or `\"5m\"`, sizes `\"256KiB\"` or `\"1MiB\"`. The \
     environment overrides any key: `HOOKGATE__SERVER__LISTEN` sets `server.listen`. An unknown key \
@@ -20,8 +22,10 @@ const CONFIGURATION: &str = "This page is generated from `config/hookgate.toml` 
     [Install](../operating/install.md) says where the configuration and its secrets belong.";
 
 const METRICS: &str = "This page is generated from `/metrics` of the admin port. \
-    [Monitoring](../operating/monitoring.md) says which of them to watch. No label names an \
-    organization, a webhook or a workflow.";
+    [Monitoring](../operating/monitoring.md) says how to scrape it. No label names an \
+    organization, a webhook or a workflow. Each query is evaluated by a real Prometheus in a test; \
+    its ranges suit scrape intervals of up to a minute. Metrics `process_…` are those of every \
+    program, so their queries select the job `hookgate`.";
 
 #[test]
 fn the_configuration_page_matches_the_code() {
@@ -53,13 +57,24 @@ async fn the_metrics_page_matches_the_code() {
     let app = App::start().await;
     let text = app.hookgate.metrics_text().await;
     let mut page = format!("# Metrics\n\n{}\n", wrapped(METRICS));
-    page.push_str("\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    page.push_str("\n| metric | type | labels | meaning | query |\n|---|---|---|---|---|\n");
+    let mut queries = queries();
     for (name, metric) in metrics(&text) {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let (kind, labels, help) = (metric.kind, labels.join(", "), cell(&metric.help));
-        writeln!(page, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
+        let query = queries.remove(&name);
+        let query = query.unwrap_or_else(|| panic!("{name} is not in src/metrics/queries.toml"));
+        assert!(query.contains(&name), "the query of {name} is about something else: {query}");
+        let query = query.replace('|', "\\|");
+        writeln!(page, "| `{name}` | {kind} | {labels} | {help} | `{query}` |").unwrap();
     }
+    assert!(queries.is_empty(), "not on /metrics, but in src/metrics/queries.toml: {queries:?}");
     compare("docs/reference/metrics.md", &page);
+}
+
+/// The query of each metric.
+pub(super) fn queries() -> BTreeMap<String, String> {
+    toml::from_str(QUERIES).expect("a table of strings")
 }
 
 /// A section of the shipped configuration.

@@ -1,8 +1,10 @@
-//! The dashboard and the alerts, evaluated by a real Prometheus that scrapes a real Hookgate.
+//! The dashboard, the alerts and the query of each metric, evaluated by a real Prometheus that
+//! scrapes a real Hookgate.
 
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 
 use super::ROOT;
+use crate::contract::reference::queries;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -17,6 +19,10 @@ use testkit::{App, ports};
 
 /// Panels that are empty while nothing fails. That their metrics exist is checked all the same.
 const EMPTY_WHEN_HEALTHY: [&str; 3] = ["Failed calls", "Degraded", "Certificate"];
+
+/// Metrics whose query is empty while nothing is degraded and without a certificate.
+const NO_DATA_WHEN_HEALTHY: [&str; 2] =
+    ["hookgate_degraded", "hookgate_tls_certificate_not_after_seconds"];
 
 /// A Prometheus that scrapes one Hookgate every second.
 struct Prometheus {
@@ -88,7 +94,7 @@ fn expressions() -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn every_panel_shows_data_and_every_rule_is_evaluated() {
+async fn every_panel_and_query_has_data_and_every_rule_is_evaluated() {
     let app = App::start().await;
     let key = app.redis.queue().key("failed");
     let _: u64 = app.redis.query(cmd("ZADD").arg(key).arg(1).arg("1")).await;
@@ -111,6 +117,10 @@ async fn every_panel_shows_data_and_every_rule_is_evaluated() {
         let may_be_empty = title == "Starts" || EMPTY_WHEN_HEALTHY.contains(&title.as_str());
         let series = prometheus.query(&query).await;
         assert!(!series.is_empty() || may_be_empty, "{title}: {query}");
+    }
+    for (name, query) in queries() {
+        let may_be_empty = NO_DATA_WHEN_HEALTHY.contains(&name.as_str());
+        assert!(!prometheus.query(&query).await.is_empty() || may_be_empty, "{name}: {query}");
     }
     until("every rule has been evaluated without a fault", async || {
         let rules = prometheus.get("rules", &[]).await.expect("Prometheus listens");

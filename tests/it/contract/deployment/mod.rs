@@ -6,6 +6,7 @@
 mod compose;
 mod dashboard;
 mod notices;
+mod release;
 mod shipped;
 
 use std::collections::BTreeSet;
@@ -37,17 +38,29 @@ fn promtool_accepts_the_alerts_and_they_fire() {
 }
 
 #[test]
-fn every_alert_has_a_runbook_heading() {
+fn every_alert_has_a_runbook_and_a_test() {
     let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("it exists");
-    let (alerts, page) =
-        (read("config/prometheus/alerts.yml"), read("docs/operating/monitoring.md"));
+    let alerts = read("config/prometheus/alerts.yml");
+    let tests = read("config/prometheus/alerts_test.yml");
+    let page = read("docs/operating/troubleshooting.md");
     let names: Vec<&str> =
         alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(names.len() > 5, "only {names:?} were found: is the file still read?");
-    for name in names {
-        assert!(page.lines().any(|line| line == format!("### {name}")), "{name} has no heading");
-        let runbook = format!("runbook: docs/operating/monitoring.md#{}", name.to_lowercase());
+    for name in &names {
+        let runbook = format!("runbook: docs/operating/troubleshooting.md#{}", name.to_lowercase());
         assert!(alerts.lines().any(|line| line.trim() == runbook), "{name} has no runbook");
+        assert!(tests.contains(name), "no test of a rule expects {name}");
+    }
+    // The headings are the alerts in their order, each with a paragraph that says how soon to act.
+    let paragraphs: Vec<&str> = page.split("\n## ").skip(1).collect();
+    let headings = paragraphs.iter().filter_map(|text| text.lines().next());
+    assert_eq!(headings.collect::<Vec<_>>(), names);
+    for (name, paragraph) in names.iter().zip(&paragraphs) {
+        let rule = alerts.split(&format!("- alert: {name}\n")).nth(1).expect("it is there");
+        let severity = rule.split("severity: ").nth(1).expect("a severity");
+        let severity = severity.split([' ', '}']).next().expect("a word");
+        let begins = format!("{name}\n\n*{severity}.* ");
+        assert!(paragraph.starts_with(&begins), "{name} is a {severity}: {paragraph}");
     }
 }
 

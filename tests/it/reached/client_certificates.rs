@@ -149,7 +149,7 @@ async fn wrong_settings_are_faults() {
     for (certificate, client_ca, words) in [
         (None, ca.as_str(), "needs certificate_file and key_file"),
         (Some(&pair), "/nowhere", "/nowhere"),
-        (Some(&pair), key.as_str(), "has no certificate"),
+        (Some(&pair), key.as_str(), "contains no certificate in PEM"),
     ] {
         let mut config = Config::new();
         config.set("queue.redis", "redis://127.0.0.1:1").set("triggers.file", "/nowhere");

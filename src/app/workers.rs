@@ -5,6 +5,7 @@ use crate::http::listen::{Listener, Listeners};
 use crate::http::listener::{self, Server};
 use crate::ingress::{Ingress, ServerSettings};
 use crate::process::lifecycle::{Condition, Reporter, Shutdown, Stage};
+use crate::process::pulse::Pulse;
 use crate::process::service_manager::ServiceManager;
 use anyhow::Context;
 use std::convert::Infallible;
@@ -33,6 +34,8 @@ pub enum ShutdownResult {
 pub struct WorkerParts {
     pub server: Server<Ingress>,
     pub runtime: WorkerRuntime,
+    /// What shows the watchdog that the worker makes progress; `None` if there is no watchdog.
+    pub pulse: Option<Pulse>,
 }
 
 /// The runtime of a worker, and the batchers that run on it.
@@ -63,12 +66,12 @@ pub fn bind(settings: &ServerSettings) -> anyhow::Result<Listeners> {
 pub fn start(parts: Vec<WorkerParts>, listeners: Listeners) -> io::Result<(Workers, Port)> {
     let (ended, ends) = mpsc::channel(parts.len());
     let mut waiting = Vec::new();
-    for (index, WorkerParts { server, runtime }) in parts.into_iter().enumerate() {
+    for (index, parts) in parts.into_iter().enumerate() {
         let (worker, opened) = oneshot::channel();
         let end = WorkerEnd(ended.clone());
         thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || run(opened, server, runtime, end))?;
+            .spawn(move || run(opened, parts, end))?;
         waiting.push(worker);
     }
     Ok((Workers { ends }, Port { listeners, waiting }))
@@ -178,10 +181,13 @@ impl Drop for WorkerEnd {
 /// Runs a worker from its start to its end.
 fn run(
     opened: oneshot::Receiver<Listener>,
-    server: Server<Ingress>,
-    WorkerRuntime { runtime, queue_tasks }: WorkerRuntime,
+    WorkerParts { server, runtime, pulse }: WorkerParts,
     _end: WorkerEnd,
 ) {
+    let WorkerRuntime { runtime, queue_tasks } = runtime;
+    if let Some(pulse) = pulse {
+        runtime.spawn(pulse.beat());
+    }
     runtime.block_on(async {
         let connections = TaskTracker::new();
         match opened.await {

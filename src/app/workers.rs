@@ -1,7 +1,7 @@
 //! The data plane: worker threads, each with a runtime, a listener and batchers, from the opening
 //! of the port to the end of the last request.
 
-use crate::http::listen::{Listener, Listeners};
+use crate::http::listen::{Listener, Listeners, SocketFile};
 use crate::http::listener::{self, Server};
 use crate::ingress::{Ingress, ServerSettings};
 use crate::process::lifecycle::{Condition, Reporter, Shutdown, Stage};
@@ -10,6 +10,7 @@ use crate::process::service_manager::ServiceManager;
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -99,7 +100,8 @@ impl Port {
         service: &ServiceManager,
     ) -> anyhow::Result<Infallible> {
         let ready = tokio::time::timeout(settings.start_timeout, process.others_ready()).await;
-        self.open().await.with_context(|| format!("cannot listen on {}", settings.listen))?;
+        let file = self.open().await;
+        let file = file.with_context(|| format!("cannot listen on {}", settings.listen))?;
         if ready.is_err() {
             tracing::warn!(
                 "not ready after server.start_timeout; opening the port anyway, requests get 503"
@@ -107,11 +109,16 @@ impl Port {
         }
         process.set(Condition::Ready);
         service.opened();
-        std::future::pending().await
+        match file {
+            Some(file) => Ok(file.follow(process).await),
+            None => std::future::pending().await,
+        }
     }
 
-    async fn open(self) -> io::Result<()> {
+    /// Returns the file of the socket, if it has one.
+    async fn open(self) -> io::Result<Option<Arc<SocketFile>>> {
         let listeners = self.listeners.open().await?;
+        let file = listeners.first().and_then(Listener::file);
         if let Some(first) = listeners.first() {
             tracing::info!(
                 address = first.address(),
@@ -123,7 +130,7 @@ impl Port {
             // If the worker has ended already, `Workers::end` reports it.
             let _ = worker.send(listener);
         }
-        Ok(())
+        Ok(file)
     }
 }
 

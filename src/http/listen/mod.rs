@@ -10,7 +10,7 @@ pub use crate::http::listen::address::{ListenAddress, UnixAddress};
 use crate::files::file_access;
 use crate::http::acceptor::{Accept, AcceptQueued, BACKLOG};
 use crate::http::client_stream::ClientStream;
-use crate::http::listen::unix_socket::SocketFile;
+pub(crate) use crate::http::listen::unix_socket::SocketFile;
 use crate::http::peer::Peer;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
@@ -124,6 +124,14 @@ impl Listener {
             (Some(address), _) => address.to_string(),
             (None, Some(path)) => format!("unix:{}", path.display()),
             (None, None) => "unix".to_owned(),
+        }
+    }
+
+    /// The file of the socket, if it has one that this process has made.
+    pub(crate) fn file(&self) -> Option<Arc<SocketFile>> {
+        match &self.end {
+            ArrivalEnd::Remove(file) => Some(Arc::clone(file)),
+            ArrivalEnd::Close | ArrivalEnd::KeptOpen => None,
         }
     }
 

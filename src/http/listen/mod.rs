@@ -58,6 +58,9 @@ pub(crate) enum ArrivalEnd {
 impl Listeners {
     /// Binds the port, or takes its socket over.
     pub fn bind(address: &ListenAddress, workers: usize) -> anyhow::Result<Self> {
+        if *address != ListenAddress::Activated {
+            activated::warn_of_all();
+        }
         let sockets = match address {
             ListenAddress::Tcp(address) => Sockets::Tcp(bind_tcp(*address, workers)?),
             ListenAddress::Unix(address) => {

@@ -71,6 +71,11 @@ const MAX_UNACCEPTED_RESETS: usize = 20;
 /// callers legitimately causes some.
 const MAX_FAULT_RESETS: usize = 1024;
 
+/// A stream over which HTTP is spoken.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// Serves connections. All connections of a worker share it.
 pub(crate) struct ConnectionHandler<H> {
     pub(crate) handler: Arc<H>,
@@ -102,6 +107,15 @@ impl<H: Handler> ConnectionHandler<H> {
 
     /// Serves a connection until either side closes it.
     pub(crate) async fn serve(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
+        match stream {
+            // Code of its own, which does not ask at each read and write what the stream is.
+            ClientStream::Tcp(stream) => self.serve_over(stream, peer, activity).await,
+            // On the heap, so that a connection over TCP does not reserve memory for its state.
+            stream => Box::pin(self.serve_over(stream, peer, activity)).await,
+        }
+    }
+
+    async fn serve_over(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         match &self.tls {
             None => self.serve_http1(stream, peer, activity).await,
             // On the heap, so that a connection without TLS does not reserve memory for its state.
@@ -109,7 +123,7 @@ impl<H: Handler> ConnectionHandler<H> {
         }
     }
 
-    async fn serve_tls(&self, tls: &Tls, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
+    async fn serve_tls(&self, tls: &Tls, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let until = activity.opened() + self.limits.header_timeout;
         let handshake = tls.handshake(stream);
         let stream = match opening::within(handshake, until, self.stopping.clone()).await {
@@ -138,7 +152,7 @@ impl<H: Handler> ConnectionHandler<H> {
         }
     }
 
-    async fn serve_http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, activity: Arc<Activity>) {
+    async fn serve_http1(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let tracked = TrackedStream::new(stream, Arc::clone(&activity));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -154,7 +168,7 @@ impl<H: Handler> ConnectionHandler<H> {
         self.drive(connection, &activity, HttpVersion::Http1).await;
     }
 
-    async fn serve_http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, activity: Arc<Activity>) {
+    async fn serve_http2(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
         let connection = http2::Builder::new(StreamExecutor(self.tasks.clone()))
             .timer(TokioTimer::new())

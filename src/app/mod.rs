@@ -134,7 +134,8 @@ impl App {
         let shutdown = Shutdown::default();
         let parts =
             self.workers((&authenticator, &admission), tls.as_ref(), &shutdown, &supervisor)?;
-        let (mut workers, port) = workers::start(parts, self.listeners)?;
+        let parts = parts.into_iter().map(|parts| WorkerParts { pulse: service.pulse(), ..parts });
+        let (mut workers, port) = workers::start(parts.collect(), self.listeners)?;
         let server = &self.config.server;
 
         tokio::select! {
@@ -326,7 +327,7 @@ impl App {
                 client_address: settings.client_address.clone(),
                 stopping: shutdown.watch(),
             };
-            Ok(WorkerParts { server, runtime })
+            Ok(WorkerParts { server, runtime, pulse: None })
         };
         runtimes.into_iter().enumerate().map(worker).collect()
     }

@@ -1,14 +1,16 @@
 //! The data plane: worker threads, each with a runtime, a listener and batchers, from the opening
 //! of the port to the end of the last request.
 
-use crate::http::listen::{Listener, Listeners};
+use crate::http::listen::{Listener, Listeners, SocketFile};
 use crate::http::listener::{self, Server};
 use crate::ingress::{Ingress, ServerSettings};
 use crate::process::lifecycle::{Condition, Reporter, Shutdown, Stage};
+use crate::process::pulse::Pulse;
 use crate::process::service_manager::ServiceManager;
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -33,6 +35,8 @@ pub enum ShutdownResult {
 pub struct WorkerParts {
     pub server: Server<Ingress>,
     pub runtime: WorkerRuntime,
+    /// What shows the watchdog that the worker makes progress; `None` if there is no watchdog.
+    pub pulse: Option<Pulse>,
 }
 
 /// The runtime of a worker, and the batchers that run on it.
@@ -63,12 +67,12 @@ pub fn bind(settings: &ServerSettings) -> anyhow::Result<Listeners> {
 pub fn start(parts: Vec<WorkerParts>, listeners: Listeners) -> io::Result<(Workers, Port)> {
     let (ended, ends) = mpsc::channel(parts.len());
     let mut waiting = Vec::new();
-    for (index, WorkerParts { server, runtime }) in parts.into_iter().enumerate() {
+    for (index, parts) in parts.into_iter().enumerate() {
         let (worker, opened) = oneshot::channel();
         let end = WorkerEnd(ended.clone());
         thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || run(opened, server, runtime, end))?;
+            .spawn(move || run(opened, parts, end))?;
         waiting.push(worker);
     }
     Ok((Workers { ends }, Port { listeners, waiting }))
@@ -96,7 +100,8 @@ impl Port {
         service: &ServiceManager,
     ) -> anyhow::Result<Infallible> {
         let ready = tokio::time::timeout(settings.start_timeout, process.others_ready()).await;
-        self.open().await.with_context(|| format!("cannot listen on {}", settings.listen))?;
+        let file = self.open().await;
+        let file = file.with_context(|| format!("cannot listen on {}", settings.listen))?;
         if ready.is_err() {
             tracing::warn!(
                 "not ready after server.start_timeout; opening the port anyway, requests get 503"
@@ -104,11 +109,16 @@ impl Port {
         }
         process.set(Condition::Ready);
         service.opened();
-        std::future::pending().await
+        match file {
+            Some(file) => Ok(file.follow(process).await),
+            None => std::future::pending().await,
+        }
     }
 
-    async fn open(self) -> io::Result<()> {
+    /// Returns the file of the socket, if it has one.
+    async fn open(self) -> io::Result<Option<Arc<SocketFile>>> {
         let listeners = self.listeners.open().await?;
+        let file = listeners.first().and_then(Listener::file);
         if let Some(first) = listeners.first() {
             tracing::info!(
                 address = first.address(),
@@ -120,7 +130,7 @@ impl Port {
             // If the worker has ended already, `Workers::end` reports it.
             let _ = worker.send(listener);
         }
-        Ok(())
+        Ok(file)
     }
 }
 
@@ -178,10 +188,13 @@ impl Drop for WorkerEnd {
 /// Runs a worker from its start to its end.
 fn run(
     opened: oneshot::Receiver<Listener>,
-    server: Server<Ingress>,
-    WorkerRuntime { runtime, queue_tasks }: WorkerRuntime,
+    WorkerParts { server, runtime, pulse }: WorkerParts,
     _end: WorkerEnd,
 ) {
+    let WorkerRuntime { runtime, queue_tasks } = runtime;
+    if let Some(pulse) = pulse {
+        runtime.spawn(pulse.beat());
+    }
     runtime.block_on(async {
         let connections = TaskTracker::new();
         match opened.await {

@@ -2,6 +2,7 @@
 //! certificate authorities and client certificates.
 
 pub mod file_access;
+pub mod pem_certificates;
 pub mod text_file;
 pub mod tls_identity;
 pub mod tls_roots;

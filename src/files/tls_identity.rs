@@ -1,8 +1,9 @@
 //! A certificate with its private key, by which one side of TLS identifies itself.
 
+use crate::files::pem_certificates;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::sync::Arc;
 
@@ -20,11 +21,8 @@ pub enum UnusableIdentity {
 impl TlsIdentity {
     /// The certificate, followed by its chain, and its key, both in PEM.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, UnusableIdentity> {
-        let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| UnusableIdentity::Certificate("is not PEM"))?;
-        if chain.is_empty() {
-            return Err(UnusableIdentity::Certificate("contains no certificate in PEM"));
-        }
+        let chain = pem_certificates::certificates(certificate);
+        let chain = chain.map_err(UnusableIdentity::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
             UnusableIdentity::Key(
                 "contains no unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)",

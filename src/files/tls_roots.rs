@@ -3,6 +3,7 @@
 //! people.
 
 use crate::files::file_access;
+use crate::files::pem_certificates;
 use crate::files::text_file;
 use crate::files::tls_identity::TlsIdentity;
 use base64::Engine;
@@ -124,13 +125,8 @@ impl Roots {
 
     /// The authorities in a PEM file, all of which must be usable.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|_| "is not PEM".to_owned())?;
-        if certificates.is_empty() {
-            return Err("contains no certificate in PEM".to_owned());
-        }
         let mut roots = RootCertStore::empty();
-        for certificate in certificates {
+        for certificate in pem_certificates::certificates(pem)? {
             roots.add(certificate).map_err(|_| "contains an unusable certificate".to_owned())?;
         }
         Ok(Self(Arc::new(roots)))
@@ -150,8 +146,8 @@ pub fn client(roots: &Roots, identity: Option<&TlsIdentity>) -> Result<ClientCon
     })
 }
 
-/// The TLS configuration of a client that trusts the authorities in a PEM file, all of which must be
-/// usable.
+/// The TLS configuration of a client that trusts the authorities in a PEM file, all of which must
+/// be usable.
 pub fn client_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
     client(&Roots::from_pem(pem)?, None)
 }
@@ -159,9 +155,9 @@ pub fn client_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
 /// Checks that a file contains certificates in PEM. The error is the reason why it does not.
 pub fn check_certificates(file: &Path) -> Result<(), String> {
     let bytes = read(file)?;
-    match CertificateDer::pem_slice_iter(&bytes).next() {
-        Some(Ok(_)) => Ok(()),
-        _ => Err(format!("{} contains no certificate in PEM", file.display())),
+    match pem_certificates::certificates(&bytes) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(format!("{} {reason}", file.display())),
     }
 }
 

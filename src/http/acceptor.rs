@@ -17,6 +17,9 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// for another connection.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
+/// Errors in a row after which the connections that the kernel has queued are given up: 1 s.
+const MAX_ERRORS: usize = 20;
+
 /// At most one error is logged in this interval.
 const ERRORS_LOGGED: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,15 @@ pub(crate) trait Accept {
     type Accepted;
 
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
+}
+
+/// A listening socket whose queued connections can be accepted without waiting for more.
+pub(crate) trait AcceptQueued: Accept {
+    /// Accepts a connection from the queue of the kernel; `WouldBlock` if it is empty.
+    ///
+    /// `poll_accept` cannot do this: it reports an empty queue also before the runtime has learned
+    /// of the connections, and when the task has used up its budget.
+    fn accept_queued(&self) -> io::Result<Self::Accepted>;
 }
 
 impl Accept for TcpListener {
@@ -64,12 +76,25 @@ impl<L: Accept> Acceptor<L> {
     }
 
     /// Returns a connection that the kernel has queued, if there is one.
-    pub(crate) async fn accept_queued(&self) -> Option<L::Accepted> {
-        poll_fn(|context| match self.listener.poll_accept(context) {
-            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
-        })
-        .await
+    pub(crate) async fn accept_queued(&mut self) -> Option<L::Accepted>
+    where
+        L: AcceptQueued,
+    {
+        let mut errors = 0;
+        while errors < MAX_ERRORS {
+            match self.listener.accept_queued() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The caller has left the queue; the others are still in it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.record(&error);
+                    errors += 1;
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+        None
     }
 
     fn record(&mut self, error: &io::Error) {
@@ -79,5 +104,53 @@ impl<L: Accept> Acceptor<L> {
         if self.log_throttle.allows() {
             tracing::warn!(port = self.port, %error, "connection could not be accepted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use std::iter::repeat_n;
+
+    /// A listener with these results in its queue.
+    struct Queue(Mutex<Vec<io::Result<u32>>>);
+
+    impl Accept for Queue {
+        type Accepted = u32;
+
+        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<u32>> {
+            Poll::Pending
+        }
+    }
+
+    impl AcceptQueued for Queue {
+        fn accept_queued(&self) -> io::Result<u32> {
+            self.0.lock().pop().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+        }
+    }
+
+    async fn accepted(results: impl IntoIterator<Item = Result<u32, io::ErrorKind>>) -> Vec<u32> {
+        let mut results: Vec<_> =
+            results.into_iter().map(|result| result.map_err(io::Error::from)).collect();
+        results.reverse();
+        let mut acceptor = Acceptor::new(Queue(Mutex::new(results)), "test", None);
+        let mut accepted = Vec::new();
+        while let Some(number) = acceptor.accept_queued().await {
+            accepted.push(number);
+        }
+        accepted
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_do_not_end_the_queue() {
+        let gone = || Err(io::ErrorKind::ConnectionAborted);
+        let full = || Err(io::ErrorKind::OutOfMemory);
+        let mixed = [Ok(1), gone(), Ok(2), full(), full(), Ok(3), gone(), Ok(4)];
+        assert_eq!(accepted(mixed).await, [1, 2, 3, 4]);
+        let left = repeat_n(gone(), 1000).chain([Ok(5)]);
+        assert_eq!(accepted(left).await, [5], "callers that have left are passed over");
+        let endless = repeat_n(full(), MAX_ERRORS).chain([Ok(6)]);
+        assert_eq!(accepted(endless).await, [0; 0], "an error that does not pass ends it");
     }
 }

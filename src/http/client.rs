@@ -1,5 +1,5 @@
-//! Fetches a document over HTTP/1.1: one GET on a connection of its own, because minutes pass between
-//! two fetches. It follows no redirect, and uses no proxy of the environment.
+//! Fetches a document over HTTP/1.1: one GET on a connection of its own, because minutes pass
+//! between two fetches. It follows no redirect, and uses no proxy of the environment.
 
 use crate::files::tls_roots::{self, Authorities};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};

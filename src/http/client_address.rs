@@ -58,8 +58,8 @@ impl ClientAddress {
         }
     }
 
-    /// The address by which limits count the deliveries of a client; `None`: by none. A peer with an
-    /// internal address that is not trusted is most likely a proxy that is missing in
+    /// The address by which limits count the deliveries of a client; `None`: by none. A peer with
+    /// an internal address that is not trusted is most likely a proxy that is missing in
     /// `server.trusted_proxies`. Its address is that of all clients, so a limit would let one of
     /// them lock out the others. A peer that a trusted proxy names is no such proxy.
     pub fn for_limits(&self, client: Peer, peer: Peer) -> Option<IpAddr> {
@@ -120,6 +120,7 @@ impl TrustedProxies {
         match peer {
             Peer::Ip(address) => self.networks.contain(address),
             Peer::Unix => self.unix,
+            Peer::Unnamed => false,
         }
     }
 
@@ -198,7 +199,11 @@ mod tests {
                 headers.append(name.clone(), HeaderValue::from_bytes(line).unwrap());
             }
         }
-        let peer = if peer == "unix" { Peer::Unix } else { ip(peer) };
+        let peer = match peer {
+            "unix" => Peer::Unix,
+            "unnamed" => Peer::Unnamed,
+            address => ip(address),
+        };
         settings.of(&headers, peer)
     }
 
@@ -341,6 +346,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_a_proxy_leaves_unnamed_names_nobody() {
+        let everyone = settings(r#"trusted_proxies = ["0.0.0.0/0", "::/0", "unix"]"#);
+        for settings in [everyone, x_forwarded_for(), forwarded()] {
+            assert_client(&settings, "unnamed", &["192.0.2.1"], "unnamed");
+            assert_client(&settings, "unnamed", &["for=192.0.2.1"], "unnamed");
+            assert!(!settings.trusts(Peer::Unnamed));
+        }
+    }
+
+    #[test]
     fn no_more_than_64_entries_are_read() {
         let proxies = |count: usize| vec!["10.1.1.1"; count].join(",");
         for (count, expected) in [(63, "192.0.2.1"), (64, "10.1.1.1"), (4000, "10.1.1.1")] {
@@ -403,6 +418,7 @@ mod tests {
         }
         let peer = ip("10.0.0.1");
         assert_eq!(settings("").for_limits(peer, peer), None, "no proxy is trusted");
+        assert_eq!(x_forwarded_for().for_limits(Peer::Unnamed, Peer::Unnamed), None, "no address");
         assert_eq!(settings("").for_limits(Peer::Unix, Peer::Unix), None);
         let unix = settings(r#"trusted_proxies = ["unix"]"#);
         assert_eq!(unix.for_limits(client, Peer::Unix), client.ip());

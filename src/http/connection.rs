@@ -5,14 +5,13 @@
 //! when it fires, the limits are checked.
 
 use crate::http::activity::{Activity, TrackedStream};
-use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::ClientStream;
 use crate::http::closing::{Closing, ConnectionLimits, Decision, HttpVersion};
-use crate::http::connection_slots::ConnectionSlots;
+use crate::http::connection_slots::{ConnectionGuard, ConnectionSlots};
 use crate::http::handler::{Answer, Handler};
 use crate::http::opening;
+use crate::http::opening::Opening;
 use crate::http::peer::Peer;
-use crate::http::proxy_protocol;
 use crate::http::tls;
 use crate::http::tls::Tls;
 use crate::http::unread_body::UnreadBody;
@@ -30,7 +29,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use parking_lot::Mutex;
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -73,33 +71,51 @@ const MAX_UNACCEPTED_RESETS: usize = 20;
 /// callers legitimately causes some.
 const MAX_FAULT_RESETS: usize = 1024;
 
+/// A stream over which HTTP is spoken.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// Serves connections. All connections of a worker share it.
 pub(crate) struct ConnectionHandler<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) tls: Option<Arc<Tls>>,
-    /// Set if connections begin with a header of the PROXY protocol.
-    pub(crate) proxied: Option<ClientAddress>,
     pub(crate) slots: Arc<ConnectionSlots>,
     /// The tasks of connections and of HTTP/2 streams.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: Stopping,
-    /// Bounds the log lines about connections that are refused.
-    pub(crate) refusals: Mutex<LogThrottle>,
+    /// Bounds the log lines about client certificates that are refused.
+    pub(crate) certificate_refusals: Mutex<LogThrottle>,
 }
 
 impl<H: Handler> ConnectionHandler<H> {
+    /// Starts the task that serves a connection. The connection has a slot until the task ends.
+    pub(crate) fn spawn(
+        &self,
+        guard: ConnectionGuard,
+        serving: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let key = guard.key();
+        let task = self.tasks.spawn(async move {
+            let _held = guard;
+            serving.await;
+        });
+        self.slots.attach(key, task.abort_handle());
+    }
+
     /// Serves a connection until either side closes it.
     pub(crate) async fn serve(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
-        match self.proxied {
-            None => self.serve_named(stream, peer, activity).await,
-            // On the heap, so that any other connection does not reserve memory for its state.
-            Some(_) => Box::pin(self.serve_proxied(stream, peer, activity)).await,
+        match stream {
+            // Code of its own, which does not ask at each read and write what the stream is.
+            ClientStream::Tcp(stream) => self.serve_over(stream, peer, activity).await,
+            // On the heap, so that a connection over TCP does not reserve memory for its state.
+            stream => Box::pin(self.serve_over(stream, peer, activity)).await,
         }
     }
 
-    async fn serve_named(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
+    async fn serve_over(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         match &self.tls {
             None => self.serve_http1(stream, peer, activity).await,
             // On the heap, so that a connection without TLS does not reserve memory for its state.
@@ -107,48 +123,28 @@ impl<H: Handler> ConnectionHandler<H> {
         }
     }
 
-    /// Serves a connection that a trusted proxy begins with the name of its client.
-    async fn serve_proxied(&self, stream: ClientStream, proxy: Peer, activity: Arc<Activity>) {
-        let until = activity.opened() + self.limits.header_timeout;
-        let header = proxy_protocol::read_header(stream);
-        let (stream, named) = match opening::within(header, until, self.stopping.clone()).await {
-            Ok(read) => read,
-            Err(error) if proxy_protocol::is_unused(&error) => return,
-            Err(error) => return self.refuse(proxy, &error),
-        };
-        let peer = named.unwrap_or(proxy);
-        let Ok(_share) = self.slots.share(peer) else { return };
-        self.serve_named(stream, peer, activity).await;
-    }
-
-    /// Records that a connection without a valid header of the PROXY protocol is closed.
-    pub(crate) fn refuse(&self, peer: Peer, reason: impl Display) {
-        self.metrics.connections.proxy_protocol_errors.increment(1);
-        if self.refusals.lock().allows() {
-            tracing::warn!(%peer, %reason, "connection refused (server.proxy_protocol)");
-        }
-    }
-
-    async fn serve_tls(
-        &self,
-        tls: &Tls,
-        stream: ClientStream,
-        peer: Peer,
-        activity: Arc<Activity>,
-    ) {
+    async fn serve_tls(&self, tls: &Tls, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let until = activity.opened() + self.limits.header_timeout;
         let handshake = tls.handshake(stream);
-        match opening::within(handshake, until, self.stopping.clone()).await {
-            Ok(stream) if tls::is_http2(&stream) => self.serve_http2(stream, peer, activity).await,
-            Ok(stream) => self.serve_http1(stream, peer, activity).await,
-            Err(error) => self.record_failed_handshake(peer, &error),
+        let stream = match opening::within(handshake, until, self.stopping.clone()).await {
+            Opening::Done(Ok(stream)) => stream,
+            Opening::Done(Err(error)) => return self.record_failed_handshake(peer, &error),
+            Opening::Late => {
+                return self.record_failed_handshake(peer, &io::ErrorKind::TimedOut.into());
+            }
+            Opening::Stopping => return,
+        };
+        if tls::is_http2(&stream) {
+            self.serve_http2(stream, peer, activity).await;
+        } else {
+            self.serve_http1(stream, peer, activity).await;
         }
     }
 
     fn record_failed_handshake(&self, peer: Peer, error: &io::Error) {
         self.metrics.connections.tls_handshake_errors.increment(1);
         match tls::refused_certificate(error) {
-            Some(reason) if self.refusals.lock().allows() => {
+            Some(reason) if self.certificate_refusals.lock().allows() => {
                 tracing::warn!(%peer, reason, "client certificate refused");
             }
             // Logged at debug level, because callers cause these errors and may cause many.
@@ -156,12 +152,7 @@ impl<H: Handler> ConnectionHandler<H> {
         }
     }
 
-    async fn serve_http1(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: Peer,
-        activity: Arc<Activity>,
-    ) {
+    async fn serve_http1(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let tracked = TrackedStream::new(stream, Arc::clone(&activity));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -177,12 +168,7 @@ impl<H: Handler> ConnectionHandler<H> {
         self.drive(connection, &activity, HttpVersion::Http1).await;
     }
 
-    async fn serve_http2(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: Peer,
-        activity: Arc<Activity>,
-    ) {
+    async fn serve_http2(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
         let head_bytes = u32::try_from(HEAD_BYTES).expect("a small constant");
         let connection = http2::Builder::new(StreamExecutor(self.tasks.clone()))
             .timer(TokioTimer::new())

@@ -1,8 +1,8 @@
 //! The addresses that proxies add to a request, in `X-Forwarded-For` or in `Forwarded` (RFC 7239).
 //!
 //! Both fields are lists, and each proxy appends the address of its own peer. So they are read from
-//! the right: what stands further to the left, which callers can choose, never changes how a part to
-//! the right of it is read.
+//! the right: what stands further to the left, which callers can choose, never changes how a part
+//! to the right of it is read.
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};

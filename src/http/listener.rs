@@ -10,6 +10,7 @@ use crate::http::connection_slots::ConnectionSlots;
 use crate::http::handler::Handler;
 use crate::http::listen::Listener;
 use crate::http::peer::Peer;
+use crate::http::proxied::ProxiedConnections;
 use crate::http::tls::Tls;
 use crate::metrics::Metrics;
 use crate::process::failpoint;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
-/// At most one refused connection is logged in this interval by each worker.
+/// At most one refused connection of each kind is logged in this interval by each worker.
 const REFUSALS_LOGGED: Duration = Duration::from_secs(1);
 
 /// The parts that a worker needs to serve its connections.
@@ -46,19 +47,21 @@ pub async fn serve<H: Handler>(
     let errors = server.metrics.connections.accept_errors.clone();
     let (socket, arrival_end) = listener.register()?;
     let mut acceptor = Acceptor::new(socket, "ingress", Some(errors));
-    let worker = ConnectionSpawner {
-        handler: Arc::new(ConnectionHandler {
-            handler: server.handler,
-            limits: server.limits,
-            tls: server.tls,
-            proxied: Some(server.client_address).filter(ClientAddress::uses_proxy_protocol),
-            slots: server.slots,
-            metrics: server.metrics,
-            tasks,
-            stopping: server.stopping,
-            refusals: Mutex::new(LogThrottle::new(1, REFUSALS_LOGGED)),
-        }),
-    };
+    let refusals = || LogThrottle::new(1, REFUSALS_LOGGED);
+    let handler = Arc::new(ConnectionHandler {
+        handler: server.handler,
+        limits: server.limits,
+        tls: server.tls,
+        slots: server.slots,
+        metrics: server.metrics,
+        tasks,
+        stopping: server.stopping,
+        certificate_refusals: Mutex::new(refusals()),
+    });
+    let proxies = Some(server.client_address).filter(ClientAddress::uses_proxy_protocol);
+    let proxied =
+        proxies.map(|proxies| ProxiedConnections::new(Arc::clone(&handler), proxies, refusals()));
+    let worker = ConnectionSpawner { handler, proxied };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,27 +81,24 @@ pub async fn serve<H: Handler>(
 /// Gives each connection a slot and a task.
 struct ConnectionSpawner<H> {
     handler: Arc<ConnectionHandler<H>>,
+    /// Set if connections begin with a header of the PROXY protocol.
+    proxied: Option<Arc<ProxiedConnections<H>>>,
 }
 
 impl<H: Handler> ConnectionSpawner<H> {
     async fn serve(&self, (stream, peer): (ClientStream, Peer)) {
         failpoint::pass("worker");
-        let handler = &self.handler;
-        let share = match &handler.proxied {
-            None => handler.slots.share(peer),
-            Some(proxies) if proxies.trusts(peer) => Ok(None),
-            Some(_) => return handler.refuse(peer, "the peer is not in server.trusted_proxies"),
-        };
-        let Ok(share) = share else { return };
+        if let Some(proxied) = &self.proxied {
+            return proxied.serve(stream, peer).await;
+        }
+        let Ok(share) = self.handler.slots.share(peer) else { return };
         let activity = Arc::new(Activity::new());
-        let guard = handler.slots.acquire(&activity).await;
-        let key = guard.key();
+        let guard = self.handler.slots.acquire(&activity).await;
         stream.set_nodelay();
-        let handler = Arc::clone(handler);
-        let task = self.handler.tasks.spawn(async move {
-            let _held = (guard, share);
+        let handler = Arc::clone(&self.handler);
+        self.handler.spawn(guard, async move {
+            let _share = share;
             handler.serve(stream, peer, activity).await;
         });
-        self.handler.slots.attach(key, task.abort_handle());
     }
 }

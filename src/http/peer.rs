@@ -9,6 +9,9 @@ pub enum Peer {
     Ip(IpAddr),
     /// A process of this machine that connects through a Unix socket. It has no address.
     Unix,
+    /// A client that a trusted proxy forwards without naming it. It has no address, and is no
+    /// trusted proxy.
+    Unnamed,
 }
 
 impl Peer {
@@ -20,7 +23,7 @@ impl Peer {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Ip(address) => Some(*address),
-            Self::Unix => None,
+            Self::Unix | Self::Unnamed => None,
         }
     }
 }
@@ -30,6 +33,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Ip(address) => address.fmt(formatter),
             Self::Unix => formatter.write_str("unix"),
+            Self::Unnamed => formatter.write_str("unnamed"),
         }
     }
 }

@@ -19,6 +19,12 @@ const MAX_LINE: usize = 107;
 /// Bytes of a header of version 2 before its addresses. The last two are the length of the rest.
 const FIXED: usize = 16;
 
+/// Bytes of the type and length of a value after the addresses of version 2.
+const VALUE_HEAD: usize = 3;
+
+/// The polynomial of CRC-32C, with its bits reversed.
+const CRC32C_POLYNOMIAL: u32 = 0x82f6_3b78;
+
 /// The first bytes of version 1.
 const LINE_PREFIX: &[u8] = b"PROXY ";
 
@@ -32,17 +38,22 @@ enum Start {
     Invalid(&'static str),
 }
 
-/// Reads the header. Returns the stream after it, and the client that it names. It names none if the
-/// proxy speaks for itself, or if the client has no address on the internet.
+/// Reads the header. Returns the stream after it, and the client that the proxy forwards; `None` if
+/// the proxy speaks for itself. A client without an address on the internet is unnamed.
 pub(crate) async fn read_header(
     mut stream: ClientStream,
 ) -> io::Result<(ClientStream, Option<Peer>)> {
     let mut received = Vec::with_capacity(FIXED + MAX_LINE);
     loop {
         match start(&received) {
-            Start::Part if stream.read_buf(&mut received).await? > 0 => {}
-            Start::Part if received.is_empty() => return Err(io::ErrorKind::NotConnected.into()),
-            Start::Part => return Err(invalid("ends in the middle")),
+            Start::Part => match stream.read_buf(&mut received).await {
+                Ok(0) | Err(_) if received.is_empty() => {
+                    return Err(io::ErrorKind::NotConnected.into());
+                }
+                Ok(0) => return Err(invalid("ends in the middle")),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            },
             Start::Invalid(fault) => return Err(invalid(fault)),
             Start::Header(length) => {
                 let header = received.get(..length).unwrap_or_default();
@@ -53,7 +64,7 @@ pub(crate) async fn read_header(
     }
 }
 
-/// Whether the connection was closed without a byte, as health checks of load balancers do.
+/// Whether the connection was closed or reset without a byte, as load balancers check health.
 pub(crate) fn is_unused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotConnected
 }
@@ -92,26 +103,58 @@ fn client_of_line(line: &[u8]) -> io::Result<Option<Peer>> {
     // Whatever follows this word is ignored, as the specification asks.
     let unknown = line.strip_prefix(b"PROXY UNKNOWN");
     if unknown.is_some_and(|rest| rest.starts_with(b" ") || rest == b"\r\n") {
-        return Ok(None);
+        return Ok(Some(Peer::Unnamed));
     }
     let header = v1::Header::try_from(line).map_err(|_| invalid("is malformed"))?;
-    Ok(match header.addresses {
-        v1::Addresses::Tcp4(pair) => Some(Peer::from_ip(pair.source_address.into())),
-        v1::Addresses::Tcp6(pair) => Some(Peer::from_ip(pair.source_address.into())),
-        v1::Addresses::Unknown => None,
-    })
+    Ok(Some(match header.addresses {
+        v1::Addresses::Tcp4(pair) => Peer::from_ip(pair.source_address.into()),
+        v1::Addresses::Tcp6(pair) => Peer::from_ip(pair.source_address.into()),
+        v1::Addresses::Unknown => Peer::Unnamed,
+    }))
 }
 
 fn client_of_binary(header: &[u8]) -> io::Result<Option<Peer>> {
     let header = v2::Header::try_from(header).map_err(|_| invalid("is malformed"))?;
-    if header.command == v2::Command::Local || header.protocol != v2::Protocol::Stream {
+    check_sum(&header)?;
+    if header.command == v2::Command::Local {
         return Ok(None);
     }
-    Ok(match header.addresses {
-        v2::Addresses::IPv4(pair) => Some(Peer::from_ip(pair.source_address.into())),
-        v2::Addresses::IPv6(pair) => Some(Peer::from_ip(pair.source_address.into())),
-        v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
-    })
+    Ok(Some(match header.addresses {
+        _ if header.protocol != v2::Protocol::Stream => Peer::Unnamed,
+        v2::Addresses::IPv4(pair) => Peer::from_ip(pair.source_address.into()),
+        v2::Addresses::IPv6(pair) => Peer::from_ip(pair.source_address.into()),
+        v2::Addresses::Unix(_) | v2::Addresses::Unspecified => Peer::Unnamed,
+    }))
+}
+
+/// Compares the header with the checksum in it, if there is one. The values after the addresses are
+/// looked at up to the first one that is malformed: no other value is used.
+fn check_sum(header: &v2::Header<'_>) -> io::Result<()> {
+    let is_sum = |value: &v2::TypeLengthValue<'_>| value.kind == u8::from(v2::Type::CRC32C);
+    let mut end = header.len() - header.tlv_bytes().len();
+    for value in header.tlvs().map_while(Result::ok) {
+        end += VALUE_HEAD + value.value.len();
+        if !is_sum(&value) {
+            continue;
+        }
+        let Ok(expected) = <[u8; 4]>::try_from(&*value.value) else {
+            return Err(invalid("has a checksum that is not 4 bytes long"));
+        };
+        // It was computed with zeros in its place.
+        let (before, after) = header.as_bytes().split_at_checked(end).unwrap_or_default();
+        let before = before.get(..end - expected.len()).unwrap_or_default();
+        if crc32c(&[before, &[0; 4], after]) != u32::from_be_bytes(expected) {
+            return Err(invalid("does not match its checksum"));
+        }
+    }
+    Ok(())
+}
+
+/// The checksum CRC-32C, bit by bit: a header has at most 4 KiB.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    let bit = |sum: u32, _| (sum >> 1) ^ (CRC32C_POLYNOMIAL & (sum & 1).wrapping_neg());
+    let byte = |sum: u32, byte: &u8| (0..8).fold(sum ^ u32::from(*byte), bit);
+    !parts.iter().copied().flatten().fold(!0, byte)
 }
 
 fn invalid(fault: &'static str) -> io::Error {
@@ -138,6 +181,32 @@ mod tests {
     fn ipv6(source: &str) -> Vec<u8> {
         let octets = source.parse::<std::net::Ipv6Addr>().unwrap().octets();
         [&octets[..], &[0; 16], &[0x12, 0x34, 0, 80]].concat()
+    }
+
+    /// A header with the checksum of its bytes, in which these bits are flipped.
+    fn with_checksum(flipped: u32) -> Vec<u8> {
+        let values = |sum: u32| {
+            let sum = sum.to_be_bytes();
+            [&[4, 0, 1, 9, 3, 0, 4][..], &sum, &[4, 0, 2, 9, 9]].concat()
+        };
+        let header = |sum| binary(0x21, 0x11, &[&ipv4([192, 0, 2, 1])[..], &values(sum)].concat());
+        header(crc32c(&[&header(0)]) ^ flipped)
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        // The check value of the catalogue of CRC algorithms.
+        assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_reset_without_a_byte_is_unused() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (caller, accepted) = tokio::join!(connecting, listener.accept());
+        caller.unwrap().set_zero_linger().unwrap();
+        let error = read_header(ClientStream::Tcp(accepted.unwrap().0)).await.unwrap_err();
+        assert!(is_unused(&error), "{error}");
     }
 
     /// The client that is found, or the reason why there is none.
@@ -173,9 +242,9 @@ mod tests {
             (line("PROXY TCP4 192.0.2.1 10.0.0.1 4711 80\r\n"), Some("192.0.2.1")),
             (line("PROXY TCP6 2001:db8::1 ::1 65535 0\r\n"), Some("2001:db8::1")),
             (line("PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n"), Some("192.0.2.1")),
-            (line("PROXY UNKNOWN\r\n"), None),
-            (line(&format!("PROXY UNKNOWN {long}\r\n")[..]), None),
-            (line("PROXY UNKNOWN a b c d e f g h\r\n"), None),
+            (line("PROXY UNKNOWN\r\n"), Some("unnamed")),
+            (line(&format!("PROXY UNKNOWN {long}\r\n")[..]), Some("unnamed")),
+            (line("PROXY UNKNOWN a b c d e f g h\r\n"), Some("unnamed")),
             (binary(0x21, 0x11, &ipv4([192, 0, 2, 1])), Some("192.0.2.1")),
             (binary(0x21, 0x21, &ipv6("2001:db8::1")), Some("2001:db8::1")),
             (binary(0x21, 0x21, &ipv6("::ffff:192.0.2.1")), Some("192.0.2.1")),
@@ -188,12 +257,15 @@ mod tests {
                 binary(0x21, 0x11, &[&ipv4([192, 0, 2, 1])[..], &[4; 4068]].concat()),
                 Some("192.0.2.1"),
             ),
-            // The proxy itself, or a client without an address.
+            // With a checksum, between other values.
+            (with_checksum(0), Some("192.0.2.1")),
+            // The proxy itself.
             (binary(0x20, 0x11, &ipv4([192, 0, 2, 1])), None),
             (binary(0x20, 0x00, &[]), None),
-            (binary(0x21, 0x00, &[1, 2, 3]), None),
-            (binary(0x21, 0x12, &ipv4([192, 0, 2, 1])), None),
-            (binary(0x21, 0x31, &[b'a'; 216]), None),
+            // A client without an address.
+            (binary(0x21, 0x00, &[1, 2, 3]), Some("unnamed")),
+            (binary(0x21, 0x12, &ipv4([192, 0, 2, 1])), Some("unnamed")),
+            (binary(0x21, 0x31, &[b'a'; 216]), Some("unnamed")),
         ]
     }
 
@@ -240,6 +312,9 @@ mod tests {
             binary(0x21, 0x31, &[b'a'; 215]),
             binary(0x21, 0x11, &address)[..20].to_vec(),
             binary(0x21, 0x11, &address)[..13].to_vec(),
+            // A wrong checksum, and one that is too short.
+            with_checksum(1),
+            binary(0x21, 0x11, &[&address[..], &[3, 0, 2, 0, 0]].concat()),
             // One byte longer than a header may be.
             binary(0x21, 0x11, &[&address[..], &[4; 4069]].concat()),
             binary(0x20, 0x00, &vec![0; 65_535]),

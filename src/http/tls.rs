@@ -5,7 +5,6 @@ use crate::files::file_access;
 use crate::files::tls_roots::spaced;
 use crate::files::watched_file::{POLL_INTERVAL, WatchedFile};
 use crate::http::certificate_expiry::not_after;
-use crate::http::client_stream::ClientStream;
 pub use crate::http::tls_files::TlsSettings;
 use crate::http::tls_files::{LoadedFiles, TlsFiles, UnusableFile, provider};
 use crate::metrics::Metrics;
@@ -18,6 +17,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 use std::io;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -81,10 +81,10 @@ impl Tls {
     }
 
     /// Performs the handshake.
-    pub(crate) async fn handshake(
+    pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: ClientStream,
-    ) -> io::Result<TlsStream<ClientStream>> {
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
         let config = Arc::clone(&self.current.load().config);
         TlsAcceptor::from(config).accept(stream).await
     }
@@ -171,7 +171,7 @@ impl WatchedFiles {
     }
 }
 
-pub(crate) fn is_http2(stream: &TlsStream<ClientStream>) -> bool {
+pub(crate) fn is_http2<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
 

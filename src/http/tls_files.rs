@@ -1,13 +1,13 @@
 //! The files of `[server.tls]`: the certificate, its key, and the authorities of clients.
 
 use crate::files::file_access;
+use crate::files::pem_certificates;
 use crate::files::text_file;
 use crate::files::tls_identity::{TlsIdentity, UnusableIdentity};
 use crate::settings::Section;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
@@ -125,7 +125,8 @@ impl TlsFiles {
 fn load_authorities(path: &Path) -> Result<ClientAuthorities, UnusableFile> {
     let error = |message: String| UnusableFile::new("client_ca_file", path, message);
     let text = text_file::read(path).map_err(|reason| error(reason.to_string()))?;
-    let certificates = certificates_in(&text).map_err(error)?;
+    let certificates = pem_certificates::certificates(&text);
+    let certificates = certificates.map_err(|reason| error(reason.to_owned()))?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
         let added = roots.add(certificate.clone());
@@ -135,13 +136,6 @@ fn load_authorities(path: &Path) -> Result<ClientAuthorities, UnusableFile> {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
     let verifier = builder.build().map_err(|reason| error(reason.to_string()))?;
     Ok(ClientAuthorities { certificates, verifier })
-}
-
-/// The certificates in a PEM file, at least one.
-fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| format!("is not PEM: {error}"))?;
-    if certificates.is_empty() { Err("has no certificate".to_owned()) } else { Ok(certificates) }
 }
 
 /// The cryptography provider of the process. It is named explicitly, because rustls cannot choose

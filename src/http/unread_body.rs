@@ -107,7 +107,7 @@ impl UnreadBody {
 pub(crate) struct MaybeLastChunk(Incoming);
 
 impl MaybeLastChunk {
-    /// Waits for the end of the body, for at most [`BODY_END_TIMEOUT`], and returns its unread part.
+    /// Waits for the end of the body, for at most [`BODY_END_TIMEOUT`]; returns its unread part.
     pub(crate) async fn into_unread(self) -> UnreadBody {
         if discard(self.0, BODY_END_TIMEOUT).await {
             UnreadBody::Nothing

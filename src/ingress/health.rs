@@ -1,5 +1,5 @@
-//! The health check on the port of callers (`server.health_path`): whether the process is ready, and
-//! nothing else. It is for load balancers that cannot reach the admin port.
+//! The health check on the port of callers (`server.health_path`): whether the process is ready,
+//! and nothing else. It is for load balancers that cannot reach the admin port.
 
 use crate::ids::RequestId;
 use crate::ingress::answer_body::AnswerBody;

@@ -143,7 +143,7 @@ impl Ingress {
         let route = match Route::from_request(&head.method, head.uri.path()) {
             Err(Rejection::NotFound) => {
                 let delivery = self.delivery((head, peer, client), id, received_at)?;
-                // On the heap, so that a webhook does not reserve memory for the state of a delivery.
+                // On the heap, so that a webhook reserves no memory for the state of a delivery.
                 return Box::pin(self.deliver(delivery, body, observation)).await;
             }
             route => route?,
@@ -192,7 +192,7 @@ impl Ingress {
         Ok(Success::Accepted(Accepted { webhook: webhook.id, added }))
     }
 
-    /// A request whose path is not that of a webhook. `Err` unless it is the address of an endpoint.
+    /// A request whose path is not that of a webhook. `Err` unless it is an endpoint's address.
     fn delivery<'a>(
         &'a self,
         (head, peer, client): (&'a Parts, Peer, Peer),

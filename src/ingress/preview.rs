@@ -163,7 +163,8 @@ impl PreviewPage {
     }
 }
 
-/// The first `PAGE_WORKFLOWS` rows in order, and the next one if it exists, which shows that more follow.
+/// The first `PAGE_WORKFLOWS` rows in order, and the next one if it exists, which shows that
+/// more follow.
 fn first_rows<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
     let mut first = BinaryHeap::new();
     for row in rows {

@@ -11,8 +11,8 @@ pub const STARTUP_FILES: usize = 16;
 /// Descriptors that callers cannot use: for MongoDB, operators and files.
 const RESERVED_DESCRIPTORS: usize = 128;
 
-/// Descriptors of one worker: its listener or its share of a common one, those of its runtime, and a connection that was
-/// accepted while all slots are in use.
+/// Descriptors of one worker: its listener or its share of a common one, those of its runtime,
+/// and a connection that was accepted while all slots are in use.
 const PER_WORKER: usize = 6;
 
 /// Descriptors of one connection to Redis. The next connection is made, and Sentinel is asked for

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::watch;
@@ -45,6 +46,9 @@ impl Condition {
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     parts: Arc<Mutex<BTreeMap<String, Part>>>,
+    /// What [`Self::is_ready`] returns. It is set with each condition, so that reading it costs the
+    /// workers no lock.
+    is_ready: Arc<AtomicBool>,
 }
 
 /// A part and what it reports.
@@ -92,7 +96,10 @@ impl Readiness {
     fn add(&self, name: String, group: Option<&'static str>) -> Reporter {
         let condition = Condition::NotReady("not started".to_owned());
         let part = Part { condition, group, has_reported: false };
-        self.parts.lock().insert(name.clone(), part);
+        let mut parts = self.parts.lock();
+        parts.insert(name.clone(), part);
+        self.summarize(&parts);
+        drop(parts);
         Reporter { readiness: self.clone(), name: name.into() }
     }
 
@@ -109,8 +116,12 @@ impl Readiness {
 
     /// Whether [`Self::report`] says that the process is ready.
     pub fn is_ready(&self) -> bool {
-        let parts = self.parts.lock();
-        !parts.values().any(|part| part.is_blocking(&parts))
+        self.is_ready.load(Ordering::Relaxed)
+    }
+
+    fn summarize(&self, parts: &BTreeMap<String, Part>) {
+        let is_ready = !parts.values().any(|part| part.is_blocking(parts));
+        self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 
     pub fn report(&self) -> ReadinessReport {
@@ -150,6 +161,7 @@ impl Reporter {
         part.has_reported = true;
         let is_new = part.condition != condition;
         part.condition = condition;
+        self.readiness.summarize(&parts);
         is_new
     }
 
@@ -299,12 +311,13 @@ mod tests {
         redis.set(Condition::Ready);
         index.set(Condition::Degraded(vec!["stale".to_owned()]));
         let report = readiness.report();
-        assert!(report.ready);
+        assert!(report.ready && readiness.is_ready());
         assert_eq!(report.degraded, ["index: stale"]);
         let degraded = [("index".to_owned(), true), ("redis".to_owned(), false)];
         assert_eq!(readiness.degraded(), degraded);
         assert!(!redis.set(Condition::Ready));
         assert!(redis.set(Condition::NotReady("gone".to_owned())));
+        assert!(!readiness.is_ready());
         assert_eq!(readiness.report().reasons, ["redis: gone"]);
         assert!(redis.are_others_ready() && !index.are_others_ready());
     }
@@ -322,6 +335,7 @@ mod tests {
         own.set(Condition::Ready);
         let report = readiness.report();
         assert!(report.ready && own.are_others_ready());
+        assert!(readiness.is_ready());
         assert_eq!(report.degraded, ["queue (b): not ready: gone"]);
         let is_degraded: Vec<bool> = readiness.degraded().into_iter().map(|(_, is)| is).collect();
         assert_eq!(is_degraded, [false, false, true]);
@@ -329,7 +343,7 @@ mod tests {
         assert_eq!(readiness.report().degraded, ["queue (a): slow", "queue (b): not ready: gone"]);
         a.set(gone());
         let report = readiness.report();
-        assert!(!report.ready);
+        assert!(!report.ready && !readiness.is_ready());
         assert_eq!(report.reasons, ["queue (a): gone", "queue (b): gone"]);
         assert_eq!(report.degraded, [""; 0]);
         assert!(readiness.degraded().iter().all(|(_, is_degraded)| !is_degraded));

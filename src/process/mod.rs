@@ -9,6 +9,7 @@ pub mod findings;
 pub mod heartbeat;
 pub mod lifecycle;
 pub mod log_throttle;
+pub mod pulse;
 pub mod service_manager;
 pub mod supervisor;
 pub mod unix_time;

@@ -2,9 +2,10 @@
 //! end, the watchdog, and a line of text about the state.
 //!
 //! Messages are sent by one task of the control thread, in order. That thread also follows MongoDB,
-//! signals and the health of Redis: while it hangs, the watchdog gets no message.
+//! signals and the health of Redis: while it or a worker hangs, the watchdog gets no message.
 
 use crate::process::lifecycle::Readiness;
+use crate::process::pulse::{Pulse, Pulses};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -19,8 +20,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// How often the text about the state is checked for changes.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time limit of a message: a service manager that does not read must not end the watchdog.
+/// Time limit of an attempt to send a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause after an attempt that has failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Maximum bytes of the text about the state.
 const MAX_STATUS: usize = 500;
@@ -34,6 +38,9 @@ pub struct ServiceManager {
     messages: Option<mpsc::Sender<String>>,
     /// Whether the service manager knows that the service runs, and not yet that it stops.
     is_running: Arc<AtomicBool>,
+    /// How often the service manager expects a message of the watchdog; `None`: never.
+    watchdog: Option<Duration>,
+    workers: Pulses,
 }
 
 /// Sends the messages.
@@ -43,6 +50,7 @@ pub struct Reports {
     messages: mpsc::Receiver<String>,
     /// How often the service manager expects a message of the watchdog; `None`: never.
     watchdog: Option<Duration>,
+    workers: Pulses,
 }
 
 impl ServiceManager {
@@ -62,9 +70,19 @@ impl ServiceManager {
             number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|time| is_watched && *time > 0);
         let (sender, messages) = mpsc::channel(QUEUE);
-        let manager = Self { messages: Some(sender), is_running: Arc::default() };
         let watchdog = watchdog.map(Duration::from_micros);
-        (manager, Some(Reports { address, messages, watchdog }))
+        let workers = Pulses::default();
+        let reports = Reports { address, messages, watchdog, workers: workers.clone() };
+        let manager =
+            Self { messages: Some(sender), is_running: Arc::default(), watchdog, workers };
+        (manager, Some(reports))
+    }
+
+    /// The beats of one more worker, without which the watchdog gets no message; `None` if there is
+    /// no watchdog.
+    pub fn pulse(&self) -> Option<Pulse> {
+        // Twice as often as they are looked at.
+        self.watchdog.map(|time| self.workers.add(time / 4))
     }
 
     /// Reports that the port is open.
@@ -110,15 +128,26 @@ impl Reports {
         let mut watchdog = self.watchdog.map(|time| every(time / 2));
         let mut status = every(STATUS_INTERVAL);
         let mut last = String::new();
+        let mut are_alive = true;
         loop {
             tokio::select! {
                 biased;
-                Some(message) = self.messages.recv() => self.report(&message).await,
-                () = due(&mut watchdog) => self.report("WATCHDOG=1").await,
+                Some(message) = self.messages.recv() => {
+                    while !self.report(&message).await {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+                () = due(&mut watchdog) => {
+                    let were_alive = std::mem::replace(&mut are_alive, self.workers.look());
+                    if are_alive {
+                        self.report("WATCHDOG=1").await;
+                    } else if were_alive {
+                        tracing::error!("a worker is unresponsive; the watchdog gets no message");
+                    }
+                }
                 _ = status.tick() => {
                     let text = status_text(&readiness);
-                    if text != last {
-                        self.report(&format!("STATUS={text}")).await;
+                    if text != last && self.report(&format!("STATUS={text}")).await {
                         last = text;
                     }
                 }
@@ -126,12 +155,14 @@ impl Reports {
         }
     }
 
-    async fn report(&self, message: &str) {
+    /// Returns whether the message was sent.
+    async fn report(&self, message: &str) -> bool {
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.try_report(message)).await;
         let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        if let Err(error) = sent {
+        if let Err(error) = &sent {
             tracing::debug!(%error, message, "the service manager does not take a message");
         }
+        sent.is_ok()
     }
 
     /// Sends through a new socket each time, so that a service manager that has restarted gets the
@@ -213,7 +244,7 @@ mod tests {
     #[test]
     fn a_reload_before_the_start_or_after_the_end_is_not_reported() {
         let (sender, mut messages) = mpsc::channel(8);
-        let manager = ServiceManager { messages: Some(sender), is_running: Arc::default() };
+        let manager = ServiceManager { messages: Some(sender), ..ServiceManager::default() };
         manager.reloading();
         manager.reloaded();
         assert!(messages.try_recv().is_err(), "the port is not open yet");

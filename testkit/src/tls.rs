@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -90,8 +91,18 @@ impl Authority {
 
     /// Issues a certificate for a server of this name or address.
     pub fn issue_to(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Identity {
+        self.sign(CertificateParams::new([name.to_owned()]).expect("a name"), algorithm)
+    }
+
+    /// Issues a certificate that expires after this time, in whole seconds.
+    pub fn issue_for_time(&self, time: Duration) -> Identity {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        params.not_after = (SystemTime::now() + time).into();
+        self.sign(params, &PKCS_ECDSA_P256_SHA256)
+    }
+
+    fn sign(&self, params: CertificateParams, algorithm: &'static SignatureAlgorithm) -> Identity {
         let key = KeyPair::generate_for(algorithm).expect("a key pair");
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {
             chain_pem: certificate.pem() + &self.certificate.pem(),

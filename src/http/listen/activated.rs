@@ -14,18 +14,44 @@ const NAME: &str = "server";
 
 /// Takes the socket over.
 pub(super) fn take() -> anyhow::Result<Socket> {
-    // The crate also takes sockets that are not passed to a particular process. systemd always
-    // names the process.
-    let is_named = std::env::var_os("LISTEN_PID").is_some();
-    let mut passed = if is_named { ListenFd::from_env() } else { ListenFd::empty() };
-    let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
-    let position = position(passed.len(), &names.to_string_lossy())?;
+    let (mut passed, names) = passed();
+    let position = position(passed.len(), &names)?;
+    warn_of(&names, (0..passed.len()).filter(|other| *other != position));
     // Each call accepts the sockets of its own family, and leaves another where it is.
     let tcp = passed.take_tcp_listener(position).ok().flatten().map(TcpListener::into);
     let unix = || passed.take_unix_listener(position).ok().flatten().map(UnixListener::into);
     let socket: Socket = tcp.or_else(unix).context("is no stream socket of TCP or Unix")?;
     check(&socket)?;
     Ok(socket)
+}
+
+/// Warns of sockets that were passed although `server.listen` asks for none.
+pub(super) fn warn_of_all() {
+    let (passed, names) = passed();
+    warn_of(&names, 0..passed.len());
+}
+
+/// The sockets that were passed, and their names.
+fn passed() -> (ListenFd, String) {
+    // The crate also takes sockets that are not passed to a particular process. systemd always
+    // names the process.
+    let is_named = std::env::var_os("LISTEN_PID").is_some();
+    let passed = if is_named { ListenFd::from_env() } else { ListenFd::empty() };
+    let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
+    (passed, names.to_string_lossy().into_owned())
+}
+
+fn warn_of(names: &str, unused: impl Iterator<Item = usize>) {
+    let names: Vec<&str> = names.split(':').collect();
+    let unused: Vec<&str> =
+        unused.map(|position| names.get(position).copied().unwrap_or("unknown")).collect();
+    if !unused.is_empty() {
+        tracing::warn!(
+            sockets = unused.join(", "),
+            "systemd has passed sockets that server.listen does not use; connections to them get \
+             no answer"
+        );
+    }
 }
 
 /// Which of the sockets is the one of the ingress port.

@@ -14,6 +14,9 @@ const ACTIVATED: &str = "systemd";
 /// The beginning of a value that names a Unix socket.
 const UNIX: &str = "unix:";
 
+/// The permission by which the owner of a socket may connect to it.
+const OWNER_WRITES: u32 = 0o200;
+
 /// Maximum bytes of the path of a Unix socket.
 const MAX_PATH: usize = 107;
 
@@ -74,6 +77,11 @@ fn unix_mode(section: &mut Section<'_>) -> u32 {
     let is_octal =
         (3..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
     match u32::from_str_radix(&text, 8) {
+        // Without it, the next process of the same user cannot see whether the socket is in use.
+        Ok(mode) if is_octal && mode <= 0o777 && mode & OWNER_WRITES == 0 => {
+            section.fault("unix_mode", "must let the owner write, as \"0660\" does");
+            mode
+        }
         Ok(mode) if is_octal && mode <= 0o777 => mode,
         _ => {
             section.fault("unix_mode", "not permissions; write them like \"0660\"");
@@ -140,6 +148,8 @@ mod tests {
             ("unix_mode = \"0680\"", "permissions"),
             ("unix_mode = \"1777\"", "permissions"),
             ("unix_mode = \"\"", "permissions"),
+            ("unix_mode = \"0066\"", "let the owner write"),
+            ("unix_mode = \"0460\"", "let the owner write"),
         ] {
             let (_, faults) = read(text);
             assert_eq!(faults.len(), 1, "{text}: {faults:?}");

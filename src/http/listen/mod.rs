@@ -8,16 +8,16 @@ mod unix_socket;
 pub use crate::http::listen::address::{ListenAddress, UnixAddress};
 
 use crate::files::file_access;
-use crate::http::acceptor::{Accept, BACKLOG};
+use crate::http::acceptor::{Accept, AcceptQueued, BACKLOG};
 use crate::http::client_stream::ClientStream;
-use crate::http::listen::unix_socket::SocketFile;
+pub(crate) use crate::http::listen::unix_socket::SocketFile;
 use crate::http::peer::Peer;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The sockets of the ingress port before it is open.
 #[derive(Debug)]
@@ -58,6 +58,9 @@ pub(crate) enum ArrivalEnd {
 impl Listeners {
     /// Binds the port, or takes its socket over.
     pub fn bind(address: &ListenAddress, workers: usize) -> anyhow::Result<Self> {
+        if *address != ListenAddress::Activated {
+            activated::warn_of_all();
+        }
         let sockets = match address {
             ListenAddress::Tcp(address) => Sockets::Tcp(bind_tcp(*address, workers)?),
             ListenAddress::Unix(address) => {
@@ -127,6 +130,14 @@ impl Listener {
         }
     }
 
+    /// The file of the socket, if it has one that this process has made.
+    pub(crate) fn file(&self) -> Option<Arc<SocketFile>> {
+        match &self.end {
+            ArrivalEnd::Remove(file) => Some(Arc::clone(file)),
+            ArrivalEnd::Close | ArrivalEnd::KeptOpen => None,
+        }
+    }
+
     /// Registers the socket with the runtime of the calling worker.
     pub(crate) fn register(self) -> io::Result<(ListeningSocket, ArrivalEnd)> {
         let Self { socket, end } = self;
@@ -170,5 +181,59 @@ impl Accept for ListeningSocket {
             Self::Unix(listener) => ready!(listener.poll_accept(context))
                 .map(|(stream, _)| (ClientStream::Unix(stream), Peer::Unix)),
         })
+    }
+}
+
+impl AcceptQueued for ListeningSocket {
+    fn accept_queued(&self) -> io::Result<Self::Accepted> {
+        let (socket, peer) = match self {
+            Self::Tcp(listener) => SockRef::from(listener).accept()?,
+            Self::Unix(listener) => SockRef::from(listener).accept()?,
+        };
+        socket.set_nonblocking(true)?;
+        Ok(match peer.as_socket() {
+            Some(peer) => {
+                (ClientStream::Tcp(TcpStream::from_std(socket.into())?), Peer::from_ip(peer.ip()))
+            }
+            None => (ClientStream::Unix(UnixStream::from_std(socket.into())?), Peer::Unix),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::acceptor::Acceptor;
+
+    async fn opened(address: &ListenAddress) -> Listener {
+        let listeners = Listeners::bind(address, 1).unwrap().open().await.unwrap();
+        listeners.into_iter().next().unwrap()
+    }
+
+    /// A task may poll the runtime 128 times before it has to yield.
+    #[tokio::test]
+    async fn all_queued_connections_are_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let tcp = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let unix = ListenAddress::Unix(UnixAddress { path: path.clone(), mode: 0o600 });
+        let (tcp, unix) = (opened(&tcp).await, opened(&unix).await);
+        let address: SocketAddr = tcp.address().parse().unwrap();
+        // The runtime does not run meanwhile, so it does not learn of the connections.
+        let over_tcp: Vec<_> =
+            (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let over_unix: Vec<_> =
+            (0..300).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        for (listener, expected) in [(tcp, Peer::from_ip(address.ip())), (unix, Peer::Unix)] {
+            let (socket, _) = listener.register().unwrap();
+            let mut acceptor = Acceptor::new(socket, "test", None);
+            let mut accepted = Vec::new();
+            while let Some((stream, peer)) = acceptor.accept_queued().await {
+                assert_eq!(peer, expected);
+                accepted.push(stream);
+            }
+            assert_eq!(accepted.len(), 300);
+        }
+        drop((over_tcp, over_unix));
     }
 }

@@ -103,6 +103,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "http/client.rs",
             "http/tls.rs",
             "http/tls_files.rs",
+            "files/pem_certificates.rs",
             "files/tls_identity.rs",
             "files/tls_roots.rs",
         ],

@@ -86,6 +86,28 @@ async fn a_restart_loses_no_connection() {
     assert_eq!(app.redis.queue().waiting().await.len(), sent);
 }
 
+/// The next process can start when the last one has ended: after the drain timeout at the latest.
+#[tokio::test]
+async fn a_slow_body_holds_the_socket_no_longer_than_the_drain_timeout() {
+    let (socket, address) = listener();
+    let build = App::build().activated_by(socket, address).config(|config| {
+        testkit::config::patient(config);
+        config.set("server.drain_timeout", "1s");
+    });
+    let mut app = build.start().await;
+    let mut slow = Connection::open(address).await;
+    slow.send(&WEBHOOK[..WEBHOOK.len() - 5]).await;
+    app.in_flight(1).await;
+    app.hookgate.process().signal("TERM");
+    app.hookgate.unready().await;
+    assert_eq!(app.hookgate.process().wait().await, 1, "{}", app.hookgate.log());
+    assert!(slow.closed().await.is_empty());
+    let mut waiting = Connection::open(address).await;
+    waiting.send(WEBHOOK).await;
+    app.hookgate.restart().await;
+    assert_eq!(waiting.reply().await.expect("an answer").matched(), 1);
+}
+
 /// Requests of idle connections: the lame duck stage asks them to connect again.
 #[tokio::test]
 async fn a_restart_with_a_drain_delay_loses_no_request_of_a_kept_connection() {
@@ -176,6 +198,21 @@ async fn a_socket_is_chosen_by_its_name() {
     // The script runs after the one that passes a single socket, and replaces its variables.
     let app = app.started_by(&["sh", "-c", &script.replace("<&0", "<&3"), "sh"]).start().await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let log = app.hookgate.log();
+    let unused = log.lines().find(|line| line.contains("does not use")).expect("a warning");
+    assert!(unused.contains("WARN") && unused.contains("sockets=\"x\""), "{unused}");
+}
+
+/// Nobody would accept the connections of such a socket.
+#[tokio::test]
+async fn a_socket_that_no_listener_asks_for_is_a_warning() {
+    let script = "exec 3</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=server; \
+                  exec \"$@\"";
+    let app = App::build().started_by(&["sh", "-c", script, "sh"]).start().await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    let log = app.hookgate.log();
+    let unused = log.lines().find(|line| line.contains("does not use")).expect("a warning");
+    assert!(unused.contains("sockets=\"server\""), "{unused}");
 }
 
 /// The program of systemd for trying socket activation; not on every machine.

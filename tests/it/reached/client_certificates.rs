@@ -1,5 +1,8 @@
 //! `server.tls.client_ca_file`: who is let in, how it changes, and what the log says.
 
+use std::time::Duration;
+
+use reqwest::tls::Version;
 use testkit::hookgate::check;
 use testkit::raw::Connection;
 use testkit::tls::{Authority, Identity};
@@ -106,6 +109,41 @@ async fn new_authorities_count_at_once_also_for_earlier_callers() {
     assert!(is_let_in(&app, &server, Some(&new_identity)).await);
 }
 
+/// A session that is resumed does not show its certificate again, so it would outlive it.
+#[tokio::test]
+async fn a_certificate_that_has_expired_lets_nobody_in_by_an_earlier_session() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let (app, _) = app(&server, &clients).await;
+    for version in [Version::TLS_1_2, Version::TLS_1_3] {
+        let mut validity = Duration::from_secs(2);
+        loop {
+            let identity = clients.issue_for_time(validity);
+            // This caller would resume its sessions, and makes a connection for each request.
+            let client = server.client_as(&identity).tls_version_max(version);
+            let client = client.pool_max_idle_per_host(0);
+            let caller = Caller::over_tls(app.hookgate.address(), client);
+            let mut accepted = 0;
+            until("the certificate has expired", async || {
+                let reply = caller.webhook("wh_1").try_send().await;
+                accepted += usize::from(reply.is_ok());
+                reply.is_err()
+            })
+            .await;
+            // At most one line is written in a second.
+            until("the refusal is logged", async || {
+                assert!(caller.webhook("wh_1").try_send().await.is_err());
+                app.hookgate.log().contains("it has expired")
+            })
+            .await;
+            if accepted > 1 {
+                break;
+            }
+            // It has expired before it was used twice.
+            validity *= 2;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_faulty_file_keeps_the_last_authorities() {
     let (server, clients) = (Authority::new(), Authority::new());
@@ -149,7 +187,7 @@ async fn wrong_settings_are_faults() {
     for (certificate, client_ca, words) in [
         (None, ca.as_str(), "needs certificate_file and key_file"),
         (Some(&pair), "/nowhere", "/nowhere"),
-        (Some(&pair), key.as_str(), "has no certificate"),
+        (Some(&pair), key.as_str(), "contains no certificate in PEM"),
     ] {
         let mut config = Config::new();
         config.set("queue.redis", "redis://127.0.0.1:1").set("triggers.file", "/nowhere");

@@ -105,6 +105,28 @@ async fn every_listener_drains_its_connections() {
     }
 }
 
+/// The connections of a process that does not run wait in the kernel.
+#[tokio::test]
+async fn a_drain_serves_all_queued_connections() {
+    let app = App::with(|config| {
+        config.set("server.workers", 1);
+    })
+    .await;
+    app.hookgate.process().signal("STOP");
+    let mut queued = Vec::new();
+    for _ in 0..400 {
+        let mut connection = Connection::open(app.hookgate.address()).await;
+        connection.send(WEBHOOK).await;
+        queued.push(connection);
+    }
+    app.hookgate.process().signal("TERM");
+    app.hookgate.process().signal("CONT");
+    for mut connection in queued {
+        assert_eq!(connection.reply().await.expect("no connection is reset").matched(), 1);
+    }
+    assert_eq!(app.hookgate.process().wait().await, 0);
+}
+
 /// A request that has begun is answered after the process was asked to stop.
 async fn drain_in_flight(app: &App, what: &str) {
     let mut begun = Connection::open(app.hookgate.address()).await;

@@ -1,5 +1,5 @@
-//! How callers reach the service: the sockets that it listens on, what proxies say of their clients,
-//! certificates of clients, and what the service manager learns.
+//! How callers reach the service: the sockets that it listens on, what proxies say of their
+//! clients, certificates of clients, and what the service manager learns.
 
 #![expect(clippy::indexing_slicing, reason = "a test panics")]
 

@@ -44,16 +44,17 @@ async fn refused(app: &App) -> f64 {
 async fn both_versions_name_the_client() {
     let (build, relay, address) = builder("127.0.0.1", "").await;
     let app = build.start().await;
-    let cases: [(&[u8], &str); 9] = [
+    let cases: [(&[u8], &str); 10] = [
         (b"PROXY TCP4 192.0.2.1 127.0.0.1 4711 80\r\n", "192.0.2.1"),
         (b"PROXY TCP6 2001:db8::1 ::1 4711 80\r\n", "2001:db8::1"),
         (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 4711 80\r\n", "192.0.2.1"),
-        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
-        (b"PROXY UNKNOWN 192.0.2.9 something else\r\n", "127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n", "unnamed"),
+        (b"PROXY UNKNOWN 192.0.2.9 something else\r\n", "unnamed"),
         (&binary(0x21, 0), "192.0.2.7"),
         (&binary(0x21, 4068), "192.0.2.7"),
         (&binary(0x20, 0), "127.0.0.1"),
         (&[SIGNATURE, &[0x20, 0, 0, 0]].concat(), "127.0.0.1"),
+        (&[SIGNATURE, &[0x21, 0, 0, 0]].concat(), "unnamed"),
     ];
     for (number, (header, expected)) in cases.into_iter().enumerate() {
         // In one piece, and byte by byte; then a second request on the same connection.
@@ -81,16 +82,15 @@ async fn both_versions_name_the_client() {
     assert_eq!(client_of_webhook(&app, "relayed", "").await, "192.0.2.7");
 }
 
-/// The header stands for the peer. What the client writes into its request counts only if the client
-/// is itself a trusted proxy.
+/// The header stands for the peer. What the client writes into its request counts only if the
+/// client is itself a trusted proxy.
 #[tokio::test]
 async fn forwarded_fields_of_a_named_client_count_only_if_it_is_trusted() {
     let (build, relay, _) = builder("127.0.0.1", "PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\n").await;
     let app = build.start().await;
     assert_eq!(client_of_webhook(&app, "forged", "198.51.100.9").await, "192.0.2.1");
-    relay.set_header("PROXY UNKNOWN\r\n");
     let next = relay.address();
-    let named = async |header: &str, id: &str| {
+    let named = async |header: &[u8], id: &str| {
         relay.set_header(header);
         let mut connection = Connection::open(next).await;
         let fields = format!("Host: h\r\nX-Request-Id: {id}\r\nX-Forwarded-For: 198.51.100.9");
@@ -98,9 +98,15 @@ async fn forwarded_fields_of_a_named_client_count_only_if_it_is_trusted() {
         assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
         logged_client(&app, id).await
     };
-    assert_eq!(named("PROXY TCP4 10.1.1.1 127.0.0.1 1 2\r\n", "chain").await, "198.51.100.9");
-    assert_eq!(named("PROXY UNKNOWN\r\n", "proxy itself").await, "198.51.100.9");
-    assert_eq!(named("PROXY TCP4 203.0.113.1 127.0.0.1 1 2\r\n", "client").await, "203.0.113.1");
+    assert_eq!(named(b"PROXY TCP4 10.1.1.1 127.0.0.1 1 2\r\n", "chain").await, "198.51.100.9");
+    assert_eq!(named(b"PROXY TCP4 203.0.113.1 127.0.0.1 1 2\r\n", "client").await, "203.0.113.1");
+    // LOCAL: the proxy itself.
+    assert_eq!(named(&binary(0x20, 0), "proxy itself").await, "198.51.100.9");
+    // Clients that the proxy leaves unnamed: by a line, without an address, of a Unix socket.
+    assert_eq!(named(b"PROXY UNKNOWN\r\n", "unknown").await, "unnamed");
+    assert_eq!(named(&[SIGNATURE, &[0x21, 0, 0, 0]].concat(), "unspecified").await, "unnamed");
+    let unix = [SIGNATURE, &[0x21, 0x31, 0, 216], &[b'a'; 216]].concat();
+    assert_eq!(named(&unix, "unix").await, "unnamed");
 }
 
 #[tokio::test]
@@ -155,8 +161,9 @@ async fn a_malformed_or_late_header_closes_the_connection() {
         let expected = f64::from(u32::try_from(number + 1).expect("a small number"));
         until("it is counted", async || refused(&app).await == expected).await;
     }
-    // A connection that is closed at once is a health check.
+    // A connection that is closed or reset at once is a health check.
     drop(Connection::open(address).await);
+    Connection::open(address).await.reset();
     let mut connection = Connection::open(address).await;
     connection.send([b"PROXY UNKNOWN\r\n", WEBHOOK.as_bytes()].concat()).await;
     assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
@@ -191,6 +198,38 @@ async fn connections_are_limited_by_the_named_client() {
     assert_eq!(metrics.sum("hookgate_proxy_protocol_errors_total"), 0.0);
 }
 
+/// The header is read before a connection is evicted for the new one.
+#[tokio::test]
+async fn a_client_beyond_its_share_evicts_no_other() {
+    let (build, relay, _) = builder("127.0.0.1", "").await;
+    let build = build.config(|config| {
+        testkit::config::patient(config);
+        config.set("server.max_connections_per_address", 1);
+        config.set("server.max_connections", 2);
+    });
+    let app = build.start().await;
+    let mut kept = Vec::new();
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        relay.set_header(format!("PROXY TCP4 {source} 127.0.0.1 1 2\r\n"));
+        let mut connection = Connection::open(relay.address()).await;
+        connection.send(WEBHOOK).await;
+        assert_eq!(connection.reply().await.expect("an answer").status, 202);
+        kept.push(connection);
+    }
+    for _ in 0..3 {
+        let mut beyond = Connection::open(relay.address()).await;
+        beyond.send(WEBHOOK).await;
+        assert!(beyond.reply().await.is_none(), "a second connection of the client");
+    }
+    for connection in &mut kept {
+        connection.send(WEBHOOK).await;
+        assert_eq!(connection.reply().await.expect("it is still open").status, 202);
+    }
+    let metrics = app.hookgate.metrics().await;
+    assert_eq!(metrics.sum("hookgate_connections_evicted_total"), 0.0);
+    assert_eq!(metrics.sum("hookgate_connections_refused_total"), 3.0);
+}
+
 #[tokio::test]
 async fn a_silent_proxy_is_evicted_for_another() {
     let (build, relay, address) = builder("127.0.0.1", "PROXY UNKNOWN\r\n").await;
@@ -201,6 +240,10 @@ async fn a_silent_proxy_is_evicted_for_another() {
     let app = build.start().await;
     let mut silent = Connection::open(address).await;
     silent.send("PROXY ").await;
+    until("the connection has a slot", async || {
+        app.hookgate.metrics().await.sum("hookgate_connections") == 1.0
+    })
+    .await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
     assert!(silent.closed().await.is_empty());
     drop(relay);
@@ -229,6 +272,7 @@ async fn a_process_that_stops_does_not_wait_for_a_header() {
     .await;
     assert_eq!(app.hookgate.terminate().await, 0);
     assert!(silent.closed().await.is_empty());
+    assert!(!app.hookgate.log().contains("connection refused"), "{}", app.hookgate.log());
 }
 
 #[tokio::test]
@@ -249,7 +293,7 @@ async fn a_header_over_a_trusted_unix_socket_names_the_client() {
     let mut connection = Connection::open(relay.address()).await;
     connection.send(WEBHOOK.replace("Host: h", "Host: h\r\nX-Request-Id: local")).await;
     assert_eq!(connection.reply().await.expect("an answer").matched(), 1);
-    assert_eq!(logged_client(&app, "local").await, "unix");
+    assert_eq!(logged_client(&app, "local").await, "unnamed");
 }
 
 #[tokio::test]

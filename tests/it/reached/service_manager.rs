@@ -56,6 +56,15 @@ impl Manager {
         }
     }
 
+    /// Fills the queue of the socket, so that it takes no more messages until it is read.
+    fn fill(&self) {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("a socket");
+        let address = self.socket.local_addr().expect("an address");
+        sender.connect_addr(&address).expect("the manager's own socket");
+        while sender.send(b"OF=another").is_ok() {}
+    }
+
     /// Forgets what has arrived.
     fn clear(&self) {
         self.socket.set_nonblocking(true).expect("a socket");
@@ -132,10 +141,28 @@ async fn its_text_says_what_the_process_waits_for() {
     manager.read_to("STATUS=ready");
 }
 
-/// The watchdog belongs to the control thread: it stops when that thread hangs, and not when
-/// anything else does.
+/// A message that must arrive is sent again until the service manager reads.
 #[tokio::test]
-async fn the_watchdog_shows_a_control_thread_that_hangs() {
+async fn the_start_and_the_end_arrive_however_late_they_are_read() {
+    let manager = Manager::new();
+    manager.fill();
+    let app = manager.build().start().await;
+    let refused = |message: &str| {
+        let log = app.hookgate.log();
+        let refused = |line: &&str| line.contains("does not take") && line.contains(message);
+        log.lines().filter(refused).count()
+    };
+    until("it is sent twice", async || refused("READY=1") >= 2).await;
+    manager.read_to("READY=1");
+    app.hookgate.process().signal("TERM");
+    manager.read_to("STOPPING=1");
+    assert_eq!(app.hookgate.process().wait().await, 0);
+}
+
+/// The watchdog shows that the control thread and the workers make progress. It stops when one of
+/// them hangs, and not when anything else does.
+#[tokio::test]
+async fn the_watchdog_shows_a_thread_that_hangs() {
     let manager = Manager::new();
     let build = manager.build().failpoints().variable("WATCHDOG_USEC", "400000");
     let directory = build.directory().join("failpoints");
@@ -147,17 +174,27 @@ async fn the_watchdog_shows_a_control_thread_that_hangs() {
     manager.clear();
     manager.read_to("WATCHDOG=1");
     app.redis.thaw();
-    let hold = directory.join("hold control thread");
-    fs::write(&hold, "").expect("the test's own directory");
-    until("the messages stop", async || {
-        manager.clear();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        !manager.has_message()
-    })
-    .await;
+    let stop = async |hold: &str| {
+        let hold = directory.join(hold);
+        fs::write(&hold, "").expect("the test's own directory");
+        until("the messages stop", async || {
+            manager.clear();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            !manager.has_message()
+        })
+        .await;
+        hold
+    };
+    let hold = stop("hold control thread").await;
     assert_eq!(app.webhook("wh_1").send().await.matched(), 1, "the workers serve");
     fs::remove_file(&hold).expect("the test's own file");
     manager.read_to("WATCHDOG=1");
+    let hold = stop("hold worker thread").await;
+    assert!(app.hookgate.log().contains("a worker is unresponsive"), "{}", app.hookgate.log());
+    assert_eq!(app.hookgate.readiness().await.0, 200, "the control thread runs");
+    fs::remove_file(&hold).expect("the test's own file");
+    manager.read_to("WATCHDOG=1");
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
 }
 
 #[tokio::test]

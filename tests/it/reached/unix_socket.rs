@@ -1,4 +1,4 @@
-//! `server.listen = "unix:…"`: the file of the socket, and what it means that a peer has no address.
+//! `server.listen = "unix:…"`: the file of the socket, and peers without an address.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -122,6 +122,23 @@ async fn the_path_is_looked_at_again_when_the_port_opens() {
     assert!(app.hookgate.log().contains("another process accepts"), "{}", app.hookgate.log());
     assert!(fs::symlink_metadata(&path).expect("a file").file_type().is_socket());
     drop(other);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_removed_by_another_is_reported() {
+    let (build, path, _relay) = builder(|_| ()).await;
+    let app = build.start().await;
+    let degraded = async || app.hookgate.readiness().await.1["degraded"].to_string();
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).expect("the test's own directory");
+    until("it is reported", async || degraded().await.contains("the socket is removed")).await;
+    fs::write(&path, "").expect("the test's own directory");
+    until("it is reported", async || degraded().await.contains("another file")).await;
+    assert!(app.hookgate.log().contains("nobody can connect"), "{}", app.hookgate.log());
+    fs::rename(&aside, &path).expect("the test's own directory");
+    until("it is back", async || !degraded().await.contains("process")).await;
+    assert_eq!(app.webhook("wh_1").send().await.matched(), 1);
+    assert_eq!(app.hookgate.terminate().await, 0);
 }
 
 #[tokio::test]

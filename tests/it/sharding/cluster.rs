@@ -12,7 +12,8 @@ use testkit::ledger::{Answer, Ledger};
 use testkit::scratch::Scratch;
 use testkit::wait::until;
 
-use super::load::{Landed, Load, accepted_of, documents, judge, refused_except, set_shards};
+use super::load::{Landed, Load, accepted_of, documents, judge, refused_except};
+use super::set_shards;
 
 /// The prefix of each queue, and its slot. The masters of [`start_cluster`] have one each.
 const QUEUES: [(&str, u16); 3] = [("{bull-1}", 1195), ("{bull-0}", 5258), ("{bull-2}", 13512)];

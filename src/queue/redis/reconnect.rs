@@ -19,8 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long a connection may be lost before that counts. If Redis is reachable, a new one is open by
-/// then, and requests have waited for it.
+/// How long a connection may be lost before that counts. If Redis is reachable and near, a new one
+/// is open by then, and requests have waited for it.
 pub(in crate::queue) const RECONNECT_TIME: Duration = Duration::from_millis(250);
 
 /// The loss of the connection is logged as a warning at most once in this time.
@@ -40,18 +40,18 @@ pub(in crate::queue) struct CurrentConnection {
 #[derive(Debug)]
 struct Current {
     connection: Mutex<Option<Arc<RedisConnection>>>,
-    /// Whether `connection` is `None`, for those that ask it for each request.
-    is_lost: AtomicBool,
+    /// Whether an attempt to open a connection has failed since there was one.
+    has_failed: AtomicBool,
     replaced: Notify,
     status: Mutex<ConnectionStatus>,
 }
 
 impl Current {
     fn replace(&self, connection: Option<Arc<RedisConnection>>) {
-        if connection.is_none() {
-            self.status.lock().lost_at = Instant::now();
+        match connection {
+            Some(_) => self.has_failed.store(false, Ordering::Relaxed),
+            None => self.status.lock().lost_at = Instant::now(),
         }
-        self.is_lost.store(connection.is_none(), Ordering::Relaxed);
         *self.connection.lock() = connection;
         self.replaced.notify_waiters();
     }
@@ -93,7 +93,7 @@ impl CurrentConnection {
         };
         let current = Arc::new(Current {
             connection: Mutex::new(None),
-            is_lost: AtomicBool::new(true),
+            has_failed: AtomicBool::new(false),
             replaced: Notify::new(),
             status: Mutex::new(status),
         });
@@ -119,8 +119,8 @@ impl CurrentConnection {
 
     /// Whether there has been no connection for longer than [`RECONNECT_TIME`].
     #[inline]
-    pub(in crate::queue) fn is_gone(&self) -> bool {
-        self.current.is_lost.load(Ordering::Relaxed)
+    pub(in crate::queue) fn is_lost(&self) -> bool {
+        self.current.has_failed.load(Ordering::Relaxed)
             && self.current.status.lock().lost_at.elapsed() > RECONNECT_TIME
     }
 
@@ -164,7 +164,10 @@ async fn keep_connected(
                 was_useful = connection.is_useful() || opened_at.elapsed() >= LONGEST_BACKOFF;
                 end
             }
-            Err(error) => reason(&error),
+            Err(error) => {
+                current.has_failed.store(true, Ordering::Relaxed);
+                reason(&error)
+            }
         };
         tracing::debug!(cause = end, "no connection to Redis");
         current.status.lock().cause = end;

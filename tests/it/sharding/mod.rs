@@ -10,6 +10,7 @@ mod load;
 mod outage;
 mod page;
 mod placement;
+mod slow;
 
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -19,7 +19,7 @@ fn few_at_a_time(config: &mut Config) {
 }
 
 impl Fleet {
-    async fn is_degraded(&self) {
+    pub(super) async fn is_degraded(&self) {
         until("/readyz names the queue", async || {
             self.degraded().await.iter().any(|note| note.starts_with(PART))
         })
@@ -41,7 +41,7 @@ impl Fleet {
         }
     }
 
-    async fn accepts(&self, queue: usize) {
+    pub(super) async fn accepts(&self, queue: usize) {
         assert_eq!(self.webhook(self.organization_of(queue)).send().await.matched(), 1);
     }
 }

@@ -107,6 +107,20 @@ async fn a_service_starts_without_one_of_its_queues() {
 }
 
 #[tokio::test]
+async fn a_silent_queue_does_not_delay_the_start() {
+    let servers = servers(2).await;
+    servers[1].freeze();
+    // Redis may be silent for as long as the test waits for the service to be ready.
+    let app = build(&servers).config(patient).start().await;
+    let fleet = Fleet::new(app, servers);
+    fleet.is_degraded().await;
+    fleet.accepts(0).await;
+    fleet.servers[1].thaw();
+    until("nothing is degraded", async || fleet.degraded().await.is_empty()).await;
+    fleet.accepts(1).await;
+}
+
+#[tokio::test]
 async fn a_hung_queue_holds_half_of_what_may_be_in_flight() {
     let fleet = Fleet::start_with(2, |config| {
         patient(config);

@@ -137,6 +137,20 @@ impl QueueSettings {
         self.sharding.map()
     }
 
+    /// The number of queues.
+    pub fn count(&self) -> usize {
+        self.sharding.shards.len().max(1)
+    }
+
+    pub fn are_several(&self) -> bool {
+        self.count() > 1
+    }
+
+    /// The name of this queue if it is one of several.
+    pub(in crate::queue) fn shard_name(&self) -> Option<&str> {
+        self.are_several().then(|| self.name())
+    }
+
     /// The name of the queue.
     pub fn name(&self) -> &str {
         self.queue.name()
@@ -150,7 +164,7 @@ impl QueueSettings {
     /// The number of connections of all queues. Those for the health checks of further queues count
     /// as well.
     pub fn all_connections(&self, workers: usize) -> usize {
-        let queues = self.sharding.shards.len().max(1);
+        let queues = self.count();
         queues * self.connections(workers) + queues - 1
     }
 

@@ -28,8 +28,14 @@ async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> b
         return false;
     };
     if let Some(rights) = excess.filter(|excess| !excess.is_empty()) {
-        let (server, rights) = (connection.server(), rights.join(", "));
-        tracing::warn!(server, rights, "this user of Redis has more rights than adding jobs needs");
+        let (server, queue) = (connection.server(), settings.shard_name());
+        let rights = rights.join(", ");
+        tracing::warn!(
+            server,
+            queue,
+            rights,
+            "this user of Redis has more rights than adding jobs needs"
+        );
     }
     true
 }

@@ -124,6 +124,8 @@ impl QueueSettings {
     pub fn queues(&self) -> Vec<Arc<Self>> {
         let shard = |ShardSettings { server, queue, .. }: &ShardSettings| {
             let RedisServer { address: redis, tls } = server.clone();
+            let is_own = self.are_several() && !tls.shares_files_with(&self.tls);
+            let tls = if is_own { tls.of_queue(queue.name()) } else { tls };
             Arc::new(Self { redis, tls, queue: queue.clone(), ..self.clone() })
         };
         match &self.sharding.shards[..] {

@@ -117,7 +117,8 @@ impl CurrentConnection {
         self.current.usable().is_some()
     }
 
-    /// Whether there has been no connection for longer than [`RECONNECT_TIME`].
+    /// Whether there has been no connection for longer than [`RECONNECT_TIME`], and an attempt to
+    /// open one has failed. An attempt that is slow may still succeed in time for a request.
     #[inline]
     pub(in crate::queue) fn is_lost(&self) -> bool {
         self.current.has_failed.load(Ordering::Relaxed)
@@ -140,6 +141,7 @@ async fn keep_connected(
     current: Arc<Current>,
     unused: CancellationToken,
 ) {
+    let queue = settings.shard_name();
     let mut loss_log = LogThrottle::new(1, LOSS_LOG_INTERVAL);
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     loop {
@@ -148,7 +150,7 @@ async fn keep_connected(
             Ok((connection, mut driver)) => {
                 let opened_at = Instant::now();
                 let server = connection.server();
-                tracing::debug!(server, "connected to Redis");
+                tracing::debug!(server, queue, "connected to Redis");
                 current.status.lock().server.clone_from(&server);
                 current.replace(Some(Arc::clone(&connection)));
                 let end = tokio::select! {
@@ -158,7 +160,7 @@ async fn keep_connected(
                 };
                 current.replace(None);
                 if loss_log.allows() {
-                    tracing::warn!(server, cause = end, "connection to Redis lost");
+                    tracing::warn!(server, queue, cause = end, "connection to Redis lost");
                 }
                 // A connection without requests may have been closed because it was idle.
                 was_useful = connection.is_useful() || opened_at.elapsed() >= LONGEST_BACKOFF;
@@ -169,7 +171,7 @@ async fn keep_connected(
                 reason(&error)
             }
         };
-        tracing::debug!(cause = end, "no connection to Redis");
+        tracing::debug!(queue, cause = end, "no connection to Redis");
         current.status.lock().cause = end;
         if was_useful {
             backoff.reset();

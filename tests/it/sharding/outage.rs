@@ -65,6 +65,14 @@ async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
     let page = fleet.app.hookgate.admin_get("/").await.text().await.expect("a page");
     assert!(page.contains(PART), "{page}");
 
+    for line in ["connection to Redis lost", "Redis is not ready"] {
+        let log = fleet.app.hookgate.log();
+        let lines: Vec<&str> = log.lines().filter(|each| each.contains(line)).collect();
+        assert!(!lines.is_empty(), "{log}");
+        let is_named = |line: &&str| line.contains("queue=\"workflow-runner-1\"");
+        assert!(lines.iter().all(is_named), "{lines:#?}");
+    }
+
     fleet.servers[1].restart().await;
     let own = fleet.organization_of(1);
     until("it is accepted again", async || fleet.webhook(own).send().await.status == 202).await;
@@ -160,6 +168,9 @@ async fn a_queue_above_the_watermark_gets_no_jobs_and_the_others_do() {
     fleet.webhook(own).send().await.assert_not_enqueued("none");
     fleet.accepts(0).await;
     fleet.is_degraded().await;
+    let log = fleet.app.hookgate.log();
+    let line = log.lines().find(|line| line.contains("memory of Redis crossed"));
+    assert!(line.expect("it is logged").contains("queue=\"workflow-runner-1\""), "{log}");
     limit("0").await;
     until("it is accepted again", async || fleet.webhook(own).send().await.status == 202).await;
 }

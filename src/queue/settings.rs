@@ -77,7 +77,7 @@ impl QueueSettings {
         let sharding = ShardingSettings::read(section, &server, &queue);
         if sharding.shards.is_empty() {
             server.check(section);
-            queue.check_cluster(section, &server.address);
+            queue.check_cluster(section, &server);
         }
         let memory_watermark = section.value("memory_watermark", 0.9);
         if !(0.0..=1.0).contains(&memory_watermark) {

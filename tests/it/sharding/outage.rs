@@ -29,8 +29,8 @@ impl Fleet {
         assert_eq!(metrics.value("hookgate_ready", &[]), 1.0);
     }
 
-    /// As many requests at a time as are admitted, several times over. If those of the queue that is
-    /// gone waited for it, later ones would be over its share, and get another code.
+    /// As many requests at a time as are admitted, several times over. If those of the queue
+    /// that is lost waited for it, later ones would be over its share, and get another code.
     async fn refuses_at_once(&self, queue: usize) {
         for _ in 0..3 {
             let organization = self.organization_of(queue);
@@ -47,7 +47,7 @@ impl Fleet {
 }
 
 #[tokio::test]
-async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
+async fn a_dead_queue_affects_its_own_organizations_alone() {
     let mut fleet = Fleet::start_with(3, few_at_a_time).await;
     assert_eq!(fleet.degraded().await, [""; 0]);
     fleet.servers[1].kill9().await;
@@ -81,7 +81,7 @@ async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
 }
 
 #[tokio::test]
-async fn only_when_all_queues_are_gone_the_service_is_not_ready() {
+async fn the_service_is_not_ready_only_without_any_queue() {
     let mut fleet = Fleet::start(2).await;
     for server in &fleet.servers {
         server.kill9().await;

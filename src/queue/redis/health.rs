@@ -80,7 +80,12 @@ impl RedisHealth {
         self.is_shedding.store(is_shedding, Ordering::Relaxed);
         if is_shedding != was_shedding {
             let queue = self.queue();
-            tracing::warn!(queue, ratio, is_shedding, "memory of Redis crossed queue.memory_watermark");
+            tracing::warn!(
+                queue,
+                ratio,
+                is_shedding,
+                "memory of Redis crossed queue.memory_watermark"
+            );
         }
     }
 

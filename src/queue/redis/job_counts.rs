@@ -30,12 +30,7 @@ pub(in crate::queue) struct JobCounts {
 
 impl JobCounts {
     pub(in crate::queue) fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            next_at: Instant::now(),
-            retry: FIRST_RETRY,
-            condition: Condition::Ready,
-        }
+        Self { interval, next_at: Instant::now(), retry: FIRST_RETRY, condition: Condition::Ready }
     }
 
     /// Updates the metrics if it is time. The condition is degraded while this user may not count.

@@ -7,7 +7,7 @@ use testkit::{App, Redis};
 
 /// An app whose address names these nodes, which need not have the queue. `redis` has it.
 async fn start(nodes: &[u16], redis: Redis, timeout: &str) -> App {
-    let [first, others @ ..] = nodes else { panic!("an address names a node") };
+    let (first, others) = nodes.split_first().expect("an address names a node");
     let others: Vec<String> = others.iter().map(|port| format!("node=127.0.0.1:{port}")).collect();
     let address = format!("redis-cluster://127.0.0.1:{first}?{}", others.join("&"));
     let app = App::build().redis(redis).redis_address(&address).config(|config| {

@@ -57,6 +57,12 @@ impl InFlight {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Whether [`Self::try_add_bytes`] would reserve these bytes now. Reserves nothing.
+    #[inline]
+    pub fn has_room_for(&self, bytes: usize, own: usize, max: usize) -> bool {
+        is_within(self.bytes().saturating_add(bytes), own.saturating_add(bytes), max)
+    }
+
     /// Reserves bytes if at most `max` are reserved with them, or if no other request has any:
     /// `own` are those of this request. Returns whether it did.
     ///
@@ -64,11 +70,16 @@ impl InFlight {
     /// reach the bound at the same time may both be refused.
     #[inline]
     pub fn try_add_bytes(&self, bytes: usize, own: usize, max: usize) -> bool {
-        let reserved = self.add_bytes(bytes);
-        let has_room = reserved <= max || reserved == own + bytes;
+        let has_room = is_within(self.add_bytes(bytes), own.saturating_add(bytes), max);
         if !has_room {
             self.release_bytes(bytes);
         }
         has_room
     }
+}
+
+/// Whether reserved bytes are at most `max`, or are all of one request, which has `own`.
+#[inline]
+fn is_within(reserved: usize, own: usize, max: usize) -> bool {
+    reserved <= max || reserved == own
 }

@@ -53,6 +53,11 @@ impl AdmissionSettings {
         }
     }
 
+    /// The bytes that the requests of one of this number of queues may hold.
+    pub fn bytes_of_queue(&self, queues: usize) -> usize {
+        queues::part_of_queue(queues, self.in_flight()).bytes
+    }
+
     fn in_flight(&self) -> Amount {
         Amount { requests: self.in_flight_requests, bytes: self.in_flight_bytes }
     }
@@ -81,16 +86,18 @@ impl Admission {
         settings: &AdmissionSettings,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
+        let queues = QueueShares::new(queues, settings.in_flight());
         Arc::new(Self {
             max_requests: AtomicUsize::new(settings.in_flight_requests),
             max_bytes: AtomicUsize::new(settings.in_flight_bytes),
             in_flight: InFlight::default(),
+            // All requests of an organization are for one queue.
             organizations: Arc::new(Organizations::new(
                 settings.organization,
-                settings.in_flight(),
+                queues.part_of_queue(settings.in_flight()),
                 Arc::clone(metrics),
             )),
-            queues: QueueShares::new(queues, settings.in_flight()),
+            queues,
             unverified: Arc::new(Unverified::new(
                 settings.unverified_share,
                 settings.in_flight(),
@@ -103,7 +110,8 @@ impl Admission {
     pub fn reload(&self, settings: &AdmissionSettings) {
         self.max_requests.store(settings.in_flight_requests, Ordering::Relaxed);
         self.max_bytes.store(settings.in_flight_bytes, Ordering::Relaxed);
-        self.organizations.reload(settings.organization, settings.in_flight());
+        let part_of_queue = self.queues.part_of_queue(settings.in_flight());
+        self.organizations.reload(settings.organization, part_of_queue);
         self.queues.reload(settings.in_flight());
         self.unverified.reload(settings.in_flight());
     }
@@ -252,9 +260,9 @@ impl Permit {
         if let Some(queue) = self.queue {
             admission.queues.check(queue, bytes, self.bytes)?;
         }
-        let reserved = admission.in_flight.bytes();
-        let fits = reserved.saturating_add(bytes) <= admission.max_bytes.load(Ordering::Relaxed);
-        if fits || reserved == self.bytes { Ok(()) } else { Err(AdmissionError::Overloaded) }
+        let max = admission.max_bytes.load(Ordering::Relaxed);
+        let fits = admission.in_flight.has_room_for(bytes, self.bytes, max);
+        if fits { Ok(()) } else { Err(AdmissionError::Overloaded) }
     }
 
     /// Ensures that at least `bytes` are reserved besides the head.
@@ -354,6 +362,23 @@ mod tests {
         drop(second);
         assert_eq!(admission.in_flight.bytes(), 0);
         assert_eq!(admission.in_flight.requests(), 0);
+    }
+
+    #[test]
+    fn an_organization_cannot_fill_its_queue() {
+        let limits = limits(16, 1 << 20);
+        let admission = Admission::with_queues(2, &limits, &Metrics::new("v", "c").unwrap());
+        let admit = |organization: &str| {
+            let mut permit = admission.admit().unwrap();
+            permit.reserve_for_organization(&OrganizationId::new(organization).unwrap(), 0)?;
+            permit.reserve_for_queue(0).map(|()| permit)
+        };
+        // Of 16 requests, half are the part of the queue, and half of those that of the organization.
+        let held: Vec<Permit> = (0..4).map(|_| admit("a").unwrap()).collect();
+        assert!(matches!(admit("a"), Err(AdmissionError::OverLimit(_))));
+        let others: Vec<Permit> = (0..4).map(|_| admit("b").unwrap()).collect();
+        assert_eq!(admit("c").err(), Some(AdmissionError::Overloaded));
+        drop((held, others));
     }
 
     #[test]

@@ -6,8 +6,13 @@ use crate::admission::error::AdmissionError;
 use atomics::in_flight::InFlight;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The share of each queue.
+/// The share of each of several queues.
 const SHARE: f64 = 0.5;
+
+/// What the requests of one of this number of queues may have in flight.
+pub(super) fn part_of_queue(queues: usize, in_flight: Amount) -> Amount {
+    if queues > 1 { in_flight.share(SHARE) } else { in_flight }
+}
 
 /// What the requests of each queue have in flight.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(super) struct QueueShares {
 
 impl QueueShares {
     pub(super) fn new(queues: usize, in_flight: Amount) -> Self {
-        let Amount { requests, bytes } = in_flight.share(SHARE);
+        let Amount { requests, bytes } = part_of_queue(queues, in_flight);
         Self {
             max_requests: AtomicUsize::new(requests),
             max_bytes: AtomicUsize::new(bytes),
@@ -29,9 +34,14 @@ impl QueueShares {
 
     /// Applies new in-flight limits.
     pub(super) fn reload(&self, in_flight: Amount) {
-        let Amount { requests, bytes } = in_flight.share(SHARE);
+        let Amount { requests, bytes } = self.part_of_queue(in_flight);
         self.max_requests.store(requests, Ordering::Relaxed);
         self.max_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What the requests of one queue may have in flight.
+    pub(super) fn part_of_queue(&self, in_flight: Amount) -> Amount {
+        part_of_queue(self.queues.len(), in_flight)
     }
 
     /// Counts a request with the bytes that it holds already, unless that exceeds the share.
@@ -64,9 +74,9 @@ impl QueueShares {
         bytes: usize,
         own: usize,
     ) -> Result<(), AdmissionError> {
-        let reserved = self.queue(queue).bytes();
-        let fits = reserved.saturating_add(bytes) <= self.max_bytes.load(Ordering::Relaxed);
-        if fits || reserved == own { Ok(()) } else { Err(AdmissionError::Overloaded) }
+        let max = self.max_bytes.load(Ordering::Relaxed);
+        let fits = self.queue(queue).has_room_for(bytes, own, max);
+        if fits { Ok(()) } else { Err(AdmissionError::Overloaded) }
     }
 
     pub(super) fn release_bytes(&self, queue: usize, bytes: usize) {

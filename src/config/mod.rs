@@ -72,8 +72,12 @@ impl Config {
     /// Reads the configuration from any settings.
     pub fn read(mut settings: SettingsReader) -> Result<Self, Vec<Fault>> {
         let mut config = Self::read_sections(&mut settings);
-        if config.admission.in_flight_bytes < config.server.body.max_body {
-            let message = "is less than server.max_body; the largest body would never fit";
+        if config.bytes_of_queue() < config.server.body.max_body {
+            let message = if config.queue.are_several() {
+                "is less than twice server.max_body: of several queues each has half of it"
+            } else {
+                "is less than server.max_body; the largest body would never fit"
+            };
             settings.section("limits").fault("in_flight_bytes", message);
         }
         config.check_documents(&mut settings);
@@ -89,6 +93,11 @@ impl Config {
         config.from_environment.clone_from(settings.keys_from_environment());
         let faults = settings.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// The bytes that the requests of one queue may hold.
+    fn bytes_of_queue(&self) -> usize {
+        self.admission.bytes_of_queue(self.queue.count())
     }
 
     /// Checks what the sections about documents say together.

@@ -88,8 +88,12 @@ impl Reload {
     /// Checks the reloadable keys against the keys that stay in effect until a restart.
     fn check_against_running(&self, config: Config) -> Result<Config, Vec<Fault>> {
         let mut faults = Vec::new();
-        if config.admission.in_flight_bytes < self.max_body {
-            let message = "is less than the server.max_body in effect until a restart";
+        if config.admission.bytes_of_queue(self.queue.count()) < self.max_body {
+            let message = if self.queue.are_several() {
+                "is less than twice the server.max_body in effect until a restart"
+            } else {
+                "is less than the server.max_body in effect until a restart"
+            };
             faults.push(Fault::new("limits.in_flight_bytes", message));
         }
         if !self.api_keys_enabled && !config.auth.jwt.has_keys() {

@@ -18,6 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the first report waits for connections at most. The process is not ready before it.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+
 /// Logs the rights of this user that adding jobs does not need. Returns whether Redis has replied.
 async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> bool {
     let query = MissingPermissions::query_excess(connection, settings);
@@ -25,8 +28,14 @@ async fn log_excess(connection: &RedisConnection, settings: &QueueSettings) -> b
         return false;
     };
     if let Some(rights) = excess.filter(|excess| !excess.is_empty()) {
-        let (server, rights) = (connection.server(), rights.join(", "));
-        tracing::warn!(server, rights, "this user of Redis has more rights than adding jobs needs");
+        let (server, queue) = (connection.server(), settings.shard_name());
+        let rights = rights.join(", ");
+        tracing::warn!(
+            server,
+            queue,
+            rights,
+            "this user of Redis has more rights than adding jobs needs"
+        );
     }
     true
 }
@@ -43,15 +52,18 @@ pub async fn run_health_check(
     let QueueParts { settings, health, metrics, .. } = &parts;
     let (settings, health, metrics) = (settings, &**health, &**metrics);
     let reconnect = CurrentConnection::start(settings, &supervisor);
-    // The first report waits until the connections for jobs are open or have had time to open.
-    wait_for_connections(health, settings.reply_timeout()).await;
+    // The first report waits until the connections are open or have had time to open.
+    let first_report = Instant::now() + settings.reply_timeout().min(FIRST_REPORT);
+    wait_for_connections(health, first_report).await;
+    let mut first_report = Some(first_report);
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_logged_excess = false;
     let mut counts = JobCounts::new(count_interval);
     loop {
         ticks.tick().await;
-        let latest = Instant::now() + settings.reply_timeout();
+        let latest = first_report.take();
+        let latest = latest.unwrap_or_else(|| Instant::now() + settings.reply_timeout());
         let condition = if let Some(connection) = reconnect.connection(latest).await {
             has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
             let condition = check(health, &connection, settings, metrics).await;
@@ -60,15 +72,14 @@ pub async fn run_health_check(
             counts.forget(metrics);
             no_answer(&reconnect.cause())
         };
-        wait_for_connections(health, RECONNECT_TIME).await;
+        wait_for_connections(health, Instant::now() + RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());
         report(&reporter, condition, &reconnect.server(), parts.shard_name());
     }
 }
 
-/// Waits until all connections for jobs are open, or until this time is over.
-async fn wait_for_connections(health: &RedisHealth, time: Duration) {
-    let latest = Instant::now() + time;
+/// Waits until all connections for jobs are open, until `latest` at most.
+async fn wait_for_connections(health: &RedisHealth, latest: Instant) {
     let reconnects = health.connections().clone();
     for each in reconnects {
         let _ = each.connection(latest).await;

@@ -165,12 +165,11 @@ impl Queue {
         Err(EnqueueError::FanoutTooLarge { matches, max_matches, bytes: jobs.bytes, max_bytes })
     }
 
-    /// Rejects every request while this queue is known to be gone and is one of several. Otherwise
-    /// its requests would fill its part of the in-flight limits with waiting for it.
+    /// Rejects every request while the connections of this queue are lost and it is one of several.
+    /// Otherwise its requests would fill its part of the in-flight limits with waiting for it.
     fn check_connection(&self) -> Result<(), EnqueueError> {
-        let is_gone =
-            |connections: &[CurrentConnection]| connections.iter().all(CurrentConnection::is_gone);
-        if self.parts.shard.is_none() || !is_gone(&self.connections) {
+        let are_lost = || self.connections.iter().all(CurrentConnection::is_lost);
+        if self.parts.shard.is_none() || !are_lost() {
             return Ok(());
         }
         let metrics = &self.parts.metrics;

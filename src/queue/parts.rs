@@ -18,25 +18,22 @@ pub struct QueueParts {
 impl QueueParts {
     /// The parts of each queue of `[queue]`, in the order of the configuration.
     pub fn of_all(settings: &QueueSettings, metrics: &Metrics) -> Vec<Self> {
-        let queues = settings.queues();
-        let are_several = queues.len() > 1;
-        let parts = |(number, settings): (usize, Arc<QueueSettings>)| Self {
-            health: Arc::default(),
-            metrics: metrics.queue(settings.name()),
-            shard: are_several.then_some(number),
-            settings,
+        let parts = |(number, settings): (usize, Arc<QueueSettings>)| {
+            let shard = settings.are_several().then_some(number);
+            Self { shard, ..Self::of_one(settings, metrics) }
         };
-        queues.into_iter().enumerate().map(parts).collect()
+        settings.queues().into_iter().enumerate().map(parts).collect()
     }
 
     /// The parts of the only queue.
     pub fn of_one(settings: Arc<QueueSettings>, metrics: &Metrics) -> Self {
         let metrics = metrics.queue(settings.name());
-        Self { settings, health: Arc::default(), metrics, shard: None }
+        let health = Arc::new(RedisHealth::new(settings.shard_name()));
+        Self { settings, health, metrics, shard: None }
     }
 
     /// The name of the queue if there are several.
     pub fn shard_name(&self) -> Option<&str> {
-        self.shard.map(|_| self.settings.name())
+        self.settings.shard_name()
     }
 }

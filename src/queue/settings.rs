@@ -77,7 +77,7 @@ impl QueueSettings {
         let sharding = ShardingSettings::read(section, &server, &queue);
         if sharding.shards.is_empty() {
             server.check(section);
-            queue.check_cluster(section, &server.address);
+            queue.check_cluster(section, &server);
         }
         let memory_watermark = section.value("memory_watermark", 0.9);
         if !(0.0..=1.0).contains(&memory_watermark) {
@@ -124,6 +124,8 @@ impl QueueSettings {
     pub fn queues(&self) -> Vec<Arc<Self>> {
         let shard = |ShardSettings { server, queue, .. }: &ShardSettings| {
             let RedisServer { address: redis, tls } = server.clone();
+            let is_own = self.are_several() && !tls.shares_files_with(&self.tls);
+            let tls = if is_own { tls.of_queue(queue.name()) } else { tls };
             Arc::new(Self { redis, tls, queue: queue.clone(), ..self.clone() })
         };
         match &self.sharding.shards[..] {
@@ -135,6 +137,20 @@ impl QueueSettings {
     /// Which of these queues each organization has.
     pub fn shard_map(&self) -> ShardMap {
         self.sharding.map()
+    }
+
+    /// The number of queues.
+    pub fn count(&self) -> usize {
+        self.sharding.shards.len().max(1)
+    }
+
+    pub fn are_several(&self) -> bool {
+        self.count() > 1
+    }
+
+    /// The name of this queue if it is one of several.
+    pub(in crate::queue) fn shard_name(&self) -> Option<&str> {
+        self.are_several().then(|| self.name())
     }
 
     /// The name of the queue.
@@ -150,7 +166,7 @@ impl QueueSettings {
     /// The number of connections of all queues. Those for the health checks of further queues count
     /// as well.
     pub fn all_connections(&self, workers: usize) -> usize {
-        let queues = self.sharding.shards.len().max(1);
+        let queues = self.count();
         queues * self.connections(workers) + queues - 1
     }
 

@@ -1,4 +1,4 @@
-//! A Redis Cluster of the test's own, whose slots move, whose masters fail, and whose nodes come and
+//! A Redis Cluster of the test's own, whose slots move, whose primaries fail, and whose nodes come and
 //! go as in production.
 
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::redis::Redis;
 use super::wait::until;
 
-/// A master that is silent for this number of milliseconds has failed.
+/// A primary that is silent for this number of milliseconds has failed.
 const NODE_TIMEOUT: &str = "1000";
 
 /// The number of keys that move in one step.
@@ -18,13 +18,13 @@ const KEYS_OF_A_STEP: usize = 100;
 /// Nodes of a cluster; killed on drop.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The masters of the start, in the order of their slots, and then all nodes that were added.
+    /// The primaries of the start, in the order of their slots, and then all nodes that were added.
     pub nodes: Vec<Redis>,
 }
 
 impl Cluster {
-    /// Starts a master for each range; the ranges are all slots. A master that fails is no trouble
-    /// of the slots of others.
+    /// Starts a primary for each range; the ranges are all slots. A primary that fails does
+    /// not affect the slots of others.
     pub async fn start(slots: &[RangeInclusive<u16>]) -> Self {
         let mut cluster = Self { nodes: Vec::new() };
         for range in slots {
@@ -36,17 +36,17 @@ impl Cluster {
         cluster
     }
 
-    /// Adds an empty master and waits until every node knows it.
-    pub async fn add_master(&mut self) -> &Redis {
+    /// Adds an empty primary and waits until every node knows it.
+    pub async fn add_primary(&mut self) -> &Redis {
         self.add().await;
         self.wait_until_known().await;
         self.nodes.last().expect("a node was added")
     }
 
     /// Adds a replica of this node and waits until it is in sync.
-    pub async fn add_replica(&mut self, master: usize) -> &Redis {
-        let id = node_id(&self.nodes[master]).await;
-        let replica = self.add_master().await;
+    pub async fn add_replica(&mut self, primary: usize) -> &Redis {
+        let id = node_id(&self.nodes[primary]).await;
+        let replica = self.add_primary().await;
         let () = replica.query(cmd("CLUSTER").arg(&["REPLICATE", &id])).await;
         until("the replica is in sync", async || {
             let status: String = replica.query(cmd("INFO").arg("replication")).await;
@@ -78,7 +78,7 @@ impl Cluster {
         self.wait_until_agreed().await;
     }
 
-    /// Moves this number of slots from one master to another with the tool of Redis.
+    /// Moves this number of slots from one primary to another with the tool of Redis.
     pub async fn reshard(&self, slots: u16, from: usize, to: usize) {
         let (from, to) = (node_id(&self.nodes[from]).await, node_id(&self.nodes[to]).await);
         let slots = slots.to_string();
@@ -96,16 +96,16 @@ impl Cluster {
     }
 
     /// The position of the node that has a slot, as all of them say.
-    pub async fn master_of(&self, slot: u16) -> usize {
+    pub async fn primary_of(&self, slot: u16) -> usize {
         let any = self.nodes.last().expect("the cluster has nodes");
-        let mut ranges = masters(any).await.into_iter();
+        let mut ranges = primaries(any).await.into_iter();
         let range = ranges.find(|(first, last, _)| (*first..=*last).contains(&slot));
         let (.., port) = range.expect("all slots have a master");
         let position = self.nodes.iter().position(|node| node.port() == port);
         position.expect("the nodes of the cluster are known")
     }
 
-    /// Waits until this node is a master.
+    /// Waits until this node is a primary.
     pub async fn wait_until_promoted(&self, node: usize) {
         until("the replica is promoted", async || {
             self.nodes[node].info("replication", "role").await == "master"
@@ -113,7 +113,7 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until this node is a replica in sync with its master.
+    /// Waits until this node is a replica in sync with its primary.
     pub async fn wait_until_replica(&self, node: usize) {
         until("the node is a replica", async || {
             let status: String = self.nodes[node].query(cmd("INFO").arg("replication")).await;
@@ -152,7 +152,7 @@ impl Cluster {
         until("the nodes agree on the slots", async || {
             let mut maps = Vec::new();
             for node in &self.nodes {
-                maps.push(masters(node).await);
+                maps.push(primaries(node).await);
             }
             maps.windows(2).all(|pair| pair[0] == pair[1])
         })
@@ -168,19 +168,19 @@ impl Cluster {
     }
 }
 
-/// Each range of slots and the port of its master, in order.
-async fn masters(node: &Redis) -> Vec<(u16, u16, u16)> {
+/// Each range of slots and the port of its primary, in order.
+async fn primaries(node: &Redis) -> Vec<(u16, u16, u16)> {
     let ranges: Vec<Vec<redis::Value>> = node.query(cmd("CLUSTER").arg("SLOTS")).await;
     let number = |value: &redis::Value| redis::from_redis_value(value.clone()).expect("a number");
     let range = |range: Vec<redis::Value>| match &range[..] {
-        [first, last, redis::Value::Array(master), ..] => {
-            (number(first), number(last), number(&master[1]))
+        [first, last, redis::Value::Array(primary), ..] => {
+            (number(first), number(last), number(&primary[1]))
         }
         other => panic!("not a range: {other:?}"),
     };
-    let mut masters: Vec<_> = ranges.into_iter().map(range).collect();
-    masters.sort_unstable();
-    masters
+    let mut primaries: Vec<_> = ranges.into_iter().map(range).collect();
+    primaries.sort_unstable();
+    primaries
 }
 
 async fn node_id(node: &Redis) -> String {

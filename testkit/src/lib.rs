@@ -24,7 +24,7 @@
 //! | [`refusals`] | `rows(&app)`: the requests that are refused, for any transport; `assert_envelope` |
 //! | [`relay`] | [`relay::Relay`]: a TCP port in front of a Unix socket, or one that sends a header of the PROXY protocol; `build().listening(address, front)` |
 //! | [`redis`] | [`Redis`]: `start`, `start_durable`, `start_with(options)`, `start_on(port, options)`, `start_replica`, `promote`, `kill9`, `restart`, `freeze`, `thaw`, `query`, `info`, `allow`, `start_cluster`, `start_tls`, `in_database`; `TESTKIT_REDIS_SERVER` names another program |
-//! | [`cluster`] | `Cluster`: masters with their slots; `move_slot`, `reshard`, `add_master`, `add_replica`, `remove` |
+//! | [`cluster`] | `Cluster`: primaries with their slots; `move_slot`, `reshard`, `add_primary`, `add_replica`, `remove` |
 //! | [`size`] | `from_environment(name, default)`: the size of a test |
 //! | [`slow`] | [`slow::SlowCallers`]: thousands of connections that dribble heads and bodies |
 //! | [`sentinel`] | `Sentinel`: watches a primary, fails over to a replica; `start_with` a user or TLS |

@@ -272,7 +272,8 @@ impl Delivery {
             return NextStep::End(DeliveryEnd::Suspect);
         }
         if is_momentary(kind, &self.health) {
-            tracing::debug!(cause = refused.refusal, "batch refused temporarily");
+            let queue = self.health.queue();
+            tracing::debug!(queue, cause = refused.refusal, "batch refused temporarily");
             state.failure = refused;
             return NextStep::RetryLater;
         }
@@ -341,7 +342,8 @@ impl Delivery {
     /// Logs a batch that was not acknowledged. Many batches fail at the same time, so only one per
     /// kind and interval is logged as a warning.
     fn log(&self, kind: RedisError, requests: usize, enqueued: Enqueued, refusal: Option<&str>) {
-        let (server, enqueued) = (self.reconnect.server(), enqueued.as_str());
+        let (server, queue) = (self.reconnect.server(), self.health.queue());
+        let enqueued = enqueued.as_str();
         let cause = match (refusal, kind) {
             (Some(message), _) => message.to_owned(),
             (None, RedisError::Connection) => self.reconnect.cause(),
@@ -350,13 +352,14 @@ impl Delivery {
         if self.health.may_log(kind) {
             tracing::warn!(
                 server,
+                queue,
                 cause,
                 requests,
                 enqueued,
                 "batch not acknowledged; further ones are counted in hookgate_redis_errors_total"
             );
         } else {
-            tracing::debug!(server, cause, requests, enqueued, "batch not acknowledged");
+            tracing::debug!(server, queue, cause, requests, enqueued, "batch not acknowledged");
         }
     }
 

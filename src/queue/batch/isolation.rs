@@ -228,8 +228,8 @@ impl Isolation {
             biased;
             sent = self.sender.send(connection, attempt, latest) => sent,
             end = connection.ended(driver, self.settings.reply_timeout()) => {
-                let server = connection.server();
-                tracing::debug!(server, cause = end, "connection of an isolated batch lost");
+                let (server, queue) = (connection.server(), self.settings.shard_name());
+                tracing::debug!(server, queue, cause = end, "connection of an isolated batch lost");
                 Err(ScriptError::Lost(RedisError::Connection))
             }
             () = tokio::time::sleep_until(deadline) => Err(ScriptError::Lost(RedisError::Timeout)),

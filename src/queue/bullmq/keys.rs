@@ -1,7 +1,8 @@
 //! The keys of a BullMQ queue and of Hookgate's records.
 
 use crate::metrics::JobState;
-use crate::settings::{Secret, Section};
+use crate::queue::redis::address_setting::RedisServer;
+use crate::settings::Section;
 
 /// `queue.prefix` and `queue.name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +28,9 @@ impl QueueKeys {
     }
 
     /// In a cluster all keys must be in one slot, which requires a hash tag.
-    pub(in crate::queue) fn check_cluster(&self, section: &mut Section<'_>, redis: &Secret) {
-        let in_cluster = redis.reveal().contains("-cluster://");
+    pub(in crate::queue) fn check_cluster(&self, section: &mut Section<'_>, server: &RedisServer) {
         let tag = self.prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-        if in_cluster && tag.is_none_or(|(tag, _)| tag.is_empty()) {
+        if server.is_cluster() && tag.is_none_or(|(tag, _)| tag.is_empty()) {
             section.fault("prefix", "needs a hash tag on a cluster, such as \"{bull}\"");
         }
     }
@@ -38,6 +38,11 @@ impl QueueKeys {
     /// The name of the queue.
     pub(in crate::queue) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The slot of its keys in a cluster.
+    pub(in crate::queue) fn slot(&self) -> u16 {
+        fred::util::redis_keyslot(self.job_prefix().as_bytes())
     }
 
     /// The prefix of the keys of jobs, with the colon at its end.

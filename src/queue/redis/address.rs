@@ -37,12 +37,21 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const SENTINEL_PORT: u16 = 26379;
 const SERVER_PORT: u16 = 6379;
 
-/// Checks an address and whether its TLS can be used. Returns warnings about it. The error says
-/// what is wrong with it.
-pub(in crate::queue) fn check(address: &Secret, tls: &RedisTls) -> Result<Vec<String>, String> {
-    let address = parse(address.reveal())?;
-    tls.check(address.is_tls)?;
-    Ok(address.warnings)
+/// Checks an address. Returns warnings about it. The error says what is wrong with it.
+pub(in crate::queue) fn check(address: &Secret) -> Result<Vec<String>, String> {
+    parse(address.reveal()).map(|address| address.warnings)
+}
+
+/// Checks whether the TLS of an address can be used. The error says why not. An address that cannot
+/// be parsed has none.
+pub(in crate::queue) fn check_tls(address: &Secret, tls: &RedisTls) -> Result<(), String> {
+    parse(address.reveal()).map_or(Ok(()), |address| tls.check(address.is_tls))
+}
+
+/// The nodes that an address names, if it is that of a cluster.
+pub(in crate::queue) fn cluster_nodes(address: &Secret) -> Option<Vec<Server>> {
+    let server = parse(address.reveal()).ok()?.config.server;
+    server.is_clustered().then(|| server.hosts())
 }
 
 /// fred's configuration for an address. The files for TLS are read here within `timeout`.
@@ -266,7 +275,7 @@ mod tests {
     use super::*;
 
     fn checked(address: &str) -> Result<Vec<String>, String> {
-        check(&Secret::new(address.to_owned()), &RedisTls::default())
+        check(&Secret::new(address.to_owned()))
     }
 
     fn config(address: &str) -> Config {
@@ -351,6 +360,19 @@ mod tests {
             ("redis://rediss", false),
         ] {
             assert_eq!(parse(address).unwrap().is_tls, is_tls, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_known_by_its_scheme_alone() {
+        let nodes = |address: &str| cluster_nodes(&Secret::new(address.to_owned()));
+        let node = |host: &str, port| Server::new(host.to_owned(), port);
+        for scheme in ["redis-cluster", "rediss-cluster"] {
+            let found = nodes(&format!("{scheme}://a?node=b:2"));
+            assert_eq!(found, Some(vec![node("a", 6379), node("b", 2)]));
+        }
+        for address in ["redis://:-cluster://@host", "redis://host", "redis-cluster://"] {
+            assert_eq!(nodes(address), None, "{address}");
         }
     }
 

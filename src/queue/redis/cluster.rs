@@ -1,9 +1,9 @@
 //! Finds and connects to the node of a cluster that has the slot of a queue.
 //!
-//! fred's own client of a cluster connects to every master, and ends all connections if it loses
-//! one: a master that fails would be the trouble of the queues on all others. So the map of slots is
-//! read from one node, and the connection is one to a single server. If the slot moves, that server
-//! says so, and the connection is replaced.
+//! fred's own client of a cluster connects to every primary, and ends all connections if it loses
+//! one: a primary that fails would stop the queues on all others. So the map of slots is read from
+//! one node, and the connection is one to a single server. If the slot moves, that server says so,
+//! and the connection is replaced.
 
 use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
@@ -16,6 +16,8 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 /// Replaces MOVED and ASK, in the format of an error of Redis.
 pub(in crate::queue) const SLOT_HAS_MOVED: &str =
@@ -23,7 +25,7 @@ pub(in crate::queue) const SLOT_HAS_MOVED: &str =
 const SLOT_IS_MOVING: &str = "TRYAGAIN the slot of the queue is moving to another node";
 
 /// The number of nodes that can be asked one after another, if none answers in its part of the time.
-const TIMES_TO_ASK: u32 = 4;
+const TIMES_TO_ASK: usize = 4;
 
 /// The nodes of each cluster, by the nodes that its address names.
 ///
@@ -54,22 +56,25 @@ impl KnownNodes {
     }
 }
 
-/// Connects to the master that has this slot. The caller limits the time of all attempts.
+/// Connects to the primary that has this slot. The caller limits the time of all attempts.
 pub(super) async fn open(
     config: &Config,
     slot: u16,
     known: &KnownNodes,
     timeout: Duration,
 ) -> Result<(Client, Driver), Error> {
+    let deadline = Instant::now() + timeout;
     let named = config.server.hosts();
     let mut fault = Error::new(ErrorKind::Cluster, "no node of the cluster has the slot");
-    for asked in known.next(&named) {
-        match ask(config, &asked, timeout).await {
+    let nodes = known.next(&named);
+    for (position, asked) in nodes.iter().enumerate() {
+        let time = time_to_ask(deadline, nodes.len() - position);
+        match tokio::time::timeout(time, ask(config, asked, timeout)).await.unwrap_or_else(silent) {
             Ok(reply) => {
-                let SlotMap { master, nodes } = SlotMap::read(reply, slot, &asked);
-                let Some(master) = master else { continue };
+                let SlotMap { primary, nodes } = SlotMap::read(reply, slot, asked);
+                let Some(primary) = primary else { continue };
                 known.set(&named, nodes);
-                return fred_client::open(of_server(config, &master), timeout).await;
+                return fred_client::open(of_server(config, &primary), timeout).await;
             }
             // What a node replies says more than that another one cannot be reached.
             Err(error) if is_reply(fault.details()) => drop(error),
@@ -79,15 +84,21 @@ pub(super) async fn open(
     Err(fault)
 }
 
-/// Asks a node for the map of slots, in a part of the time.
+/// The time for a node to answer, if this many are left to ask.
+fn time_to_ask(deadline: Instant, left: usize) -> Duration {
+    let parts = u32::try_from(left.clamp(1, TIMES_TO_ASK)).unwrap_or(1);
+    deadline.saturating_duration_since(Instant::now()) / parts
+}
+
+/// Asks a node for the map of slots.
 async fn ask(config: &Config, node: &Server, timeout: Duration) -> Result<Value, Error> {
-    let asking = async {
-        let (client, _driver) = fred_client::open(of_server(config, node), timeout).await?;
-        let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
-        client.custom(command, vec!["SLOTS"]).await
-    };
-    let reply = tokio::time::timeout(timeout / TIMES_TO_ASK, asking).await;
-    reply.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))
+    let (client, _driver) = fred_client::open(of_server(config, node), timeout).await?;
+    let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+    client.custom(command, vec!["SLOTS"]).await
+}
+
+fn silent(_: Elapsed) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::Timeout, "no answer in time"))
 }
 
 fn of_server(config: &Config, server: &Server) -> Config {
@@ -98,26 +109,26 @@ fn of_server(config: &Config, server: &Server) -> Config {
 /// What the reply to CLUSTER SLOTS says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SlotMap {
-    /// The master of the slot of the queue.
-    master: Option<Server>,
-    /// All masters and replicas.
+    /// The primary of the slot of the queue.
+    primary: Option<Server>,
+    /// All primaries and replicas.
     nodes: BTreeSet<Server>,
 }
 
 impl SlotMap {
-    /// Each range of slots is its first and last one, its master and its replicas.
+    /// Each range of slots is its first and last one, its primary and its replicas.
     fn read(reply: Value, slot: u16, asked: &Server) -> Self {
         let mut map = Self::default();
         for range in reply.into_array() {
             let mut parts = range.into_array().into_iter();
             let (first, last) = (parts.next(), parts.next());
             let mut servers = parts.map(|node| server_of(node, asked));
-            let Some(Some(master)) = servers.next() else { continue };
+            let Some(Some(primary)) = servers.next() else { continue };
             let bounds = first.and_then(|first| Some((first.as_u64()?, last?.as_u64()?)));
             if bounds.is_some_and(|(first, last)| (first..=last).contains(&u64::from(slot))) {
-                map.master = Some(master.clone());
+                map.primary = Some(primary.clone());
             }
-            map.nodes.insert(master);
+            map.nodes.insert(primary);
             map.nodes.extend(servers.flatten());
         }
         map
@@ -161,13 +172,13 @@ mod tests {
         Value::Array([&[first.into(), last.into()], nodes].concat())
     }
 
-    fn master(slots: Value, slot: u16) -> Option<String> {
+    fn primary(slots: Value, slot: u16) -> Option<String> {
         let map = SlotMap::read(slots, slot, &Server::new("asked", 1));
-        map.master.map(|server| format!("{}:{}", server.host, server.port))
+        map.primary.map(|server| format!("{}:{}", server.host, server.port))
     }
 
     #[test]
-    fn the_master_of_a_slot_is_found() {
+    fn the_primary_of_a_slot_is_found() {
         let ranges = [
             range(0, 9, &[node("a".into(), 1, &[]), node("b".into(), 2, &[])]),
             range(10, 10, &[node("c".into(), 3, &[])]),
@@ -175,7 +186,7 @@ mod tests {
         let slots = || Value::Array(ranges.to_vec());
         for (slot, expected) in [(0, Some("a:1")), (9, Some("a:1")), (10, Some("c:3")), (11, None)]
         {
-            assert_eq!(master(slots(), slot).as_deref(), expected, "{slot}");
+            assert_eq!(primary(slots(), slot).as_deref(), expected, "{slot}");
         }
         let map = SlotMap::read(slots(), 0, &Server::new("asked", 1));
         assert_eq!(
@@ -194,14 +205,14 @@ mod tests {
             (Value::Null, &[], "asked:1"),
         ] {
             let slots = Value::Array(vec![range(0, 1, &[node(host, 1, names)])]);
-            assert_eq!(master(slots, 0).as_deref(), Some(expected));
+            assert_eq!(primary(slots, 0).as_deref(), Some(expected));
         }
     }
 
     #[test]
     fn a_reply_of_another_form_has_no_master() {
         for reply in [Value::Null, "OK".into(), Value::Array(vec![range(0, 1, &[])])] {
-            assert_eq!(master(reply, 0), None);
+            assert_eq!(primary(reply, 0), None);
         }
     }
 

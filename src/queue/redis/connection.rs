@@ -100,7 +100,7 @@ impl RedisConnection {
     ) -> Result<(Arc<Self>, Driver), Error> {
         let timeout = settings.reply_timeout();
         let deadline = Instant::now() + timeout;
-        let slot = fred::util::redis_keyslot(settings.queue.job_prefix().as_bytes());
+        let slot = settings.queue.slot();
         let target =
             Target { address: &settings.redis, tls: &settings.tls, slot, handshake, timeout };
         let opening = async {

@@ -1,5 +1,5 @@
 //! The handshake that fred makes on a new connection: PING, or AUTH if there is a password; SELECT;
-//! CLIENT ID; INFO; and in a cluster CLUSTER INFO.
+//! CLIENT ID; INFO. A node of a cluster is connected to like a single server.
 //!
 //! fred tolerates a refusal of CLIENT ID and INFO. A refusal of any other command ends the
 //! connection, and a server may have PING and SELECT disabled. So SELECT is omitted if it is not

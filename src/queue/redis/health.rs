@@ -29,6 +29,8 @@ const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// What the parts of the queue share about the health of Redis.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct RedisHealth {
+    /// The name of the queue in the log, if there are several.
+    queue: Option<String>,
     is_shedding: AtomicBool,
     is_near_watermark: AtomicBool,
     /// The connections for jobs.
@@ -45,6 +47,15 @@ pub(in crate::queue) struct RedisHealth {
 }
 
 impl RedisHealth {
+    pub(in crate::queue) fn new(queue: Option<&str>) -> Self {
+        Self { queue: queue.map(str::to_owned), ..Self::default() }
+    }
+
+    /// The name of the queue in the log; `None` if it is the only one.
+    pub(in crate::queue) fn queue(&self) -> Option<&str> {
+        self.queue.as_deref()
+    }
+
     /// Whether Redis is over the watermark, so all requests are rejected.
     pub(in crate::queue) fn is_shedding(&self) -> bool {
         self.is_shedding.load(Ordering::Relaxed)
@@ -68,7 +79,13 @@ impl RedisHealth {
         let is_shedding = is_near && (was_shedding || ratio > watermark);
         self.is_shedding.store(is_shedding, Ordering::Relaxed);
         if is_shedding != was_shedding {
-            tracing::warn!(ratio, is_shedding, "memory of Redis crossed queue.memory_watermark");
+            let queue = self.queue();
+            tracing::warn!(
+                queue,
+                ratio,
+                is_shedding,
+                "memory of Redis crossed queue.memory_watermark"
+            );
         }
     }
 
@@ -103,15 +120,17 @@ impl RedisHealth {
     /// Logs that a request exceeds a limit of Redis. It affects only that request.
     pub(in crate::queue) fn request_too_large(&self, excess: ExceededLimit) {
         let ExceededLimit { setting, bytes, max_bytes } = excess;
+        let queue = self.queue();
         if self.may_log(RedisError::TooLarge) {
             tracing::warn!(
+                queue,
                 setting,
                 bytes,
                 max_bytes,
                 "request exceeds a limit of Redis; raise this setting of Redis or lower server.max_body"
             );
         } else {
-            tracing::debug!(setting, bytes, max_bytes, "request exceeds a limit of Redis");
+            tracing::debug!(queue, setting, bytes, max_bytes, "request exceeds a limit of Redis");
         }
     }
 

@@ -14,18 +14,23 @@ use tokio::time::Instant;
 /// refusal to its ACL LOG.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// How long to wait before a count without a reply is tried again. Doubled each time, up to the
+/// interval, because Redis may be slow to count.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
 /// Counts the jobs of a queue from time to time, over the connection of the health check.
 #[derive(Debug)]
 pub(in crate::queue) struct JobCounts {
     /// `telemetry.queue_interval`; zero: never.
     interval: Duration,
     next_at: Instant,
+    retry: Duration,
     condition: Condition,
 }
 
 impl JobCounts {
     pub(in crate::queue) fn new(interval: Duration) -> Self {
-        Self { interval, next_at: Instant::now(), condition: Condition::Ready }
+        Self { interval, next_at: Instant::now(), retry: FIRST_RETRY, condition: Condition::Ready }
     }
 
     /// Updates the metrics if it is time. The condition is degraded while this user may not count.
@@ -42,7 +47,10 @@ impl JobCounts {
         self.next_at = now + self.interval;
         let counting = measure(connection, settings, metrics);
         self.condition = match tokio::time::timeout(settings.reply_timeout(), counting).await {
-            Ok(Ok(())) => Condition::Ready,
+            Ok(Ok(())) => {
+                self.retry = FIRST_RETRY;
+                Condition::Ready
+            }
             Ok(Err(CallError::Refused(error))) => {
                 Self::set_unknown(metrics);
                 if is_switched_off(error.details()) {
@@ -53,6 +61,8 @@ impl JobCounts {
             // The health check reports that Redis does not answer.
             Ok(Err(CallError::Lost | CallError::NotSent)) | Err(_) => {
                 Self::set_unknown(metrics);
+                self.next_at = now + self.retry.min(self.interval);
+                self.retry = self.retry.saturating_mul(2).min(self.interval);
                 Condition::Ready
             }
         };

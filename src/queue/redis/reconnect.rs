@@ -19,8 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long a connection may be lost before that counts. If Redis is reachable, a new one is open by
-/// then, and requests have waited for it.
+/// How long a connection may be lost before that counts. If Redis is reachable and near, a new one
+/// is open by then, and requests have waited for it.
 pub(in crate::queue) const RECONNECT_TIME: Duration = Duration::from_millis(250);
 
 /// The loss of the connection is logged as a warning at most once in this time.
@@ -40,18 +40,18 @@ pub(in crate::queue) struct CurrentConnection {
 #[derive(Debug)]
 struct Current {
     connection: Mutex<Option<Arc<RedisConnection>>>,
-    /// Whether `connection` is `None`, for those that ask it for each request.
-    is_lost: AtomicBool,
+    /// Whether an attempt to open a connection has failed since there was one.
+    has_failed: AtomicBool,
     replaced: Notify,
     status: Mutex<ConnectionStatus>,
 }
 
 impl Current {
     fn replace(&self, connection: Option<Arc<RedisConnection>>) {
-        if connection.is_none() {
-            self.status.lock().lost_at = Instant::now();
+        match connection {
+            Some(_) => self.has_failed.store(false, Ordering::Relaxed),
+            None => self.status.lock().lost_at = Instant::now(),
         }
-        self.is_lost.store(connection.is_none(), Ordering::Relaxed);
         *self.connection.lock() = connection;
         self.replaced.notify_waiters();
     }
@@ -93,7 +93,7 @@ impl CurrentConnection {
         };
         let current = Arc::new(Current {
             connection: Mutex::new(None),
-            is_lost: AtomicBool::new(true),
+            has_failed: AtomicBool::new(false),
             replaced: Notify::new(),
             status: Mutex::new(status),
         });
@@ -117,10 +117,11 @@ impl CurrentConnection {
         self.current.usable().is_some()
     }
 
-    /// Whether there has been no connection for longer than [`RECONNECT_TIME`].
+    /// Whether there has been no connection for longer than [`RECONNECT_TIME`], and an attempt to
+    /// open one has failed. An attempt that is slow may still succeed in time for a request.
     #[inline]
-    pub(in crate::queue) fn is_gone(&self) -> bool {
-        self.current.is_lost.load(Ordering::Relaxed)
+    pub(in crate::queue) fn is_lost(&self) -> bool {
+        self.current.has_failed.load(Ordering::Relaxed)
             && self.current.status.lock().lost_at.elapsed() > RECONNECT_TIME
     }
 
@@ -140,6 +141,7 @@ async fn keep_connected(
     current: Arc<Current>,
     unused: CancellationToken,
 ) {
+    let queue = settings.shard_name();
     let mut loss_log = LogThrottle::new(1, LOSS_LOG_INTERVAL);
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     loop {
@@ -148,7 +150,7 @@ async fn keep_connected(
             Ok((connection, mut driver)) => {
                 let opened_at = Instant::now();
                 let server = connection.server();
-                tracing::debug!(server, "connected to Redis");
+                tracing::debug!(server, queue, "connected to Redis");
                 current.status.lock().server.clone_from(&server);
                 current.replace(Some(Arc::clone(&connection)));
                 let end = tokio::select! {
@@ -158,15 +160,18 @@ async fn keep_connected(
                 };
                 current.replace(None);
                 if loss_log.allows() {
-                    tracing::warn!(server, cause = end, "connection to Redis lost");
+                    tracing::warn!(server, queue, cause = end, "connection to Redis lost");
                 }
                 // A connection without requests may have been closed because it was idle.
                 was_useful = connection.is_useful() || opened_at.elapsed() >= LONGEST_BACKOFF;
                 end
             }
-            Err(error) => reason(&error),
+            Err(error) => {
+                current.has_failed.store(true, Ordering::Relaxed);
+                reason(&error)
+            }
         };
-        tracing::debug!(cause = end, "no connection to Redis");
+        tracing::debug!(queue, cause = end, "no connection to Redis");
         current.status.lock().cause = end;
         if was_useful {
             backoff.reset();

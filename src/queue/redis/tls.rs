@@ -18,6 +18,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub(in crate::queue) struct RedisTls {
     files: TlsFiles,
+    /// The name of the queue in the log, if the files are its own.
+    queue: Option<String>,
     last: Arc<Mutex<LastRead>>,
 }
 
@@ -67,12 +69,23 @@ impl RedisTls {
             _ => match files.load() {
                 Ok(contents) => {
                     let last = LastRead { contents, fault: None };
-                    return Self { files, last: Arc::new(Mutex::new(last)) };
+                    return Self { files, queue: None, last: Arc::new(Mutex::new(last)) };
                 }
                 Err(UnusableFile { key, message }) => section.fault(key, message),
             },
         }
-        Self { files, last: Arc::default() }
+        Self { files, queue: None, last: Arc::default() }
+    }
+
+    /// Whether both are clones of one section.
+    pub(in crate::queue) fn shares_files_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.last, &other.last)
+    }
+
+    /// The same files, as those of one of several queues.
+    #[must_use]
+    pub(in crate::queue) fn of_queue(self, name: &str) -> Self {
+        Self { queue: Some(name.to_owned()), ..self }
     }
 
     /// Whether the section names any file.
@@ -116,7 +129,7 @@ impl RedisTls {
 
     async fn contents(&self, timeout: Duration) -> Contents {
         if let Some(path) = self.files.first() {
-            let (files, last) = (self.files.clone(), Arc::clone(&self.last));
+            let Self { files, queue, last } = self.clone();
             let path = path.to_owned();
             // The task continues after the timeout, so that the next connection has its result.
             let reading = tokio::spawn(async move {
@@ -125,7 +138,7 @@ impl RedisTls {
                 let loaded = loaded.map_err(|error| error.to_string()).and_then(|loaded| {
                     loaded.map_err(|UnusableFile { key, message }| format!("{key}: {message}"))
                 });
-                last.lock().update(loaded);
+                last.lock().update(loaded, queue.as_deref());
             });
             let _ = tokio::time::timeout(timeout, reading).await;
         }
@@ -135,7 +148,7 @@ impl RedisTls {
 
 impl LastRead {
     /// Keeps what was read. A fault is logged once while it lasts.
-    fn update(&mut self, loaded: Result<Contents, String>) {
+    fn update(&mut self, loaded: Result<Contents, String>, queue: Option<&str>) {
         let fault = match loaded {
             Ok(contents) => {
                 self.contents = contents;
@@ -146,11 +159,14 @@ impl LastRead {
         match &fault {
             Some(reason) if self.fault != fault => {
                 tracing::warn!(
+                    queue,
                     reason,
                     "TLS files for Redis are unusable; keeping what was read last"
                 );
             }
-            None if self.fault.is_some() => tracing::info!("TLS files for Redis are usable again"),
+            None if self.fault.is_some() => {
+                tracing::info!(queue, "TLS files for Redis are usable again");
+            }
             _ => {}
         }
         self.fault = fault;

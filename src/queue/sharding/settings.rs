@@ -34,19 +34,26 @@ impl ShardingSettings {
         queue: &QueueKeys,
     ) -> Self {
         let count = section.tables("shards");
-        let mut shards = Vec::with_capacity(count);
+        let mut shards: Vec<ShardSettings> = Vec::with_capacity(count);
         let mut names = BTreeSet::new();
         let mut sections = section.section("shards");
         for number in 0..count {
             let shard =
                 ShardSettings::read(&mut sections.section(&number.to_string()), server, queue);
-            // With it, two shards cannot be the same queue.
+            // Names that differ make keys that differ, so no queue is that of two shards.
             if !names.insert(shard.queue.name().to_owned()) {
                 let message = format!("{:?} is the name of two shards", shard.queue.name());
                 sections.fault(&format!("{number}.name"), message);
             }
+            if let Some(other) = shards.iter().position(|other| shard.has_slot_of(other)) {
+                let message = format!(
+                    "is in the slot of queue.shards.{other} on the same cluster, so both are on one core; use another hash tag"
+                );
+                sections.warning(&format!("{number}.prefix"), message);
+            }
             shards.push(shard);
         }
+        server.check_as_default(section, shards.iter().map(|shard| &shard.server));
         if names.is_empty() {
             names.insert(queue.name().to_owned());
         }
@@ -69,9 +76,14 @@ impl ShardSettings {
     fn read(section: &mut Section<'_>, server: &RedisServer, queue: &QueueKeys) -> Self {
         let server = RedisServer::read_shard(section, server);
         let queue = QueueKeys::read(section, queue);
-        queue.check_cluster(section, &server.address);
+        queue.check_cluster(section, &server);
         let weight = section.count("weight", 1, 1..=MAX_WEIGHT);
         Self { server, queue, weight: u32::try_from(weight).unwrap_or(1) }
+    }
+
+    /// Whether both are in one slot of one cluster.
+    fn has_slot_of(&self, other: &Self) -> bool {
+        self.queue.slot() == other.queue.slot() && self.server.is_cluster_of(&other.server)
     }
 }
 
@@ -86,22 +98,21 @@ fn read_pins(section: &mut Section<'_>, names: &BTreeSet<String>) -> Vec<Pin> {
     for (organization, shard) in members {
         match read_pin(&organization, &shard, names) {
             Ok(pin) if pins.iter().any(|other| other.organization == pin.organization) => {
-                section.fault("pin", format!("{organization:?} is in it twice"));
+                section.fault("pin", format!("names {organization:?} twice"));
             }
             Ok(pin) => pins.push(pin),
-            Err(message) => section.fault("pin", format!("{organization:?} {message}")),
+            Err(message) => section.fault("pin", format!("{organization:?}: {message}")),
         }
     }
     pins
 }
 
 fn read_pin(organization: &str, shard: &Value, names: &BTreeSet<String>) -> Result<Pin, String> {
-    let shard = shard.as_str().ok_or("has a shard that is not a string")?.to_owned();
-    let organization =
-        OrganizationId::new(organization).map_err(|error| format!("is none: {error}"))?;
+    let shard = shard.as_str().ok_or("the name of its shard is not a string")?.to_owned();
+    let organization = OrganizationId::new(organization).map_err(|error| error.to_string())?;
     if names.contains(&shard) {
         return Ok(Pin { organization, shard });
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Err(format!("is pinned to {shard:?}, which is no shard; shards are {}", names.join(", ")))
+    Err(format!("no shard has the name {shard:?}; the names are {}", names.join(", ")))
 }

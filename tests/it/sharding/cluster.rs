@@ -1,5 +1,5 @@
-//! Queues on different masters of one Redis Cluster, while its slots move, a master fails, and nodes
-//! come and go.
+//! Queues on different primaries of one Redis Cluster, while its slots move, a primary fails, and
+//! nodes come and go.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,13 @@ use testkit::ledger::{Answer, Ledger};
 use testkit::scratch::Scratch;
 use testkit::wait::until;
 
-use super::load::{Landed, Load, accepted_of, documents, judge, refused_except, set_shards};
+use super::load::{Landed, Load, accepted_of, documents, judge, refused_except};
+use super::set_shards;
 
-/// The prefix of each queue, and its slot. The masters of [`start_cluster`] have one each.
+/// The prefix of each queue, and its slot. The primaries of [`start_cluster`] have one each.
 const QUEUES: [(&str, u16); 3] = [("{bull-1}", 1195), ("{bull-0}", 5258), ("{bull-2}", 13512)];
 
-/// The position of the master with few slots, which can be moved in a moment.
+/// The position of the primary with few slots, which can be moved in a moment.
 const SMALL: usize = 1;
 const SLOTS_OF_SMALL: u16 = 32;
 
@@ -28,7 +29,7 @@ async fn slots_move_under_load() {
     let hookgate = start(&files, &cluster, patient).await;
     let load = Load::start(&[Caller::new(hookgate.address())]);
     load.more_accepted(50).await;
-    // Each queue moves to the master of the next one, and then back.
+    // Each queue moves to the primary of the next one, and then back.
     for (from, to) in [(0, 1), (1, 2), (2, 0)] {
         cluster.move_slot(QUEUES[from].1, from, to).await;
         load.more_accepted(30).await;
@@ -48,7 +49,7 @@ async fn a_node_is_added_and_another_removed_under_load() {
     let hookgate = start(&files, &cluster, patient).await;
     let load = Load::start(&[Caller::new(hookgate.address())]);
     load.more_accepted(50).await;
-    cluster.add_master().await;
+    cluster.add_primary().await;
     load.more_accepted(30).await;
     cluster.reshard(SLOTS_OF_SMALL, SMALL, 3).await;
     load.more_accepted(30).await;
@@ -58,14 +59,14 @@ async fn a_node_is_added_and_another_removed_under_load() {
 }
 
 #[tokio::test]
-async fn the_failover_of_a_master_is_the_trouble_of_its_queue_alone() {
+async fn the_failover_of_a_primary_affects_its_queue_alone() {
     let files = Scratch::new("cluster");
     let mut cluster = start_cluster().await;
-    for master in 0..QUEUES.len() {
-        cluster.add_replica(master).await;
+    for primary in 0..QUEUES.len() {
+        cluster.add_replica(primary).await;
     }
     let hookgate = start(&files, &cluster, |config| {
-        // Otherwise the replica may lack jobs that the master has acknowledged.
+        // Otherwise the replica may lack jobs that the primary has acknowledged.
         config.set("queue.wait_replicas", 1);
     })
     .await;
@@ -94,7 +95,7 @@ async fn the_failover_of_a_master_is_the_trouble_of_its_queue_alone() {
     assert!(others.is_empty(), "{others:?}\n{}", hookgate.log());
 }
 
-/// A master for each queue, in the order of [`QUEUES`].
+/// A primary for each queue, in the order of [`QUEUES`].
 async fn start_cluster() -> Cluster {
     let small = QUEUES[SMALL].1;
     let end = small + SLOTS_OF_SMALL - 1;
@@ -125,7 +126,7 @@ fn name(prefix: &str) -> String {
 async fn homes(cluster: &Cluster) -> [usize; 3] {
     let mut homes = [0; 3];
     for (home, (_, slot)) in homes.iter_mut().zip(QUEUES) {
-        *home = cluster.master_of(slot).await;
+        *home = cluster.primary_of(slot).await;
     }
     homes
 }

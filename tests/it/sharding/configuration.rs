@@ -35,6 +35,7 @@ async fn every_fault_has_the_key_of_its_shard() {
         (with("weight = 1.5"), "queue.shards.1.weight", "a whole number"),
         (with("wieght = 2"), "queue.shards.1.wieght", "did you mean queue.shards.1.weight?"),
         (with("redis = 'http://a'"), "queue.shards.1.redis", "redis://"),
+        (with("redis = 'redis://:-cluster://@a'"), "queue.shards.1.redis", "%2F"),
         (with("redis_file = '/none'"), "queue.shards.1.redis_file", "cannot read"),
         (with("redis = 'redis-cluster://a'"), "queue.shards.1.prefix", "hash tag"),
         (with("[[queue.shards]]\nname = 'q-0'"), "queue.shards.2.name", "two shards"),
@@ -44,6 +45,10 @@ async fn every_fault_has_the_key_of_its_shard() {
         ("[queue]\nshards = [1]\n".to_owned(), "queue.shards", "array of tables"),
         (pin("{ org = 'q-2' }"), "queue.sharding.pin", "q-0, q-1"),
         (pin("{ org = 1 }"), "queue.sharding.pin", "not a string"),
+        // What is wrong with a default is wrong once, where it is.
+        (format!("[queue]\nredis = 'http://a'\n{TWO}"), "queue.redis", "redis://"),
+        (format!("[queue]\nredis = 'http://a'\n{TWO}tls = {{}}\n"), "queue.redis", "redis://"),
+        (format!("[limits]\nin_flight_bytes = '1MiB'\n{TWO}"), "limits.in_flight_bytes", "half"),
         (pin("{ '' = 'q-1' }"), "queue.sharding.pin", "empty"),
         (pin("'q-1'"), "queue.sharding.pin", "table"),
         (
@@ -72,10 +77,36 @@ async fn every_fault_has_the_key_of_its_shard() {
     let [fault] = faults(&plain).await.try_into().expect("one fault");
     assert!(fault.starts_with("queue.shards.2.redis: does not use TLS"), "{fault}");
     assert!(accepts(format!("{plain}tls = {{}}\n")).await);
+    // The address of all shards may not lose it either, and is reported once.
+    let default = format!("[queue]\nredis = 'redis://a'\n{tls}{TWO}");
+    let [fault] = faults(&default).await.try_into().expect("one fault");
+    assert!(fault.starts_with("queue.redis: does not use TLS"), "{fault}");
     // A cluster that all shards have by default needs a tag in the prefix of each.
     let cluster = format!("[queue]\nredis = 'redis-cluster://a'\n{TWO}prefix = '{{bull-1}}'\n");
     let [fault] = faults(&cluster).await.try_into().expect("one fault");
     assert!(fault.starts_with("queue.shards.0.prefix: "), "{fault}");
+}
+
+#[tokio::test]
+async fn two_shards_in_one_slot_of_one_cluster_are_warned_of() {
+    let warns = async |addresses: [&str; 2], prefixes: [&str; 2]| {
+        let shard = |queue: usize| {
+            let (address, prefix) = (addresses[queue], prefixes[queue]);
+            format!(
+                "[[queue.shards]]\nname = 'q-{queue}'\nredis = '{address}'\nprefix = '{prefix}'\n"
+            )
+        };
+        let output = check(&config(&[shard(0), shard(1)].concat()), &[]).await;
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        text.contains("queue.shards.1.prefix: is in the slot of queue.shards.0")
+    };
+    let (first, second) = ("redis-cluster://a?node=b:1", "redis-cluster://c?node=b:1");
+    assert!(warns([first, first], ["{bull}", "x{bull}"]).await);
+    assert!(warns([first, second], ["{bull}", "{bull}"]).await, "they have a node in common");
+    assert!(!warns([first, second], ["{bull-0}", "{bull-1}"]).await);
+    assert!(!warns([first, "redis-cluster://c"], ["{bull}", "{bull}"]).await);
+    assert!(!warns(["redis://a", "redis://a"], ["{bull}", "{bull}"]).await);
 }
 
 #[tokio::test]

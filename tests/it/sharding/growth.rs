@@ -9,7 +9,8 @@ use testkit::node::{self, Closed, Worker};
 use testkit::scratch::Scratch;
 use testkit::{Config, Redis};
 
-use super::load::{Landed, Load, documents, judge, organizations, set_shards, token_of};
+use super::load::{Landed, Load, documents, judge, organizations, token_of};
+use super::{name, servers, set_shards, shards_at};
 
 /// The number of the shard that is added.
 const NEW: usize = 3;
@@ -17,14 +18,14 @@ const NEW: usize = 3;
 #[tokio::test]
 async fn a_shard_is_added_under_load() {
     let files = Scratch::new("growth");
-    let shards = start_shards(NEW).await;
+    let shards = servers(NEW).await;
     let mut workers = start_workers(&shards).await;
     let mut hookgates = [start(&files, &shards).await, start(&files, &shards).await];
     let load = Load::start(&hookgates.each_ref().map(|one| Caller::new(one.address())));
     load.more_accepted(150).await;
     let before = landed(&shards).await.only_queues();
 
-    let shards: Vec<Redis> = shards.into_iter().chain(start_shards(1).await).collect();
+    let shards: Vec<Redis> = shards.into_iter().chain(servers(1).await).collect();
     workers.extend(start_workers_from(NEW, &shards).await);
     for hookgate in &mut hookgates {
         assert_eq!(hookgate.terminate().await, 0);
@@ -52,7 +53,7 @@ async fn a_shard_is_added_under_load() {
 #[tokio::test]
 async fn a_key_of_an_organization_that_moves_is_not_known_at_its_new_shard() {
     let files = Scratch::new("growth");
-    let shards = start_shards(NEW + 1).await;
+    let shards = servers(NEW + 1).await;
     let mut hookgate = start(&files, &shards[..NEW]).await;
     let answers = send_keyed(&hookgate).await;
     assert!(answers.values().all(|is_replayed| !is_replayed));
@@ -67,18 +68,6 @@ async fn a_key_of_an_organization_that_moves_is_not_known_at_its_new_shard() {
     // Those that stayed have started nothing again, and those that moved did so at the new one.
     assert_eq!(after[..NEW], before[..NEW]);
     assert_eq!((before[NEW], after[NEW]), (0, moved));
-}
-
-async fn start_shards(count: usize) -> Vec<Redis> {
-    let mut shards = Vec::new();
-    for _ in 0..count {
-        shards.push(Redis::start().await);
-    }
-    shards
-}
-
-fn name(number: usize) -> String {
-    format!("workflow-runner-{number}")
 }
 
 async fn start_workers(shards: &[Redis]) -> Vec<Worker> {
@@ -102,11 +91,7 @@ async fn start(files: &Scratch, shards: &[Redis]) -> Hookgate {
 }
 
 fn configure(config: &mut Config, shards: &[Redis]) {
-    let shards = shards.iter().enumerate();
-    set_shards(
-        config,
-        shards.map(|(number, redis)| [redis.url(), "bull".to_owned(), name(number)]),
-    );
+    set_shards(config, shards_at(shards.iter().map(Redis::url)));
 }
 
 async fn landed(shards: &[Redis]) -> Landed {

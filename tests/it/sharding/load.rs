@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use testkit::config::Config;
 use testkit::documents::{Documents, workflow};
 use testkit::http::Caller;
 use testkit::ledger::{Answer, Entry, FANOUTS, Ledger, Standing, standing};
@@ -13,7 +12,6 @@ use testkit::wait::until;
 use testkit::{Redis, ledger};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use toml::{Table, Value};
 
 /// Enough that every queue has some.
 const ORGANIZATIONS: usize = 24;
@@ -42,15 +40,6 @@ pub(super) fn documents() -> Documents {
 
 pub(super) fn token_of(organization: &str) -> String {
     token(&claims(organization, "user_1"))
-}
-
-/// Configures one queue for each of these: its address, prefix and name.
-pub(super) fn set_shards(config: &mut Config, shards: impl IntoIterator<Item = [String; 3]>) {
-    let shard = |values: [String; 3]| {
-        let members = ["redis", "prefix", "name"].map(str::to_owned).into_iter();
-        Value::Table(members.zip(values.map(Value::String)).collect::<Table>())
-    };
-    config.set("queue.shards", shards.into_iter().map(shard).collect::<Vec<Value>>());
 }
 
 /// A few callers that send webhooks of all organizations in turn until they are stopped, each to

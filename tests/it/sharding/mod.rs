@@ -1,5 +1,5 @@
-//! Several queues, each on a Redis of its own: which organization has which, and how far the
-//! trouble of one reaches.
+//! Several queues, each on a Redis of its own: which organization has which, and what the
+//! failure of one affects.
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test panics")]
 #![expect(clippy::float_cmp, reason = "counts are whole numbers")]
 
@@ -10,8 +10,9 @@ mod load;
 mod outage;
 mod page;
 mod placement;
+mod slow;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::process::Output;
 use testkit::app::Builder;
@@ -21,7 +22,7 @@ use testkit::hookgate::command;
 use testkit::http::Call;
 use testkit::scratch::Scratch;
 use testkit::{App, Config, Documents, Redis};
-use toml::Table;
+use toml::{Table, Value};
 
 const ORGANIZATIONS: usize = 12;
 
@@ -91,16 +92,32 @@ async fn servers(count: usize) -> Vec<Redis> {
 
 /// An app whose queues are on these servers.
 fn build(servers: &[Redis]) -> Builder {
-    let shard = |(queue, redis): (usize, &Redis)| {
-        Table::from_iter([
-            ("redis".to_owned(), redis.url().into()),
-            ("name".to_owned(), name(queue).into()),
-        ])
-    };
-    let shards: Vec<Table> = servers.iter().enumerate().map(shard).collect();
+    build_at(servers.iter().map(Redis::url))
+}
+
+/// An app whose queues have these addresses.
+fn build_at(addresses: impl IntoIterator<Item = String>) -> Builder {
     App::build().documents(documents()).config(|config| {
-        config.set("queue.shards", shards).set("endpoints.enabled", true);
+        set_shards(config, shards_at(addresses));
+        config.set("endpoints.enabled", true);
     })
+}
+
+/// The address, prefix and name of a queue.
+type Shard = [String; 3];
+
+/// A queue for each of these addresses.
+fn shards_at(addresses: impl IntoIterator<Item = String>) -> impl Iterator<Item = Shard> {
+    let addresses = addresses.into_iter().enumerate();
+    addresses.map(|(queue, address)| [address, "bull".to_owned(), name(queue)])
+}
+
+fn set_shards(config: &mut Config, shards: impl IntoIterator<Item = Shard>) {
+    let shard = |values: Shard| {
+        let members = ["redis", "prefix", "name"].map(str::to_owned).into_iter();
+        Value::Table(members.zip(values.map(Value::String)).collect::<Table>())
+    };
+    config.set("queue.shards", shards.into_iter().map(shard).collect::<Vec<Value>>());
 }
 
 fn name(queue: usize) -> String {
@@ -151,6 +168,6 @@ fn places(config: &Config, organizations: &[String]) -> BTreeMap<String, usize> 
     lines.lines().map(place).collect()
 }
 
-fn organization_of(job: &Value) -> &str {
+fn organization_of(job: &serde_json::Value) -> &str {
     job["data"]["organizationId"].as_str().expect("an organization")
 }

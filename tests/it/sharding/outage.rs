@@ -19,7 +19,7 @@ fn few_at_a_time(config: &mut Config) {
 }
 
 impl Fleet {
-    async fn is_degraded(&self) {
+    pub(super) async fn is_degraded(&self) {
         until("/readyz names the queue", async || {
             self.degraded().await.iter().any(|note| note.starts_with(PART))
         })
@@ -29,8 +29,8 @@ impl Fleet {
         assert_eq!(metrics.value("hookgate_ready", &[]), 1.0);
     }
 
-    /// As many requests at a time as are admitted, several times over. If those of the queue that is
-    /// gone waited for it, later ones would be over its share, and get another code.
+    /// As many requests at a time as are admitted, several times over. If those of the queue
+    /// that is lost waited for it, later ones would be over its share, and get another code.
     async fn refuses_at_once(&self, queue: usize) {
         for _ in 0..3 {
             let organization = self.organization_of(queue);
@@ -41,13 +41,13 @@ impl Fleet {
         }
     }
 
-    async fn accepts(&self, queue: usize) {
+    pub(super) async fn accepts(&self, queue: usize) {
         assert_eq!(self.webhook(self.organization_of(queue)).send().await.matched(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
+async fn a_dead_queue_affects_its_own_organizations_alone() {
     let mut fleet = Fleet::start_with(3, few_at_a_time).await;
     assert_eq!(fleet.degraded().await, [""; 0]);
     fleet.servers[1].kill9().await;
@@ -65,6 +65,14 @@ async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
     let page = fleet.app.hookgate.admin_get("/").await.text().await.expect("a page");
     assert!(page.contains(PART), "{page}");
 
+    for line in ["connection to Redis lost", "Redis is not ready"] {
+        let log = fleet.app.hookgate.log();
+        let lines: Vec<&str> = log.lines().filter(|each| each.contains(line)).collect();
+        assert!(!lines.is_empty(), "{log}");
+        let is_named = |line: &&str| line.contains("queue=\"workflow-runner-1\"");
+        assert!(lines.iter().all(is_named), "{lines:#?}");
+    }
+
     fleet.servers[1].restart().await;
     let own = fleet.organization_of(1);
     until("it is accepted again", async || fleet.webhook(own).send().await.status == 202).await;
@@ -73,7 +81,7 @@ async fn a_dead_queue_is_the_trouble_of_its_own_organizations_alone() {
 }
 
 #[tokio::test]
-async fn only_when_all_queues_are_gone_the_service_is_not_ready() {
+async fn the_service_is_not_ready_only_without_any_queue() {
     let mut fleet = Fleet::start(2).await;
     for server in &fleet.servers {
         server.kill9().await;
@@ -102,6 +110,20 @@ async fn a_service_starts_without_one_of_its_queues() {
     fleet.accepts(0).await;
     fleet.refuses_at_once(1).await;
     fleet.servers[1].restart().await;
+    until("nothing is degraded", async || fleet.degraded().await.is_empty()).await;
+    fleet.accepts(1).await;
+}
+
+#[tokio::test]
+async fn a_silent_queue_does_not_delay_the_start() {
+    let servers = servers(2).await;
+    servers[1].freeze();
+    // Redis may be silent for as long as the test waits for the service to be ready.
+    let app = build(&servers).config(patient).start().await;
+    let fleet = Fleet::new(app, servers);
+    fleet.is_degraded().await;
+    fleet.accepts(0).await;
+    fleet.servers[1].thaw();
     until("nothing is degraded", async || fleet.degraded().await.is_empty()).await;
     fleet.accepts(1).await;
 }
@@ -146,6 +168,9 @@ async fn a_queue_above_the_watermark_gets_no_jobs_and_the_others_do() {
     fleet.webhook(own).send().await.assert_not_enqueued("none");
     fleet.accepts(0).await;
     fleet.is_degraded().await;
+    let log = fleet.app.hookgate.log();
+    let line = log.lines().find(|line| line.contains("memory of Redis crossed"));
+    assert!(line.expect("it is logged").contains("queue=\"workflow-runner-1\""), "{log}");
     limit("0").await;
     until("it is accepted again", async || fleet.webhook(own).send().await.status == 202).await;
 }

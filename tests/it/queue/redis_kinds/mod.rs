@@ -2,6 +2,7 @@
 //! same reports of faults.
 
 mod addresses;
+mod cluster;
 mod idle;
 mod refused;
 mod sentinel;

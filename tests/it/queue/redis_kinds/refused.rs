@@ -5,6 +5,7 @@ use redis::cmd;
 use serde_json::Value;
 
 use super::{readiness, takes_jobs};
+use testkit::fake_redis::{Answer, FakeRedis};
 use testkit::hookgate::check_connect;
 use testkit::wait::until;
 use testkit::{App, Redis};
@@ -65,6 +66,25 @@ async fn a_queue_key_with_a_wrong_value_refuses_every_job() {
     let () = app.redis.query(cmd("HSET").arg(queue.key("meta")).arg(&["concurrency", "1"])).await;
     let () = app.redis.query(cmd("SET").arg(queue.key("active")).arg("somebody's")).await;
     assert_refused(&app, "WRONGTYPE", "").await;
+}
+
+#[tokio::test]
+async fn a_count_without_a_reply_is_soon_repeated() {
+    let redis = Redis::start().await;
+    let fake = FakeRedis::before(&redis).await;
+    // The first count of a state, and the connection with it, gets no reply.
+    fake.answer_next("ZCARD", Answer::instead(""));
+    let app = App::build().redis(redis).redis_address(&fake.url()).config(|config| {
+        config.set("telemetry.queue_interval", "1h");
+    });
+    let app = app.start().await;
+    until("all states are counted", async || {
+        let metrics = app.hookgate.metrics().await;
+        let labels = [("queue", "workflow-runner"), ("state", "failed")];
+        fake.answers_left() == 0 && metrics.value("hookgate_queue_jobs", &labels) == 0.0
+    })
+    .await;
+    assert!(!app.hookgate.log().contains("queue="), "its lines do not name the only queue");
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -44,6 +44,7 @@ enum OptionKind {
 // What holds instead of an option.
 const OWN_LIMITS: &str = "queue.enqueue_timeout limits every call";
 const OWN_CONNECTIONS: &str = "queue.connections sets the number of connections";
+const OWN_NAME: &str = "connections have the name hookgate";
 const BEFORE_HOST: &str = "is not supported: user and password are written before the @";
 const SENTINEL_NAME: &str = "is not supported: the name of the primary is sentinelServiceName";
 const BY_SCHEME: &str = "is not supported: the address begins with rediss:// for TLS";
@@ -65,9 +66,9 @@ const OPTIONS: &[(&str, OptionKind)] = &[
     ("protocol", OptionKind::Redundant),
     ("decode_responses", OptionKind::Redundant),
     // Names of the connection, limits and sizes.
-    ("client_name", OptionKind::Tuning("connections have no name")),
-    ("clientName", OptionKind::Tuning("connections have no name")),
-    ("connectionName", OptionKind::Tuning("connections have no name")),
+    ("client_name", OptionKind::Tuning(OWN_NAME)),
+    ("clientName", OptionKind::Tuning(OWN_NAME)),
+    ("connectionName", OptionKind::Tuning(OWN_NAME)),
     ("timeout", OptionKind::Tuning(OWN_LIMITS)),
     ("connectTimeout", OptionKind::Tuning(OWN_LIMITS)),
     ("commandTimeout", OptionKind::Tuning(OWN_LIMITS)),

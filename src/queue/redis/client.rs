@@ -36,10 +36,21 @@ impl Connector for FredConnector {
                 Ok(opened) => opened,
                 Err(error) => return Err(sentinel::explain(error, &config, timeout).await),
             };
+            set_name(&client).await;
             let transport: Box<dyn Transport> = Box::new(FredTransport { client, is_cluster });
             Ok((transport, driver))
         })
     }
+}
+
+/// The name of the connections in CLIENT LIST.
+const NAME: &str = "hookgate";
+
+/// Names a connection. Jobs do not need the name, so a refusal has no effect. If the connection is
+/// lost here, its next command fails.
+async fn set_name(client: &Client) {
+    let arguments: Vec<Value> = vec!["SETNAME".into(), NAME.into()];
+    let _: Result<Value, Error> = client.custom(command("CLIENT"), arguments).await;
 }
 
 /// One client of fred, which is one connection.

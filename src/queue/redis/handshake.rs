@@ -1,5 +1,6 @@
 //! The handshake that fred makes on a new connection: PING, or AUTH if there is a password; SELECT;
-//! CLIENT ID; INFO. A node of a cluster is connected to like a single server.
+//! CLIENT ID; INFO. A node of a cluster is connected to like a single server. CLIENT SETNAME follows,
+//! outside of fred's handshake, in which its refusal would end the connection.
 //!
 //! fred tolerates a refusal of CLIENT ID and INFO. A refusal of any other command ends the
 //! connection, and a server may have PING and SELECT disabled. So SELECT is omitted if it is not

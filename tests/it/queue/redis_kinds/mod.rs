@@ -4,6 +4,7 @@
 mod addresses;
 mod cluster;
 mod idle;
+mod names;
 mod refused;
 mod sentinel;
 mod switched_off;

@@ -58,9 +58,9 @@ pub async fn serve<H: Handler>(
         stopping: server.stopping,
         certificate_refusals: Mutex::new(refusals()),
     });
-    let proxies = Some(server.client_address).filter(ClientAddress::uses_proxy_protocol);
-    let proxied =
-        proxies.map(|proxies| ProxiedConnections::new(Arc::clone(&handler), proxies, refusals()));
+    let proxied = Some(server.client_address)
+        .filter(ClientAddress::uses_proxy_protocol)
+        .map(|address| ProxiedConnections::new(Arc::clone(&handler), address, refusals()));
     let worker = ConnectionSpawner { handler, proxied };
     loop {
         let accepted = tokio::select! {

@@ -187,6 +187,7 @@ mod tests {
                 listen(&address)
             };
             let opened: Vec<_> = std::thread::scope(|scope| {
+                #[expect(clippy::needless_collect, reason = "all start before one is waited for")]
                 let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });

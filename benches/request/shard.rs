@@ -1,13 +1,19 @@
-//! Choosing the queue of an organization.
+//! Choosing the queue of an organization: for its first request, and for later ones, for which its
+//! account remembers it.
 
 use crate::settings;
 use criterion::Criterion;
+use hookgate::admission::{Admission, AdmissionSettings, Permit};
 use hookgate::ids::OrganizationId;
+use hookgate::metrics::Metrics;
 use hookgate::queue::{IdempotencySettings, QueueSettings, ShardMap};
 use std::fmt::Write;
 use std::hint::black_box;
 
 const ORGANIZATIONS: u64 = 10_000;
+
+/// The number of queues of a lookup that is remembered.
+const QUEUES: usize = 4;
 
 pub fn measure(criterion: &mut Criterion) {
     let ids = |id: &dyn Fn(u64) -> String| -> Vec<OrganizationId> {
@@ -30,6 +36,30 @@ pub fn measure(criterion: &mut Criterion) {
             }
         }
     }
+    let map = map(QUEUES, "");
+    for (kind, organizations) in &kinds {
+        let permits = permits(organizations);
+        let mut next = organizations.iter().zip(&permits).cycle();
+        group.bench_function(format!("{kind} of {QUEUES}, remembered"), |bencher| {
+            bencher.iter(|| {
+                let (organization, permit) = black_box(next.next().unwrap());
+                permit.queue_of_organization(|| map.index_of(organization))
+            });
+        });
+    }
+}
+
+/// A request in flight of each organization.
+fn permits(organizations: &[OrganizationId]) -> Vec<Permit> {
+    let limits = AdmissionSettings::read(&mut settings("").section("limits"));
+    let metrics = Metrics::new("version", "commit").unwrap();
+    let admission = Admission::with_queues(QUEUES, &limits, &metrics);
+    let permit = |organization| {
+        let mut permit = admission.admit().unwrap();
+        permit.reserve_for_organization(organization, 0).unwrap();
+        permit
+    };
+    organizations.iter().map(permit).collect()
 }
 
 fn map(queues: usize, pins: &str) -> ShardMap {

@@ -10,8 +10,8 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Parts of the map, each with its own lock.
 const LOCKS: usize = 64;
@@ -45,6 +45,8 @@ impl Amount {
 pub(super) struct Account {
     organization: OrganizationId,
     hash: u64,
+    /// The queue that gets its jobs, if there are several. It stays the same until a restart.
+    queue: OnceLock<usize>,
     pub(super) in_flight: InFlight,
     pub(super) request_rate: Bucket,
     pub(super) job_rate: Bucket,
@@ -59,6 +61,7 @@ impl Account {
         Self {
             organization: organization.clone(),
             hash,
+            queue: OnceLock::new(),
             in_flight: InFlight::default(),
             request_rate: Bucket::default(),
             job_rate: Bucket::default(),
@@ -69,6 +72,12 @@ impl Account {
 
     pub(super) fn organization(&self) -> &OrganizationId {
         &self.organization
+    }
+
+    /// The queue that `find` finds; it is called for the first request only.
+    #[inline]
+    pub(super) fn queue(&self, find: impl FnOnce() -> usize) -> usize {
+        *self.queue.get_or_init(find)
     }
 
     pub(super) fn add_jobs(&self, jobs: usize) {
@@ -231,6 +240,18 @@ mod tests {
         drop(held);
         accounts.sample(121, 0, 10);
         assert_eq!(accounts.len(), 0);
+    }
+
+    #[test]
+    fn the_queue_of_an_organization_is_found_once() {
+        let accounts = Accounts::default();
+        let queue = |spelling: &str, found| {
+            let organization = OrganizationId::new(spelling).unwrap();
+            accounts.get_or_insert(&organization).queue(|| found)
+        };
+        assert_eq!(queue("65a1b2c3d4e5f60718293a4b", 1), 1);
+        assert_eq!(queue("65A1B2C3D4E5F60718293A4B", 2), 1, "another spelling");
+        assert_eq!(queue("org_1", 3), 3);
     }
 
     #[test]

@@ -208,6 +208,16 @@ impl Permit {
         self.reserve_head(head)
     }
 
+    /// The queue of the organization that this request counts for, as `find` finds it. The account
+    /// of the organization remembers it.
+    #[inline]
+    pub fn queue_of_organization(&self, find: impl FnOnce() -> usize) -> usize {
+        match self.share.organization() {
+            Some(share) => share.queue(find),
+            None => find(),
+        }
+    }
+
     /// Counts this request, with all that it holds and will hold, for one of several queues. A
     /// request counts for one queue at most.
     pub fn reserve_for_queue(&mut self, queue: usize) -> Result<(), AdmissionError> {

@@ -263,6 +263,11 @@ impl OrganizationShare {
         self.usage.in_flight.release_bytes(bytes);
     }
 
+    #[inline]
+    pub(super) fn queue(&self, find: impl FnOnce() -> usize) -> usize {
+        self.usage.queue(find)
+    }
+
     /// Whether the organization has started more than twice as many jobs in the last minute as the
     /// others on average.
     pub(super) fn is_heavy(&self) -> bool {

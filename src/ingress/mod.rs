@@ -152,10 +152,10 @@ impl Ingress {
         let credentials = self.credentials.values(&head.headers);
         let caller = self.authenticator.authenticate(credentials, id)?;
         observation.set_organization(caller.organization());
-        let queue = self.queues.of(caller.organization());
         let trace = trace_context(&head.headers);
         let announced = self.bodies.check_head(&head.headers, body)?;
         permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
+        let queue = self.queues.of(caller.organization(), &permit);
         queue.admit(&mut permit)?;
         let body = self.bodies.read(body, announced, &mut permit).await?;
         let idempotency = idempotency(queue, &head.headers, &caller, &body)?;

@@ -61,11 +61,16 @@ impl Queues {
         Self { map: Arc::clone(map), queues: queues.into_iter().collect() }
     }
 
-    /// The queue of an organization, which gets all of its jobs.
+    /// The queue of an organization, which gets all of its jobs. The request of the permit counts
+    /// for this organization.
     #[inline]
     #[expect(clippy::missing_panics_doc, reason = "the map has the positions of these queues")]
-    pub fn of(&self, organization: &OrganizationId) -> &Queue {
-        let queue = self.queues.get(self.map.index_of(organization));
+    pub fn of(&self, organization: &OrganizationId, permit: &Permit) -> &Queue {
+        if let [only] = &*self.queues {
+            return only;
+        }
+        let index = permit.queue_of_organization(|| self.map.index_of(organization));
+        let queue = self.queues.get(index);
         queue.expect("the map has the positions of these queues")
     }
 }

@@ -100,7 +100,7 @@ impl Cluster {
         let any = self.nodes.last().expect("the cluster has nodes");
         let mut ranges = primaries(any).await.into_iter();
         let range = ranges.find(|(first, last, _)| (*first..=*last).contains(&slot));
-        let (.., port) = range.expect("all slots have a master");
+        let (.., port) = range.expect("all slots have a primary");
         let position = self.nodes.iter().position(|node| node.port() == port);
         position.expect("the nodes of the cluster are known")
     }

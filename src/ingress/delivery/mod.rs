@@ -82,7 +82,7 @@ impl Ingress {
             accepted.read_ids(&decoded);
         }
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
-        let queue = self.queues.of(&path.organization);
+        let queue = self.queues.of(&path.organization, &permit);
         queue.admit(&mut permit)?;
         let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
         let jobs = started.jobs(queue, &candidates.secrets, payload, body)?;

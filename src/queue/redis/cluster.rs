@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_another_form_has_no_master() {
+    fn a_reply_of_another_form_has_no_primary() {
         for reply in [Value::Null, "OK".into(), Value::Array(vec![range(0, 1, &[])])] {
             assert_eq!(primary(reply, 0), None);
         }

@@ -39,7 +39,7 @@ pub(super) struct Faults {
     pub(super) momentary: u32,
     /// Of a write, that the replica has it at once.
     pub(super) replicated: u32,
-    /// How long a copy of a call may travel after its connection is gone, in milliseconds.
+    /// How long a copy of a call may travel after its connection is lost, in milliseconds.
     pub(super) travels: u64,
     /// Whether such a copy may reach the server that is the primary when it arrives, through a
     /// proxy that has kept it.

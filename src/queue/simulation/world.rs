@@ -45,7 +45,7 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) enum Event {
     Step(Step),
-    /// A copy of a call arrives whose connection is gone.
+    /// A copy of a call arrives whose connection is lost.
     LateCopy {
         server: usize,
         incarnation: u32,

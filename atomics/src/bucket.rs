@@ -65,6 +65,13 @@ impl Bucket {
         self.0.load(Ordering::Relaxed) <= now
     }
 
+    /// Whether nothing can be taken now.
+    pub fn is_empty(&self, rate: Rate, now: u64) -> bool {
+        let capacity = rate.nanoseconds(rate.burst.get().into());
+        let full_at = self.0.load(Ordering::Relaxed);
+        full_at > now && (full_at - now).saturating_add(rate.nanoseconds(1)) > capacity
+    }
+
     /// Fills the bucket.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -93,6 +100,8 @@ mod tests {
         bucket.try_take(rate, 1, begin + SECOND / 10).unwrap();
         assert!(bucket.try_take(rate, 1, begin + SECOND / 10).is_err());
         assert!(!bucket.is_full(begin + SECOND / 10));
+        assert!(bucket.is_empty(rate, begin + SECOND / 10));
+        assert!(!bucket.is_empty(rate, begin + SECOND / 5));
         assert!(bucket.is_full(begin + 2 * SECOND));
         bucket.reset();
         bucket.try_take(rate, 3, begin).unwrap();

@@ -1,19 +1,20 @@
-//! The admin port: health, metrics and a status page. It has its own thread, so that it answers
+//! The admin port: health, metrics and the status. It has its own thread, so that it answers
 //! while the workers are saturated.
 
 pub mod health_command;
 mod connections;
 mod hosts;
-mod metrics_page;
+mod shared_page;
 mod status;
 
 pub use crate::admin::hosts::Hosts;
-pub use crate::admin::metrics_page::MetricsPage;
+pub use crate::admin::status::{CollectionSource, DocumentsSource, StatusSources};
 
 use crate::admin::connections::{AdminConnections, MAX_AGE, MAX_STALL, TrackedAdminStream};
+use crate::admin::shared_page::SharedPage;
+use crate::admin::status::{Status, age};
 use crate::http::acceptor::{Acceptor, BACKLOG};
 use crate::metrics::Metrics;
-use crate::mirror::Freshness;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::lifecycle::{Readiness, Stage, Stopping};
 use crate::settings::Section;
@@ -32,7 +33,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -63,19 +63,31 @@ impl AdminSettings {
     }
 }
 
-/// The parts that the admin port reports.
+/// The admin port and the parts that it reports.
 #[derive(Debug)]
 pub struct Admin {
-    pub hosts: Hosts,
-    pub metrics: Arc<Metrics>,
-    pub metrics_page: MetricsPage,
-    pub readiness: Readiness,
-    /// The freshness of each mirror.
-    pub freshness: Vec<Arc<Freshness>>,
+    hosts: Hosts,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
     /// The heartbeat of the control thread.
-    pub heartbeat: Heartbeat,
-    /// The version and commit.
-    pub build: &'static str,
+    heartbeat: Heartbeat,
+    status: Status,
+    metrics_page: SharedPage,
+    status_page: SharedPage,
+}
+
+impl Admin {
+    pub fn new(
+        hosts: Hosts,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+        heartbeat: Heartbeat,
+        sources: StatusSources,
+    ) -> Self {
+        let status = Status::new(sources);
+        let (metrics_page, status_page) = (SharedPage::default(), SharedPage::default());
+        Self { hosts, metrics, readiness, heartbeat, status, metrics_page, status_page }
+    }
 }
 
 /// Serves the port until the process aborts open connections.
@@ -88,9 +100,10 @@ pub async fn serve(
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
     let listener = TcpListener::from_std(listener)?;
     let mut acceptor = Acceptor::new(listener, "admin", None);
-    // This task ends with the runtime.
+    // These tasks end with the runtime.
     tokio::spawn(admin.heartbeat.clone().watch());
     let admin = Arc::new(admin);
+    tokio::spawn(record(Arc::clone(&admin)));
     let mut connections = AdminConnections::default();
     loop {
         let (stream, _) = tokio::select! {
@@ -100,6 +113,11 @@ pub async fn serve(
         let admin = Arc::clone(&admin);
         connections.serve(stream, |stream| serve_connection(stream, admin)).await;
     }
+}
+
+/// Keeps the history of the status. Never returns.
+async fn record(admin: Arc<Admin>) {
+    admin.status.record(|| admin.render_metrics()).await;
 }
 
 /// Serves a connection until it is closed, makes no progress for [`MAX_STALL`], or reaches its
@@ -169,14 +187,14 @@ impl Admin {
                 page(StatusCode::OK, PROMETHEUS_TEXT, metrics)
             }
             "/openapi.json" => page(StatusCode::OK, "application/json", OPENAPI),
-            "/" => {
-                let report = self.readiness.report();
-                let html = status::page(&report, self.index_age(), self.build);
-                page(StatusCode::OK, "text/html; charset=utf-8", html)
+            "/status.json" => {
+                let status = self.status_page.get(|| self.render_status()).await;
+                page(StatusCode::OK, "application/json", status)
             }
+            "/" => page(StatusCode::OK, "text/html; charset=utf-8", status::PAGE),
             _ => plain_text(
                 StatusCode::NOT_FOUND,
-                "try /, /livez, /readyz, /metrics or /openapi.json\n",
+                "try /, /status.json, /livez, /readyz, /metrics or /openapi.json\n",
             ),
         }
     }
@@ -199,7 +217,7 @@ impl Admin {
     }
 
     fn render_metrics(&self) -> String {
-        let age = self.index_age();
+        let age = age(&self.status.sources.collections);
         self.metrics.ready.set(f64::from(u8::from(self.readiness.report().ready)));
         for (part, is_degraded) in self.readiness.degraded() {
             self.metrics.degraded(part, is_degraded);
@@ -208,10 +226,8 @@ impl Admin {
         self.metrics.render()
     }
 
-    /// The age of the oldest mirror; `None` while any mirror is not loaded.
-    fn index_age(&self) -> Option<Duration> {
-        let ages: Option<Vec<Duration>> = self.freshness.iter().map(|each| each.age()).collect();
-        ages?.into_iter().max()
+    fn render_status(&self) -> String {
+        self.status.json(&self.readiness, self.heartbeat.is_alive(), &self.render_metrics())
     }
 }
 

@@ -187,6 +187,17 @@ impl Accounts {
         is_full
     }
 
+    /// What `find` returns for the accounts, at most `max`.
+    pub(super) fn filter_map<T>(&self, find: impl Fn(&Account) -> Option<T>, max: usize) -> Vec<T> {
+        let mut found = Vec::new();
+        for part in &self.parts {
+            let part = part.lock();
+            let left = max - found.len();
+            found.extend(part.iter().filter_map(|account| find(account)).take(left));
+        }
+        found
+    }
+
     /// Refills the bursts of all organizations.
     pub(super) fn reset_rates(&self) {
         for part in &self.parts {

@@ -7,11 +7,13 @@
 //! when it is dropped, even if its request panics or is cancelled.
 
 mod accounts;
+mod at_limit;
 mod error;
 mod organization;
 mod queues;
 mod unverified;
 
+pub use crate::admission::at_limit::OrganizationAtLimit;
 pub use crate::admission::error::{AdmissionError, OverLimit};
 
 use crate::admission::accounts::Amount;
@@ -129,6 +131,11 @@ impl Admission {
             });
         }
         Err(AdmissionError::Overloaded)
+    }
+
+    /// At most `max` organizations that were at a limit within the last minute.
+    pub fn organizations_at_limit(&self, max: usize) -> Vec<OrganizationAtLimit> {
+        self.organizations.at_limit(max)
     }
 
     /// Maintains the accounts of organizations. Never ends.

@@ -2,12 +2,13 @@
 //! limits. They keep an organization that sends too much from displacing the others.
 
 use crate::admission::accounts::{Account, Accounts, Amount};
+use crate::admission::at_limit::{AtLimit, OrganizationAtLimit};
 use crate::admission::error::{AdmissionError, OverLimit};
 use crate::ids::OrganizationId;
 use crate::metrics::{Limit, Metrics};
 use crate::settings::Section;
 use arc_swap::ArcSwap;
-use atomics::bucket::Rate;
+use atomics::bucket::{Bucket, Rate};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of accounts, some 200 bytes each. If more organizations have called within a
 /// minute, all accounts without a request in flight are removed, which resets their limits.
 const MAX_ACCOUNTS: usize = 1 << 18;
+
+/// Maximum organizations that are found at a limit in one second.
+const MAX_AT_LIMIT: usize = 100;
 
 /// The `Retry-After` of a request over an in-flight share.
 const SHARE_RETRY: Duration = Duration::from_secs(1);
@@ -62,6 +66,7 @@ impl OrganizationSettings {
 pub(super) struct Organizations {
     current: ArcSwap<CurrentSettings>,
     usages: Accounts,
+    at_limit: AtLimit,
     metrics: Arc<Metrics>,
     epoch: Instant,
     /// The second after the epoch in which a line was last logged, plus one.
@@ -82,6 +87,25 @@ impl CurrentSettings {
         let max_in_flight = (settings.in_flight_share < 1.0).then_some(share);
         Self { settings, max_in_flight }
     }
+
+    /// The limit that the next request of an organization would exceed.
+    fn limit_reached(&self, account: &Account, now: u64) -> Option<Limit> {
+        let OrganizationSettings { requests, jobs, .. } = self.settings;
+        let is_empty = |bucket: &Bucket, rate: Option<Rate>| {
+            rate.is_some_and(|rate| bucket.is_empty(rate, now))
+        };
+        let in_flight = &account.in_flight;
+        let max = self.max_in_flight;
+        if max.is_some_and(|max| in_flight.requests() >= max.requests) {
+            Some(Limit::InFlight)
+        } else if max.is_some_and(|max| in_flight.bytes() >= max.bytes) {
+            Some(Limit::InFlightBytes)
+        } else if is_empty(&account.request_rate, requests) {
+            Some(Limit::Rate)
+        } else {
+            is_empty(&account.job_rate, jobs).then_some(Limit::Jobs)
+        }
+    }
 }
 
 impl Organizations {
@@ -93,6 +117,7 @@ impl Organizations {
         Self {
             current: ArcSwap::from_pointee(CurrentSettings::new(settings, in_flight)),
             usages: Accounts::default(),
+            at_limit: AtLimit::default(),
             metrics,
             epoch: Instant::now(),
             logged: AtomicU64::new(0),
@@ -228,10 +253,26 @@ impl Organizations {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Counts the jobs of all organizations and removes idle accounts, once a second. Never ends.
+    pub(super) fn at_limit(&self, max: usize) -> Vec<OrganizationAtLimit> {
+        self.at_limit.list(max)
+    }
+
+    /// Remembers the organizations that are at a limit now.
+    fn record_at_limit(&self, second: usize) {
+        let (current, now) = (**self.current.load(), self.now());
+        let reached = |account: &Account| {
+            let limit = current.limit_reached(account, now)?;
+            Some((account.organization().clone(), limit))
+        };
+        self.at_limit.record(second, self.usages.filter_map(reached, MAX_AT_LIMIT));
+    }
+
+    /// Counts the jobs of all organizations, remembers those at a limit and removes idle accounts,
+    /// once a second. Never ends.
     pub(super) async fn maintain(self: Arc<Self>) {
         for second in 1.. {
             tokio::time::sleep(SAMPLE_INTERVAL).await;
+            self.record_at_limit(second);
             if self.usages.sample(second, self.now(), MAX_ACCOUNTS) {
                 tracing::warn!(
                     "too many organizations to track; resetting all limits except those of organizations with requests in flight"
@@ -334,6 +375,26 @@ mod tests {
         all.reserve_bytes(&mut other, 500).expect("it holds all bytes of its organization");
         drop(held);
         all.reserve_request(&id(1)).expect("the dropped shares were released");
+    }
+
+    #[test]
+    fn an_organization_is_at_a_limit_when_its_next_request_would_exceed_it() {
+        let limits =
+            "requests_per_second = 1\nburst = 2\njobs_per_second = 1\nin_flight_share = 0.4";
+        let all = organizations(&format!("[limits.organization]\n{limits}"));
+        let held: Vec<_> =
+            (1..=4).map(|number| all.reserve_request(&id(number)).unwrap()).collect();
+        let mut rest = held.into_iter();
+        let [mut busy, mut full, mut starting] = [(); 3].map(|()| rest.next().unwrap());
+        all.reserve_bytes(&mut full, 400).unwrap();
+        all.start_jobs(&mut starting, 1).unwrap();
+        let more: Vec<_> = (0..3).filter_map(|_| all.reserve_request(&id(1)).ok()).collect();
+        assert_eq!(more.len(), 1);
+        all.record_at_limit(1);
+        let found = all.at_limit(9).into_iter().map(|each| (each.organization, each.limit));
+        let expected = [(id(1), Limit::Rate), (id(2), Limit::InFlightBytes), (id(3), Limit::Jobs)];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        busy.release(0);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 pub mod launch;
 mod queues;
+mod status;
 pub mod workers;
 
 use crate::admin;
-use crate::admin::{Admin, MetricsPage};
+use crate::admin::Admin;
 use crate::admission::Admission;
 use crate::app::queues::WorkerQueues;
 use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
@@ -21,6 +22,7 @@ use crate::http::tls::Tls;
 use crate::ingress::{BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress};
 use crate::logging::Log;
 use crate::metrics::Metrics;
+use crate::mirror::left_out::LeftOut;
 use crate::mirror::mongo;
 use crate::mirror::mongo::Mongo;
 use crate::mirror::snapshot::keeper::Keeper;
@@ -28,13 +30,14 @@ use crate::mirror::snapshot::{Contents, SourceId};
 use crate::mirror::{Freshness, Mirror, file};
 use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
+use crate::process::last_reload::LastReload;
 use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::process::service_manager::ServiceManager;
 use crate::process::supervisor::Supervisor;
 use crate::queue::QueueParts;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -51,6 +54,10 @@ struct App {
     triggers: Arc<TriggerIndex>,
     /// The parts of each queue.
     queues: Vec<QueueParts>,
+    admission: Arc<Admission>,
+    left_out_workflows: Arc<LeftOut>,
+    left_out_users: Arc<LeftOut>,
+    last_reload: LastReload,
     heartbeat: Heartbeat,
     listeners: Listeners,
     admin_listener: std::net::TcpListener,
@@ -68,8 +75,13 @@ impl App {
         admin_listener.set_nonblocking(true)?;
         let listeners = workers::bind(&config.server)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("HOOKGATE_COMMIT"))?;
+        let queues = QueueParts::of_all(&config.queue, &metrics);
         Ok(Self {
-            queues: QueueParts::of_all(&config.queue, &metrics),
+            admission: Admission::with_queues(queues.len(), &config.admission, &metrics),
+            left_out_workflows: Arc::default(),
+            left_out_users: Arc::default(),
+            last_reload: LastReload::default(),
+            queues,
             metrics,
             readiness: Readiness::default(),
             callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
@@ -92,7 +104,7 @@ impl App {
         let (supervisor, mut failures) = Supervisor::new();
         supervisor.spawn("heartbeat", self.heartbeat.clone().beat());
         let service = self.start_reports(&supervisor);
-        let admin_shutdown = self.start_admin(&supervisor)?;
+        let admin_shutdown = self.start_admin(&path, &supervisor)?;
         let count_interval = self.config.telemetry.queue_interval;
         queues::start_health(&self.queues, count_interval, &self.readiness, &supervisor);
         self.config.log();
@@ -104,13 +116,11 @@ impl App {
         supervisor.spawn("token keys", follow_keys);
         self.start_mirrors(&supervisor);
         supervisor.spawn("metrics", upkeep(Arc::clone(&self.metrics)));
-        let admission =
-            Admission::with_queues(self.queues.len(), &self.config.admission, &self.metrics);
         let reload = Reload {
             path,
             log,
             raw_values: self.config.raw_values.clone(),
-            admission: Arc::clone(&admission),
+            admission: Arc::clone(&self.admission),
             authenticator: Arc::clone(&authenticator),
             endpoints: self.config.endpoints.clone(),
             queue: self.config.queue.clone(),
@@ -119,10 +129,11 @@ impl App {
             credential_headers: self.config.auth.credentials.headers.clone(),
             memory: MemoryBudget::without_limit(&self.config),
             metrics: Arc::clone(&self.metrics),
+            last: self.last_reload.clone(),
             service: service.clone(),
         };
         supervisor.spawn("reload", reload.follow(hangups));
-        supervisor.spawn("limits", admission.maintain());
+        supervisor.spawn("limits", self.admission.maintain());
 
         let tls = self.config.server.tls.clone();
         let tls = tls.map(|settings| Tls::new(settings, &self.metrics)).transpose()?;
@@ -132,8 +143,7 @@ impl App {
         }
 
         let shutdown = Shutdown::default();
-        let parts =
-            self.workers((&authenticator, &admission), tls.as_ref(), &shutdown, &supervisor)?;
+        let parts = self.workers(&authenticator, tls.as_ref(), &shutdown, &supervisor)?;
         let parts = parts.into_iter().map(|parts| WorkerParts { pulse: service.pulse(), ..parts });
         let (mut workers, port) = workers::start(parts.collect(), self.listeners)?;
         let server = &self.config.server;
@@ -174,17 +184,15 @@ impl App {
         tokio::spawn(supervisor.clone().watch("memory", memory.warn()));
     }
 
-    fn start_admin(&self, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
+    fn start_admin(&self, config_file: &Path, supervisor: &Supervisor) -> anyhow::Result<Shutdown> {
         let shutdown = Shutdown::default();
-        let admin = Admin {
-            hosts: self.config.admin.hosts.clone(),
-            metrics: Arc::clone(&self.metrics),
-            metrics_page: MetricsPage::default(),
-            readiness: self.readiness.clone(),
-            freshness: self.freshness(),
-            heartbeat: self.heartbeat.clone(),
-            build: crate::BUILD,
-        };
+        let admin = Admin::new(
+            self.config.admin.hosts.clone(),
+            Arc::clone(&self.metrics),
+            self.readiness.clone(),
+            self.heartbeat.clone(),
+            self.status_sources(config_file),
+        );
         let listener = self.admin_listener.try_clone()?;
         tracing::info!(address = %listener.local_addr()?, "admin port listening");
         let runtime = new_runtime()?;
@@ -207,13 +215,15 @@ impl App {
             Arc::clone(self.triggers.freshness()),
             metrics(),
             self.readiness.part("workflows"),
-        );
+        )
+        .with_left_out(&self.left_out_workflows);
         let users = Mirror::new(
             UserCollection::new(self.config.users.clone(), &self.callers, metrics()),
             Arc::clone(self.callers.freshness()),
             metrics(),
             self.readiness.part("users"),
-        );
+        )
+        .with_left_out(&self.left_out_users);
         match triggers.source {
             DocumentSource::File => {
                 supervisor.spawn("workflows", file::follow(triggers.file.clone(), workflows));
@@ -284,7 +294,7 @@ impl App {
     /// Builds the parts of all workers.
     fn workers(
         &self,
-        (authenticator, admission): (&Arc<Authenticator>, &Arc<Admission>),
+        authenticator: &Arc<Authenticator>,
         tls: Option<&Arc<Tls>>,
         shutdown: &Shutdown,
         supervisor: &Supervisor,
@@ -307,7 +317,7 @@ impl App {
         let health = health_path.map(|path| HealthCheck::new(path, self.readiness.clone()));
         let worker = |(index, runtime)| {
             let ingress = Ingress {
-                admission: Arc::clone(admission),
+                admission: Arc::clone(&self.admission),
                 authenticator: Arc::clone(authenticator),
                 bodies: BodyReader::new(settings.body.clone()),
                 client_address: settings.client_address.clone(),

@@ -10,6 +10,7 @@ use crate::files::file_access;
 use crate::files::text_file::Stamp;
 use crate::logging::{List, Log};
 use crate::metrics::{Metrics, ReloadResult};
+use crate::process::last_reload::LastReload;
 use crate::process::service_manager::ServiceManager;
 use crate::queue::{MissingField, QueueSettings};
 use crate::settings::{Fault, RawValues};
@@ -54,6 +55,8 @@ pub struct Reload {
     /// The memory that callers can make the process use with the values in effect.
     pub memory: MemoryBudget,
     pub metrics: Arc<Metrics>,
+    /// The result, for the status page.
+    pub last: LastReload,
     pub service: ServiceManager,
 }
 
@@ -127,6 +130,7 @@ impl Reload {
         let sha256 = stamp.and_then(Stamp::sha256);
         let message = "SIGHUP: configuration has faults; nothing is changed";
         tracing::error!(modified, sha256, "{message}");
+        self.last.refused(faults.iter().map(|fault| fault.key.clone()).collect());
         self.metrics.config_reload(ReloadResult::Refused);
     }
 
@@ -147,6 +151,7 @@ impl Reload {
         for key in &applied {
             self.raw_values.copy_key_from(key, &config.raw_values);
         }
+        self.last.applied(applied.clone(), pending.clone());
         report(applied, pending, stamp);
         for MissingField { placeholder, reason } in missing {
             tracing::warn!(reason, "SIGHUP: queue.data: {placeholder} needs a restart");

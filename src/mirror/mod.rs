@@ -11,6 +11,7 @@ pub mod document;
 pub mod file;
 pub mod filter;
 mod freshness;
+pub mod left_out;
 pub mod index;
 pub mod json_text;
 pub mod skipped_parts;
@@ -34,6 +35,7 @@ use crate::metrics::{ChangeKind, LoadReason, Metrics};
 use crate::mirror::background::background;
 use crate::mirror::collection_indexes::{CollectionLoad, DocumentChanges};
 use crate::mirror::document::{DocumentKey, Malformed};
+use crate::mirror::left_out::LeftOut;
 use crate::mirror::notices::Notices;
 use crate::mirror::query::Query;
 use crate::mirror::skipped_parts::SkippedParts;
@@ -56,6 +58,7 @@ pub struct Mirror<C: MirroredCollection> {
     /// for it, takes it.
     indexes: Arc<Mutex<CollectionIndexes<C>>>,
     notices: Notices,
+    left_out: Arc<LeftOut>,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
@@ -72,7 +75,15 @@ impl<C: MirroredCollection> Mirror<C> {
     ) -> Self {
         reporter.set(Condition::NotReady("not loaded yet".to_owned()));
         let indexes = Arc::new(Mutex::new(CollectionIndexes::new(collection)));
-        Self { indexes, notices: Notices::new(Self::NAME), freshness, metrics, reporter }
+        let notices = Notices::new(Self::NAME);
+        Self { indexes, notices, left_out: Arc::default(), freshness, metrics, reporter }
+    }
+
+    /// Records what is left out here, where reports read it.
+    #[must_use]
+    pub fn with_left_out(mut self, left_out: &Arc<LeftOut>) -> Self {
+        self.left_out = Arc::clone(left_out);
+        self
     }
 
     /// Publishes a snapshot. It is served until the first load.
@@ -100,6 +111,7 @@ impl<C: MirroredCollection> Mirror<C> {
 
     /// Begins a load. What is published does not change until [`Self::finish_load`].
     pub fn begin_load(&self) -> Load<C> {
+        self.left_out.begin_load();
         Load { indexes: self.indexes().begin_load(), documents: 0, malformed: HashSet::new() }
     }
 
@@ -114,6 +126,7 @@ impl<C: MirroredCollection> Mirror<C> {
             indexes.apply(malformed.into_iter().map(|key| (key, None)).collect());
         })
         .await;
+        self.left_out.finish_load();
         self.metrics.index_load(C::COLLECTION, reason).increment(1);
         let reason = reason.as_str();
         tracing::info!(collection = Self::NAME, documents, reason, "collection loaded");
@@ -147,6 +160,7 @@ impl<C: MirroredCollection> Mirror<C> {
     /// Adds the removal of a document to changes.
     fn remove(&mut self, changes: &mut DocumentChanges<C>, key: DocumentKey) {
         self.metrics.index_change(C::COLLECTION, ChangeKind::Removed).increment(1);
+        self.left_out.remove(&key);
         changes.push((key, None));
     }
 
@@ -222,6 +236,7 @@ impl<C: MirroredCollection> Mirror<C> {
     /// Counts a malformed document, and logs it the first time.
     fn leave_out(&mut self, key: &DocumentKey, malformed: &Malformed) {
         self.metrics.index_skipped(C::COLLECTION).increment(1);
+        self.left_out.whole(key, malformed);
         self.notices.document(key, malformed);
     }
 
@@ -231,6 +246,7 @@ impl<C: MirroredCollection> Mirror<C> {
             let counter = self.metrics.index_skipped_parts(C::COLLECTION);
             counter.increment(skipped.malformed as u64);
         }
+        self.left_out.parts(key, skipped);
         for part in &skipped.parts {
             self.notices.part(key, part);
         }

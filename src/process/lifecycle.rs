@@ -73,6 +73,15 @@ impl Part {
     }
 }
 
+/// A problem that a part reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub part: String,
+    pub text: String,
+    /// Whether it keeps the process from being ready.
+    pub is_blocking: bool,
+}
+
 /// The answer of `/readyz`.
 #[derive(Debug, serde::Serialize)]
 pub struct ReadinessReport {
@@ -124,25 +133,38 @@ impl Readiness {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 
-    pub fn report(&self) -> ReadinessReport {
+    /// All problems, by part.
+    pub fn problems(&self) -> Vec<Problem> {
         let parts = self.parts.lock();
-        let mut report = ReadinessReport { ready: true, reasons: Vec::new(), degraded: Vec::new() };
+        let mut problems = Vec::new();
         for (name, part) in parts.iter() {
-            match &part.condition {
-                Condition::Ready => {}
-                Condition::Degraded(notes) => {
-                    report.degraded.extend(notes.iter().map(|note| format!("{name}: {note}")));
-                }
-                Condition::NotReady(reason) if !part.is_blocking(&parts) => {
-                    report.degraded.push(format!("{name}: not ready: {reason}"));
-                }
-                Condition::NotReady(reason) => {
-                    report.ready = false;
-                    report.reasons.push(format!("{name}: {reason}"));
-                }
-            }
+            let is_blocking = part.is_blocking(&parts);
+            let texts = match &part.condition {
+                Condition::Ready => Vec::new(),
+                Condition::Degraded(notes) => notes.clone(),
+                Condition::NotReady(reason) if is_blocking => vec![reason.clone()],
+                Condition::NotReady(reason) => vec![format!("not ready: {reason}")],
+            };
+            let problem = |text| Problem { part: name.clone(), text, is_blocking };
+            problems.extend(texts.into_iter().map(problem));
         }
-        report
+        problems
+    }
+
+    pub fn report(&self) -> ReadinessReport {
+        let (reasons, degraded): (Vec<Problem>, Vec<Problem>) =
+            self.problems().into_iter().partition(|problem| problem.is_blocking);
+        let lines = |problems: Vec<Problem>| {
+            problems
+                .into_iter()
+                .map(|Problem { part, text, .. }| format!("{part}: {text}"))
+                .collect()
+        };
+        ReadinessReport {
+            ready: reasons.is_empty(),
+            reasons: lines(reasons),
+            degraded: lines(degraded),
+        }
     }
 }
 

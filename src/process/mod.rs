@@ -7,6 +7,7 @@ pub mod failpoint;
 pub mod file_limit;
 pub mod findings;
 pub mod heartbeat;
+pub mod last_reload;
 pub mod lifecycle;
 pub mod log_throttle;
 pub mod pulse;

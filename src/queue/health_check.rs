@@ -70,6 +70,7 @@ pub async fn run_health_check(
             condition.merge(counts.refresh(&connection, settings, metrics).await)
         } else {
             counts.forget(metrics);
+            *health.server.lock() = None;
             no_answer(&reconnect.cause())
         };
         wait_for_connections(health, Instant::now() + RECONNECT_TIME).await;
@@ -113,7 +114,9 @@ async fn check(
     {
         health.limits.set(limits);
     }
-    let condition = match ServerInfo::query(connection, settings.reply_timeout()).await {
+    let info = ServerInfo::query(connection, settings.reply_timeout()).await;
+    *health.server.lock() = info.as_ref().ok().map(ServerInfo::summary);
+    let condition = match info {
         Ok(mut info) => {
             info.compare_replicas(&mut health.written.lock());
             health.update_memory(info.memory_ratio(), settings.memory_watermark);

@@ -51,6 +51,7 @@
 //! | [`key_server`] | [`key_server::KeyServer`]: publishes a JWK set over HTTP or TLS; `publish`, `answer` with [`key_server::Answer`], `fetches`, `stop`, `resume` |
 //! | [`confidential`] | credentials and bodies of the tests, which no log of Hookgate may hold; each log is searched for them when its process ends |
 //! | [`config`] | [`Config`]: TOML by key path; `patient`, which raises the timeouts |
+//! | [`browser`] | [`browser::Browser`]: Chromium with one page; `open`, `read`, `tick`, `set_visible`, `screenshot` |
 //! | [`metrics`] | Prometheus text, parsed |
 //! | [`process`], [`scratch`], [`ports`] | child processes and directories that cannot outlive the test process; free ports |
 //! | [`python`](mod@python) | `python(packages)`: Python with packages of `.tools` |
@@ -72,6 +73,7 @@ use std::path::Path;
 
 pub mod agreement;
 pub mod app;
+pub mod browser;
 pub mod calls;
 pub mod chaos;
 mod chaos_faults;

@@ -55,7 +55,7 @@ impl MongoSettings {
 
     /// The hosts and ports of the address, or its mongodb+srv name, without user, password and
     /// options.
-    pub(in crate::mirror::mongo) fn servers(&self) -> Option<String> {
+    pub fn servers(&self) -> Option<String> {
         match ConnectionString::parse(self.uri.reveal()).ok()?.host_info {
             HostInfo::HostIdentifiers(hosts) => {
                 Some(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))

@@ -6,6 +6,7 @@ use crate::process::log_throttle::LogThrottle;
 use crate::queue::redis::limits::{ExceededLimit, KnownLimits};
 use crate::queue::redis::reconnect::CurrentConnection;
 use crate::queue::redis::replicas::WriteOffset;
+use crate::queue::redis::server_info::ServerSummary;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,8 @@ pub(in crate::queue) struct RedisHealth {
     read_only_since: Mutex<Option<Instant>>,
     pub(in crate::queue) limits: KnownLimits,
     pub(in crate::queue) written: Mutex<WriteOffset>,
+    /// The server that answered the last health check; `None` if it was not answered.
+    pub(in crate::queue) server: Mutex<Option<ServerSummary>>,
     /// Log throttles of batches that were not acknowledged, by kind of error.
     failures: Mutex<HashMap<&'static str, LogThrottle>>,
 }

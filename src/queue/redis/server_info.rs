@@ -26,6 +26,15 @@ pub(in crate::queue) struct ServerInfo {
     replicas: Replicas,
 }
 
+/// What kind of server it is. A value that the server does not report is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ServerSummary {
+    pub software: Option<String>,
+    pub version: Option<String>,
+    pub mode: Option<String>,
+    pub role: Option<String>,
+}
+
 /// The keys of Redis' configuration that are read.
 const CONFIG: [&str; 3] = ["save", "stop-writes-on-bgsave-error", "min-replicas-to-write"];
 
@@ -111,6 +120,17 @@ impl ServerInfo {
     /// The mode of the server, which is in another field on Valkey.
     pub(in crate::queue) fn mode(&self) -> Option<&str> {
         self.string("redis_mode").or_else(|| self.string("server_mode"))
+    }
+
+    /// What the status page shows.
+    pub(in crate::queue) fn summary(&self) -> ServerSummary {
+        let owned = |value: Option<&str>| value.map(str::to_owned);
+        ServerSummary {
+            software: owned(self.software()),
+            version: owned(self.version()),
+            mode: owned(self.mode()),
+            role: owned(self.string("role")),
+        }
     }
 
     pub(in crate::queue) fn string(&self, key: &str) -> Option<&str> {

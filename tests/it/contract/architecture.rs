@@ -39,7 +39,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "triggers",
         ],
     ),
-    ("admin", &["http", "metrics", "mirror", "process", "settings"]),
+    ("admin", &["admission", "http", "metrics", "mirror", "process", "queue", "settings"]),
     (
         "config",
         &[

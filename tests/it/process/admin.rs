@@ -1,4 +1,4 @@
-//! The operators' port: health, readiness, and the page for people.
+//! The operators' port: health, readiness, and what every answer has in common.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,45 +72,13 @@ async fn a_redis_unsuited_for_a_queue_is_reported() {
 }
 
 #[tokio::test]
-async fn the_page_for_people_shows_the_readiness() {
-    let app = App::build().redis(Redis::start_durable().await).start().await;
-    let response = app.hookgate.admin_get("/").await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
-    let page = response.text().await.expect("a string");
-    assert!(page.contains("ready") && !page.contains("not ready"), "{page}");
-
-    let unused_port = ports::free();
-    let () = app.redis.query(cmd("REPLICAOF").arg("127.0.0.1").arg(unused_port)).await;
-    app.hookgate.unready().await;
-    let page = app.hookgate.admin_get("/").await.text().await.expect("a string");
-    assert!(page.contains("not ready") && page.contains("redis: "), "{page}");
-}
-
-#[tokio::test]
-async fn the_page_for_people_escapes_markup() {
-    let mut config = alone();
-    // A missing file, with a name that would be markup.
-    config.set("triggers.file", "/nowhere/<b>&amp;<script>alert(1)</script>.json");
-    let hookgate = Hookgate::start_unready(config).await;
-    let page = until_some("the file is named", async || {
-        let page = hookgate.admin_get("/").await.text().await.expect("a string");
-        page.contains("nowhere").then_some(page)
-    })
-    .await;
-    assert!(page.contains("/nowhere/&lt;b&gt;&amp;amp;&lt;script&gt;alert(1)"), "{page}");
-    assert!(!page.contains("<script"), "{page}");
-    assert!(!page.contains("<b>"), "{page}");
-}
-
-#[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let app = App::start().await;
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     for path in ["/nothing", "/metrics/", "/readyz/x", testkit::http::PATH] {
         assert_eq!(app.hookgate.admin_get(path).await.status(), 404, "{path}");
     }
-    for path in ["/", "/livez", "/readyz", "/metrics"] {
+    for path in ["/", "/status.json", "/livez", "/readyz", "/metrics"] {
         let response = client.post(app.hookgate.admin_url(path)).send().await.expect("an answer");
         assert_eq!(response.status(), 405, "{path}");
         assert_eq!(response.headers()["allow"], "GET, HEAD");
@@ -118,7 +86,7 @@ async fn other_paths_and_methods_are_refused() {
         assert_eq!(response.status(), 200, "{path}");
     }
     // Operators' paths do not exist on the ingress port.
-    for path in ["/metrics", "/readyz", "/"] {
+    for path in ["/metrics", "/readyz", "/status.json", "/"] {
         app.caller.call(Method::GET, path).send().await.assert_rejected(404, "not_found");
     }
 }
@@ -129,7 +97,7 @@ async fn operators_are_answered_while_redis_is_frozen() {
     app.redis.freeze();
     let stuck = tokio::spawn(app.webhook("wh_1").send());
     app.hookgate.unready().await;
-    for path in ["/livez", "/metrics", "/"] {
+    for path in ["/livez", "/metrics", "/", "/status.json"] {
         assert_eq!(app.hookgate.admin_get(path).await.status(), 200, "{path}");
     }
     assert!(says(&app.hookgate.readiness().await.1["reasons"], "redis"));
@@ -253,7 +221,9 @@ async fn an_unknown_host_gets_421() {
         "",
     ];
     for host in others {
-        for path in ["/livez", "/", "/metrics", "/readyz", "/openapi.json", "/nothing"] {
+        for path in
+            ["/livez", "/", "/status.json", "/metrics", "/readyz", "/openapi.json", "/nothing"]
+        {
             assert_eq!(status(path, &[host]).await, 421, "{host:?} {path}");
         }
     }
@@ -267,7 +237,8 @@ async fn an_unknown_host_gets_421() {
 #[tokio::test]
 async fn answers_forbid_caching_sniffing_and_framing() {
     let app = App::start().await;
-    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/nothing"] {
+    for path in ["/", "/status.json", "/livez", "/readyz", "/metrics", "/openapi.json", "/nothing"]
+    {
         let response = app.hookgate.admin_get(path).await;
         assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
@@ -277,16 +248,22 @@ async fn answers_forbid_caching_sniffing_and_framing() {
         }
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
     }
-    // The page's only style is allowed by its digest.
+    // The page's only style and its only script are allowed by their digests.
     let response = app.hookgate.admin_get("/").await;
     let policy =
         response.headers()["content-security-policy"].to_str().expect("a string").to_owned();
     let page = response.text().await.expect("a string");
-    let (_, rest) = page.split_once("<style>").expect("a style");
-    let (style, _) = rest.split_once("</style>").expect("the end of the style");
-    let digest =
-        STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes()));
-    assert!(policy.contains(&format!("style-src 'sha256-{digest}'")), "{policy}");
+    for element in ["style", "script"] {
+        let (_, rest) = page.split_once(&format!("<{element}>")).expect("its beginning");
+        let (content, rest) = rest.split_once(&format!("</{element}>")).expect("its end");
+        assert!(!rest.contains(&format!("<{element}")), "a second {element}");
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.as_bytes());
+        let source = format!("{element}-src 'sha256-{}'", STANDARD.encode(digest));
+        assert!(policy.contains(&source), "set {source} in src/admin/status/mod.rs: {policy}");
+    }
+    for attribute in [" style=", " onclick=", " onload=", "javascript:"] {
+        assert!(!page.contains(attribute), "{attribute}");
+    }
 }
 
 /// Eight callers ask as fast as they can, while jobs arrive and Redis stops and starts.

@@ -15,4 +15,6 @@ mod reload;
 mod shutdown;
 mod slow_key_sets;
 mod soak;
+mod status;
+mod status_page;
 mod verify;

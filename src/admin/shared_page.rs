@@ -1,20 +1,20 @@
-//! Renders the page of metrics once for all simultaneous requests.
+//! Renders a page once for all simultaneous requests.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The last page of metrics. Rendering takes a millisecond. If it ran for each of many simultaneous
-/// requests, health checks would wait for all of them.
+/// A page, as it was last rendered. Rendering takes about a millisecond. If it ran for each of many
+/// simultaneous requests, health checks would wait for all of them.
 #[derive(Debug, Default)]
-pub struct MetricsPage {
+pub(super) struct SharedPage {
     /// The next number. Requests and renderings are numbered in one sequence.
     next: AtomicU64,
     /// The last page, and the number of its rendering.
     last: Mutex<Option<(u64, Bytes)>>,
 }
 
-impl MetricsPage {
+impl SharedPage {
     /// Returns a page whose rendering began after this call.
     pub(super) async fn get(&self, render: impl FnOnce() -> String) -> Bytes {
         let requested = self.next.fetch_add(1, Ordering::Relaxed);

@@ -39,8 +39,8 @@ pub(super) const PAGE: &str = concat!(
 /// Forbids everything, such as frames, forms and other hosts, except for the style and the script
 /// with these digests (SHA-256), the icon within the page, and requests to this port.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-PCK32c6VjbCLaRF3f4h2RtG0/Dhy+hR3LLjYRflwtlE='; \
-    script-src 'sha256-ri7L8ffgADOxkaQs+tc9948vZP4Ebkir+eF2ar+DTEo='; \
+    style-src 'sha256-FaLiLSwiIfyThEHSw4y6b6qqtcfevwtAZJ+gfOkZH+w='; \
+    script-src 'sha256-O+nv1a7UF870hGCw5P3vlGCw/4SNtXXiRrLkKutTmw8='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 

@@ -52,7 +52,7 @@ pub(super) struct Report {
     history: HistoryReport,
     queues: Vec<QueueReport>,
     index: IndexReport,
-    organizations_at_limit: Vec<Organization>,
+    organizations_at_limit: Vec<AtLimit>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,7 +101,7 @@ struct QueueReport {
 }
 
 #[derive(Debug, Serialize)]
-struct Organization {
+struct AtLimit {
     organization: String,
     limit: &'static str,
     seconds: usize,
@@ -135,7 +135,7 @@ impl Report {
                 .map(|parts| QueueReport::new(parts, metrics))
                 .collect(),
             index: IndexReport::new(documents, collections, metrics),
-            organizations_at_limit: at_limit.into_iter().map(Organization::new).collect(),
+            organizations_at_limit: at_limit.iter().map(AtLimit::new).collect(),
         }
     }
 }
@@ -222,8 +222,8 @@ fn clip_server(server: ServerSummary) -> ServerSummary {
     }
 }
 
-impl Organization {
-    fn new(at_limit: OrganizationAtLimit) -> Self {
+impl AtLimit {
+    fn new(at_limit: &OrganizationAtLimit) -> Self {
         Self {
             organization: clip(at_limit.organization.as_str()),
             limit: at_limit.limit.as_str(),

@@ -42,17 +42,20 @@ function named(tag, text, attributes) {
 const whole = new Intl.NumberFormat("en");
 const count = (value) => (value === null || value === undefined ? "unknown" : whole.format(value));
 
+// At most two decimals.
+const short = (value) => String(Number(value.toFixed(2)));
+
 function rate(value) {
   if (value === 0) return "0";
   if (value < 0.01) return "< 0.01";
-  return value < 10 ? value.toFixed(2) : whole.format(Math.round(value));
+  return value < 10 ? short(value) : whole.format(Math.round(value));
 }
 
 function milliseconds(seconds) {
   if (seconds === null) return "–";
   const value = seconds * 1000;
-  if (value >= 1000) return `${seconds.toFixed(2)} s`;
-  return `${value < 10 ? value.toFixed(2) : Math.round(value)} ms`;
+  if (value >= 1000) return `${short(seconds)} s`;
+  return `${value < 10 ? short(value) : Math.round(value)} ms`;
 }
 
 function span(seconds) {
@@ -69,7 +72,7 @@ const dated = (text) => (text === null ? "unknown" : new Date(text).toLocaleStri
 
 // --- Charts ----------------------------------------------------------------
 
-const WIDTH = 340, HEIGHT = 120, LEFT = 46, RIGHT = 6, TOP = 10, BOTTOM = 18;
+const WIDTH = 340, HEIGHT = 120, LEFT = 50, RIGHT = 6, TOP = 10, BOTTOM = 18;
 
 // The next round number, so that the scale does not change with every step.
 function ceiling(value) {
@@ -78,7 +81,7 @@ function ceiling(value) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-// A line for each run of known values.
+// A line for each run of known values; a short one for a lone value.
 function lines(values, x, y) {
   const runs = [[]];
   values.forEach((value, at) => {
@@ -87,7 +90,7 @@ function lines(values, x, y) {
   });
   return runs.filter((run) => run.length > 0).map((run) => {
     const [first] = run;
-    return `M${first}` + (run.length > 1 ? `L${run.slice(1).join(" ")}` : `h0.1`);
+    return run.length > 1 ? `M${first}L${run.slice(1).join(" ")}` : `M${first}m-2,0h4`;
   }).join("");
 }
 

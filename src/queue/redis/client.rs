@@ -3,6 +3,7 @@
 //! twice. Its connection state, limits and timeouts are not used.
 
 use crate::queue::redis::address::server_name;
+use crate::queue::redis::client_name;
 use crate::queue::redis::cluster::{self, KnownNodes};
 use crate::queue::redis::fred_client;
 use crate::queue::redis::reply::is_reply;
@@ -36,6 +37,7 @@ impl Connector for FredConnector {
                 Ok(opened) => opened,
                 Err(error) => return Err(sentinel::explain(error, &config, timeout).await),
             };
+            client_name::set(&client).await;
             let transport: Box<dyn Transport> = Box::new(FredTransport { client, is_cluster });
             Ok((transport, driver))
         })

@@ -5,6 +5,7 @@ pub(in crate::queue) mod address;
 mod address_options;
 pub(in crate::queue) mod address_setting;
 pub(in crate::queue) mod client;
+mod client_name;
 pub(in crate::queue) mod cluster;
 pub(in crate::queue) mod connection;
 mod fred_client;

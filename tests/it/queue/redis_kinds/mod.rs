@@ -3,6 +3,7 @@
 
 mod addresses;
 mod idle;
+mod names;
 mod refused;
 mod sentinel;
 mod switched_off;

@@ -34,6 +34,7 @@ pub mod admission;
 pub mod ids;
 pub mod json;
 pub mod metrics;
+pub mod traces;
 pub mod settings;
 pub mod process;
 pub mod files;

@@ -19,7 +19,7 @@ use crate::http::connection_slots::ConnectionSlots;
 use crate::http::listen::Listeners;
 use crate::http::listener::Server;
 use crate::http::tls::Tls;
-use crate::ingress::{BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress};
+use crate::ingress::{BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress, Tracing};
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::mirror::left_out::LeftOut;
@@ -35,6 +35,7 @@ use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
 use crate::process::service_manager::ServiceManager;
 use crate::process::supervisor::Supervisor;
 use crate::queue::QueueParts;
+use crate::traces::Traces;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ struct App {
     heartbeat: Heartbeat,
     listeners: Listeners,
     admin_listener: std::net::TcpListener,
+    /// `None` unless requests are traced.
+    traces: Option<Traces>,
 }
 
 impl App {
@@ -82,13 +85,14 @@ impl App {
             left_out_users: Arc::default(),
             last_reload: LastReload::default(),
             queues,
-            metrics,
             readiness: Readiness::default(),
             callers: Arc::new(config.users.callers(config.triggers.max_staleness)),
             triggers: Arc::new(TriggerIndex::new(&config.triggers)),
             heartbeat: Heartbeat::default(),
             listeners,
             admin_listener,
+            traces: Traces::start(&config.traces, &metrics)?,
+            metrics,
             config,
         })
     }
@@ -155,8 +159,16 @@ impl App {
             Err(error) = port.open_when_ready(server, &process, &service) => return Err(error),
         }
         service.stopping();
+        let traces = self.traces;
+        let stopping = async {
+            let ended = workers.drain(server, &process, &shutdown).await;
+            if let Some(traces) = traces {
+                traces.finish().await;
+            }
+            ended
+        };
         let ended = tokio::select! {
-            ended = workers.drain(server, &process, &shutdown) => ended,
+            ended = stopping => ended,
             failure = failures.next() => return Err(failure.into()),
             signal = signals.next() => {
                 tracing::warn!(signal, "second signal received, exiting immediately");
@@ -315,6 +327,10 @@ impl App {
         let endpoints = Endpoints::new(&self.config.endpoints, has_tls, &self.metrics);
         let health_path = settings.health_path.clone();
         let health = health_path.map(|path| HealthCheck::new(path, self.readiness.clone()));
+        let tracing = self.traces.as_ref().map(|traces| Tracing {
+            tracer: Arc::clone(&traces.tracer),
+            scheme: if has_tls { "https" } else { "http" },
+        });
         let worker = |(index, runtime)| {
             let ingress = Ingress {
                 admission: Arc::clone(&self.admission),
@@ -325,6 +341,7 @@ impl App {
                 endpoints: endpoints.clone(),
                 health: health.clone(),
                 metrics: Arc::clone(&self.metrics),
+                tracing: tracing.clone(),
                 queues: queues.of_worker(index).context("every queue has a connection")?,
                 triggers: Arc::clone(&self.triggers),
             };

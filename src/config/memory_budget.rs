@@ -9,6 +9,7 @@ use crate::admission::AdmissionSettings;
 use crate::config::Config;
 use crate::files::file_access;
 use crate::queue::QueueSettings;
+use crate::traces::EXPORT_BYTES;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::fs;
@@ -63,7 +64,7 @@ pub struct MemoryBudget {
     limit: Option<SystemLimit>,
     /// The parts of the keys that a reload does not change.
     #[serde(skip)]
-    fixed: [(&'static str, u64); 3],
+    fixed: [(&'static str, u64); 4],
     #[serde(skip)]
     workers: u64,
 }
@@ -88,10 +89,12 @@ impl MemoryBudget {
         let per_worker = DECODERS + PARSER_PER_BYTE * count(config.server.body.max_body);
         let all = config.queue.all_connections(config.server.workers());
         let of_one = config.queue.connections(config.server.workers());
+        let spans = if config.traces.are_enabled() { count(EXPORT_BYTES) } else { 0 };
         let fixed = [
             ("server.max_connections", connection * count(config.server.max_connections)),
             ("server.workers", workers * per_worker),
             ("queue.shards", PER_REDIS_CONNECTION * count(all - of_one)),
+            ("telemetry.otlp.endpoint", spans),
         ];
         let mut memory = Self { at_most: 0, bounds: Vec::new(), limit: None, fixed, workers };
         memory.reload(&config.admission, &config.queue);
@@ -100,7 +103,7 @@ impl MemoryBudget {
 
     /// Replaces the parts of the keys that a reload can change.
     pub fn reload(&mut self, admission: &AdmissionSettings, queue: &QueueSettings) {
-        // Zero without further queues.
+        // Zero without further queues and without traces.
         self.bounds = self.fixed.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
         self.bounds.extend([
             ("limits.in_flight_bytes", PER_BYTE * count(admission.in_flight_bytes)),

@@ -16,6 +16,7 @@ use crate::mirror::mongo::MongoSettings;
 use crate::mirror::paths::is_within;
 use crate::queue::{IdempotencySettings, QueueSettings, TemplateField, TemplateFields};
 use crate::settings::{Fault, RawValues, Section, SettingsReader, line};
+use crate::traces::TracesSettings;
 use crate::triggers::{DocumentSource, KeptField, KeptFields, TriggersSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,6 +33,7 @@ pub struct Config {
     pub queue: QueueSettings,
     pub server: ServerSettings,
     pub telemetry: TelemetrySettings,
+    pub traces: TracesSettings,
     pub triggers: TriggersSettings,
     pub users: UsersSettings,
     /// The values as given, to find what a reload changes.
@@ -226,6 +228,7 @@ impl Config {
             queue: QueueSettings::read(&mut settings.section("queue"), idempotency),
             admission: AdmissionSettings::read(&mut settings.section("limits")),
             telemetry: TelemetrySettings::read(&mut settings.section("telemetry")),
+            traces: TracesSettings::read(&mut settings.section("telemetry.otlp")),
             raw_values: RawValues::default(),
             from_environment: BTreeSet::new(),
             stamp: None,

@@ -13,6 +13,7 @@ mod payload;
 mod port;
 mod preview;
 mod rejection;
+mod request_trace;
 mod response;
 mod route;
 mod settings;
@@ -27,6 +28,7 @@ pub use crate::ingress::delivery::endpoints::Endpoints;
 pub use crate::ingress::health::HealthCheck;
 pub use crate::ingress::port::Ingress;
 pub use crate::ingress::rejection::Rejection;
+pub use crate::ingress::request_trace::Tracing;
 pub use crate::ingress::route::{PREVIEW_PATH, Route, WEBHOOK_PATH};
 pub use crate::ingress::settings::ServerSettings;
 pub use crate::ingress::webhook::{Webhook, WebhookError};
@@ -44,6 +46,7 @@ use crate::ingress::job_request::{RequestHeaders, job_head, job_match, trace_con
 use crate::ingress::observation::Observation;
 use crate::ingress::port::Success;
 use crate::ingress::preview::Preview;
+use crate::ingress::request_trace::RequestTrace;
 use crate::ingress::response::{Accepted, X_REQUEST_ID};
 use crate::metrics::Outcome;
 use crate::process::failpoint;
@@ -74,7 +77,8 @@ impl Handler for Ingress {
             return Answer { response, unread: unread(&head, body, RejectionCause::Other).await };
         }
         let client = self.client_address.of(&head.headers, peer);
-        let mut observation = Observation::begin(&self.metrics, &id, &client);
+        let trace = self.tracing.as_ref().map(|tracing| RequestTrace::begin(tracing, &head, peer));
+        let mut observation = Observation::begin(&self.metrics, &id, &client, trace);
         // A panic is a bug. It fails this request, and the connection stays open.
         let accepted = self.accept((&head, peer, client), &mut body, &id, &mut observation);
         let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
@@ -153,6 +157,7 @@ impl Ingress {
         let caller = self.authenticator.authenticate(credentials, id)?;
         observation.set_organization(caller.organization());
         let trace = trace_context(&head.headers);
+        let trace = observation.continue_trace(trace, true, received_at);
         let announced = self.bodies.check_head(&head.headers, body)?;
         permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
         let queue = self.queues.of(caller.organization(), &permit);

@@ -1,10 +1,13 @@
-//! Counts each request once, and writes its line of the access log.
+//! Counts each request once, writes its line of the access log, and ends its span.
 
 use crate::http::peer::Peer;
 use crate::ids::{OrganizationId, RequestId};
+use crate::ingress::request_trace::{RequestEnd, RequestTrace};
 use crate::metrics::{Metrics, Outcome};
+use crate::queue::TraceContext;
 use hyper::StatusCode;
 use std::fmt::Display;
+use std::time::SystemTime;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -27,10 +30,17 @@ pub(super) struct Observation<'a> {
     /// The status of the answer.
     status: Option<StatusCode>,
     matches: Option<usize>,
+    /// `None` unless requests are traced.
+    trace: Option<RequestTrace<'a>>,
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn begin(metrics: &'a Metrics, id: &'a RequestId, client: &'a Peer) -> Self {
+    pub(super) fn begin(
+        metrics: &'a Metrics,
+        id: &'a RequestId,
+        client: &'a Peer,
+        trace: Option<RequestTrace<'a>>,
+    ) -> Self {
         metrics.requests_in_flight.increment(1.0);
         Self {
             metrics,
@@ -42,12 +52,38 @@ impl<'a> Observation<'a> {
             outcome: Outcome::ClientClosed,
             status: None,
             matches: None,
+            trace,
         }
     }
 
     pub(super) fn set_organization(&mut self, organization: &OrganizationId) {
         if tracing::enabled!(target: ACCESS, Level::DEBUG) {
             self.organization = Some(organization.clone());
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.set_organization(organization);
+        }
+    }
+
+    /// Sets the path of the route, with placeholders.
+    pub(super) fn set_route(&mut self, route: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.set_route(route());
+        }
+    }
+
+    /// Continues the trace of a caller. `is_authenticated` says whether its credential or signature
+    /// was accepted. Returns what the jobs of the request continue.
+    pub(super) fn continue_trace(
+        &mut self,
+        context: Option<TraceContext>,
+        is_authenticated: bool,
+        received_at: SystemTime,
+    ) -> Option<TraceContext> {
+        match &mut self.trace {
+            None => context,
+            Some(trace) if is_authenticated => trace.continue_caller(context, received_at),
+            Some(trace) => trace.jobs_context(context),
         }
     }
 
@@ -82,5 +118,15 @@ impl Drop for Observation<'_> {
             microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
+        if let Some(trace) = self.trace.take() {
+            trace.end(&RequestEnd {
+                id: self.id,
+                client: self.client,
+                outcome: self.outcome,
+                status: self.status,
+                matches: self.matches,
+                duration,
+            });
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::ingress::delivery::delivered::Delivered;
 use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::health::HealthCheck;
 use crate::ingress::preview::Preview;
+use crate::ingress::request_trace::Tracing;
 use crate::ingress::response::Accepted;
 use crate::metrics::Metrics;
 use crate::queue::Queues;
@@ -29,6 +30,8 @@ pub struct Ingress {
     pub health: Option<HealthCheck>,
     pub metrics: Arc<Metrics>,
     pub queues: Queues,
+    /// `None` unless requests are traced.
+    pub tracing: Option<Tracing>,
     pub triggers: Arc<TriggerIndex>,
 }
 

@@ -132,6 +132,18 @@ labels!(
 );
 
 labels!(
+    /// What became of a span of a traced request.
+    SpanResult {
+        /// The collector has it.
+        Exported = "exported",
+        /// Its export failed.
+        Failed = "failed",
+        /// Too many spans waited for their export.
+        Dropped = "dropped",
+    }
+);
+
+labels!(
     /// Why a call to Redis failed.
     RedisError {
         /// Redis did not reply before the deadline.

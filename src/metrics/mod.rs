@@ -15,7 +15,7 @@ use crate::metrics::config::ConfigMetrics;
 pub use crate::metrics::connections::ConnectionMetrics;
 pub use crate::metrics::labels::{
     ChangeKind, Collection, DeliveryLimit, JobState, Limit, LoadReason, Outcome, RedisError,
-    ReloadResult, ReplicaState,
+    ReloadResult, ReplicaState, SpanResult,
 };
 pub use crate::metrics::redis::RedisMetrics;
 use crate::metrics::register::{handle, register_counter, register_gauge, register_histogram};
@@ -65,6 +65,7 @@ pub struct Metrics {
     pub jwks: JwksMetrics,
     over_limit_in_dry_run: Vec<Counter>,
     deliveries_over_limit: Vec<Counter>,
+    spans: Vec<Counter>,
 }
 
 /// Handles to the metrics of the JWK set.
@@ -161,6 +162,7 @@ impl Metrics {
             jwks: JwksMetrics::register(),
             over_limit_in_dry_run: over_limit_in_dry_run(),
             deliveries_over_limit: deliveries_over_limit(),
+            spans: spans(),
         }
     }
 
@@ -203,6 +205,11 @@ impl Metrics {
     /// Deliveries that were refused before they were verified.
     pub fn delivery_over_limit(&self, limit: DeliveryLimit) -> &Counter {
         handle(&self.deliveries_over_limit, limit as usize)
+    }
+
+    /// Spans of traced requests.
+    pub fn spans(&self, result: SpanResult) -> &Counter {
+        handle(&self.spans, result as usize)
     }
 
     /// Moves the samples of histograms into their buckets. Until then each sample is kept in
@@ -329,6 +336,15 @@ fn deliveries_over_limit() -> Vec<Counter> {
          all that are in flight, and the part of one client address in it (503)."
     );
     DeliveryLimit::ALL.iter().map(|limit| counter!(name, "limit" => limit.as_str())).collect()
+}
+
+fn spans() -> Vec<Counter> {
+    let name = "hookgate_spans_total";
+    describe_counter!(
+        name,
+        "Spans of traced requests, by result: exported, failed in their export, or dropped because too many waited for it."
+    );
+    SpanResult::ALL.iter().map(|result| counter!(name, "result" => result.as_str())).collect()
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@
 //! | [`tokens`], [`keys`] | JWTs of every algorithm, forged JWTs, key pairs as PEM and JWK |
 //! | [`key_server`] | [`key_server::KeyServer`]: publishes a JWK set over HTTP or TLS; `publish`, `answer` with [`key_server::Answer`], `fetches`, `stop`, `resume` |
 //! | [`confidential`] | credentials and bodies of the tests, which no log of Hookgate may hold; each log is searched for them when its process ends |
+//! | [`collector`] | [`collector::Collector`] of OTLP: `start`, `start_tls`, `start_on(port)`; `answer` with [`collector::Answer`], `spans`, `request(id, spans)`, `exports`, `resource`, `header` |
 //! | [`config`] | [`Config`]: TOML by key path; `patient`, which raises the timeouts |
 //! | [`browser`] | [`browser::Browser`]: Chromium with one page; `open`, `read`, `tick`, `set_visible`, `screenshot` |
 //! | [`metrics`] | Prometheus text, parsed |
@@ -79,6 +80,7 @@ pub mod chaos;
 mod chaos_faults;
 mod chaos_line;
 pub mod cluster;
+pub mod collector;
 pub mod confidential;
 pub mod config;
 pub mod deliveries;

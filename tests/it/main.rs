@@ -18,3 +18,4 @@ mod proxies;
 mod queue;
 mod reached;
 mod sharding;
+mod traces;

@@ -48,6 +48,10 @@ impl AddressPath {
         })
     }
 
+    pub(super) fn is_preview(&self) -> bool {
+        self.is_preview
+    }
+
     pub(super) fn action(&self, method: &Method) -> Result<Action, Rejection> {
         match (self.is_preview, method) {
             (true, &Method::POST) => Ok(Action::Preview),

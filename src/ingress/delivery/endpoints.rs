@@ -44,4 +44,10 @@ impl Endpoints {
     pub(in crate::ingress) fn address_path(&self, path: &str) -> Option<AddressPath> {
         AddressPath::parse(&self.path, path)
     }
+
+    /// The path of all addresses, with placeholders.
+    pub(super) fn route(&self, path: &AddressPath) -> String {
+        let rest = if path.is_preview() { "/preview" } else { "" };
+        format!("{}/{{organization}}/{{webhookId}}{rest}", self.path)
+    }
 }

@@ -27,6 +27,7 @@ use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::delivery::refusals::Refusals;
 use crate::ingress::delivery::request_view::RequestView;
 use crate::ingress::delivery::started_workflows::StartedWorkflows;
+use crate::ingress::job_request::trace_context;
 use crate::ingress::observation::Observation;
 use crate::ingress::port::{Ingress, Success};
 use crate::ingress::rejection::Rejection;
@@ -48,6 +49,7 @@ impl Ingress {
         observation: &mut Observation<'_>,
     ) -> Result<Success, Rejection> {
         let Delivery { path, head, .. } = &delivery;
+        observation.set_route(|| delivery.endpoints.route(path));
         let action = path.action(&head.method)?;
         let mut permit = self.admission.admit()?;
         if action == Action::Preview {
@@ -71,6 +73,9 @@ impl Ingress {
         permit.reserve(candidates.extra_bytes(&request))?;
         let verified = candidates.verify(&request, delivery.received_at).await;
         let mut accepted = delivery.record(verified, &address, observation)?;
+        let trace = trace_context(&head.headers);
+        let is_authenticated = accepted.proves_secret();
+        let trace = observation.continue_trace(trace, is_authenticated, delivery.received_at);
         permit.leave_unverified();
         let body = self.bodies.decode(raw, &announced, &mut permit).await?;
         let payload = payload(&head.headers, &body, &mut permit).await?;
@@ -84,7 +89,7 @@ impl Ingress {
         permit.reserve_for_organization(&path.organization, request_head::bytes(head))?;
         let queue = self.queues.of(&path.organization, &permit);
         queue.admit(&mut permit)?;
-        let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted);
+        let started = StartedWorkflows::new(&delivery, &address, &candidates, &accepted, trace);
         let jobs = started.jobs(queue, &candidates.secrets, payload, body)?;
         let added = queue.enqueue(jobs, permit).await?;
         let (status, webhook) = (accepted.first().status(), path.webhook.clone());

@@ -7,6 +7,7 @@ use crate::admission::Permit;
 use crate::http::request_head;
 use crate::ingress::delivery::arrival::Delivery;
 use crate::ingress::delivery::candidates::{Candidates, MAX_VERIFICATIONS, NodeEndpoint};
+use crate::ingress::job_request::trace_context;
 use crate::ingress::observation::Observation;
 use crate::ingress::port::{Ingress, Success};
 use crate::ingress::preview::{PAGE_BYTES, PAGE_WORKFLOWS, Preview, append_position, parse_after};
@@ -69,6 +70,7 @@ impl Ingress {
         let Delivery { path, head, id, .. } = delivery;
         let credentials = self.credentials.values(&head.headers);
         let caller = self.authenticator.authenticate(credentials, id)?;
+        observation.continue_trace(trace_context(&head.headers), true, delivery.received_at);
         observation.set_organization(caller.organization());
         permit.reserve_for_organization(caller.organization(), request_head::bytes(head))?;
         if *caller.organization() != path.organization {

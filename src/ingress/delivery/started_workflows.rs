@@ -4,10 +4,10 @@ use crate::ingress::delivery::arrival::Delivery;
 use crate::ingress::delivery::candidates::{Accepted, Candidates, NodeEndpoint};
 use crate::ingress::delivery::endpoints::Endpoints;
 use crate::ingress::delivery::secret_places::SecretPlaces;
-use crate::ingress::job_request::{RequestHeaders, trace_context};
+use crate::ingress::job_request::RequestHeaders;
 use crate::queue::{
     EnqueueError, EnqueueRequest, HeadersWithout, HttpHead, Idempotency, Jobs, Origin, Queue,
-    WorkflowMatch,
+    TraceContext, WorkflowMatch,
 };
 use crate::triggers::{Address, AddressNode, AddressTrigger};
 use bytes::Bytes;
@@ -17,6 +17,8 @@ pub(super) struct StartedWorkflows<'a> {
     delivery: &'a Delivery<'a>,
     workflows: Vec<StartedWorkflow<'a>>,
     idempotency: Option<Idempotency>,
+    /// What the jobs continue.
+    trace: Option<TraceContext>,
 }
 
 struct StartedWorkflow<'a> {
@@ -33,6 +35,7 @@ impl<'a> StartedWorkflows<'a> {
         address: &'a Address,
         candidates: &'a Candidates,
         accepted: &Accepted,
+        trace: Option<TraceContext>,
     ) -> Self {
         let started = |(trigger, endpoints): (&'a AddressTrigger, &[NodeEndpoint])| {
             let nodes = trigger.nodes.iter().zip(endpoints);
@@ -48,6 +51,7 @@ impl<'a> StartedWorkflows<'a> {
             delivery,
             workflows: candidates.triggers(address).filter_map(started).collect(),
             idempotency: idempotency(delivery, accepted),
+            trace,
         }
     }
 
@@ -79,7 +83,7 @@ impl<'a> StartedWorkflows<'a> {
                 client_address: *client,
                 headers: &headers,
             },
-            trace: trace_context(&head.headers),
+            trace: self.trace,
             idempotency: self.idempotency,
         };
         let matches = self.workflows.iter().map(|started| WorkflowMatch {

@@ -10,6 +10,7 @@ use crate::queue::batch::pending::{PendingCaller, PendingRequest};
 use crate::queue::batch::producer::Producer;
 use crate::queue::batch::script::{Attempt, RequestOutcome, ScriptError};
 use crate::queue::batch::sender::BatchSender;
+use crate::queue::batch::spans::{self, BatchSpans};
 use crate::queue::batch::staging::is_staged;
 use crate::queue::batch::unacknowledged::{
     FIRST_BACKOFF, LONGEST_BACKOFF, Unacknowledged, is_momentary,
@@ -38,6 +39,8 @@ pub(in crate::queue) struct Delivery {
     reconnect: CurrentConnection,
     health: Arc<RedisHealth>,
     metrics: Arc<RedisMetrics>,
+    /// The name of the queue, for spans.
+    queue: String,
 }
 
 /// What is known of a batch whose outcome is not known yet.
@@ -111,6 +114,7 @@ impl Delivery {
             reconnect,
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
+            queue: settings.name().to_owned(),
         }
     }
 
@@ -125,6 +129,7 @@ impl Delivery {
         let (batch, late): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|request| self.sender.latest_execution(request.deadline) > started_at);
+        spans::end_late(&late, &self.queue);
         self.fail_all(late.into_iter().map(|request| request.caller), Enqueued::Nothing);
         let Some(deadline) = batch.iter().map(|request| request.deadline).min() else { return };
         let (requests, callers): (Vec<_>, Vec<_>) =
@@ -133,10 +138,11 @@ impl Delivery {
             PendingCallers { remaining: callers.into_iter(), metrics: Arc::clone(&self.metrics) };
         let jobs: usize = requests.iter().map(|jobs| jobs.heads.len()).sum();
         self.metrics.batch_jobs.record(jobs as f64);
+        let mut spans = BatchSpans::new(&requests, &self.queue);
         let result = if self.isolation.is_suspect(&requests) {
             Err(DeliveryEnd::Suspect)
         } else {
-            self.settle(&requests, deadline).await
+            self.settle(&requests, deadline, spans.as_mut()).await
         };
         failpoint::pass("delivery");
         // Other batches do not wait until the isolated one has its own connection.
@@ -145,7 +151,8 @@ impl Delivery {
             Ok(outcomes) => self.acknowledge(&requests, callers, &outcomes),
             Err(DeliveryEnd::GivenUp(error)) => self.refuse(callers, error),
             Err(DeliveryEnd::Suspect) => {
-                Box::pin(self.deliver_alone(&requests, callers, deadline)).await;
+                let spans = spans.as_mut();
+                Box::pin(self.deliver_alone(&requests, callers, deadline, spans)).await;
             }
         }
         self.metrics.call_duration.record(started_at.elapsed());
@@ -157,6 +164,7 @@ impl Delivery {
         &self,
         requests: &[Jobs],
         deadline: Instant,
+        mut spans: Option<&mut BatchSpans<'_>>,
     ) -> Result<Vec<RequestOutcome>, DeliveryEnd> {
         let latest = self.sender.latest_execution(deadline);
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
@@ -185,7 +193,14 @@ impl Delivery {
                 is_withdrawal: state.is_suspect(),
             };
             let sent = self.sender.send(&connection, attempt, latest);
-            let failure = match tokio::time::timeout_at(deadline, sent).await {
+            if let Some(spans) = &mut spans {
+                spans.begin_call();
+            }
+            let sent = tokio::time::timeout_at(deadline, sent).await;
+            if let Some(spans) = &spans {
+                spans.end_call(&connection.server(), spans::error(&sent));
+            }
+            let failure = match sent {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(failure)) => failure,
                 Err(_) => {
@@ -282,8 +297,20 @@ impl Delivery {
 
     /// Sends a suspected batch alone, and answers each request separately, because one of them may
     /// be refused while the others are accepted.
-    async fn deliver_alone(&self, requests: &[Jobs], callers: PendingCallers, deadline: Instant) {
+    async fn deliver_alone(
+        &self,
+        requests: &[Jobs],
+        callers: PendingCallers,
+        deadline: Instant,
+        mut spans: Option<&mut BatchSpans<'_>>,
+    ) {
+        if let Some(spans) = &mut spans {
+            spans.begin_call();
+        }
         let results = self.isolation.settle(requests, deadline).await;
+        if let Some(spans) = &spans {
+            spans.end_isolated();
+        }
         for ((caller, jobs), result) in callers.zip(requests).zip(results) {
             match result {
                 Ok(outcome) => {

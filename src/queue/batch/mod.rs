@@ -18,4 +18,5 @@ pub(in crate::queue) mod isolation;
 pub(in crate::queue) mod producer;
 pub(in crate::queue) mod script;
 pub(in crate::queue) mod sender;
+mod spans;
 pub(in crate::queue) mod staging;

@@ -5,7 +5,10 @@ use crate::queue::bullmq::idempotency::Idempotency;
 use crate::queue::bullmq::job_data::JobData;
 use crate::queue::bullmq::options::JobOptions;
 use crate::queue::bullmq::request::{EnqueueRequest, WorkflowMatch};
+use crate::queue::bullmq::trace::TraceContext;
+use crate::traces::ParentSpan;
 use bytes::Bytes;
+use std::time::SystemTime;
 
 /// The jobs of one request, encoded for the script. The data of a job is `head + tail`. The tail
 /// contains the payload and crosses the wire once for all jobs.
@@ -19,6 +22,16 @@ pub struct Jobs {
     pub(in crate::queue) idempotency: Option<Idempotency>,
     /// Total bytes of the other fields.
     pub(in crate::queue) bytes: usize,
+    /// Set if the request is traced.
+    pub(in crate::queue) traced: Option<Box<TracedJobs>>,
+}
+
+/// What the spans of the jobs of a request need.
+#[derive(Debug)]
+pub(in crate::queue) struct TracedJobs {
+    /// The span of the request.
+    pub(in crate::queue) parent: ParentSpan,
+    pub(in crate::queue) encoded_at: SystemTime,
 }
 
 impl Jobs {
@@ -41,7 +54,9 @@ impl Jobs {
             + tail.len()
             + heads.iter().map(Bytes::len).sum::<usize>()
             + idempotency.as_ref().map_or(0, Idempotency::bytes);
-        Ok(Self { options, tail, heads, idempotency, bytes })
+        let parent = trace.and_then(TraceContext::span).cloned();
+        let traced = parent.map(|parent| TracedJobs { parent, encoded_at: SystemTime::now() });
+        Ok(Self { options, tail, heads, idempotency, bytes, traced: traced.map(Box::new) })
     }
 
     /// The number of jobs that the request counts for in a batch. A request without jobs counts for

@@ -1,5 +1,7 @@
 //! The trace context of W3C Trace Context, in the form that instrumented BullMQ workers read.
 
+use crate::traces::{CallerSpan, ParentSpan};
+use serde_json::Value as Json;
 use std::borrow::Cow;
 
 /// Maximum bytes of a `tracestate`. The W3C requires that at least this much is propagated; the
@@ -16,9 +18,14 @@ const LARGE_MEMBER: usize = 128;
 const MAX_KEY: usize = 256;
 const MAX_VALUE: usize = 256;
 
-/// A trace context: a map of header names to values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceContext(serde_json::Value);
+/// What the jobs of a request continue.
+#[derive(Debug, Clone)]
+pub struct TraceContext {
+    /// A map of header names to values.
+    headers: Json,
+    /// The span of the request, if it is traced.
+    span: Option<ParentSpan>,
+}
 
 impl TraceContext {
     /// Builds the context from the headers. `None` unless there is exactly one `traceparent` and it
@@ -31,15 +38,43 @@ impl TraceContext {
         let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
         let parent = parse_parent(std::str::from_utf8(parent).ok()?)?;
         let state = parse_state(tracestate);
-        Some(Self(if state.is_empty() {
+        let headers = if state.is_empty() {
             serde_json::json!({ "traceparent": parent })
         } else {
             serde_json::json!({ "traceparent": parent, "tracestate": state })
-        }))
+        };
+        Some(Self { headers, span: None })
     }
 
-    pub(in crate::queue) fn as_json(&self) -> &serde_json::Value {
-        &self.0
+    /// The span of a request that is traced, with the `tracestate` of its caller.
+    pub fn of_span(span: ParentSpan, caller: Option<Self>) -> Self {
+        let mut headers = serde_json::json!({ "traceparent": span.traceparent() });
+        if let (Some(state), Json::Object(headers)) =
+            (caller.and_then(Self::into_state), &mut headers)
+        {
+            headers.insert("tracestate".to_owned(), state);
+        }
+        Self { headers, span: Some(span) }
+    }
+
+    fn into_state(self) -> Option<Json> {
+        match self.headers {
+            Json::Object(mut headers) => headers.remove("tracestate"),
+            _ => None,
+        }
+    }
+
+    /// The span of the caller.
+    pub fn caller(&self) -> Option<CallerSpan> {
+        CallerSpan::from_traceparent(self.headers.get("traceparent")?.as_str()?)
+    }
+
+    pub(in crate::queue) fn as_json(&self) -> &Json {
+        &self.headers
+    }
+
+    pub(in crate::queue) fn span(&self) -> Option<&ParentSpan> {
+        self.span.as_ref()
     }
 }
 
@@ -118,14 +153,14 @@ mod tests {
 
     const IDS: &str = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
 
-    fn context(parents: &[&str], states: &[&str]) -> Option<serde_json::Value> {
+    fn context(parents: &[&str], states: &[&str]) -> Option<Json> {
         let lines = |lines: &[&str]| -> Vec<Vec<u8>> {
             lines.iter().map(|line| line.as_bytes().to_vec()).collect()
         };
         let (parents, states) = (lines(parents), lines(states));
         let context =
             TraceContext::new(parents.iter().map(Vec::as_slice), states.iter().map(Vec::as_slice));
-        context.map(|context| context.0)
+        context.map(|context| context.headers)
     }
 
     fn state(lines: &[&str]) -> Option<String> {

@@ -126,5 +126,6 @@ fn jobs(sending: usize, plan: &RequestPlan) -> Jobs {
     });
     let heads: Vec<Bytes> = (0..plan.jobs).map(head).collect();
     let bytes = options.len() + tail.len() + heads.iter().map(Bytes::len).sum::<usize>();
-    Jobs { options: options.into(), tail: tail.into(), heads, idempotency, bytes }
+    let (options, tail) = (options.into(), tail.into());
+    Jobs { options, tail, heads, idempotency, bytes, traced: None }
 }

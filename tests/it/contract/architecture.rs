@@ -16,13 +16,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("settings", &["files", "process"]),
     ("logging", &["process", "settings"]),
     ("admission", &["ids", "metrics", "settings"]),
+    ("traces", &["metrics", "process", "settings"]),
     ("http", &["files", "metrics", "process", "settings"]),
     ("mirror", &["files", "ids", "metrics", "process", "settings"]),
     // These three never import each other.
     ("auth", &["files", "http", "ids", "metrics", "mirror", "process", "settings"]),
     ("triggers", &["endpoints", "ids", "metrics", "mirror", "settings"]),
     ("endpoints", &["ids", "json", "metrics", "process", "settings"]),
-    ("queue", &["admission", "files", "ids", "metrics", "process", "settings"]),
+    ("queue", &["admission", "files", "ids", "metrics", "process", "settings", "traces"]),
     (
         "ingress",
         &[
@@ -36,6 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "process",
             "queue",
             "settings",
+            "traces",
             "triggers",
         ],
     ),
@@ -55,6 +57,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "process",
             "queue",
             "settings",
+            "traces",
             "triggers",
         ],
     ),
@@ -75,13 +78,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "process",
             "queue",
             "settings",
+            "traces",
             "triggers",
         ],
     ),
 ];
 
 /// Bound on the modules at the top of `src/`.
-const MAX_MODULES: usize = 18;
+const MAX_MODULES: usize = 19;
 
 /// Outside crates and their homes in `src/`.
 const HOMES: &[(&str, &[&str])] = &[
@@ -113,6 +117,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("atomics", &["admission/", "http/activity.rs", "mirror/freshness.rs"]),
     ("metrics_exporter_prometheus", &["metrics/"]),
     ("tracing_subscriber", &["logging/"]),
+    ("opentelemetry", &["traces/"]),
+    ("opentelemetry_otlp", &["traces/"]),
+    ("opentelemetry_sdk", &["traces/"]),
     ("multer", &["endpoints/payload/multipart.rs"]),
     ("clap", &["main.rs"]),
     ("listenfd", &["http/listen/activated.rs"]),

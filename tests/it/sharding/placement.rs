@@ -157,3 +157,12 @@ async fn queues_may_be_several_on_one_redis() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_connection_to_each_queue_has_a_name() {
+    let fleet = Fleet::start(3).await;
+    for redis in &fleet.servers {
+        let clients: String = redis.query(cmd("CLIENT").arg("LIST")).await;
+        assert!(clients.contains(" name=hookgate "), "{clients}");
+    }
+}

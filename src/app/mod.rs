@@ -10,7 +10,7 @@ use crate::admin;
 use crate::admin::Admin;
 use crate::admission::Admission;
 use crate::app::queues::WorkerQueues;
-use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, new_runtime};
+use crate::app::workers::{ShutdownResult, WorkerParts, WorkerRuntime, Workers, new_runtime};
 use crate::auth::{Authenticator, Callers, UserCollection};
 use crate::config::Config;
 use crate::config::memory_budget::MemoryBudget;
@@ -19,7 +19,9 @@ use crate::http::connection_slots::ConnectionSlots;
 use crate::http::listen::Listeners;
 use crate::http::listener::Server;
 use crate::http::tls::Tls;
-use crate::ingress::{BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress, Tracing};
+use crate::ingress::{
+    BodyReader, CredentialFields, Endpoints, HealthCheck, Ingress, ServerSettings, Tracing,
+};
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::mirror::left_out::LeftOut;
@@ -31,7 +33,7 @@ use crate::mirror::{Freshness, Mirror, file};
 use crate::process::file_limit;
 use crate::process::heartbeat::Heartbeat;
 use crate::process::last_reload::LastReload;
-use crate::process::lifecycle::{Readiness, Shutdown, Signals, Stage};
+use crate::process::lifecycle::{Readiness, Reporter, Shutdown, Signals, Stage};
 use crate::process::service_manager::ServiceManager;
 use crate::process::supervisor::Supervisor;
 use crate::queue::QueueParts;
@@ -159,16 +161,8 @@ impl App {
             Err(error) = port.open_when_ready(server, &process, &service) => return Err(error),
         }
         service.stopping();
-        let traces = self.traces;
-        let stopping = async {
-            let ended = workers.drain(server, &process, &shutdown).await;
-            if let Some(traces) = traces {
-                traces.finish().await;
-            }
-            ended
-        };
         let ended = tokio::select! {
-            ended = stopping => ended,
+            ended = drain(&mut workers, server, &process, &shutdown, self.traces) => ended,
             failure = failures.next() => return Err(failure.into()),
             signal = signals.next() => {
                 tracing::warn!(signal, "second signal received, exiting immediately");
@@ -358,6 +352,21 @@ impl App {
         };
         runtimes.into_iter().enumerate().map(worker).collect()
     }
+}
+
+/// Stops the workers, and exports their last spans.
+async fn drain(
+    workers: &mut Workers,
+    server: &ServerSettings,
+    process: &Reporter,
+    shutdown: &Shutdown,
+    traces: Option<Traces>,
+) -> ShutdownResult {
+    let ended = workers.drain(server, process, shutdown).await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    ended
 }
 
 /// Moves the samples of histograms into their buckets. Never returns.

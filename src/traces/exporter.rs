@@ -106,8 +106,8 @@ impl ExportWorker {
     /// Exports batches until the process stops and the queue is empty, or until an export fails
     /// after that.
     async fn run(mut self, endpoint: &str) {
-        let exporter = match exporter(endpoint) {
-            Ok(exporter) => exporter,
+        let client = match client(endpoint) {
+            Ok(client) => client,
             Err(reason) => {
                 tracing::error!(reason, "spans cannot be exported; all are dropped");
                 return;
@@ -116,7 +116,7 @@ impl ExportWorker {
         tracing::info!(endpoint, "exporting spans");
         while let Some(batch) = self.next_batch().await {
             let count = batch.len() as u64;
-            let exported = tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(batch)).await;
+            let exported = tokio::time::timeout(EXPORT_TIMEOUT, client.export(batch)).await;
             let failure = match exported {
                 Ok(Ok(())) => {
                     self.metrics.spans(SpanResult::Exported).increment(count);
@@ -171,7 +171,7 @@ impl ExportWorker {
 
 /// The client of the collector, which connects when it is first used. Must be called on the runtime
 /// that exports.
-fn exporter(endpoint: &str) -> Result<SpanExporter, String> {
+fn client(endpoint: &str) -> Result<SpanExporter, String> {
     let builder = SpanExporter::builder().with_tonic();
     let builder = builder.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT);
     let builder = if endpoint.starts_with("https://") {
@@ -179,9 +179,9 @@ fn exporter(endpoint: &str) -> Result<SpanExporter, String> {
     } else {
         builder
     };
-    let mut exporter = builder.build().map_err(|error| error.to_string())?;
-    exporter.set_resource(&resource());
-    Ok(exporter)
+    let mut client = builder.build().map_err(|error| error.to_string())?;
+    client.set_resource(&resource());
+    Ok(client)
 }
 
 /// What the process is: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go before the defaults.

@@ -1,6 +1,13 @@
 //! The status page in Chromium: its figures against `/status.json` and `/metrics`, and that it
 //! needs nothing but this port.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::float_cmp,
+    reason = "a test panics, and counts are whole numbers"
+)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -11,8 +11,11 @@ use super::{CALLER_SPAN, SAMPLED, TRACE_ID, UNSAMPLED, traced};
 
 /// The trace context of a job; null if it has none.
 fn context(job: &Job) -> Value {
-    let options: Value = serde_json::from_str(&job.text("opts")).expect("JSON");
-    options["tm"].as_str().map_or(Value::Null, |tm| serde_json::from_str(tm).expect("JSON"))
+    let options: Value = serde_json::from_str(job.text("opts")).expect("JSON");
+    options
+        .get("tm")
+        .and_then(Value::as_str)
+        .map_or(Value::Null, |tm| serde_json::from_str(tm).expect("JSON"))
 }
 
 #[tokio::test]

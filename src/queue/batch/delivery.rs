@@ -151,8 +151,7 @@ impl Delivery {
             Ok(outcomes) => self.acknowledge(&requests, callers, &outcomes),
             Err(DeliveryEnd::GivenUp(error)) => self.refuse(callers, error),
             Err(DeliveryEnd::Suspect) => {
-                let spans = spans.as_mut();
-                Box::pin(self.deliver_alone(&requests, callers, deadline, spans)).await;
+                Box::pin(self.deliver_alone(&requests, callers, deadline, spans.as_mut())).await;
             }
         }
         self.metrics.call_duration.record(started_at.elapsed());
@@ -193,9 +192,7 @@ impl Delivery {
                 is_withdrawal: state.is_suspect(),
             };
             let sent = self.sender.send(&connection, attempt, latest);
-            if let Some(spans) = &mut spans {
-                spans.begin_call();
-            }
+            spans::begin_call(&mut spans);
             let sent = tokio::time::timeout_at(deadline, sent).await;
             if let Some(spans) = &spans {
                 spans.end_call(&connection.server(), spans::error(&sent));
@@ -304,13 +301,9 @@ impl Delivery {
         deadline: Instant,
         mut spans: Option<&mut BatchSpans<'_>>,
     ) {
-        if let Some(spans) = &mut spans {
-            spans.begin_call();
-        }
+        spans::begin_call(&mut spans);
         let results = self.isolation.settle(requests, deadline).await;
-        if let Some(spans) = &spans {
-            spans.end_isolated();
-        }
+        spans::end_isolated(spans);
         for ((caller, jobs), result) in callers.zip(requests).zip(results) {
             match result {
                 Ok(outcome) => {

@@ -35,7 +35,7 @@ impl<'a> BatchSpans<'a> {
         is_traced.then_some(Self { requests, queue, called_at: None })
     }
 
-    pub(super) fn begin_call(&mut self) {
+    fn begin_call(&mut self) {
         let now = SystemTime::now();
         if self.called_at.replace(now).is_none() {
             self.end_wait(now, None);
@@ -57,7 +57,7 @@ impl<'a> BatchSpans<'a> {
     }
 
     /// Ends the delivery over connections of its own that has begun last.
-    pub(super) fn end_isolated(&self) {
+    fn end_isolated(&self) {
         self.end(ISOLATED, |span| {
             span.set("db.system.name", "redis");
             span.set("hookgate.queue", self.queue.to_owned());
@@ -91,6 +91,20 @@ impl Drop for BatchSpans<'_> {
         if self.called_at.is_none() {
             self.end_wait(SystemTime::now(), Some(RedisError::Connection.as_str()));
         }
+    }
+}
+
+/// Begins a call, if a request of the batch is traced.
+pub(super) fn begin_call(spans: &mut Option<&mut BatchSpans<'_>>) {
+    if let Some(spans) = spans {
+        spans.begin_call();
+    }
+}
+
+/// Ends the delivery over connections of its own, if a request of the batch is traced.
+pub(super) fn end_isolated(spans: Option<&mut BatchSpans<'_>>) {
+    if let Some(spans) = spans {
+        spans.end_isolated();
     }
 }
 

@@ -62,8 +62,8 @@ async fn a_dead_queue_affects_its_own_organizations_alone() {
     };
     assert!(refused("workflow-runner-1") >= 12.0);
     assert_eq!(refused("workflow-runner-0"), 0.0);
-    let page = fleet.app.hookgate.admin_get("/").await.text().await.expect("a page");
-    assert!(page.contains(PART), "{page}");
+    let status = fleet.app.hookgate.admin_get("/status.json").await.text().await.expect("JSON");
+    assert!(status.contains(PART), "{status}");
 
     for line in ["connection to Redis lost", "Redis is not ready"] {
         let log = fleet.app.hookgate.log();

@@ -240,7 +240,7 @@ async fn an_unready_service_gives_its_reasons_in_words_everywhere() {
         reasons.matches("not signed by a trusted authority").count() == 3
     })
     .await;
-    let page = app.hookgate.admin_get("/").await.text().await.expect("a string");
+    let page = app.hookgate.admin_get("/status.json").await.text().await.expect("a string");
     assert!(page.contains("not signed by a trusted authority"), "{page}");
     for text in [app.hookgate.readiness().await.1.to_string(), page, app.hookgate.log()] {
         for mark in DEBUG_OUTPUT {

@@ -85,7 +85,7 @@ impl Traces {
         Ok(Some(Self { tracer, stop, ended }))
     }
 
-    /// Exports the spans that still wait, for at most [`FLUSH_TIMEOUT`].
+    /// Exports the spans that still wait, for at most 3 s.
     pub async fn finish(self) {
         self.stop.cancel();
         if tokio::time::timeout(FLUSH_TIMEOUT, self.ended).await.is_err() {

@@ -7,6 +7,7 @@ mod cluster;
 mod configuration;
 mod growth;
 mod load;
+mod logs;
 mod outage;
 mod page;
 mod placement;

@@ -107,19 +107,15 @@ impl<H: Handler> ConnectionHandler<H> {
 
     /// Serves a connection until either side closes it.
     pub(crate) async fn serve(&self, stream: ClientStream, peer: Peer, activity: Arc<Activity>) {
-        match stream {
-            // Code of its own, which does not ask at each read and write what the stream is.
-            ClientStream::Tcp(stream) => self.serve_over(stream, peer, activity).await,
-            // On the heap, so that a connection over TCP does not reserve memory for its state.
-            stream => Box::pin(self.serve_over(stream, peer, activity)).await,
-        }
-    }
-
-    async fn serve_over(&self, stream: impl Stream, peer: Peer, activity: Arc<Activity>) {
-        match &self.tls {
-            None => self.serve_http1(stream, peer, activity).await,
-            // On the heap, so that a connection without TLS does not reserve memory for its state.
-            Some(tls) => Box::pin(self.serve_tls(tls, stream, peer, activity)).await,
+        // TCP has code of its own, which does not ask at each read and write what the stream is. The
+        // others are on the heap, so that a connection of plain TCP reserves no memory for them.
+        match (stream, &self.tls) {
+            (ClientStream::Tcp(stream), None) => self.serve_http1(stream, peer, activity).await,
+            (ClientStream::Tcp(stream), Some(tls)) => {
+                Box::pin(self.serve_tls(tls, stream, peer, activity)).await;
+            }
+            (stream, None) => Box::pin(self.serve_http1(stream, peer, activity)).await,
+            (stream, Some(tls)) => Box::pin(self.serve_tls(tls, stream, peer, activity)).await,
         }
     }
 
@@ -212,7 +208,7 @@ impl<H: Handler> ConnectionHandler<H> {
                     // The connection is evicted, and its task is being aborted.
                     return std::future::pending().await;
                 };
-                let Answer { mut response, unread } = handler.respond(request, peer).await;
+                let Answer { mut response, unread } = handler.respond(request, &peer).await;
                 failpoint::pass("connection");
                 if version == HttpVersion::Http1 {
                     if active.is_last() || matches!(unread, UnreadBody::Large) {

@@ -16,7 +16,7 @@ pub trait Handler: Send + Sync + 'static {
     fn respond(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: &Peer,
     ) -> impl Future<Output = Answer<Self::Body>> + Send;
 }
 

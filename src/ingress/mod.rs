@@ -57,6 +57,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::SystemTime;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -65,7 +66,7 @@ impl Handler for Ingress {
     type Body = AnswerBody;
 
     /// Answers a request and records its outcome.
-    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Answer<AnswerBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: &Peer) -> Answer<AnswerBody> {
         let (head, body) = request.into_parts();
         let mut body = TrackedBody::new(body);
         if request_head::is_malformed(&head) {
@@ -76,12 +77,17 @@ impl Handler for Ingress {
             let response = health.answer(&head.method, &id);
             return Answer { response, unread: unread(&head, body, RejectionCause::Other).await };
         }
-        let client = self.client_address.of(&head.headers, peer);
-        let trace = self.tracing.as_ref().map(|tracing| RequestTrace::begin(tracing, &head, peer));
+        let client = self.client_address.of(&head.headers, *peer);
+        let tracing = self.tracing.as_ref();
+        let trace = tracing.map(|tracing| Box::new(RequestTrace::begin(tracing, &head, *peer)));
         let mut observation = Observation::begin(&self.metrics, &id, &client, trace);
         // A panic is a bug. It fails this request, and the connection stays open.
-        let accepted = self.accept((&head, peer, client), &mut body, &id, &mut observation);
-        let accepted = AssertUnwindSafe(accepted).catch_unwind().await;
+        let accepted = {
+            let parts = (&head, peer, &client);
+            // Pinned where it is made: a move would copy its two kilobytes.
+            let accepting = pin!(self.accept(parts, &mut body, &id, &mut observation));
+            AssertUnwindSafe(accepting).catch_unwind().await
+        };
         match accepted.unwrap_or(Err(Rejection::Internal)) {
             Ok(Success::Accepted(accepted)) => {
                 self.count(accepted.added);
@@ -138,7 +144,7 @@ impl Ingress {
     /// Handles a request up to its answer. Each step uses the result of the previous one.
     async fn accept(
         &self,
-        (head, peer, client): (&Parts, Peer, Peer),
+        (head, peer, client): (&Parts, &Peer, &Peer),
         body: &mut TrackedBody,
         id: &RequestId,
         observation: &mut Observation<'_>,
@@ -200,13 +206,13 @@ impl Ingress {
     /// A request whose path is not that of a webhook. `Err` unless it is an endpoint's address.
     fn delivery<'a>(
         &'a self,
-        (head, peer, client): (&'a Parts, Peer, Peer),
+        (head, peer, client): (&'a Parts, &Peer, &Peer),
         id: &'a RequestId,
         received_at: SystemTime,
     ) -> Result<Delivery<'a>, Rejection> {
         let endpoints = self.endpoints.as_ref().ok_or(Rejection::NotFound)?;
         let path = endpoints.address_path(head.uri.path()).ok_or(Rejection::NotFound)?;
-        let limited = self.client_address.for_limits(client, peer);
+        let limited = self.client_address.for_limits(*client, *peer);
         Ok(Delivery { endpoints, path, head, client: client.ip(), limited, id, received_at })
     }
 }

@@ -30,8 +30,8 @@ pub(super) struct Observation<'a> {
     /// The status of the answer.
     status: Option<StatusCode>,
     matches: Option<usize>,
-    /// `None` unless requests are traced.
-    trace: Option<RequestTrace<'a>>,
+    /// `None` unless requests are traced. In a box, so that a request that is not pays for a pointer.
+    trace: Option<Box<RequestTrace<'a>>>,
 }
 
 impl<'a> Observation<'a> {
@@ -39,7 +39,7 @@ impl<'a> Observation<'a> {
         metrics: &'a Metrics,
         id: &'a RequestId,
         client: &'a Peer,
-        trace: Option<RequestTrace<'a>>,
+        trace: Option<Box<RequestTrace<'a>>>,
     ) -> Self {
         metrics.requests_in_flight.increment(1.0);
         Self {
@@ -74,6 +74,7 @@ impl<'a> Observation<'a> {
 
     /// Continues the trace of a caller. `is_authenticated` says whether its credential or signature
     /// was accepted. Returns what the jobs of the request continue.
+    #[inline]
     pub(super) fn continue_trace(
         &mut self,
         context: Option<TraceContext>,

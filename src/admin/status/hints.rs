@@ -1,4 +1,4 @@
-//! What to do about a problem of `/readyz`. The table of docs/operating/troubleshooting.md says
+//! What to do about a problem of `/readyz`. The table of docs/operating/finding-faults.md says
 //! more.
 
 use crate::process::lifecycle::Problem;

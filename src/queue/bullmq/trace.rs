@@ -24,7 +24,7 @@ pub struct TraceContext {
     /// A map of header names to values.
     headers: Json,
     /// The span of the request, if it is traced.
-    span: Option<ParentSpan>,
+    span: Option<Box<ParentSpan>>,
 }
 
 impl TraceContext {
@@ -54,7 +54,7 @@ impl TraceContext {
         {
             headers.insert("tracestate".to_owned(), state);
         }
-        Self { headers, span: Some(span) }
+        Self { headers, span: Some(Box::new(span)) }
     }
 
     fn into_state(self) -> Option<Json> {
@@ -74,7 +74,7 @@ impl TraceContext {
     }
 
     pub(in crate::queue) fn span(&self) -> Option<&ParentSpan> {
-        self.span.as_ref()
+        self.span.as_deref()
     }
 }
 

@@ -118,7 +118,10 @@ impl Hookgate {
     pub async fn start_in(config: Config, surroundings: Surroundings) -> Self {
         let directory = Scratch::new("hookgate");
         let process = launch(&config, &directory, &surroundings);
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        // A new connection each time: the admin port closes one that is idle for 10 s or a minute
+        // old, and a request that crosses this on its way gets no answer.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.build().expect("a client");
         let hookgate = Self { config, process, directory, surroundings, client };
         until_some("/livez answers", async || {
             assert!(hookgate.process.exit_code().is_none(), "hookgate ended: {}", hookgate.log());

@@ -12,6 +12,7 @@ use crate::process::findings::Findings;
 use crate::queue;
 use crate::queue::QueueSettings;
 use crate::settings::Fault;
+use crate::traces;
 use crate::triggers::{DocumentSource, TriggerIndex, WorkflowCollection};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -44,6 +45,9 @@ pub struct CheckReport {
     /// What `auth.jwt.jwks_url` yields. Absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks: Option<Findings>,
+    /// Whether the collector of traces accepts spans. Absent without `telemetry.otlp.endpoint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<Findings>,
 }
 
 impl CheckReport {
@@ -67,16 +71,18 @@ impl CheckReport {
         report
     }
 
-    /// Checks Redis, the source of the documents and the URL of the JWK set, and adds the findings.
+    /// Checks Redis, the source of the documents, the URL of the JWK set and the collector of
+    /// traces, and adds the findings.
     pub async fn connect(&mut self, config: &Config) {
-        let (documents, mut queues, jwks) = tokio::join!(
+        let (documents, mut queues, jwks, otlp) = tokio::join!(
             Box::pin(check_documents(config)),
             Box::pin(check_queues(config)),
-            Box::pin(config.auth.survey())
+            Box::pin(config.auth.survey()),
+            Box::pin(traces::survey(&config.traces))
         );
-        let servers = [Some(&documents), jwks.as_ref()].into_iter().flatten();
+        let servers = [Some(&documents), jwks.as_ref(), otlp.as_ref()].into_iter().flatten();
         self.ok = servers.chain(queues.values()).all(Findings::are_good);
-        self.jwks = jwks;
+        (self.jwks, self.otlp) = (jwks, otlp);
         if queues.len() == 1 {
             self.redis = queues.pop_first().map(|(_, findings)| findings);
         }
@@ -147,6 +153,7 @@ impl CheckReport {
             ("MongoDB", &self.mongodb),
             ("Redis", &self.redis),
             ("auth.jwt.jwks_url", &self.jwks),
+            ("telemetry.otlp", &self.otlp),
         ];
         let parts = parts
             .into_iter()

@@ -5,6 +5,7 @@
 
 use crate::metrics::{Metrics, SpanResult};
 use crate::process::backoff::Backoff;
+use crate::process::findings::Findings;
 use crate::process::log_throttle::LogThrottle;
 use crate::traces::settings::TracesSettings;
 use crate::traces::tracer::Tracer;
@@ -94,6 +95,22 @@ impl Traces {
     }
 }
 
+/// Exports an empty batch. `None` unless `telemetry.otlp.endpoint` is set. A collector that does not
+/// accept it is a warning, because requests do not need it.
+pub async fn survey(settings: &TracesSettings) -> Option<Findings> {
+    let endpoint = settings.endpoint.as_deref()?;
+    let mut findings = Findings::default();
+    findings.fact("endpoint", endpoint);
+    let failure = match client(endpoint) {
+        Ok(client) => export(&client, Vec::new()).await.err(),
+        Err(reason) => Some(reason),
+    };
+    if let Some(reason) = failure {
+        findings.warning(format!("spans would not be exported: {reason}"));
+    }
+    Some(findings)
+}
+
 struct ExportWorker {
     spans: mpsc::Receiver<SpanData>,
     stop: CancellationToken,
@@ -116,18 +133,13 @@ impl ExportWorker {
         tracing::info!(endpoint, "exporting spans");
         while let Some(batch) = self.next_batch().await {
             let count = batch.len() as u64;
-            let exported = tokio::time::timeout(EXPORT_TIMEOUT, client.export(batch)).await;
-            let failure = match exported {
-                Ok(Ok(())) => {
-                    self.metrics.spans(SpanResult::Exported).increment(count);
-                    self.pause.reset();
-                    continue;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer in time".to_owned(),
+            let Err(reason) = export(&client, batch).await else {
+                self.metrics.spans(SpanResult::Exported).increment(count);
+                self.pause.reset();
+                continue;
             };
             self.metrics.spans(SpanResult::Failed).increment(count);
-            self.log(&failure);
+            self.log(&reason);
             tokio::select! {
                 () = self.pause.wait() => {}
                 () = self.stop.cancelled() => return,
@@ -182,6 +194,14 @@ fn client(endpoint: &str) -> Result<SpanExporter, String> {
     let mut client = builder.build().map_err(|error| error.to_string())?;
     client.set_resource(&resource());
     Ok(client)
+}
+
+/// Exports spans within [`EXPORT_TIMEOUT`], or returns why it could not.
+async fn export(client: &SpanExporter, spans: Vec<SpanData>) -> Result<(), String> {
+    match tokio::time::timeout(EXPORT_TIMEOUT, client.export(spans)).await {
+        Ok(exported) => exported.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
 }
 
 /// What the process is: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go before the defaults.

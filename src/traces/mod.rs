@@ -9,7 +9,7 @@ mod settings;
 mod span;
 mod tracer;
 
-pub use crate::traces::exporter::{EXPORT_BYTES, Traces};
+pub use crate::traces::exporter::{EXPORT_BYTES, Traces, survey};
 pub use crate::traces::settings::TracesSettings;
 pub use crate::traces::span::{CallerSpan, ParentSpan, Span};
 pub use crate::traces::tracer::Tracer;

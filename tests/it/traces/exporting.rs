@@ -4,6 +4,7 @@
 
 use serde_json::json;
 use testkit::collector::{Answer, Collector};
+use testkit::hookgate::check_connect;
 use testkit::tls::Authority;
 use testkit::wait::until;
 use testkit::{App, ports};
@@ -130,6 +131,30 @@ async fn spans_are_exported_over_tls_to_a_trusted_collector_only() {
     app.webhook("wh_1").send().await;
     until("the export fails", async || spans(&app, "failed").await >= 3.0).await;
     assert!(app.hookgate.log().contains("invalid peer certificate"), "{}", app.hookgate.log());
+}
+
+#[tokio::test]
+async fn check_reports_a_collector_that_does_not_accept_spans() {
+    let collector = Collector::start().await;
+    let mut app = traced(&collector, 1.0).start().await;
+    let (code, report) = check_connect(&app.hookgate.config).await;
+    assert_eq!((code, &report["otlp"]["endpoint"]), (0, &json!(collector.url())), "{report}");
+    assert_eq!(report["otlp"]["warnings"], json!([]), "{report}");
+    assert!(collector.exports() > 0, "the collector was asked");
+
+    collector.answer(Answer::Refuse);
+    let dead = format!("http://127.0.0.1:{}", ports::free());
+    for (endpoint, reason) in [(collector.url(), "PermissionDenied"), (&dead, "tcp connect error")]
+    {
+        export_to(&mut app.hookgate.config, endpoint, 1.0);
+        let (code, report) = check_connect(&app.hookgate.config).await;
+        assert_eq!(code, 0, "requests need no collector: {report}");
+        assert!(report["otlp"]["warnings"].to_string().contains(reason), "{reason}: {report}");
+    }
+
+    app.hookgate.config.remove("telemetry.otlp");
+    let (_, report) = check_connect(&app.hookgate.config).await;
+    assert!(report.get("otlp").is_none(), "{report}");
 }
 
 #[tokio::test]

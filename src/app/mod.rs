@@ -312,7 +312,7 @@ impl App {
         let redis_connections = self.config.queue.all_connections(runtimes.len());
         let max_connections = file_limit::cap_connections(
             settings.max_connections,
-            runtimes.len(),
+            (runtimes.len(), settings.max_opening()),
             redis_connections,
         );
         let per_address = settings.max_connections_per_address;

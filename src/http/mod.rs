@@ -17,7 +17,7 @@ pub mod listen;
 pub mod listener;
 mod opening;
 pub mod peer;
-mod proxied;
+pub(crate) mod proxied;
 mod proxy_protocol;
 pub mod request_head;
 pub mod tls;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Maximum connections of a worker that have no slot yet. The others wait in the kernel.
-const MAX_OPENING: usize = 16;
+pub(crate) const MAX_OPENING: usize = 16;
 
 /// How long a connection waits for its header before it gets a slot. A proxy sends the header as
 /// soon as it has connected, so only silent connections wait longer.

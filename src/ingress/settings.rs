@@ -3,6 +3,7 @@
 use crate::http::client_address::ClientAddress;
 use crate::http::closing::ConnectionLimits;
 use crate::http::listen::ListenAddress;
+use crate::http::proxied::MAX_OPENING;
 use crate::http::tls::TlsSettings;
 use crate::ingress::body::BodySettings;
 use crate::ingress::health;
@@ -72,6 +73,12 @@ impl ServerSettings {
             drain_timeout: section.duration("drain_timeout", "30s", Duration::ZERO..=3600 * second),
             tls: TlsSettings::read(&mut section.section("tls")),
         }
+    }
+
+    /// Connections that a worker may have open beyond `max_connections`: those whose PROXY header it
+    /// still reads.
+    pub fn max_opening(&self) -> usize {
+        if self.client_address.uses_proxy_protocol() { MAX_OPENING } else { 0 }
     }
 }
 

@@ -55,14 +55,19 @@ fn raise() -> Option<u64> {
 }
 
 /// The number of callers' connections, at most `wanted`, that the limit of open files leaves room
-/// for beside the workers and the connections to Redis.
+/// for beside the workers, of which each may have `opening` connections that are not counted yet,
+/// and the connections to Redis.
 ///
 /// Without this bound, callers could use up all descriptors, and a lost connection to Redis could
 /// not be replaced.
-pub fn cap_connections(wanted: usize, workers: usize, redis_connections: usize) -> usize {
+pub fn cap_connections(
+    wanted: usize,
+    (workers, opening): (usize, usize),
+    redis_connections: usize,
+) -> usize {
     let open_files = raise().map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(wanted));
-    let reserved =
-        RESERVED_DESCRIPTORS + PER_WORKER * workers + PER_REDIS_CONNECTION * redis_connections;
+    let of_workers = (PER_WORKER + opening) * workers;
+    let reserved = RESERVED_DESCRIPTORS + of_workers + PER_REDIS_CONNECTION * redis_connections;
     let room = open_files - reserved.min(open_files / 2);
     if room < wanted {
         tracing::warn!(

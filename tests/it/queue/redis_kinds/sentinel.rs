@@ -1,5 +1,5 @@
-//! Sentinel with a user of its own and over TLS, and Sentinels that are silent. Failovers are tested
-//! elsewhere.
+//! Sentinel with a user of its own and over TLS, Sentinels that are silent, and primaries that have a
+//! successor and do not know it. Failovers are tested elsewhere.
 
 use redis::cmd;
 
@@ -71,6 +71,22 @@ async fn a_silent_sentinel_does_not_hide_the_others() {
     app.redis.kill9().await;
     until("the successor has a job", async || app.webhook("wh_1").send().await.status == 202).await;
     successor.queue().only_job().await;
+}
+
+/// The Sentinels do not reach the old primary, and callers do.
+#[tokio::test]
+async fn a_primary_that_refuses_jobs_is_left_for_its_successor() {
+    let (primary, successor) = (Redis::start().await, Redis::start().await);
+    let sentinel = Sentinel::start(&primary, 0).await;
+    let app = App::build().redis(primary).redis_address(&sentinel.url()).start().await;
+    takes_jobs(&app, "bull").await;
+    sentinel.name_primary(&successor).await;
+    // It has lost its replicas to the successor.
+    let set = ["SET", "min-replicas-to-write", "1"];
+    let () = app.redis.query(cmd("CONFIG").arg(&set)).await;
+    until("the successor has a job", async || app.webhook("wh_1").send().await.status == 202).await;
+    successor.queue().only_job().await;
+    app.hookgate.ready().await;
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ load:
 long:
     FLOOD=1000000 SLOW_CALLERS=10000 cargo test --test it -- --nocapture http::floods::a_ http::slow_callers
     OVERLOAD_SECONDS=60 CHAOS_WEBHOOKS=100000 CHAOS_CUTS=1000 cargo test --test it -- --nocapture queue::overload queue::chaos
+    NETWORKS_ROUNDS=10 cargo test --test it -- --nocapture networks::
     DEAREST=target/release/hookgate cargo test --test it -- --nocapture http::floods::dearest
     SCRIPT_HISTORIES=5000 cargo test --test it -- --nocapture queue::script_model
     MODEL_SIZE=long cargo test -p model --lib -- --nocapture every_property

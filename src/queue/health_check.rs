@@ -67,6 +67,9 @@ pub async fn run_health_check(
         let condition = if let Some(connection) = reconnect.connection(latest).await {
             has_logged_excess = has_logged_excess || log_excess(&connection, settings).await;
             let condition = check(health, &connection, settings, metrics).await;
+            if settings.is_behind_sentinel() && matches!(condition, Condition::NotReady(_)) {
+                leave_server(health, &reconnect);
+            }
             condition.merge(counts.refresh(&connection, settings, metrics).await)
         } else {
             counts.forget(metrics);
@@ -76,6 +79,16 @@ pub async fn run_health_check(
         wait_for_connections(health, Instant::now() + RECONNECT_TIME).await;
         let condition = condition.merge(health.lost_connections()).merge(health.last_refusal());
         report(&reporter, condition, &reconnect.server(), parts.shard_name());
+    }
+}
+
+/// Replaces all connections, so that Sentinel is asked for the primary again. A server that refuses
+/// jobs may have a successor and not know it: one that the Sentinels do not reach keeps its role,
+/// and lacks the replicas that have followed the successor.
+fn leave_server(health: &RedisHealth, reconnect: &CurrentConnection) {
+    reconnect.request_replacement();
+    for each in health.connections().iter() {
+        each.request_replacement();
     }
 }
 

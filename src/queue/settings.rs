@@ -206,6 +206,11 @@ impl QueueSettings {
         address::servers(&self.redis)
     }
 
+    /// Whether Sentinels name the primary.
+    pub(in crate::queue) fn is_behind_sentinel(&self) -> bool {
+        address::is_behind_sentinel(&self.redis)
+    }
+
     /// The part of `enqueue_timeout` that is kept for the reply: Redis executes no batch within it.
     pub(in crate::queue) fn reply_margin(&self) -> Duration {
         (self.enqueue_timeout / 10).min(Duration::from_millis(50))

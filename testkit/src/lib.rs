@@ -40,6 +40,7 @@
 //! | [`official`] | [`official::Official`]: each supported release with its worker, `pause()` and `resume()` |
 //! | [`mongo`] | [`Mongo`]: `shared` (one per test binary), `start` (one to kill), `start_on(port)`, `start_uninitiated`, `start_standalone`, `freeze`, `thaw`, `restart`, `restart_alone`, `start_with_short_oplog` with `roll_oplog`, `database()` (fresh name) with `insert(documents)`, `rename`; `document(json)` |
 //! | [`mongo_faults`] | `mongo.fail(&["getMore"], doc! { "errorCode": 286 })`: commands of Hookgate fail until `end`; `hit(n)` |
+//! | [`network`] | [`network::Network`]: nodes with addresses of their own in network namespaces, and a router that drops packets: `cut`, `part`, `lose`, `heal`; `Redis::start_in(node, options)`, `Mongo::start_in(node)`, `node.entrance()` for other commands. As root only |
 //! | [`agreement`] | `agrees(app, database, gone)`: waits until callers match exactly what the collections hold |
 //! | [`edits`] | [`edits::Edits`]: changes of every kind, `make` and `arrive` |
 //! | [`deliveries`] | `endpoints(config)`, `verified_trigger`, signatures; `app.delivery`, `app.github_delivery` |
@@ -99,6 +100,7 @@ mod ledger_judgement;
 pub mod metrics;
 pub mod mongo;
 pub mod mongo_faults;
+pub mod network;
 pub mod node;
 pub mod official;
 pub mod ports;

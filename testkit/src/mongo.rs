@@ -1,5 +1,6 @@
 //! A real MongoDB: a replica set of one member, a member of a larger set, or a standalone server.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,14 +13,20 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::documents::Documents;
+use super::network::Node;
 use super::ports;
 use super::process::Process;
 use super::scratch::Scratch;
 use super::wait::{until, until_some};
 
+/// The port of a server on a node of its own.
+const PORT: u16 = 27017;
+
 /// `mongod`; killed on drop, or with the test process.
 #[derive(Debug)]
 pub struct Mongo {
+    /// Where it runs, if not on this machine itself.
+    node: Option<Node>,
     port: u16,
     // Dropped before the directory that holds its log.
     process: Process,
@@ -67,10 +74,19 @@ impl Mongo {
         mongo
     }
 
+    /// A server on the usual port of a node, which only nodes of that network reach.
+    pub async fn start_in(node: &Node) -> Self {
+        Self::launched_at(Some(node.clone()), PORT, &MEMBER, CACHE).initiated().await
+    }
+
     fn launched(port: u16, options: &[&str], cache: &str) -> Self {
+        Self::launched_at(None, port, options, cache)
+    }
+
+    fn launched_at(node: Option<Node>, port: u16, options: &[&str], cache: &str) -> Self {
         let directory = Scratch::new("mongo");
-        let process = launch(port, &directory, options, cache);
-        Self { port, process, directory }
+        let process = launch(node.as_ref(), port, &directory, options, cache);
+        Self { node, port, process, directory }
     }
 
     pub fn port(&self) -> u16 {
@@ -79,7 +95,11 @@ impl Mongo {
 
     /// The address for `mongodb.uri`.
     pub fn uri(&self) -> String {
-        uri(self.port)
+        uri_of(self.host(), self.port)
+    }
+
+    fn host(&self) -> Ipv4Addr {
+        self.node.as_ref().map_or(Ipv4Addr::LOCALHOST, Node::address)
     }
 
     /// The server process, for signals.
@@ -103,7 +123,7 @@ impl Mongo {
     /// Kills the server and starts it with the same data as a standalone server.
     pub async fn restart_alone(&mut self) {
         self.process.kill9().await;
-        self.process = launch(self.port, &self.directory, &[], CACHE);
+        self.process = launch(self.node.as_ref(), self.port, &self.directory, &[], CACHE);
         self.writable().await;
     }
 
@@ -118,7 +138,7 @@ impl Mongo {
     pub async fn restart_as_member(&mut self, options: &[&str]) {
         self.process.kill9().await;
         let options: Vec<&str> = MEMBER.into_iter().chain(options.iter().copied()).collect();
-        self.process = launch(self.port, &self.directory, &options, CACHE);
+        self.process = launch(self.node.as_ref(), self.port, &self.directory, &options, CACHE);
     }
 
     /// A fresh database, with a client of the running test's own.
@@ -135,7 +155,7 @@ impl Mongo {
 
     /// A client that uses this member only, whatever the replica set's configuration says.
     pub async fn client(&self) -> Client {
-        let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
+        let uri = format!("mongodb://{}:{}/?directConnection=true", self.host(), self.port);
         let mut options = ClientOptions::parse(uri).await.expect("a valid uri");
         options.server_selection_timeout = Some(Duration::from_secs(30));
         Client::with_options(options).expect("valid options")
@@ -143,7 +163,8 @@ impl Mongo {
 
     /// Initiates a replica set of the servers on these ports, which include this one.
     pub async fn initiate(&self, ports: &[u16]) {
-        let member = |(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") };
+        let host = self.host();
+        let member = |(id, port)| doc! { "_id": id, "host": format!("{host}:{port}") };
         let members: Vec<Document> = (0..).zip(ports).map(member).collect();
         // Members of larger sets elect a new primary in one or two seconds instead of ten.
         let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 };
@@ -211,7 +232,11 @@ async fn reports_primary(admin: &Database) -> bool {
 
 /// The address of a replica set member on this port; the server may not run yet.
 pub fn uri(port: u16) -> String {
-    format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0")
+    uri_of(Ipv4Addr::LOCALHOST, port)
+}
+
+fn uri_of(host: Ipv4Addr, port: u16) -> String {
+    format!("mongodb://{host}:{port}/?replicaSet=rs0")
 }
 
 /// A database that no other test uses.
@@ -291,9 +316,17 @@ const MEMBER: [&str; 2] = ["--replSet", "rs0"];
 /// In gigabytes; small, because many servers run at a time.
 const CACHE: &str = "0.25";
 
-fn launch(port: u16, directory: &Scratch, options: &[&str], cache: &str) -> Process {
-    let mut command = Command::new(program());
-    command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()]);
+fn launch(
+    node: Option<&Node>,
+    port: u16,
+    directory: &Scratch,
+    options: &[&str],
+    cache: &str,
+) -> Process {
+    let program = program();
+    let mut command = node.map_or_else(|| Command::new(&program), |node| node.command(&program));
+    let host = node.map_or(Ipv4Addr::LOCALHOST, Node::address).to_string();
+    command.args(["--bind_ip", &host, "--nounixsocket", "--port", &port.to_string()]);
     command.arg("--dbpath").arg(directory.path());
     command.args(["--wiredTigerCacheSizeGB", cache, "--oplogSize", "64"]);
     // Fail points for tests that break streams; no diagnostic files, which only take time here.

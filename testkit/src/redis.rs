@@ -1,5 +1,6 @@
 //! A Redis server of the test's own.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
 use tokio::task::JoinHandle;
 
+use super::network::Node;
 use super::ports;
 use super::process::Process;
 use super::queue::Queue;
@@ -15,10 +17,15 @@ use super::scratch::Scratch;
 use super::tls::Authority;
 use super::wait::{until, until_some};
 
+/// The port of a server on a node of its own.
+const PORT: u16 = 6379;
+
 /// `redis-server` on its own port and in its own directory; killed on drop.
 #[derive(Debug)]
 pub struct Redis {
     program: PathBuf,
+    /// Where it runs, if not on this machine itself.
+    node: Option<Node>,
     port: u16,
     /// The database of the queue.
     database: u8,
@@ -81,11 +88,22 @@ impl Redis {
         self
     }
 
+    /// Starts a server on the usual port of a node. Only who has entered the network reaches it.
+    pub async fn start_in(node: &Node, options: &[&str]) -> Self {
+        // Redis otherwise serves only its own host without a password.
+        let options = [&["--protected-mode", "no"], options].concat();
+        Self::launched(program(), Some(node.clone()), PORT, &options).await
+    }
+
     async fn start_program(program: PathBuf, port: u16, options: &[&str]) -> Self {
+        Self::launched(program, None, port, options).await
+    }
+
+    async fn launched(program: PathBuf, node: Option<Node>, port: u16, options: &[&str]) -> Self {
         let directory = Scratch::new("redis");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let process = launch(&program, port, &directory, &options);
-        let redis = Self { program, port, database: 0, options, process, directory };
+        let process = launch(&program, node.as_ref(), port, &directory, &options);
+        let redis = Self { program, node, port, database: 0, options, process, directory };
         redis.ready().await;
         redis
     }
@@ -165,7 +183,12 @@ impl Redis {
 
     /// The address for `queue.redis`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/{}", self.port, self.database)
+        format!("redis://{}:{}/{}", self.host(), self.port, self.database)
+    }
+
+    /// The address that it listens on.
+    pub fn host(&self) -> Ipv4Addr {
+        self.node.as_ref().map_or(Ipv4Addr::LOCALHOST, Node::address)
     }
 
     /// The server process, for signals.
@@ -208,7 +231,8 @@ impl Redis {
 
     /// Starts a server that was killed. Does not wait until it answers.
     pub fn start_again(&mut self) {
-        self.process = launch(&self.program, self.port, &self.directory, &self.options);
+        let node = self.node.as_ref();
+        self.process = launch(&self.program, node, self.port, &self.directory, &self.options);
     }
 
     /// Opens a connection of its own.
@@ -294,11 +318,16 @@ pub fn documented_rights() -> String {
     rule.expect("a rule").to_owned()
 }
 
-fn launch(program: &Path, port: u16, directory: &Scratch, options: &[String]) -> Process {
-    let mut command = Command::new(program);
-    command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
-        .arg(directory.path());
+fn launch(
+    program: &Path,
+    node: Option<&Node>,
+    port: u16,
+    directory: &Scratch,
+    options: &[String],
+) -> Process {
+    let mut command = node.map_or_else(|| Command::new(program), |node| node.command(program));
+    let host = node.map_or(Ipv4Addr::LOCALHOST, Node::address).to_string();
+    command.args(["--port", &port.to_string(), "--bind", &host, "--dir"]).arg(directory.path());
     command
         .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
         .args(options);

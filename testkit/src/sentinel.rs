@@ -100,6 +100,14 @@ impl Sentinel {
         .await;
     }
 
+    /// Names another server as the primary, which the old one does not learn.
+    pub async fn name_primary(&self, primary: &Redis) {
+        let port = primary.port().to_string();
+        let () = self.ask(&["REMOVE", NAME]).await.expect("the primary is monitored");
+        let monitor = ["MONITOR", NAME, "127.0.0.1", &port, "1"];
+        let () = self.ask(&monitor).await.expect("no primary is monitored");
+    }
+
     async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let address = format!("redis://{}127.0.0.1:{}", self.credentials, self.port);
         let client = redis::Client::open(address)?;

@@ -13,6 +13,7 @@ mod doubles;
 mod endpoints;
 mod http;
 mod mirror;
+mod networks;
 mod process;
 mod proxies;
 mod queue;

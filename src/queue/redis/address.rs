@@ -75,6 +75,12 @@ pub(in crate::queue) fn servers(address: &Secret) -> String {
     hosts.unwrap_or_default().iter().map(server_name).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether Sentinels are asked for the primary.
+pub(in crate::queue) fn is_behind_sentinel(address: &Secret) -> bool {
+    let server = parse(address.reveal()).map(|address| address.config.server);
+    matches!(server, Ok(ServerConfig::Sentinel { .. }))
+}
+
 /// The name of a server in logs and reports: `host:port`, or `unix:/path`.
 pub(in crate::queue) fn server_name(server: &Server) -> String {
     let Server { host, port, .. } = server;

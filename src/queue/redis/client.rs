@@ -10,13 +10,15 @@ use crate::queue::redis::sentinel;
 use crate::queue::redis::transport::{Command, Connecting, Connector, Reply, Target, Transport};
 use fred::error::Error;
 use fred::interfaces::ClientLike;
-use fred::prelude::Client;
+use fred::prelude::{Client, Config};
+use fred::types::config::ServerConfig;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
 /// Opens connections with fred.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct FredConnector {
     cluster_nodes: KnownNodes,
+    sentinels: KnownNodes,
 }
 
 impl Connector for FredConnector {
@@ -30,7 +32,7 @@ impl Connector for FredConnector {
             let opened = if is_cluster {
                 cluster::open(&config, slot, &self.cluster_nodes, timeout).await
             } else {
-                fred_client::open(config.clone(), timeout).await
+                fred_client::open(self.with_next_sentinel_first(&config), timeout).await
             };
             let (client, driver) = match opened {
                 Ok(opened) => opened,
@@ -40,6 +42,18 @@ impl Connector for FredConnector {
             let transport: Box<dyn Transport> = Box::new(FredTransport { client, is_cluster });
             Ok((transport, driver))
         })
+    }
+}
+
+impl FredConnector {
+    /// fred asks the Sentinels in order, and one that does not answer takes up the time of the whole
+    /// attempt to connect. So each attempt begins with another one.
+    fn with_next_sentinel_first(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if let ServerConfig::Sentinel { hosts, .. } = &mut config.server {
+            *hosts = self.sentinels.next(hosts);
+        }
+        config
     }
 }
 
@@ -139,6 +153,7 @@ fn is_refused(reply: Option<&Result<Value, Error>>) -> bool {
 mod tests {
     use super::*;
     use fred::error::ErrorKind;
+    use std::collections::BTreeSet;
 
     fn refused(details: &'static str) -> Result<Value, Error> {
         Err(Error::new(ErrorKind::Unknown, details))
@@ -147,6 +162,21 @@ mod tests {
     /// The reply of a transaction to which these are the replies.
     fn last(replies: Vec<Result<Value, Error>>) -> Result<Value, String> {
         reply_of_last(replies).map_err(|error| error.details().to_owned())
+    }
+
+    #[test]
+    fn each_attempt_begins_with_another_sentinel() {
+        let connector = FredConnector::default();
+        let config =
+            Config::from_url("redis-sentinel://a:1/0?sentinelServiceName=m&node=b:2&node=c:3");
+        let config = config.expect("an address");
+        let mut asked = BTreeSet::new();
+        for _ in 0..3 {
+            let hosts = connector.with_next_sentinel_first(&config).server.hosts();
+            assert_eq!(hosts.len(), 3);
+            asked.extend(hosts.into_iter().next());
+        }
+        assert_eq!(asked.len(), 3, "{asked:?}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct KnownNodes(Mutex<BTreeMap<Vec<Server>, Vec<Server>>>);
 impl KnownNodes {
     /// All known nodes of a cluster, and then those of its address. Begins with another one each
     /// time, because one may be down or no longer part of the cluster.
-    fn next(&self, named: &[Server]) -> Vec<Server> {
+    pub(super) fn next(&self, named: &[Server]) -> Vec<Server> {
         let mut clusters = self.0.lock();
         let nodes = clusters.entry(named.to_vec()).or_insert_with(|| named.to_vec());
         if !nodes.is_empty() {

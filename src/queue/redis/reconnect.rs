@@ -113,6 +113,13 @@ impl CurrentConnection {
         tokio::time::timeout_at(latest, self.current.next_usable()).await.ok()
     }
 
+    /// Requests a new connection although this one answers.
+    pub(in crate::queue) fn request_replacement(&self) {
+        if let Some(connection) = self.current.usable() {
+            connection.request_replacement();
+        }
+    }
+
     pub(in crate::queue) fn is_up(&self) -> bool {
         self.current.usable().is_some()
     }

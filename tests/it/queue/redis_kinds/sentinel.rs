@@ -1,4 +1,5 @@
-//! Sentinel with a user of its own and over TLS. Failovers are tested elsewhere.
+//! Sentinel with a user of its own and over TLS, Sentinels that are silent, and primaries that have a
+//! successor and do not know it. Failovers are tested elsewhere.
 
 use redis::cmd;
 
@@ -51,6 +52,41 @@ async fn sentinel_has_its_own_user_and_tls() {
     assert_eq!(code, 0, "{report}");
     let server = format!("127.0.0.1:{tls_port}");
     assert_eq!(report["redis"]["server"], server.as_str(), "{report}");
+}
+
+/// A machine that is gone does not even refuse connections.
+#[tokio::test]
+async fn a_silent_sentinel_does_not_hide_the_others() {
+    let (primary, successor) = (Redis::start().await, Redis::start().await);
+    let sentinel = Sentinel::start(&primary, 0).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("an address").port();
+    let address = format!(
+        "redis-sentinel://127.0.0.1:{silent}/0?sentinelServiceName=main&node=127.0.0.1:{}",
+        sentinel.port()
+    );
+    let app = App::build().redis(primary).redis_address(&address).start().await;
+    takes_jobs(&app, "bull").await;
+    sentinel.name_primary(&successor).await;
+    app.redis.kill9().await;
+    until("the successor has a job", async || app.webhook("wh_1").send().await.status == 202).await;
+    successor.queue().only_job().await;
+}
+
+/// The Sentinels do not reach the old primary, and callers do.
+#[tokio::test]
+async fn a_primary_that_refuses_jobs_is_left_for_its_successor() {
+    let (primary, successor) = (Redis::start().await, Redis::start().await);
+    let sentinel = Sentinel::start(&primary, 0).await;
+    let app = App::build().redis(primary).redis_address(&sentinel.url()).start().await;
+    takes_jobs(&app, "bull").await;
+    sentinel.name_primary(&successor).await;
+    // It has lost its replicas to the successor.
+    let set = ["SET", "min-replicas-to-write", "1"];
+    let () = app.redis.query(cmd("CONFIG").arg(&set)).await;
+    until("the successor has a job", async || app.webhook("wh_1").send().await.status == 202).await;
+    successor.queue().only_job().await;
+    app.hookgate.ready().await;
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ impl Output {
     /// The line that reports the lost ones.
     fn note(&self) -> String {
         let message =
-            format!("{} log lines were lost because standard output was not read", self.lost);
+            format!("{} log lines were lost because standard output took no more", self.lost);
         let line_end = if self.is_line_open { "\n" } else { "" };
         match self.format {
             Format::Json => {

@@ -34,7 +34,7 @@ pub fn check(data: &[u8]) {
 fn passed_on(parent: &[u8]) -> Option<String> {
     // What follows the four fields of a later version may be any text.
     let text = std::str::from_utf8(parent).ok()?;
-    let fixed = text.get(..55)?;
+    let fixed = text.get(..55).filter(|fixed| fixed.is_ascii())?;
     let fields = [&fixed[..2], &fixed[3..35], &fixed[36..52], &fixed[53..]];
     let are_dashes = [2, 35, 52].iter().all(|at| fixed.as_bytes()[*at] == b'-');
     let is_hex = |char: char| char.is_ascii_hexdigit() && !char.is_ascii_uppercase();

@@ -123,6 +123,10 @@ fn client_of_line(line: &[u8]) -> io::Result<Option<Peer>> {
     if unknown.is_some_and(|rest| rest.starts_with(b" ") || rest == b"\r\n") {
         return Ok(Some(Peer::Unnamed));
     }
+    // The parser accepts ports with a sign.
+    if line.contains(&b'+') {
+        return Err(invalid("is malformed"));
+    }
     let header = v1::Header::try_from(line).map_err(|_| invalid("is malformed"))?;
     Ok(Some(match header.addresses {
         v1::Addresses::Tcp4(pair) => Peer::from_ip(pair.source_address.into()),
@@ -293,6 +297,7 @@ mod tests {
             "PROXY TCP4 192.0.2.1 10.0.0.1 4711 80 90\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 4711 65536\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 04711 80\r\n",
+            "PROXY TCP4 192.0.2.1 10.0.0.1 4711 +80\r\n",
             "PROXY TCP4 192.0.2.256 10.0.0.1 4711 80\r\n",
             "PROXY TCP4 2001:db8::1 ::1 4711 80\r\n",
             "PROXY TCP6 192.0.2.1 10.0.0.1 4711 80\r\n",

@@ -15,7 +15,7 @@ mod users;
 
 pub use crate::auth::callers::Callers;
 pub use crate::auth::credential::{CredentialField, CredentialSettings};
-pub use crate::auth::jwt::{JwtSettings, mint};
+pub use crate::auth::jwt::{JwkSet, JwksSource, JwtSettings, mint};
 pub use crate::auth::refusal::AuthError;
 pub use crate::auth::users::{UserCollection, UserRecord, UsersSettings};
 

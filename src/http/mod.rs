@@ -18,7 +18,7 @@ pub mod listener;
 mod opening;
 pub mod peer;
 pub(crate) mod proxied;
-mod proxy_protocol;
+pub mod proxy_protocol;
 pub mod request_head;
 pub mod tls;
 mod tls_files;

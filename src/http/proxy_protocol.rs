@@ -38,6 +38,29 @@ enum Start {
     Invalid(&'static str),
 }
 
+/// A whole header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Its bytes.
+    pub length: usize,
+    /// The client that it names; `None` if the proxy speaks for itself.
+    pub client: Option<Peer>,
+}
+
+impl Header {
+    /// Parses the header at the beginning of these bytes; `None` while it is incomplete.
+    pub fn parse(received: &[u8]) -> io::Result<Option<Self>> {
+        match start(received) {
+            Start::Part => Ok(None),
+            Start::Invalid(fault) => Err(invalid(fault)),
+            Start::Header(length) => {
+                let client = client(received.get(..length).unwrap_or_default())?;
+                Ok(Some(Self { length, client }))
+            }
+        }
+    }
+}
+
 /// Reads the header. Returns the stream after it, and the client that the proxy forwards; `None` if
 /// the proxy speaks for itself. A client without an address on the internet is unnamed.
 pub(crate) async fn read_header(
@@ -45,21 +68,16 @@ pub(crate) async fn read_header(
 ) -> io::Result<(ClientStream, Option<Peer>)> {
     let mut received = Vec::with_capacity(FIXED + MAX_LINE);
     loop {
-        match start(&received) {
-            Start::Part => match stream.read_buf(&mut received).await {
-                Ok(0) | Err(_) if received.is_empty() => {
-                    return Err(io::ErrorKind::NotConnected.into());
-                }
-                Ok(0) => return Err(invalid("ends in the middle")),
-                Ok(_) => {}
-                Err(error) => return Err(error),
-            },
-            Start::Invalid(fault) => return Err(invalid(fault)),
-            Start::Header(length) => {
-                let header = received.get(..length).unwrap_or_default();
-                let client = client(header)?;
-                return Ok((stream.with_read_ahead(received, length), client));
+        if let Some(Header { length, client }) = Header::parse(&received)? {
+            return Ok((stream.with_read_ahead(received, length), client));
+        }
+        match stream.read_buf(&mut received).await {
+            Ok(0) | Err(_) if received.is_empty() => {
+                return Err(io::ErrorKind::NotConnected.into());
             }
+            Ok(0) => return Err(invalid("ends in the middle")),
+            Ok(_) => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -104,6 +122,10 @@ fn client_of_line(line: &[u8]) -> io::Result<Option<Peer>> {
     let unknown = line.strip_prefix(b"PROXY UNKNOWN");
     if unknown.is_some_and(|rest| rest.starts_with(b" ") || rest == b"\r\n") {
         return Ok(Some(Peer::Unnamed));
+    }
+    // The parser accepts ports with a sign.
+    if line.contains(&b'+') {
+        return Err(invalid("is malformed"));
     }
     let header = v1::Header::try_from(line).map_err(|_| invalid("is malformed"))?;
     Ok(Some(match header.addresses {
@@ -275,6 +297,7 @@ mod tests {
             "PROXY TCP4 192.0.2.1 10.0.0.1 4711 80 90\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 4711 65536\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 04711 80\r\n",
+            "PROXY TCP4 192.0.2.1 10.0.0.1 4711 +80\r\n",
             "PROXY TCP4 192.0.2.256 10.0.0.1 4711 80\r\n",
             "PROXY TCP4 2001:db8::1 ::1 4711 80\r\n",
             "PROXY TCP6 192.0.2.1 10.0.0.1 4711 80\r\n",

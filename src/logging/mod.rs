@@ -12,6 +12,7 @@ use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::fmt::Write as _;
@@ -200,7 +201,7 @@ impl Output {
     /// The line that reports the lost ones.
     fn note(&self) -> String {
         let message =
-            format!("{} log lines were lost because standard output was not read", self.lost);
+            format!("{} log lines were lost because standard output took no more", self.lost);
         let line_end = if self.is_line_open { "\n" } else { "" };
         match self.format {
             Format::Json => {
@@ -226,11 +227,11 @@ fn write_without_blocking(text: &[u8]) -> usize {
     let mut rest = text;
     while !rest.is_empty() {
         let mut ready = [PollFd::new(&stdout, PollFlags::OUT)];
-        if poll(&mut ready, Some(&Timespec::default())) != Ok(1) {
+        if retry_on_intr(|| poll(&mut ready, Some(&Timespec::default()))) != Ok(1) {
             break;
         }
         let chunk = rest.get(..CHUNK).unwrap_or(rest);
-        let Ok(written) = rustix::io::write(stdout, chunk) else { break };
+        let Ok(written) = retry_on_intr(|| rustix::io::write(stdout, chunk)) else { break };
         rest = rest.get(written..).unwrap_or_default();
     }
     text.len() - rest.len()

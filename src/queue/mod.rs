@@ -15,7 +15,8 @@ mod survey;
 #[cfg(test)]
 mod simulation;
 
-pub use crate::queue::bullmq::example::example_job;
+pub use crate::queue::batch::script::{BatchOutcome, BatchReply, RequestOutcome};
+pub use crate::queue::bullmq::example::{example_job, job_data};
 pub use crate::queue::bullmq::head_filter::{HeadersWithout, query_without};
 pub use crate::queue::bullmq::idempotency::{
     Idempotency, IdempotencySettings, InvalidIdempotencyKey,

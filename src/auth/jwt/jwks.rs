@@ -29,7 +29,7 @@ const MAX_FETCHED_KEYS: usize = 64;
 
 /// Where a JWK set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::auth) enum JwksSource {
+pub enum JwksSource {
     File(PathBuf),
     /// The URL may contain credentials, so it is not named here.
     Url,
@@ -37,13 +37,13 @@ pub(in crate::auth) enum JwksSource {
 
 /// A JWK set and its source.
 #[derive(Debug, Clone)]
-pub(in crate::auth) struct JwkSet {
+pub struct JwkSet {
     pub(super) source: JwksSource,
     /// The digest of the set's JSON, to detect changes.
     pub(in crate::auth) digest: KeyDigest,
     pub(super) keys: Vec<VerificationKey>,
     /// The number of entries that cannot be read or used.
-    pub(in crate::auth) skipped: u64,
+    pub skipped: u64,
     /// The first warnings about entries.
     notes: Vec<String>,
     /// The number of further warnings.
@@ -64,7 +64,7 @@ impl JwkSet {
 
     /// Parses a set. A set without entries is valid: the operator has removed all keys. A set with
     /// entries of which none is usable is an error.
-    pub(in crate::auth) fn parse(json: &[u8], source: JwksSource) -> Result<Self, String> {
+    pub fn parse(json: &[u8], source: JwksSource) -> Result<Self, String> {
         let entries = entries(json).ok_or("not a JWK set")?;
         let mut set = Self {
             source,
@@ -145,12 +145,12 @@ impl JwkSet {
     }
 
     /// The number of usable keys.
-    pub(in crate::auth) fn usable(&self) -> usize {
+    pub fn usable(&self) -> usize {
         self.keys.len()
     }
 
     /// The warnings about the set.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
         let more = self.more_notes;
         let more =
             (more > 0).then(|| format!("{}: {more} more entries have warnings", self.name()));

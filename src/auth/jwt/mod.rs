@@ -9,7 +9,7 @@ mod settings;
 mod token;
 mod verifier;
 
-pub(super) use crate::auth::jwt::jwks::{JwkSet, JwksSource};
+pub use crate::auth::jwt::jwks::{JwkSet, JwksSource};
 pub(super) use crate::auth::jwt::jwks_url::JwksUrl;
 pub use crate::auth::jwt::mint::mint;
 pub use crate::auth::jwt::settings::JwtSettings;

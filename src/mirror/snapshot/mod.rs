@@ -118,12 +118,17 @@ impl Contents {
 
     /// Reads the file; `None` where there is none.
     fn read(&self) -> anyhow::Result<Option<Snapshot>> {
-        let Some(bytes) = replaced_file::read(&self.file)? else { return Ok(None) };
+        let bytes = replaced_file::read(&self.file)?;
+        bytes.map(|bytes| self.accept(bytes, SystemTime::now())).transpose()
+    }
+
+    /// Checks the bytes of a file. Nothing that is accepted can be read otherwise than it was
+    /// written.
+    pub fn accept(&self, bytes: Vec<u8>, now: SystemTime) -> anyhow::Result<Snapshot> {
         let snapshot = Snapshot::from_file(bytes, self.source)?;
-        let latest = SystemTime::now() + CLOCK_DIFFERENCE;
-        ensure!(snapshot.taken_at <= latest, "its time is in the future");
+        ensure!(snapshot.taken_at <= now + CLOCK_DIFFERENCE, "its time is in the future");
         ensure!(snapshot.is_readable(&self.indexes), "its contents cannot be read");
-        Ok(Some(snapshot))
+        Ok(snapshot)
     }
 }
 

@@ -41,7 +41,7 @@ pub(in crate::queue) struct AddJobs {
 
 /// The outcome of a request that Redis has reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::queue) enum RequestOutcome {
+pub enum RequestOutcome {
     Added,
     /// Its idempotency key was used before for the same body or delivery, with this number of
     /// matches.
@@ -152,7 +152,8 @@ impl AddJobs {
             }
             error => error.into(),
         })?;
-        let Some(reply) = BatchReply::read(&reply, attempt) else {
+        let Some(reply) = BatchReply::read(&reply, attempt.number.get(), attempt.requests.len())
+        else {
             // After a wrong reply, no other reply on this connection can be trusted.
             connection.give_up();
             return Err(ScriptError::Lost(RedisError::Protocol));
@@ -264,15 +265,15 @@ fn bulk_string(string: String) -> Value {
 
 /// A reply of the script.
 #[derive(Debug, PartialEq, Eq)]
-struct BatchReply {
+pub struct BatchReply {
     /// Milliseconds since 1970 on the clock of Redis.
-    clock: u64,
-    outcome: BatchOutcome,
+    pub clock: u64,
+    pub outcome: BatchOutcome,
 }
 
 /// The outcome of a batch.
 #[derive(Debug, PartialEq, Eq)]
-enum BatchOutcome {
+pub enum BatchOutcome {
     /// The outcome of each request.
     Settled(Vec<RequestOutcome>),
     /// The deadline had passed.
@@ -281,25 +282,35 @@ enum BatchOutcome {
 }
 
 impl BatchReply {
-    /// Parses the reply to this attempt; `None` if it is not a reply to it.
-    fn read(reply: &[u8], attempt: Attempt<'_>) -> Option<Self> {
+    /// Parses the reply to an attempt of this batch, which has this many requests; `None` if it is
+    /// not a reply to it.
+    pub fn read(reply: &[u8], batch: u64, requests: usize) -> Option<Self> {
         let mut words = std::str::from_utf8(reply).ok()?.split(' ');
         // The number distinguishes it from a reply to another batch. `stale` never answers a live
         // attempt, because its `BatchNumber` keeps the low-water mark below it. If it arrives, the
         // reply is wrong.
-        let number: u64 = words.next()?.parse().ok()?;
-        let clock = words.next()?.parse().ok()?;
-        let word = words.next().filter(|_| number == attempt.number.get())?;
+        let number = parse_number(words.next()?)?;
+        let clock = parse_number(words.next()?)?;
+        let word = words.next().filter(|_| number == batch)?;
+        // More words are of no reply of the script, and nothing else in it can be trusted either.
+        if words.next().is_some() {
+            return None;
+        }
         let outcome = match word {
             "late" => BatchOutcome::Late,
             "-" => BatchOutcome::Withdrawn,
-            "*" => BatchOutcome::Settled(vec![RequestOutcome::Added; attempt.requests.len()]),
+            "*" => BatchOutcome::Settled(vec![RequestOutcome::Added; requests]),
             word => BatchOutcome::Settled(
-                parse_outcomes(word).filter(|outcomes| outcomes.len() == attempt.requests.len())?,
+                parse_outcomes(word).filter(|outcomes| outcomes.len() == requests)?,
             ),
         };
         Some(Self { clock, outcome })
     }
+}
+
+/// A number as Redis writes it: digits only. The parser of the standard library accepts a sign.
+fn parse_number(word: &str) -> Option<u64> {
+    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten()
 }
 
 /// Each outcome is a letter. A number of jobs follows `R`.
@@ -374,16 +385,7 @@ mod tests {
 
     #[test]
     fn only_a_reply_to_this_batch_is_accepted() {
-        let producer = Producer::new();
-        let requests = [Jobs::default(), Jobs::default()];
-        let attempt = Attempt {
-            number: &producer.open_batch(),
-            deadline: 0,
-            timestamp: 0,
-            requests: &requests,
-            is_withdrawal: false,
-        };
-        let read = |reply: &str| BatchReply::read(reply.as_bytes(), attempt);
+        let read = |reply: &str| BatchReply::read(reply.as_bytes(), 1, 2);
         let reply = |outcome| Some(BatchReply { clock: 17, outcome });
         let outcomes =
             |outcomes: &[RequestOutcome]| reply(BatchOutcome::Settled(outcomes.to_vec()));
@@ -412,6 +414,10 @@ mod tests {
             "1 17 A4A",
             "1 17 stale",
             "1 17 AÄ",
+            "1 17 AA ",
+            "1 17 AA AA",
+            "+1 17 AA",
+            "1 +17 AA",
             "OK",
         ] {
             assert_eq!(read(other), None, "{other}");

@@ -64,6 +64,20 @@ pub fn example_job(
     Ok(indented(&String::from_utf8(json)?))
 }
 
+/// The data of each job that these settings write for a request, for tests; `None` if there are
+/// more than `queue.max_fanout_bytes`.
+pub fn job_data<'a>(
+    settings: &QueueSettings,
+    request: &EnqueueRequest<'_>,
+    matches: impl ExactSizeIterator<
+        Item = WorkflowMatch<'a, impl AsRef<str>, impl Fn(usize) -> &'a str>,
+    >,
+) -> Option<Vec<Vec<u8>>> {
+    let (options, data) = (settings.job.load(), settings.data.load());
+    let jobs = Jobs::encode(request, matches, &options, &data, settings.max_fanout_bytes).ok()?;
+    Some(jobs.heads.iter().map(|head| [&head[..], &jobs.tail[..]].concat()).collect())
+}
+
 fn encode<'a>(
     example: WorkflowMatch<'a, &str, impl Fn(usize) -> &'a str>,
     origin: Origin,

@@ -69,7 +69,8 @@ impl TraceContext {
         CallerSpan::from_traceparent(self.headers.get("traceparent")?.as_str()?)
     }
 
-    pub(in crate::queue) fn as_json(&self) -> &Json {
+    /// What jobs get: a map of header names to values.
+    pub fn as_json(&self) -> &Json {
         &self.headers
     }
 

@@ -17,4 +17,5 @@ mod slow_key_sets;
 mod soak;
 mod status;
 mod status_page;
+mod system_calls;
 mod verify;

@@ -12,7 +12,6 @@ use crate::process::log_throttle::LogThrottle;
 use crate::settings::Section;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::fmt::Write as _;
@@ -227,11 +226,11 @@ fn write_without_blocking(text: &[u8]) -> usize {
     let mut rest = text;
     while !rest.is_empty() {
         let mut ready = [PollFd::new(&stdout, PollFlags::OUT)];
-        if retry_on_intr(|| poll(&mut ready, Some(&Timespec::default()))) != Ok(1) {
+        if poll(&mut ready, Some(&Timespec::default())) != Ok(1) {
             break;
         }
         let chunk = rest.get(..CHUNK).unwrap_or(rest);
-        let Ok(written) = retry_on_intr(|| rustix::io::write(stdout, chunk)) else { break };
+        let Ok(written) = rustix::io::write(stdout, chunk) else { break };
         rest = rest.get(written..).unwrap_or_default();
     }
     text.len() - rest.len()

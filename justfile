@@ -54,9 +54,9 @@ interleavings:
     RUSTFLAGS="--cfg loom" cargo test -p atomics --lib --target-dir target/loom
 
 # Runs the integration tests whose names contain NAME, against real servers: `just it queue::outage`.
-# Five at a time, because most of them wait more than they compute.
+# Seven at a time, because most of them wait more than they compute.
 it name="":
-    RUST_TEST_THREADS=5 cargo test --test it --no-fail-fast -- {{ name }}
+    RUST_TEST_THREADS=7 cargo test --test it --no-fail-fast -- {{ name }}
 
 # Follows docs/start.md as it is printed, with the program that the tests have built.
 start:
